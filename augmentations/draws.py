@@ -1,0 +1,101 @@
+"""Everything random in a plan comes from here, without host synchronisation or global state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers for the plan of one batch.
+
+    `rows` is how many independent draws the plan needs: the batch size when the method draws per
+    sample, else 1. Fractions are float64 (float32 where the device has no float64), because the
+    original code computes boxes in double precision and a box must not depend on the device.
+    """
+
+    rows: int
+    batch: int
+    height: int
+    width: int
+    device: torch.device | str
+    generator: torch.Generator | None
+
+    @property
+    def _float(self) -> torch.dtype:
+        return torch.float32 if torch.device(self.device).type == "mps" else torch.float64
+
+    def uniform(self, low: float = 0.0, high: float = 1.0, *, tries: int | None = None) -> Tensor:
+        """Uniform on [low, high): (rows,), or (rows, tries)."""
+        shape = (self.rows,) if tries is None else (self.rows, tries)
+        unit = torch.rand(shape, dtype=self._float, device=self.device, generator=self.generator)
+        return low + (high - low) * unit
+
+    def whole(self, value: int) -> Tensor:
+        """The same whole number in every row: (rows,) int64."""
+        return torch.full((self.rows,), value, dtype=torch.int64, device=self.device)
+
+    def coin(self, prob: float) -> Tensor:
+        """True with probability `prob`: (rows,) bool."""
+        return self.uniform() < prob
+
+    def integers(self, high: int | Tensor) -> Tensor:
+        """Uniform integers in [0, high): (rows,) int64; `high` positive, a number or (rows,).
+
+        By scaling a 53-bit uniform: for image sides the bias is below 1e-12.
+        """
+        return (self.uniform() * high).to(torch.int64)
+
+    def beta(self, alpha: float) -> Tensor:
+        """Beta(alpha, alpha): (rows,).
+
+        A gamma variate of shape a is G(a+1) * U^(1/a); the ratio of two is taken in logarithms, so
+        that a tiny alpha gives 0 or 1 with equal chance, not 0/0.
+        """
+        if alpha == 1.0:
+            return self.uniform()
+        shape = torch.full((2, self.rows), alpha + 1.0, dtype=self._float, device=self.device)
+        # The only gamma sampler of torch that takes a generator; torch.distributions is built on
+        # the same function but always draws from the global one.
+        gamma = torch._standard_gamma(shape, generator=self.generator)
+        unit = torch.rand(
+            (2, self.rows), dtype=self._float, device=self.device, generator=self.generator
+        )
+        # 1 - unit is in (0, 1]: its logarithm is finite.
+        log_gamma = gamma.log() + torch.log1p(-unit) / max(alpha, 1e-300)
+        return torch.sigmoid(log_gamma[0] - log_gamma[1])
+
+    def normal(self, *size: int) -> Tensor:
+        """Standard normal float32 of shape (rows, *size)."""
+        return torch.randn(
+            (self.rows, *size), dtype=torch.float32, device=self.device, generator=self.generator
+        )
+
+    def permutations(self, count: int) -> Tensor:
+        """Independent uniform permutations of the batch: (batch, count) int64."""
+        keys = torch.rand(
+            (count, self.batch), dtype=self._float, device=self.device, generator=self.generator
+        )
+        return keys.argsort(dim=1).t()
+
+    def partners(self, pairing: str) -> Tensor:
+        """Who each sample is mixed with: (batch,) int64, always a permutation of the batch.
+
+        "permute": uniform over all permutations (a sample may meet itself). "derange": uniform over
+        the cyclic ones, so nobody meets itself. "roll": sample i meets i+1. "flip": the batch
+        reversed (an odd batch leaves its middle sample with itself). A batch of one has no choice.
+        """
+        index = torch.arange(self.batch, device=self.device)
+        if pairing == "roll":
+            return index.roll(-1)
+        if pairing == "flip":
+            return index.flip(0)
+        order = self.permutations(1)[:, 0]
+        if pairing == "permute":
+            return order
+        if pairing == "derange":
+            return torch.empty_like(order).scatter_(0, order, order.roll(-1))
+        raise ValueError(f"pairing: got {pairing!r}, expected permute, derange, roll or flip")

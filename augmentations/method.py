@@ -1,0 +1,132 @@
+"""The base class of every method: common parameters, and the way from batch to mixed batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar
+
+from augmentations.parameters import parameter
+
+if TYPE_CHECKING:
+    import torch
+
+    from augmentations.draws import Draws
+    from augmentations.plan import Batch, Plan
+
+__all__ = ["PAIRINGS", "Method", "Paper", "parameter"]
+
+PAIRINGS = ("permute", "derange", "roll", "flip")
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method comes from."""
+
+    authors: str
+    year: int
+    title: str
+    arxiv: str
+
+    def __str__(self) -> str:
+        return f"{self.authors} {self.year}, {self.title} (arXiv:{self.arxiv})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """A mixing augmentation: a policy whose `sample` draws a plan, which mixes a batch.
+
+    A subclass sets `name`, `summary` and `paper`, declares its parameters with `parameter(...)` and
+    writes `draw`. Its module must not import torch at the top (see `augmentations/README.md`).
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    paper: ClassVar[Paper | None] = None
+
+    prob: float = parameter(
+        1.0,
+        "probability of mixing, applied once per batch, or once per sample with per_sample",
+        at_least=0,
+        at_most=1,
+    )
+    per_sample: bool = parameter(
+        False, "draw the strength and the region per sample, not per batch"
+    )
+    pairing: str = parameter(
+        "permute",
+        "who is mixed with whom: a random permutation, one without self-pairs, the next sample, "
+        "or the batch reversed",
+        choices=PAIRINGS,
+    )
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            try:
+                value = field.metadata["rule"].check(getattr(self, field.name))
+            except ValueError as error:
+                raise ValueError(f"{self.name}.{field.name}: {error}") from None
+            object.__setattr__(self, field.name, value)
+        self.check()
+
+    def check(self) -> None:  # noqa: B027  (optional hook)
+        """Raise ValueError for parameters that are allowed one by one but not together."""
+
+    @abstractmethod
+    def draw(self, draws: Draws) -> Plan:
+        """One plan for the batch that `draws` describes, everything random taken from `draws`.
+
+        Tensors of the plan have one row per sample when `per_sample`, else one row; `draws.rows`
+        is that number, and every function of `draws` returns that many rows.
+        """
+
+    def sample(
+        self,
+        shape: Sequence[int],
+        *,
+        device: torch.device | str = "cpu",
+        generator: torch.Generator | None = None,
+    ) -> Plan:
+        """Draw a plan for a batch of `shape` (B, C, H, W); the plan holds no randomness.
+
+        `generator` None: the default generator of `device`. No host synchronisation.
+        Raises ValueError when `shape` is not four positive numbers.
+        """
+        from augmentations.draws import Draws
+
+        if len(shape) != 4 or min(shape) < 1:
+            raise ValueError(f"expected a shape (B, C, H, W), all at least 1, got {tuple(shape)}")
+        batch, _, height, width = shape
+        draws = Draws(
+            rows=batch if self.per_sample else 1,
+            batch=batch,
+            height=height,
+            width=width,
+            device=device,
+            generator=generator,
+        )
+        plan = self.draw(draws)
+        if self.prob < 1:
+            plan = plan.only_where(draws.coin(self.prob))
+        return plan.expand(batch)
+
+    def __call__(
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        num_classes: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Batch:
+        """Mix a batch: draw a plan, apply it to images and labels.
+
+        images: (B, C, H, W) floating point, untouched. labels: (B,) int64, or (B, num_classes)
+        floating point. Returns a `Batch` with `images` (same shape, dtype, device and memory
+        format; the very same tensor for `none`), `targets` and `plan`.
+        Raises ValueError for images or labels of another shape or dtype, or on another device.
+        """
+        from augmentations.plan import Batch, check_images
+
+        check_images(images)
+        plan = self.sample(images.shape, device=images.device, generator=generator)
+        return Batch(plan.mix_images(images), plan.mix_labels(labels, num_classes), plan)

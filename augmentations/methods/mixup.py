@@ -1,0 +1,36 @@
+"""MixUp: a weighted mean of two images and of their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from augmentations.method import Method, Paper, parameter
+
+if TYPE_CHECKING:
+    from augmentations.draws import Draws
+    from augmentations.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixUp(Method):
+    """out = λ x + (1 - λ) x[partner], λ ~ Beta(α, α); labels with the same λ.
+
+    Source: section 2, equation 1; defaults of the authors' CIFAR code (α = 1, every batch, one λ
+    per batch). λ is not folded to max(λ, 1 - λ): the pairing is symmetric, so that would only
+    change which of the two images is called the first.
+    """
+
+    name: ClassVar[str] = "mixup"
+    summary: ClassVar[str] = "weighted mean of two images and of their labels"
+    paper: ClassVar[Paper] = Paper(
+        "Zhang et al.", 2018, "mixup: Beyond Empirical Risk Minimization", "1710.09412"
+    )
+
+    alpha: float = parameter(1.0, "λ ~ Beta(α, α); small values mix little", above=0)
+
+    def draw(self, draws: Draws) -> Plan:
+        from augmentations.plan import Blend
+
+        keep = draws.beta(self.alpha).float().view(-1, 1, 1, 1)
+        return Blend(keep, draws.partners(self.pairing))

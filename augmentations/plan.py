@@ -1,0 +1,301 @@
+"""The two kinds of plan: a decision about a batch, drawn once, applied to as many things as needed.
+
+A plan holds no randomness. `Blend` is a weighted mean with a partner; `Paste` copies rectangles.
+Labels follow from the plan's pixels, so a label can't disagree with its image.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from augmentations import eager
+from augmentations.targets import Targets, check_labels, weighted
+
+
+class Plan(ABC):
+    """What will be done to a batch, in tensors; rows are one per sample, or one for all."""
+
+    @property
+    @abstractmethod
+    def batch(self) -> int:
+        """How many samples the plan is for."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the plan's tensors are."""
+
+    @abstractmethod
+    def mix_images(self, images: Tensor) -> Tensor:
+        """Mixed copy of `images` (B, C, H, W): same dtype, device and memory format."""
+
+    @abstractmethod
+    def mix_masks(self, masks: Tensor) -> Tensor:
+        """Mixed copy of segmentation masks (B, H, W) or (B, C, H, W), at any resolution.
+
+        Class indices (an integer dtype) can't be averaged: each pixel takes the class of the source
+        that has the larger share of it. Floating-point masks (one-hot, soft) mix as images do.
+        Filled rectangles leave masks as they are, as they leave labels.
+        """
+
+    @abstractmethod
+    def mix_features(self, features: Tensor) -> Tensor:
+        """Mixed copy of `features`: (B, ..., h, w) at any resolution, or plain vectors (B, D).
+
+        The geometry is scaled to h x w; vectors are averaged with the label weights.
+        """
+
+    @abstractmethod
+    def sources(self) -> tuple[Tensor, Tensor]:
+        """Who is in each sample, and how much: (B, K) int64 indices, (B, K) float32 shares."""
+
+    @abstractmethod
+    def only_where(self, apply: Tensor) -> Plan:
+        """The plan that mixes where `apply` ((B,) or (1,) bool) and leaves the rest as they are."""
+
+    @abstractmethod
+    def expand(self, batch: int) -> Plan:
+        """The same plan with `batch` rows (a view: one shared row costs nothing)."""
+
+    def mix_labels(self, labels: Tensor, num_classes: int | None = None) -> Targets:
+        """Weighted labels of the mixed images.
+
+        labels: (B,) int64, or (B, num_classes) floating point. `num_classes` is used to check them.
+        Raises ValueError for other shapes, dtypes or classes.
+        """
+        check_labels(labels, self.batch, num_classes)
+        if labels.device != self.device:
+            raise ValueError(
+                f"labels: expected them on {self.device}, as the images, got {labels.device}"
+            )
+        return weighted(labels, *self.sources())
+
+    def _mix_vectors(self, features: Tensor) -> Tensor:
+        index, share = self.sources()
+        # Not a matrix product: autocast would take it to half precision.
+        mixed = (share.unsqueeze(-1) * features[index].float()).sum(dim=1)
+        return mixed.to(features.dtype)
+
+
+@dataclass(frozen=True)
+class Blend(Plan):
+    """out = keep * x + (1 - keep) * x[partner].
+
+    keep: (B, 1, 1, 1), one weight per sample, or (B, 1, H, W), one per pixel; float32 in [0, 1].
+    partner: (B,) int64. Where keep is 1 a finite image comes back bit for bit.
+    """
+
+    keep: Tensor
+    partner: Tensor
+
+    @property
+    def batch(self) -> int:
+        return self.partner.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.partner.device
+
+    def mix_images(self, images: Tensor) -> Tensor:
+        check_images(images, self.batch, tuple(self.keep.shape[2:]) if self._spatial else None)
+        return eager.blend(images, self.keep, self.partner)
+
+    def mix_masks(self, masks: Tensor) -> Tensor:
+        stacked = _with_channel(masks, self.batch)
+        if masks.is_floating_point():
+            mixed = eager.blend(stacked, self._keep_at(stacked.shape[-2:]), self.partner)
+        else:
+            own = self._keep_at(stacked.shape[-2:]) >= 0.5
+            mixed = torch.where(own, stacked, stacked[self.partner])
+        return mixed.reshape(masks.shape)
+
+    def mix_features(self, features: Tensor) -> Tensor:
+        check_features(features, self.batch)
+        if features.dim() == 2:
+            return self._mix_vectors(features)
+        maps = _with_channel(features, self.batch)
+        mixed = eager.blend(maps, self._keep_at(maps.shape[-2:]), self.partner)
+        return mixed.reshape(features.shape)
+
+    def sources(self) -> tuple[Tensor, Tensor]:
+        own = torch.arange(self.batch, device=self.partner.device)
+        share = self.keep.mean(dim=(1, 2, 3)).expand(self.batch)
+        return torch.stack([own, self.partner], dim=1), torch.stack([share, 1 - share], dim=1)
+
+    def only_where(self, apply: Tensor) -> Blend:
+        keep = torch.where(apply.reshape(-1, 1, 1, 1), self.keep, 1.0)
+        return Blend(keep, self.partner)
+
+    def expand(self, batch: int) -> Blend:
+        return replace(self, keep=self.keep.expand(batch, -1, -1, -1))
+
+    @property
+    def _spatial(self) -> bool:
+        return self.keep.shape[2:] != (1, 1)
+
+    def _keep_at(self, size: torch.Size) -> Tensor:
+        if not self._spatial or self.keep.shape[2:] == size:
+            return self.keep
+        return F.adaptive_avg_pool2d(self.keep, (size[0], size[1]))
+
+
+@dataclass(frozen=True)
+class Paste(Plan):
+    """Rectangles copied from other samples, or filled, into each sample.
+
+    target: (B, R, 4) int64, rows (top, left, bottom, right), half open, within `size`; the R
+    rectangles of a sample must not overlap; an empty one does nothing.
+    partner: (B, R) int64, the sample each rectangle is copied from; None for a fill.
+    source: (B, R, 4) int64, where in the partner it is copied from, as large as the target; None
+    when it is the same place.
+    fill: what a rectangle is filled with when there is no partner: a number, or "mean" for the
+    batch's mean of each channel.
+    tiles: the rectangles cover the whole image, so nothing of the sample itself is left under them.
+    """
+
+    size: tuple[int, int]
+    target: Tensor
+    partner: Tensor | None = None
+    source: Tensor | None = None
+    fill: float | str = 0.0
+    tiles: bool = False
+
+    @property
+    def batch(self) -> int:
+        return self.target.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.target.device
+
+    def mix_images(self, images: Tensor) -> Tensor:
+        check_images(images, self.batch, self.size)
+        return self._paste(images)
+
+    def mix_masks(self, masks: Tensor) -> Tensor:
+        stacked = _with_channel(masks, self.batch)
+        if self.partner is None:
+            return masks.clone()
+        return self._at(stacked.shape[-2:])._paste(stacked).reshape(masks.shape)
+
+    def mix_features(self, features: Tensor) -> Tensor:
+        check_features(features, self.batch)
+        if features.dim() == 2:
+            return self._mix_vectors(features)
+        maps = _with_channel(features, self.batch)
+        return self._at(maps.shape[-2:])._paste(maps).reshape(features.shape)
+
+    def sources(self) -> tuple[Tensor, Tensor]:
+        own = torch.arange(self.batch, device=self.target.device).unsqueeze(1)
+        if self.partner is None:
+            return own, torch.ones_like(own, dtype=torch.float32)
+        total = self.size[0] * self.size[1]
+        area = self.area()
+        if self.tiles:
+            return self.partner, area / total
+        rest = total - area.sum(dim=1, keepdim=True)
+        return torch.cat([own, self.partner], dim=1), torch.cat([rest, area], dim=1) / total
+
+    def area(self) -> Tensor:
+        """Pixels of each rectangle: (B, R) int64."""
+        top, left, bottom, right = self.target.unbind(-1)
+        return (bottom - top) * (right - left)
+
+    def only_where(self, apply: Tensor) -> Paste:
+        rows = max(apply.shape[0], self.target.shape[0])
+        choose = apply.reshape(-1, 1, 1)
+        rest = self.target.new_zeros(rows, self.target.shape[1], 4)
+        if not self.tiles or self.partner is None:
+            return replace(self, target=torch.where(choose, self.target, rest))
+        # Tiles leave nothing of the sample, so an unmixed sample is tiled with itself: the first
+        # rectangle is the whole image, the others are empty.
+        rest[:, 0, 2], rest[:, 0, 3] = self.size
+        own = torch.arange(self.partner.shape[0], device=self.partner.device).unsqueeze(1)
+        return replace(
+            self,
+            target=torch.where(choose, self.target, rest),
+            source=None if self.source is None else torch.where(choose, self.source, rest),
+            partner=torch.where(apply.reshape(-1, 1), self.partner, own),
+        )
+
+    def expand(self, batch: int) -> Paste:
+        return replace(
+            self,
+            target=self.target.expand(batch, -1, -1),
+            source=None if self.source is None else self.source.expand(batch, -1, -1),
+        )
+
+    def _paste(self, images: Tensor) -> Tensor:
+        return eager.paste(images, self.target, self.partner, self.source, self.fill)
+
+    def _at(self, size: torch.Size) -> Paste:
+        """The plan at another resolution: edges scaled and rounded, so that tiles stay tiles."""
+        if tuple(size) == self.size:
+            return self
+        ratio = torch.tensor(
+            [size[0] / self.size[0], size[1] / self.size[1]] * 2, device=self.target.device
+        )
+        target = (self.target * ratio).round().to(torch.int64)
+        source = self.source
+        if source is not None:
+            # Rounding both ends of the source by themselves could change its size: its corner is
+            # scaled, its size is the target's, and it is pushed back inside where that overhangs.
+            limit = torch.tensor([size[0], size[1]], device=target.device)
+            extent = target[..., 2:] - target[..., :2]
+            corner = (source[..., :2] * ratio[:2]).round().to(torch.int64)
+            corner = torch.minimum(corner, limit - extent)
+            source = torch.cat([corner, corner + extent], dim=-1)
+        return replace(self, size=(int(size[0]), int(size[1])), target=target, source=source)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A mixed batch: `images` (B, C, H, W), `targets`, and the `plan` that made them."""
+
+    images: Tensor
+    targets: Targets
+    plan: Plan
+
+
+def check_images(
+    images: Tensor, batch: int | None = None, size: tuple[int, ...] | None = None
+) -> None:
+    """Raise ValueError unless `images` is a floating-point tensor (B, C, H, W).
+
+    With `batch` and `size` (H, W), these are checked too.
+    """
+    if not isinstance(images, Tensor):
+        raise ValueError(f"images: expected a tensor (B, C, H, W), got {type(images).__name__}")
+    if (
+        images.dim() != 4
+        or not images.is_floating_point()
+        or (batch is not None and images.shape[0] != batch)
+        or (size is not None and tuple(images.shape[2:]) != size)
+    ):
+        expected = ", ".join(map(str, (batch or "B", "C", *(size or ("H", "W")))))
+        raise ValueError(
+            f"images: expected ({expected}) floating point, got {tuple(images.shape)} "
+            f"{images.dtype}".replace("torch.", "")
+        )
+
+
+def check_features(features: Tensor, batch: int) -> None:
+    """Raise ValueError unless `features` is floating point (batch, D) or (batch, ..., h, w)."""
+    if features.dim() < 2 or not features.is_floating_point() or features.shape[0] != batch:
+        raise ValueError(
+            f"features: expected ({batch}, D) or ({batch}, ..., h, w) floating point, got "
+            f"{tuple(features.shape)} {features.dtype}".replace("torch.", "")
+        )
+
+
+def _with_channel(tensor: Tensor, batch: int) -> Tensor:
+    if tensor.dim() < 3 or tensor.shape[0] != batch:
+        raise ValueError(
+            f"masks: expected ({batch}, H, W) or ({batch}, C, H, W), got {tuple(tensor.shape)}"
+        )
+    return tensor if tensor.dim() == 4 else tensor.reshape(batch, -1, *tensor.shape[-2:])
