@@ -1,0 +1,40 @@
+"""What every test runs under: one thread, no telemetry, no skip in CI but for want of a GPU."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _sweeps_go_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """No test may touch the user's own sweeps or tracking server."""
+    if "MIXBENCH_RUNS" not in os.environ:
+        monkeypatch.setenv("MIXBENCH_RUNS", str(tmp_path_factory.getbasetemp() / "runs"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, Any]:
+    """Where MIXBENCH_ALLOW_SKIP=gpu, a skip for another reason is a failure."""
+    report = yield
+    if report.skipped and os.environ.get("MIXBENCH_ALLOW_SKIP") == "gpu":
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if not hasattr(report, "wasxfail") and not any(
+            w in reason.lower() for w in ("cuda", "gpu")
+        ):
+            report.outcome = "failed"
+            report.longrepr = f"skipped where nothing may be: {reason}"
+    return report
