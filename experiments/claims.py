@@ -1,0 +1,177 @@
+"""Who works on a run: numbered claims, made by exclusive creation, kept alive by renewal.
+
+A claim is the file `claims/NNNNNN.json` in the run folder, and the highest number holds the run.
+Number n+1 may be created when n is released, when its process is known to be dead, or when it has
+not changed for the length of a lease as seen by the one who waits (so the clocks of two hosts never
+meet). Creation is a hard link to a complete file: atomic, also over NFS, with exactly one winner.
+A holder that was overtaken sees the higher number when it next renews, and stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+LEASE_SECONDS = 120.0
+RENEW_SECONDS = 1.0
+
+
+class ClaimLost(Exception):
+    """Another worker holds the run now: stop, and write nothing more."""
+
+
+def this_host() -> str:
+    """Names the machine, its boot and the process namespace: where a process id means something."""
+    parts = [socket.gethostname()]
+    for source in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        with contextlib.suppress(OSError):
+            parts.append(
+                os.readlink(source) if source.endswith("pid") else Path(source).read_text().strip()
+            )
+    return " ".join(parts)
+
+
+def process_start(pid: int) -> str | None:
+    """When the process started, as the kernel counts it; None where it is dead or unknown."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    state, *rest = stat.rpartition(")")[2].split()
+    return None if state == "Z" else rest[18]
+
+
+@dataclass
+class Watch:
+    """What a waiting worker has seen of other workers' claims, by its own clock."""
+
+    seen: dict[Path, tuple[str, float]] = field(default_factory=dict)
+
+    def unchanged_for(self, path: Path, content: str) -> float:
+        """Seconds since this content was first seen at `path`."""
+        now = time.monotonic()
+        if self.seen.get(path, ("", 0.0))[0] != content:
+            self.seen[path] = (content, now)
+        return now - self.seen[path][1]
+
+
+@dataclass
+class Claim:
+    """A run that this process holds."""
+
+    path: Path
+    number: int
+    body: dict[str, Any]
+    renewed: float = 0.0
+
+    def renew(self, progress: dict[str, Any] | None = None, *, force: bool = False) -> None:
+        """Say that the work goes on, at most once a second; ClaimLost if the run was taken over."""
+        now = time.monotonic()
+        if not force and now - self.renewed < RENEW_SECONDS:
+            return
+        if _name(self.path.parent, self.number + 1).exists():
+            raise ClaimLost(f"{self.path.parent.parent.name}: taken over by another worker")
+        self.renewed = now
+        self.body.update(beat=self.body["beat"] + 1, time=time.time())
+        if progress is not None:
+            self.body["progress"] = progress
+        self._write()
+
+    def release(self, outcome: str) -> None:
+        """Let go of the run; `outcome` says how it ended."""
+        self.body.update(released=outcome, time=time.time())
+        self._write()
+
+    def _write(self) -> None:
+        temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
+        temporary.write_text(json.dumps(self.body))
+        os.replace(temporary, self.path)
+
+
+def acquire(run_folder: Path, worker: str, watch: Watch) -> Claim | None:
+    """Take the run if it is free; None if somebody works on it, or was faster."""
+    folder = run_folder / "claims"
+    folder.mkdir(parents=True, exist_ok=True)
+    number, content = _latest(folder)
+    if number and not _is_free(_name(folder, number), content, watch):
+        return None
+    body = {
+        "worker": worker,
+        "host": this_host(),
+        "pid": os.getpid(),
+        "process_start": process_start(os.getpid()),
+        "started": time.time(),
+        "time": time.time(),
+        "beat": 0,
+        "progress": {},
+    }
+    path = _name(folder, number + 1)
+    temporary = folder / f".{uuid.uuid4().hex}"
+    temporary.write_text(json.dumps(body))
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return None
+    finally:
+        temporary.unlink()
+    return Claim(path, number + 1, body)
+
+
+def holder(run_folder: Path) -> dict[str, Any] | None:
+    """The claim that holds the run, as far as can be told from here; None when nobody does."""
+    body = last(run_folder)
+    if body is None or "released" in body or _is_dead(body):
+        return None
+    if body.get("host") != this_host() and time.time() - body.get("time", 0) > 2 * LEASE_SECONDS:
+        return None
+    return body
+
+
+def last(run_folder: Path) -> dict[str, Any] | None:
+    """The claim with the highest number, held or not, with its `number`; None if there is none."""
+    number, content = _latest(run_folder / "claims")
+    return {**_parse(content), "number": number} if number else None
+
+
+def _is_free(path: Path, content: str, watch: Watch) -> bool:
+    body = _parse(content)
+    return (
+        "released" in body or _is_dead(body) or watch.unchanged_for(path, content) > LEASE_SECONDS
+    )
+
+
+def _is_dead(body: dict[str, Any]) -> bool:
+    """Is the claim from this host, and its process gone?"""
+    if body.get("host") != this_host() or not body.get("process_start"):
+        return False
+    return process_start(body["pid"]) != body["process_start"]
+
+
+def _latest(folder: Path) -> tuple[int, str]:
+    try:
+        numbers = [int(name[:6]) for name in os.listdir(folder) if name[:6].isdigit()]
+    except FileNotFoundError:
+        return 0, ""
+    if not numbers:
+        return 0, ""
+    number = max(numbers)
+    return number, _name(folder, number).read_text()
+
+
+def _name(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.json"
+
+
+def _parse(content: str) -> dict[str, Any]:
+    try:
+        body = json.loads(content)
+    except json.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}

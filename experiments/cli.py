@@ -1,0 +1,358 @@
+"""The command `mixbench`. The only file that knows every folder; it imports them when needed."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from experiments.errors import UserError
+
+if TYPE_CHECKING:
+    from experiments.store import SweepFolder
+    from experiments.sweep import Sweep
+    from slurm.local import LocalWorkers
+
+app = typer.Typer(
+    help="Benchmark and ablation suite for mixing augmentations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Device(StrEnum):
+    """Where runs are trained."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Shown(StrEnum):
+    """What `mixbench list` can show."""
+
+    all = "all"
+    augmentations = "augmentations"
+    datasets = "datasets"
+    models = "models"
+    sweeps = "sweeps"
+
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override, such as training.epochs=5."),
+]
+UriOption = Annotated[
+    str | None,
+    typer.Option(help="MLflow tracking URI; default: $MLFLOW_TRACKING_URI, else a local store."),
+]
+
+
+@app.command()
+def sweep(
+    name: Annotated[str, typer.Argument(help="A shipped sweep (see `mixbench list`) or a YAML.")],
+    overrides: SetOption = None,
+    rename: Annotated[str | None, typer.Option("--name", help="Another name.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Workers; default: GPUs, else cores.")] = None,
+    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs, start none.")] = False,
+    track: Annotated[bool, typer.Option(help="Project into MLflow at the end.")] = True,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+    uri: UriOption = None,
+) -> None:
+    """Run a sweep: only what is missing, on this machine's GPUs or CPU cores."""
+    from experiments import sweep as sweeps
+    from slurm import local
+
+    wanted = sweeps.load(name, overrides or [], rename)
+    local.slots(workers, len(wanted.runs), device.value)
+    if dry_run:
+        _show_plan(wanted, workers, device.value)
+        return
+    wanted = _with_data(wanted, name, overrides or [])
+    folder = _create(wanted)
+    retried = folder.forgive()
+    if retried:
+        print(f"{retried} failed run{'s' if retried > 1 else ''} will be tried again")
+    status = _run_workers(folder, workers, device.value)
+    _finish(folder, track=track, report=report, uri=uri)
+    raise typer.Exit(status)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[Shown, typer.Argument(help="What to list.")] = Shown.all,
+) -> None:
+    """Augmentations with their parameters and papers, data sets, models, sweeps."""
+    from experiments import listing
+
+    listing.show(what.value)
+
+
+@app.command()
+def preview(
+    method: Annotated[str, typer.Argument(help="An augmentation, such as cutmix.")],
+    dataset: Annotated[
+        str, typer.Option(help="A data set, or imagefolder:/path.")
+    ] = "fashion_mnist",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A parameter, such as alpha=0.2."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The PNG; default: preview_METHOD.png.")] = None,
+    rows: Annotated[int, typer.Option(min=1, max=20)] = 4,
+    columns: Annotated[int, typer.Option(min=1, max=10)] = 3,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Write a picture of mixed images with their label weights."""
+    import yaml
+
+    from experiments import config
+
+    augmentation: dict[str, Any] = {"name": method}
+    for text in overrides or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set: got {text!r}, expected key=value, such as alpha=0.2")
+        augmentation[key.removeprefix("augmentation.")] = yaml.safe_load(value)
+    checked = config.parse({"dataset": {"name": dataset}, "augmentation": augmentation})
+    path = out or Path(f"preview_{method}.png")
+    if not path.parent.is_dir():
+        raise UserError(f"--out: the folder {str(path.parent)!r} does not exist")
+
+    from experiments import pictures, store
+    from experiments.data.load import load
+
+    loaded = load(checked.dataset, "cpu")
+    picture = pictures.preview(loaded, checked.augmentation, rows=rows, columns=columns, seed=seed)
+    store.atomic_write(path, picture)
+    print(f"wrote {path}")
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep that was run.")],
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="KEY=VALUE", help="The cells to compare with."),
+    ] = None,
+) -> None:
+    """Write report.html, report.md, runs.csv and the figures of a sweep."""
+    from experiments.store import SweepFolder
+
+    _write_report(SweepFolder.open(name), baseline)
+
+
+@app.command()
+def track(
+    name: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep that was run.")],
+    uri: UriOption = None,
+) -> None:
+    """Project a sweep into MLflow; doing it again changes nothing."""
+    from experiments.store import SweepFolder
+
+    _project(SweepFolder.open(name), uri)
+
+
+@app.command()
+def dashboard(
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+    uri: UriOption = None,
+) -> None:
+    """Open the MLflow dashboard of all projected sweeps (Ctrl-C ends it)."""
+    from experiments import store, tracking
+
+    tracking.dashboard(store.root(), port=port, uri=uri)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Exit status: 0 good, 1 some runs failed, 2 wrong input, 130 interrupted."""
+    try:
+        status = app(args=arguments, standalone_mode=False)
+    except UserError as error:
+        return _complain(str(error))
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        # typer's own complaints about the command line carry their exit status and text.
+        text = getattr(error, "format_message", None)
+        if text is None or not hasattr(error, "exit_code"):
+            raise
+        return _complain(text() or str(error))
+    return status if isinstance(status, int) else 0
+
+
+def _complain(message: str) -> int:
+    print(f"mixbench: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _create(wanted: Sweep) -> SweepFolder:
+    from experiments import provenance
+    from experiments.store import SweepFolder
+
+    return SweepFolder.create(
+        wanted.name,
+        wanted.description,
+        wanted.spec,
+        ((run.run_key, run.cell_key, run.model_dump(mode="json")) for run in wanted.runs),
+        provenance.commit(),
+    )
+
+
+def _with_data(wanted: Sweep, given: str, overrides: list[str]) -> Sweep:
+    """Have the data before any worker needs it, and fall back where the sweep says so."""
+    from experiments import data
+    from experiments import sweep as sweeps
+
+    try:
+        for name in dict.fromkeys(run.dataset.name for run in wanted.runs):
+            data.ensure(name)
+    except UserError as error:
+        other = wanted.spec.get("fallback")
+        if not other:
+            raise
+        print(f"{error}\n{wanted.name}: falling back to the sweep {other!r}", flush=True)
+        return _with_data(sweeps.load(other, overrides), given, overrides)
+    return wanted
+
+
+def _show_plan(wanted: Sweep, workers: int | None, device: str) -> None:
+    from experiments import estimate, listing, progress
+    from experiments.store import SweepFolder, root
+    from slurm import local
+
+    states: dict[str, str] = {}
+    seconds = None
+    if (root() / wanted.name / "sweep.json").exists():
+        folder = SweepFolder.open(wanted.name)
+        states = folder.states()
+        seconds = estimate.from_results(folder.plan())
+    listing.show_plan(wanted, states)
+    missing = [run for run in wanted.runs if states.get(run.run_key) != "done"]
+    if not missing:
+        print("nothing is missing")
+        return
+    slots = local.slots(workers, len(missing), device)
+    if seconds is not None:
+        total, source = seconds * len(missing), "from the runs that are done"
+    else:
+        total = estimate.by_timing(missing, slots[0].threads)
+        source = "from a few training steps timed now, start-up not counted"
+    where = ", ".join(f"{slots.count(slot)} x {slot.describe()}" for slot in dict.fromkeys(slots))
+    print(
+        f"{len(missing)} runs to do on {where}: about "
+        f"{progress.duration(total / len(slots))} ({source})"
+    )
+
+
+def _run_workers(folder: SweepFolder, workers: int | None, device: str) -> int:
+    from experiments.progress import Display, Progress, duration
+    from slurm.local import LocalWorkers, slots
+
+    progress = Progress(folder)
+    now = progress.snapshot()
+    missing = now.total - now.done
+    print(f"{folder.name}: {now.total} runs, {now.done} done, in {folder.path}", flush=True)
+    if not missing:
+        return 0
+    pool = LocalWorkers(folder)
+    began = time.monotonic()
+    stopped = False
+    with _terminable(), Display(folder.name) as display:
+        try:
+            for slot in slots(workers, missing, device):
+                pool.start(slot)
+            while pool.poll():
+                display.show(progress.snapshot())
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            stopped = True
+            _stop(pool)
+        now = progress.snapshot()
+        display.show(now)
+    return _summary(folder, now, pool, stopped, duration(time.monotonic() - began))
+
+
+def _stop(pool: LocalWorkers) -> None:
+    print("\nstopping the workers", flush=True)
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pool.stop()
+    signal.signal(signal.SIGINT, previous)
+
+
+class _terminable:
+    """Within it, SIGTERM is a Ctrl-C: the workers must not be left behind by accident."""
+
+    def __enter__(self) -> None:
+        self.previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGTERM, self.previous)
+
+
+def _summary(folder: SweepFolder, now: Any, pool: LocalWorkers, stopped: bool, spent: str) -> int:
+    print(f"{now.done} of {now.total} runs done in {spent}", flush=True)
+    for planned in folder.plan():
+        failure = planned.folder.failure()
+        if failure and planned.folder.state() == "failed":
+            first = failure["error"].splitlines()[0]
+            print(f"failed: {planned.run_key[:8]} {_what(planned.config)}: {first}")
+    if now.failed:
+        print(f"the tracebacks are in {folder.path / 'runs'}/*/failure.json")
+    if stopped:
+        print("stopped; the same command goes on where it was")
+        raise typer.Exit(130)
+    if pool.unusable:
+        print(pool.unusable)
+        return 1
+    if now.running:
+        print(f"{len(now.running)} runs are being done by other workers")
+    return 1 if now.failed else 0
+
+
+def _what(config: dict[str, Any]) -> str:
+    return f"{config['augmentation']['name']} seed {config['seed']}"
+
+
+def _finish(folder: SweepFolder, *, track: bool, report: bool, uri: str | None) -> None:
+    """What follows the training; its failure must not hide that the runs are done."""
+    if not any(planned.folder.result() for planned in folder.plan()):
+        return
+    if track:
+        try:
+            _project(folder, uri)
+        except UserError as error:
+            print(f"not projected into MLflow: {error}; later: mixbench track {folder.name}")
+    if report:
+        _write_report(folder, None)
+
+
+def _project(folder: SweepFolder, uri: str | None) -> None:
+    from analysis.figures import run_figures
+    from experiments import tracking
+
+    summary = tracking.project(folder, uri, run_figures)
+    print(summary)
+    print("dashboard: mixbench dashboard")
+
+
+def _write_report(folder: SweepFolder, baseline: str | None) -> None:
+    from analysis.report import write_report
+
+    written = write_report(folder, baseline=baseline)
+    print(f"report: {written.html}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

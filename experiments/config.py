@@ -1,0 +1,289 @@
+"""What one run is: a frozen, fully resolved configuration, and the keys that identify it.
+
+Nothing here imports torch: a grid is checked before any worker starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+import augmentations
+from experiments import data, models
+from experiments.errors import UserError, unknown
+
+SCHEMA = 1
+"""Changes when the same configuration would no longer give the same run."""
+
+
+def _number(value: Any) -> Any:
+    # YAML reads 1e-3 as text; a user means the number.
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_for_number(cls, value: Any, info: Any) -> Any:
+        # bool is an int in Python; `epochs: true` is a slip, not a 1.
+        if isinstance(value, bool):
+            annotation = cls.model_fields[info.field_name].annotation
+            if "bool" not in str(annotation):
+                raise ValueError(f"a number or a name, not {str(value).lower()}")
+        return value
+
+
+class DatasetConfig(_Section):
+    """Which images, how many, and how they are split."""
+
+    name: str
+    train_size: int | None = Field(None, ge=1)
+    train_fraction: Number | None = Field(None, gt=0, le=1)
+    validation_fraction: Number = Field(0.1, gt=0, lt=1)
+    split_seed: int = Field(0, ge=0)
+    image_size: int | None = Field(None, ge=8, le=1024)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return data.info(name).name
+
+    @model_validator(mode="after")
+    def _one_size(self) -> DatasetConfig:
+        if self.train_size is not None and self.train_fraction is not None:
+            raise ValueError("give train_size or train_fraction, not both")
+        return self
+
+
+class ModelConfig(_Section):
+    """Which network. `width` is for our own models, `small_stem` for timm's."""
+
+    name: str = "small_cnn"
+    width: int | None = Field(None, ge=1, le=1024)
+    small_stem: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        models.check(name)
+        return name
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelConfig:
+        models.check_options(self.name, width=self.width, small_stem=self.small_stem)
+        return self
+
+
+class TrainingConfig(_Section):
+    """How the network is trained.
+
+    `warmup` is the fraction of the steps with a rising rate; None takes what is usual for the
+    schedule, as None in `crop_padding` and `flip` takes what is usual for the data set.
+    """
+
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(128, ge=1)
+    learning_rate: Number = Field(0.1, gt=0)
+    momentum: Number = Field(0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: Number = Field(5e-4, ge=0)
+    schedule: Literal["one_cycle", "cosine"] = "one_cycle"
+    warmup: Number | None = Field(None, ge=0, lt=1)
+    label_smoothing: Number = Field(0.0, ge=0, lt=1)
+    crop_padding: int | None = Field(None, ge=0, le=64)
+    flip: bool | None = None
+    amp: bool = True
+    channels_last: bool = True
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> TrainingConfig:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class OcclusionConfig(_Section):
+    """Accuracy on images of which a part is hidden; `images` None means the whole test set."""
+
+    shapes: tuple[Literal["centre", "patches"], ...] = ("centre", "patches")
+    fractions: tuple[Annotated[Number, Field(gt=0, lt=1)], ...] = (0.1, 0.25, 0.5, 0.75)
+    images: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+
+    @field_validator("shapes", "fractions")
+    @classmethod
+    def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) != len(values):
+            raise ValueError("each value once")
+        return values
+
+    @field_validator("fractions")
+    @classmethod
+    def _rising(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted(values))
+
+
+class EvaluationConfig(_Section):
+    """What is measured after training."""
+
+    batch_size: int = Field(500, ge=1)
+    ece_bins: int = Field(15, ge=2, le=1000)
+    occlusion: OcclusionConfig = OcclusionConfig()
+
+
+class RunConfig(_Section):
+    """One run: everything that decides its result, and nothing else."""
+
+    dataset: DatasetConfig
+    model: ModelConfig = ModelConfig()
+    augmentation: dict[str, Any] = Field(default_factory=lambda: {"name": "none"})
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    seed: int = Field(0, ge=0, lt=2**63)
+
+    @field_validator("augmentation", mode="before")
+    @classmethod
+    def _resolve_augmentation(cls, section: Any) -> dict[str, Any]:
+        if isinstance(section, str):
+            section = {"name": section}
+        if not isinstance(section, dict) or "name" not in section:
+            raise ValueError("a name with parameters, such as {name: cutmix, alpha: 1.0}")
+        parameters = {key: value for key, value in section.items() if key != "name"}
+        return {"name": section["name"], **augmentations.resolve(section["name"], parameters)}
+
+    @model_validator(mode="after")
+    def _resolve_defaults(self) -> RunConfig:
+        facts = data.info(self.dataset.name)
+        training = self.training.model_copy(
+            update={
+                "crop_padding": _or(self.training.crop_padding, facts.crop_padding),
+                "flip": _or(self.training.flip, facts.flip),
+                "warmup": _or(
+                    self.training.warmup, 0.25 if self.training.schedule == "one_cycle" else 0.0
+                ),
+            }
+        )
+        object.__setattr__(self, "training", training)
+        if self.dataset.image_size is None:
+            dataset = self.dataset.model_copy(update={"image_size": facts.size})
+            object.__setattr__(self, "dataset", dataset)
+        return self
+
+    @property
+    def run_key(self) -> str:
+        """Identifies the run: 16 hexadecimal digits, the same on every machine."""
+        return _digest(self._identity())
+
+    @property
+    def cell_key(self) -> str:
+        """Identifies the run but for its seed: cells are compared, seeds are paired."""
+        identity = self._identity()
+        del identity["seed"]
+        return _digest(identity)
+
+    def _identity(self) -> dict[str, Any]:
+        identity = self.model_dump(mode="json")
+        # The place of a folder is not part of what it holds.
+        identity["dataset"]["name"] = data.identity(self.dataset.name)
+        return identity
+
+
+def parse(raw: Any) -> RunConfig:
+    """A `RunConfig` from plain data; UserError naming the field, what came and what is allowed."""
+    if not isinstance(raw, dict):
+        raise UserError(f"a run is a mapping of sections, got {raw!r}")
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(_in_words(error)) from None
+
+
+def fields() -> dict[str, tuple[str, ...]]:
+    """The sections of a run and the keys of each, dotted for the nested ones."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, field in RunConfig.model_fields.items():
+        section = field.annotation
+        is_section = isinstance(section, type) and issubclass(section, BaseModel)
+        found[name] = tuple(_keys(section)) if is_section else ()  # type: ignore[arg-type]
+    return found
+
+
+def _keys(section: type[BaseModel]) -> list[str]:
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += [f"{name}.{key}" for key in _keys(field.annotation)]
+    return keys
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _digest(identity: dict[str, Any]) -> str:
+    text = json.dumps({"schema": SCHEMA, **identity}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _in_words(error: ValidationError) -> str:
+    """All problems of a configuration on one line."""
+    return "; ".join(dict.fromkeys(_problem(item) for item in error.errors()))
+
+
+def _problem(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        *path, key = item["loc"]
+        section: Any = RunConfig
+        for part in path:
+            section = section.model_fields[part].annotation
+        place = f"key of {'.'.join(map(str, path))}" if path else "section"
+        return str(unknown(place, key, section.model_fields))
+    if item["type"] == "missing":
+        return f"{where}: missing"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        # Our own errors already say what came, where a value came.
+        return f"{where}: {message}" if where else message
+    context = item.get("ctx") or {}
+    expected = {
+        "literal_error": f"one of {context.get('expected')}",
+        "greater_than": f"a number above {context.get('gt')}",
+        "greater_than_equal": f"a number of at least {context.get('ge')}",
+        "less_than": f"a number below {context.get('lt')}",
+        "less_than_equal": f"a number of at most {context.get('le')}",
+        "int_parsing": "a whole number",
+        "int_type": "a whole number",
+        "int_from_float": "a whole number",
+        "float_parsing": "a number",
+        "float_type": "a number",
+        "finite_number": "a finite number",
+        "bool_parsing": "true or false",
+        "bool_type": "true or false",
+        "string_type": "a name",
+        "tuple_type": "a list",
+        "model_type": "a mapping of keys to values",
+    }.get(item["type"], message)
+    return f"{where}: got {item['input']!r}, expected {expected}"

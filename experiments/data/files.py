@@ -1,0 +1,201 @@
+"""Images that are decoded from files: into memory at once, or batch by batch."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from experiments.data.augment import crop_box
+from experiments.data.split import Batch, crop_draws, steps
+
+log = logging.getLogger(__name__)
+
+Crop = tuple[float, float, float, float]
+_Key = tuple[int, Crop | None]
+_Item = tuple[Tensor | None, int, str, str]  # image, label; or path and reason
+
+
+def decode(path: Path, size: int, crop: Crop | None = None) -> Tensor:
+    """The image in a file as RGB, uint8 (3,size,size).
+
+    Without `crop`, the central square, that is, the shorter side resized to `size` and a centre
+    crop; with the four draws of `crop_box`, that crop. Turned as its EXIF says; transparency on
+    white; 16 bits a channel scaled to 8; the first frame of several. Raises whatever Pillow does
+    on a file that it cannot read.
+    """
+    with Image.open(path) as image:
+        # Large JPEG files are decoded at a half, a quarter or an eighth where that loses nothing.
+        keep = size * (2 if crop is None else 4) / min(image.size)
+        if keep < 1:
+            image.draft(None, (int(image.width * keep), int(image.height * keep)))
+        upright = _rgb(ImageOps.exif_transpose(image))
+    width, height = upright.size
+    if crop is None:
+        side = min(width, height)
+        x, y, w, h = (width - side) / 2, (height - side) / 2, float(side), float(side)
+    else:
+        parts = crop_box(torch.tensor([crop], dtype=torch.float32), width / height)
+        sides = (width, height, width, height)
+        x, y, w, h = (float(part) * side for part, side in zip(parts, sides, strict=True))
+    box = (x, y, min(x + w, width), min(y + h, height))
+    pixels = np.array(upright.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image, dtype=np.float32)
+        top = float(values.max(initial=0))
+        # Pillow's own conversion would clip at 255: all white.
+        full = 65535 if image.mode.startswith("I;16") or top > 255 else 255 if top > 1 else 1
+        values = (values * (255 / full)).round().clip(0, 255)
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        drawn = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
+    return image.convert("RGB")
+
+
+def decode_all(
+    paths: Sequence[Path], labels: Tensor, size: int, warned: set[str]
+) -> tuple[Tensor, Tensor]:
+    """The images of the files that can be read, uint8 (N,3,size,size), and their labels."""
+    images = torch.empty((len(paths), 3, size, size), dtype=torch.uint8)
+
+    def fill(index: int) -> bool:
+        try:
+            images[index] = decode(paths[index], size)
+        except Exception as error:  # a broken file can raise anything
+            _skip(paths[index], _reason(error), warned)
+            return False
+        return True
+
+    # Pillow decodes outside Python's lock.
+    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
+        readable = torch.tensor(list(pool.map(fill, range(len(paths)))), dtype=torch.bool)
+    return (images, labels) if bool(readable.all()) else (images[readable], labels[readable])
+
+
+def loader_workers() -> int:
+    """One loader process per thread that torch may use here, at most 8; none for one thread."""
+    threads = torch.get_num_threads()
+    # A daemonic process may not have children.
+    return 0 if threads == 1 or multiprocessing.current_process().daemon else min(8, threads)
+
+
+class FileSplit:
+    """Images that are decoded for each batch by loader processes and streamed to the device.
+
+    An epoch gives random resized crops, drawn per image and epoch from the generator, whatever
+    the number of workers. A file that cannot be read is named in a warning, once, and left out of
+    its batch: `len` counts it, and fewer images may come.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        labels: Tensor,
+        size: int,
+        *,
+        device: torch.device,
+        workers: int,
+        warned: set[str],
+    ) -> None:
+        self.labels = labels
+        self.paths = list(paths)
+        self.size = size
+        self.device = device
+        self.workers = workers
+        self.warned = warned
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, self.size, self.size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+        order = torch.randperm(len(self), generator=generator)
+        crops = crop_draws(len(self), generator).tolist()
+        keys: list[_Key] = [(index, tuple(crops[index])) for index in order.tolist()]
+        keys = keys[: self.steps(batch_size) * batch_size]
+        for images, labels in self._stream(keys, batch_size):
+            # Batch normalisation cannot train on one image; unreadable files may leave one.
+            if len(labels) > 1 or batch_size == 1 or len(self) == 1:
+                yield images, labels
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        yield from self._stream([(index, None) for index in range(len(self))], batch_size)
+
+    def subset(self, indices: Tensor) -> FileSplit:
+        paths = [self.paths[index] for index in indices.tolist()]
+        return FileSplit(
+            paths, self.labels[indices.cpu()], self.size,
+            device=self.device, workers=self.workers, warned=self.warned,
+        )  # fmt: skip
+
+    def steps(self, batch_size: int) -> int:
+        return steps(len(self), batch_size)
+
+    def _stream(self, keys: list[_Key], batch_size: int) -> Iterator[Batch]:
+        batches = [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)]
+        cuda = self.device.type == "cuda"
+        loader = DataLoader(
+            _Decoder(self.paths, self.labels.tolist(), self.size),
+            batch_sampler=batches,
+            num_workers=min(self.workers, len(batches)),
+            collate_fn=_collate,
+            pin_memory=cuda,
+            # Or the loader would draw from torch's global state.
+            generator=torch.Generator(),
+        )
+        for images, labels, broken in loader:
+            for path, reason in broken:
+                _skip(Path(path), reason, self.warned)
+            if len(labels):
+                yield (
+                    images.to(self.device, non_blocking=cuda),
+                    labels.to(self.device, non_blocking=cuda),
+                )
+
+
+class _Decoder(Dataset[_Item]):
+    def __init__(self, paths: list[Path], labels: list[int], size: int) -> None:
+        self.paths = paths
+        self.labels = labels
+        self.size = size
+
+    def __getitem__(self, key: _Key) -> _Item:
+        index, crop = key
+        try:
+            return decode(self.paths[index], self.size, crop), self.labels[index], "", ""
+        except Exception as error:  # a broken file can raise anything
+            return None, self.labels[index], str(self.paths[index]), _reason(error)
+
+
+def _collate(items: list[_Item]) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
+    images = [image for image, *_ in items if image is not None]
+    labels = [label for image, label, *_ in items if image is not None]
+    broken = [(path, reason) for image, _, path, reason in items if image is None]
+    stacked = torch.stack(images) if images else torch.empty(0, dtype=torch.uint8)
+    return stacked, torch.tensor(labels, dtype=torch.int64), broken
+
+
+def _skip(path: Path, reason: str, warned: set[str]) -> None:
+    if str(path) not in warned:
+        warned.add(str(path))
+        log.warning("skipped %s: not readable as an image (%s)", path, reason)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__

@@ -1,0 +1,92 @@
+"""Which images are used: stratified, seeded by the split seed alone, and nested in size.
+
+Within a class, a seeded permutation ranks the images. The classes then take turns, each as often
+as its share asks for (Webster's rule, ranks at `(rank + 1/2) / count`), after every class has had
+its first. A smaller size is a prefix of a larger one, so the images of a small study are all in
+the large one; balanced classes differ by one image at most.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.errors import UserError
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    classes: int  # that occur
+    rank: Indices  # of each image within its class
+    count: Indices  # images of the class of each image
+    turn: Indices  # place of the class of each image among the classes
+
+
+def choose(labels: NDArray[np.integer], size: int, seed: int) -> Indices:
+    """`size` indices into `labels`, ascending: stratified, and a subset of any larger choice."""
+    ranking = _rank(labels, seed)
+    share = (ranking.rank + 0.5) / ranking.count
+    share[ranking.rank == 0] = 0.0
+    order = np.lexsort((ranking.turn, share))
+    return np.sort(order[:size])
+
+
+def train_and_validation(
+    labels: NDArray[np.integer], *, size: int, validation_fraction: float, seed: int, name: str
+) -> tuple[Indices, Indices]:
+    """Split `size` of the training images into (train, validation) indices, ascending, disjoint.
+
+    `size` counts the images before the validation split is taken off. Both parts of a smaller
+    size are subsets of the same parts of a larger one: an image that ever trains never validates.
+    Raises UserError when there are too few images for every class to train and some to validate.
+    """
+    available, classes = len(labels), len(np.unique(labels))
+    if size > available:
+        raise UserError(
+            f"dataset.train_size: got {size}, expected at most {available}, the training images "
+            f"of {name}"
+        )
+    if size < classes:
+        raise UserError(
+            f"dataset.train_size: got {size}, expected at least {classes}, one image for each "
+            f"class of {name}"
+        )
+    ranking = _rank(labels, seed)
+    # Of a class's first m images, V(m) = floor(m * fraction + phase) validate, so that image m
+    # validates where V steps up. The phases differ between classes, so rounding evens out over
+    # them. A class never gives away its only image.
+    phase = (ranking.turn + 0.5) / ranking.classes
+    before, after = (
+        np.minimum(np.floor(m * validation_fraction + phase), np.maximum(m - 1, 0))
+        for m in (ranking.rank, ranking.rank + 1)
+    )
+    chosen = choose(labels, size, seed)
+    validates = (after > before)[chosen]
+    if not validates.any():
+        raise UserError(
+            f"dataset.validation_fraction: {validation_fraction:g} of {size} training images in "
+            f"{classes} classes leaves none to validate on; expected more images or a larger "
+            f"fraction"
+        )
+    return chosen[~validates], chosen[validates]
+
+
+def _rank(labels: NDArray[np.integer], seed: int) -> _Ranking:
+    labels = np.asarray(labels, dtype=np.int64)
+    classes, place = np.unique(labels, return_inverse=True)
+    rank, count = np.empty_like(labels), np.empty_like(labels)
+    for index, label in enumerate(classes):
+        (members,) = np.nonzero(labels == label)
+        rank[members[_generator(seed, index).permutation(len(members))]] = np.arange(len(members))
+        count[members] = len(members)
+    turn = _generator(seed, len(classes)).permutation(len(classes))[place]
+    return _Ranking(len(classes), rank, count, turn)
+
+
+def _generator(*key: int) -> np.random.RandomState:
+    # RandomState's streams are frozen: every release of numpy gives the same split.
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(key)))

@@ -1,0 +1,82 @@
+"""Everything that is measured after training, from one network and its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from experiments.config import RunConfig
+from experiments.data.augment import normalise
+from experiments.data.load import Dataset
+from experiments.data.split import Split
+from experiments.evaluate import calibration, occlusion
+from experiments.evaluate.predict import logits_of
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """metrics: one flat mapping. curves: what figures need. logits, labels: the clean test set."""
+
+    metrics: dict[str, float | None]
+    curves: dict[str, Any]
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+@torch.inference_mode()
+def measure(
+    network: nn.Module, dataset: Dataset, config: RunConfig, beat: Callable[[], None]
+) -> Measurements:
+    """Measure `network` on the clean training images, the validation, test and occluded test sets.
+
+    `beat` is called at every batch.
+    """
+    network.eval()
+    evaluation = config.evaluation
+
+    def batches(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        for raw, labels in split.batches(evaluation.batch_size):
+            beat()
+            yield (
+                normalise(
+                    raw, dataset.mean, dataset.std, channels_last=config.training.channels_last
+                ),
+                labels,
+            )
+
+    logits, labels = logits_of(network, batches(dataset.test))
+    clean, reliability = calibration.measure(logits, labels, evaluation.ece_bins)
+    metrics: dict[str, float | None] = {f"test/{name}": value for name, value in clean.items()}
+    for name, split in (("train", dataset.train), ("validation", dataset.validation)):
+        split_logits, split_labels = logits_of(network, batches(split))
+        metrics[f"{name}/accuracy"] = calibration.accuracy(split_logits, split_labels)
+        metrics[f"{name}/nll"] = calibration.nll(split_logits, split_labels)
+
+    curves: dict[str, Any] = {"reliability": reliability}
+    hidden = evaluation.occlusion
+    if hidden.shapes and hidden.fractions:
+        subset = _some(dataset.test, hidden.images, hidden.seed)
+        found, curves["occlusion"] = occlusion.measure(
+            network,
+            batches(subset),
+            shapes=hidden.shapes,
+            fractions=hidden.fractions,
+            count=len(subset),
+            seed=hidden.seed,
+        )
+        metrics |= {f"occlusion/{name}": value for name, value in found.items()}
+    return Measurements(metrics, curves, logits, labels)
+
+
+def _some(split: Split, count: int | None, seed: int) -> Split:
+    """`count` images of the split, the same for every model; all of them where it has no more."""
+    if count is None or count >= len(split):
+        return split
+    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count]
+    return split.subset(chosen.sort().values)

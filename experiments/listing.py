@@ -1,0 +1,94 @@
+"""What `mixbench list` and `mixbench sweep --dry-run` print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import augmentations
+from experiments import data, sweep
+from experiments.models import MODELS
+
+
+def show(what: str = "all") -> None:
+    """Print the augmentations, data sets, models and sweeps, or one of these."""
+    parts = {
+        "augmentations": _augmentations,
+        "datasets": _datasets,
+        "models": _models,
+        "sweeps": _sweeps,
+    }
+    chosen = parts if what == "all" else {what: parts[what]}
+    print("\n\n".join("\n".join([title, *part()]) for title, part in chosen.items()))
+
+
+def _augmentations() -> list[str]:
+    lines = []
+    for name in augmentations.available():
+        method = augmentations.describe(name)
+        lines.append(f"  {name:15} {method.summary}")
+        if method.paper:
+            lines.append(f"  {'':15} {method.paper}")
+        lines += [
+            f"  {'':15} {parameter.name}={_shown(parameter.default)}: {parameter.doc} "
+            f"[{parameter.allowed}]"
+            for parameter in method.parameters
+        ]
+    return lines
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _datasets() -> list[str]:
+    lines = []
+    for name in data.names():
+        facts = data.info(name)
+        lines.append(
+            f"  {name:15} {facts.title}: {facts.train:,} + {facts.test:,} images of "
+            f"{facts.size} x {facts.size}, {facts.classes} classes ({facts.source})"
+        )
+    lines.append(f"  {'imagefolder:/p':15} your images: a folder per class, or train/ and test/")
+    return lines
+
+
+def _models() -> list[str]:
+    lines = [f"  {name:15} {model.summary}" for name, model in MODELS.items()]
+    lines.append(
+        f"  {'timm/NAME':15} any network of timm, such as timm/resnet18 (small_stem: true)"
+    )
+    return lines
+
+
+def _sweeps() -> list[str]:
+    lines = []
+    for name in sweep.shipped():
+        loaded = sweep.load(name)
+        lines.append(
+            f"  {name:15} {loaded.description} ({loaded.cells} cells, {len(loaded.runs)} runs)"
+        )
+    return lines
+
+
+def show_plan(wanted: sweep.Sweep, states: dict[str, str]) -> None:
+    """Print the cells of a sweep with how many of their runs are done."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from analysis.labels import cell_labels
+
+    cells: dict[str, list[str]] = {}
+    configs: dict[str, dict[str, Any]] = {}
+    for run in wanted.runs:
+        cells.setdefault(run.cell_key, []).append(states.get(run.run_key, "waiting"))
+        configs.setdefault(run.cell_key, run.model_dump(mode="json"))
+    labels = cell_labels(configs)
+    table = Table("cell", "configuration", "runs", "done", "failed", box=None, padding=(0, 2, 0, 0))
+    for key, found in cells.items():
+        table.add_row(key[:8], labels[key], *(str(n) for n in _counts(found)))
+    Console().print(table)
+    print(f"{wanted.name}: {len(cells)} cells, {len(wanted.runs)} runs")
+
+
+def _counts(states: list[str]) -> tuple[int, int, int]:
+    return len(states), states.count("done"), states.count("failed")

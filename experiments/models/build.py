@@ -1,0 +1,33 @@
+"""Makes a network from its configuration, with initial weights that depend on the seed alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from experiments.config import ModelConfig
+from experiments.models import MODELS
+from experiments.models.resnet20 import PreActResNet20
+from experiments.models.small_cnn import SmallCNN
+from experiments.models.timm_model import timm_model
+
+
+def build(config: ModelConfig, *, channels: int, classes: int, size: int, seed: int) -> nn.Module:
+    """The network for (B, channels, size, size) images and `classes` classes, on the CPU.
+
+    The weights come from `seed` and are the same whatever the augmentation; the global random
+    state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if config.name.startswith("timm/"):
+            return timm_model(
+                config.name.removeprefix("timm/"),
+                channels=channels,
+                classes=classes,
+                size=size,
+                small_stem=config.small_stem,
+            )
+        width = config.width or MODELS[config.name].default_width
+        network = {"small_cnn": SmallCNN, "resnet20": PreActResNet20}[config.name]
+        return network(channels, classes, width)

@@ -1,0 +1,61 @@
+"""Any network of timm, by its name, with a stem for small images on request."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from experiments.errors import UserError
+
+
+def timm_model(name: str, *, channels: int, classes: int, size: int, small_stem: bool) -> nn.Module:
+    """timm's network `name`, untrained, for (B, channels, size, size) images.
+
+    small_stem: the first convolution keeps the resolution (3 x 3, stride 1) and the pooling behind
+    it is left out, as is usual for CIFAR; for networks whose stem is a single convolution. Vision
+    transformers are built for the image size. UserError where the network has no such stem.
+    """
+    import timm
+
+    options: dict[str, Any] = {"in_chans": channels, "num_classes": classes}
+    entry = timm.model_entrypoint(name)
+    if "vit" in name or "deit" in name or "img_size" in inspect.signature(entry).parameters:
+        options["img_size"] = size
+    try:
+        network = timm.create_model(name, pretrained=False, **options)
+    except TypeError:
+        options.pop("img_size", None)
+        network = timm.create_model(name, pretrained=False, **options)
+    if small_stem:
+        _shrink_stem(network, name)
+    return network
+
+
+def _shrink_stem(network: nn.Module, name: str) -> None:
+    for place in ("conv1", "conv_stem", "stem.conv"):
+        parent, leaf = _parent(network, place)
+        old = getattr(parent, leaf, None)
+        if isinstance(old, nn.Conv2d):
+            break
+    else:
+        raise UserError(f"model.small_stem: timm/{name} has no single stem convolution to shrink")
+    new = nn.Conv2d(
+        old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=old.bias is not None
+    )
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    setattr(parent, leaf, new)
+    for place in ("maxpool", "stem.pool"):
+        parent, leaf = _parent(network, place)
+        if getattr(parent, leaf, None) is not None:
+            setattr(parent, leaf, nn.Identity())
+
+
+def _parent(network: nn.Module, place: str) -> tuple[Any, str]:
+    """The module that holds `place`, and the last part of its name."""
+    *path, leaf = place.split(".")
+    holder: Any = network
+    for part in path:
+        holder = getattr(holder, part, None)
+    return holder, leaf

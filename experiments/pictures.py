@@ -1,0 +1,120 @@
+"""Pictures of mixed batches: the strip of every run, and the grid of `mixbench preview`."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+import augmentations
+from experiments.data.augment import denormalise, normalise
+from experiments.data.load import Dataset
+
+STRIP = 8
+SEED = 7
+SIDE = 84
+GAP = 6
+
+
+def mixed_strip(dataset: Dataset, augmentation: dict[str, Any]) -> bytes:
+    """A PNG of eight mixed training images, the same eight and the same seed for every method."""
+    raw, labels = _one_per_class(dataset, STRIP)
+    mixed, _ = _mix(dataset, augmentation, raw, labels, SEED)
+    tiles = [_tile(image) for image in mixed]
+    strip = Image.new("RGB", (_across(len(tiles)), SIDE), "white")
+    for number, tile in enumerate(tiles):
+        strip.paste(tile, (number * (SIDE + GAP), 0))
+    return _png(strip)
+
+
+def preview(
+    dataset: Dataset, augmentation: dict[str, Any], *, rows: int, columns: int, seed: int
+) -> bytes:
+    """A PNG grid of mixed training images with their label weights, the unmixed ones above it."""
+    raw, labels = _one_per_class(dataset, rows * columns)
+    mixed, targets = _mix(dataset, augmentation, raw, labels, seed)
+    font = ImageFont.load_default(size=11)
+    lines = 1 + max(len(_weights(dataset, targets, n)) for n in range(len(mixed)))
+    caption = 14 * lines
+    scale = 130
+    head = 24
+    block = 2 * scale + 4
+    sheet = Image.new(
+        "RGB",
+        (GAP + columns * (block + 2 * GAP), head + rows * (scale + caption + GAP)),
+        "white",
+    )
+    draw = ImageDraw.Draw(sheet)
+    settings = ", ".join(f"{k}={v}" for k, v in augmentation.items() if k != "name")
+    title = f"{augmentation['name']}  ({settings})  on {dataset.name}: original, mixed"
+    draw.text((GAP, 6), title, fill="black", font=font)
+    for number in range(len(mixed)):
+        left = GAP + (number % columns) * (block + 2 * GAP)
+        top = head + (number // columns) * (scale + caption + GAP)
+        sheet.paste(_tile(raw[number], scale), (left, top))
+        sheet.paste(_tile(mixed[number], scale), (left + scale + 4, top))
+        own = dataset.classes[int(labels[number])]
+        draw.text((left, top + scale + 1), _short(own), fill="#555555", font=font)
+        for line, text in enumerate(_weights(dataset, targets, number)):
+            place = (left + scale + 4, top + scale + 1 + 14 * line)
+            draw.text(place, text, fill="black", font=font)
+    return _png(sheet)
+
+
+def _mix(
+    dataset: Dataset, augmentation: dict[str, Any], raw: Tensor, labels: Tensor, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Mixed images (uint8) and their dense soft labels, on the CPU."""
+    images = normalise(raw, dataset.mean, dataset.std)
+    generator = torch.Generator().manual_seed(seed)
+    # One batch shows one draw, unless the draws are per sample: a picture is to show the variety.
+    parameters = {"per_sample": True} if augmentation["name"] != "none" else {}
+    mix = augmentations.create(**{**augmentation, **parameters})
+    batch = mix(images, labels, len(dataset.classes), generator=generator)
+    pixels = denormalise(batch.images, dataset.mean, dataset.std)
+    return pixels, batch.targets.dense(len(dataset.classes))
+
+
+def _one_per_class(dataset: Dataset, count: int) -> tuple[Tensor, Tensor]:
+    """The first `count` training images, taking classes in turn, on the CPU."""
+    by_class: list[list[tuple[Tensor, int]]] = [[] for _ in dataset.classes]
+    rounds = -(-count // len(dataset.classes))
+    for images, labels in dataset.train.batches(256):
+        for image, label in zip(images.cpu(), labels.tolist(), strict=True):
+            if len(by_class[label]) < rounds:
+                by_class[label].append((image, label))
+        if all(len(found) >= rounds for found in by_class):
+            break
+    turns = [found[turn] for turn in range(rounds) for found in by_class if len(found) > turn]
+    chosen = turns[:count]
+    return torch.stack([image for image, _ in chosen]), torch.tensor([y for _, y in chosen])
+
+
+def _weights(dataset: Dataset, targets: Tensor, number: int) -> list[str]:
+    shares = sorted(enumerate(targets[number].tolist()), key=lambda item: -item[1])
+    return [f"{_short(dataset.classes[c])} {w:.2f}" for c, w in shares if w > 0.005][:4]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 14 else f"{text[:13]}…"
+
+
+def _tile(image: Tensor, side: int = SIDE) -> Image.Image:
+    pixels = image.permute(1, 2, 0)
+    pixels = pixels.expand(-1, -1, 3) if pixels.shape[2] == 1 else pixels
+    tile = Image.fromarray(pixels.contiguous().numpy(), "RGB")
+    larger = side >= tile.width
+    return tile.resize((side, side), Image.Resampling.NEAREST if larger else Image.Resampling.BOX)
+
+
+def _across(count: int) -> int:
+    return count * (SIDE + GAP) - GAP
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,66 @@
+"""Where a result comes from: device, host, versions and the commit of this code."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def of(device: torch.device) -> dict[str, Any]:
+    """Where and with what a result is made."""
+    import torch
+
+    return {
+        "device": device_name(device),
+        "host": platform.node(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "mixbench": version("mixbench"),
+        "commit": commit(),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Such as "cuda: NVIDIA H100" or "cpu: AMD EPYC"."""
+    if device.type == "cuda":
+        import torch
+
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return f"{device.type}: {model}"
+
+
+@cache
+def commit() -> str | None:
+    """The commit that this code was checked out at, with "+changes" if edited; None elsewhere."""
+    here = Path(__file__).resolve().parent
+    git = ["git", "-C", str(here)]
+    try:
+        top = _output([*git, "rev-parse", "--show-toplevel"])
+        # Installed into an environment inside somebody else's checkout: not our commit.
+        if Path(top) != here.parent:
+            return None
+        head = _output([*git, "rev-parse", "HEAD"])
+        changed = _output([*git, "status", "--porcelain", "--untracked-files=no"])
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{head}+changes" if changed else head
+
+
+def _output(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

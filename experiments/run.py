@@ -1,0 +1,121 @@
+"""One run from claim to result: data, network, training, measurements, `result.json` last."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments import pictures, provenance
+from experiments.claims import Claim
+from experiments.config import DatasetConfig, RunConfig
+from experiments.data.load import Dataset, load
+from experiments.evaluate.measure import Measurements, measure
+from experiments.models.build import build
+from experiments.store import SCHEMA, RunFolder, atomic_write, dump
+from experiments.train import train
+
+log = logging.getLogger(__name__)
+
+
+def execute(config: RunConfig, folder: RunFolder, device: torch.device, claim: Claim) -> None:
+    """Train and measure `config` in `folder`, which `claim` holds; `result.json` ends it.
+
+    Goes on from the folder's checkpoint if there is one. Whatever `claim.renew` raises, and any
+    error of the run itself, comes out; nothing is written after it.
+    """
+    started = time.time()
+    atomic_write(folder.path / "config.json", dump(_identified(config)))
+    dataset = _dataset(config.dataset, str(device))
+    network = build(
+        config.model,
+        channels=dataset.shape[0],
+        classes=len(dataset.classes),
+        size=dataset.shape[1],
+        seed=config.seed,
+    )
+    atomic_write(folder.path / "mixed.png", pictures.mixed_strip(dataset, config.augmentation))
+    setup_seconds = time.time() - started
+
+    timing = train(network, dataset, config, device, folder.path, claim.renew)
+    evaluation_started = time.time()
+    measured = measure(network, dataset, config, lambda: claim.renew({"stage": "measuring"}))
+    _write_predictions(folder.path / "predictions.npz", measured)
+    metrics = {
+        **measured.metrics,
+        "best/epoch": timing.pop("best_epoch"),
+        "best/validation_accuracy": timing.pop("best_validation_accuracy"),
+    }
+    result = {
+        "schema": SCHEMA,
+        "run_key": config.run_key,
+        "cell_key": config.cell_key,
+        "seed": config.seed,
+        "metrics": metrics,
+        "curves": measured.curves,
+        "dataset": {
+            "name": dataset.name,
+            "train": len(dataset.train),
+            "validation": len(dataset.validation),
+            "test": len(dataset.test),
+            "classes": list(dataset.classes),
+            "digest": dataset.digest,
+            "source": dataset.source,
+        },
+        "provenance": provenance.of(device) | {"started": started, "finished": time.time()},
+        "timing": {
+            "setup_seconds": setup_seconds,
+            **timing,
+            "evaluate_seconds": time.time() - evaluation_started,
+        },
+    }
+    claim.renew(force=True)
+    atomic_write(folder.path / "result.json", dump(result))
+
+
+@contextlib.contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Send what the run logs, and its warnings, to `path` while it runs."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+@lru_cache(maxsize=4)
+def _dataset(config: DatasetConfig, device: str) -> Dataset:
+    # A worker does many runs on the same images.
+    return load(config, device)
+
+
+def _identified(config: RunConfig) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "run_key": config.run_key,
+        "cell_key": config.cell_key,
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _write_predictions(path: Path, measured: Measurements) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        logits=measured.logits.astype(np.float32),
+        labels=measured.labels.astype(np.int64),
+    )
+    atomic_write(path, buffer.getvalue())

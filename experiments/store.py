@@ -1,0 +1,279 @@
+"""Sweep folders and run folders: the store of everything, and the queue of what is to be done.
+
+Standard library only: the launcher, the report and the MLflow projection read it without torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import claims
+from experiments.errors import UserError
+
+SCHEMA = 1
+
+
+def root() -> Path:
+    """Where sweeps live: `$MIXBENCH_RUNS`, or `runs` in the working folder."""
+    return Path(os.environ.get("MIXBENCH_RUNS") or "runs").absolute()
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader, or a crash, sees all of it or nothing."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; a run folder is to be read by colleagues.
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def dump(value: Any) -> str:
+    """JSON as it is stored: keys in order, floats in full, NaN refused."""
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run. It exists once a worker has claimed the run."""
+
+    path: Path
+
+    @property
+    def run_key(self) -> str:
+        """The run's key, which is the folder's name."""
+        return self.path.name
+
+    def result(self) -> dict[str, Any] | None:
+        """`result.json`, the done marker; None while the run is not done."""
+        return _read_json(self.path / "result.json")
+
+    def failure(self) -> dict[str, Any] | None:
+        """`failure.json`: the error and its traceback, when the last attempt failed."""
+        return _read_json(self.path / "failure.json")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of `metrics.jsonl`, one per epoch; a torn last line is dropped."""
+        return _read_lines(self.path / "metrics.jsonl")
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """The rows of `attempts.jsonl`: who tried, when, and how it ended."""
+        return _read_lines(self.path / "attempts.jsonl")
+
+    def claim(self) -> dict[str, Any] | None:
+        """Who works on the run, with its progress; None when nobody does."""
+        return claims.holder(self.path)
+
+    def last_claim(self) -> dict[str, Any] | None:
+        """The last claim on the run, held or released; None when it was never claimed."""
+        return claims.last(self.path)
+
+    def state(self) -> str:
+        """ "done", "failed", "running" or "waiting"."""
+        if (self.path / "result.json").exists():
+            return "done"
+        if (self.path / "failure.json").exists():
+            return "failed"
+        return "running" if self.claim() else "waiting"
+
+    def add_attempt(self, row: dict[str, Any]) -> None:
+        """Append one row to `attempts.jsonl`."""
+        with (self.path / "attempts.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def fail(self, error: str, traceback: str, attempt: int) -> None:
+        """Record that an attempt failed; a result that is there stays."""
+        failure = {"error": error, "traceback": traceback, "time": time.time(), "attempt": attempt}
+        atomic_write(self.path / "failure.json", dump(failure))
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a sweep, whether it has begun or not."""
+
+    run_key: str
+    cell_key: str
+    config: dict[str, Any]
+    folder: RunFolder
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The folder of one sweep."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, name: str) -> SweepFolder:
+        """The sweep of that name below the root; UserError with the nearest name if none."""
+        path = root() / name
+        if not _is_name(name) or not (path / "sweep.json").is_file():
+            known = cls.names()
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            guess = f"; did you mean {close[0]!r}?" if close else ""
+            have = f" (there are: {', '.join(known)})" if known and not close else ""
+            raise UserError(f"no sweep {name!r} in {root()}{guess}{have}")
+        folder = cls(path)
+        if folder._header().get("schema") != SCHEMA:
+            raise UserError(
+                f"sweep {name!r} was written by another version of mixbench (schema "
+                f"{folder._header().get('schema')!r}, this one reads {SCHEMA})"
+            )
+        return folder
+
+    @staticmethod
+    def names() -> list[str]:
+        """The sweeps below the root."""
+        return sorted(path.parent.name for path in root().glob("*/sweep.json"))
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        description: str,
+        spec: dict[str, Any],
+        runs: Iterable[tuple[str, str, dict[str, Any]]],
+        commit: str | None,
+    ) -> SweepFolder:
+        """The folder of a new sweep, or the one that is there if it plans the very same runs.
+
+        runs: (run_key, cell_key, config). UserError when a sweep of that name has other runs.
+        """
+        rows = list(runs)
+        folder = cls(root() / name)
+        if not (folder.path / "sweep.json").exists():
+            header = {
+                "schema": SCHEMA,
+                "name": name,
+                "description": description,
+                "spec": spec,
+                "created": time.time(),
+                "commit": commit,
+            }
+            folder._install(header, rows)
+        folder = cls.open(name)
+        there, wanted = {run.run_key for run in folder.plan()}, {row[0] for row in rows}
+        if there != wanted:
+            raise UserError(
+                f"sweep {name!r} exists with another configuration ({len(there - wanted)} of its "
+                f"{len(there)} runs are not in this one, {len(wanted - there)} are new); "
+                f"give the changed sweep another name with --name"
+            )
+        return folder
+
+    def _install(self, header: dict[str, Any], rows: list[tuple[str, str, dict[str, Any]]]) -> None:
+        # Made aside and renamed into place: two launchers at once, or a crash, leave one whole
+        # sweep folder or none.
+        root().mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=root(), prefix=f".{header['name']}."))
+        try:
+            os.chmod(aside, 0o777 & ~_umask())
+            lines = (
+                json.dumps({"run_key": key, "cell_key": cell, "config": config})
+                for key, cell, config in rows
+            )
+            atomic_write(aside / "plan.jsonl", "".join(f"{line}\n" for line in lines))
+            (aside / "runs").mkdir()
+            atomic_write(aside / "sweep.json", dump(header))
+            with contextlib.suppress(OSError):
+                os.rename(aside, self.path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    @property
+    def name(self) -> str:
+        """The sweep's name, which is the folder's."""
+        return self.path.name
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The sweep as it was given."""
+        return dict(self._header()["spec"])
+
+    @property
+    def description(self) -> str:
+        """What the sweep is about, in its author's words."""
+        return str(self._header().get("description") or "")
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of mixbench that the sweep was made with, where that is known."""
+        return self._header().get("commit")
+
+    def plan(self) -> list[PlannedRun]:
+        """All runs of the sweep, in the order of its cells, seeds within a cell."""
+        return [
+            PlannedRun(
+                row["run_key"],
+                row["cell_key"],
+                row["config"],
+                RunFolder(self.path / "runs" / row["run_key"]),
+            )
+            for row in _read_lines(self.path / "plan.jsonl")
+        ]
+
+    def states(self) -> dict[str, str]:
+        """run_key -> "done", "failed", "running" or "waiting"."""
+        return {run.run_key: run.folder.state() for run in self.plan()}
+
+    def forgive(self) -> int:
+        """Let failed runs be tried again (their attempts stay on record); how many there were."""
+        failed = [run for run in self.plan() if run.folder.state() == "failed"]
+        for run in failed:
+            (run.folder.path / "failure.json").unlink(missing_ok=True)
+        return len(failed)
+
+    def _header(self) -> dict[str, Any]:
+        header = _read_json(self.path / "sweep.json")
+        if header is None:
+            raise UserError(f"{self.path / 'sweep.json'}: not readable as JSON")
+        return header
+
+
+def _is_name(name: str) -> bool:
+    return bool(name) and name not in (".", "..") and "/" not in name and "\\" not in name
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    rows = []
+    for line in text.split("\n"):
+        if line:
+            # Only the last line can be torn, by a kill in mid-write; it is as if not yet written.
+            with contextlib.suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+    return rows
