@@ -1,0 +1,179 @@
+"""Short names for the cells of a sweep, made of what varies in it and of nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+JOIN = " · "
+_SYMBOLS = {"alpha": "α", "beta": "β"}
+_SECTIONS = ("augmentation", "model", "dataset")
+_RESOLVED_BY_DATASET = ("dataset.image_size", "training.crop_padding", "training.flip")
+
+Flat = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Label:
+    """`method` is the augmentation's part of the name, `group` the rest (either may be empty)."""
+
+    method: str
+    group: str
+
+    @property
+    def text(self) -> str:
+        return JOIN.join(part for part in (self.method, self.group) if part)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration with dotted keys; lists become JSON text, so values are hashable."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            flat[f"{prefix}{key}"] = json.dumps(list(value))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def cell_labels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """cell_key -> label, from the nested configuration of one run of each cell."""
+    flat = [
+        {key: value for key, value in flatten(config).items() if key != "seed"}
+        for config in configs.values()
+    ]
+    return dict(zip(configs, (label.text for label in name_cells(flat)), strict=True))
+
+
+def name_cells(configs: Sequence[Flat]) -> list[Label]:
+    """One label per flattened configuration (without seed), in order; different ones differ.
+
+    The augmentation is named when it varies or when nothing does; of its parameters, those that
+    vary among the cells of the same method. Further factors follow as "key value".
+    """
+    keys = list(dict.fromkeys(key for config in configs for key in config))
+    varying = [key for key in keys if _distinct(configs, key) > 1]
+    own = [key for key in varying if _section(key) == "augmentation"]
+    others = [key for key in varying if key not in own and not _implied(configs, key)]
+    short = _short_names(others)
+    labels = []
+    for config in configs:
+        siblings = [c for c in configs if c["augmentation.name"] == config["augmentation.name"]]
+        parameters = [
+            key
+            for key in own
+            if key != "augmentation.name" and key in config and _distinct(siblings, key) > 1
+        ]
+        parts = [_parameter(key, config[key]) for key in parameters]
+        is_named = bool(own) or not others
+        method = " ".join([str(config["augmentation.name"]), *parts]) if is_named else ""
+        rest = [
+            _factor(short[key], key, config.get(key))
+            for key in others
+            if not _is_silent(configs, key, config)
+        ]
+        labels.append(Label(method, JOIN.join(rest)))
+    return _told_apart(labels, configs, varying)
+
+
+def value_text(value: Any) -> str:
+    """A configuration's value as a reader writes it: 1 for 1.0, "default" for what is not set."""
+    if value is None:
+        return "default"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    return str(value)
+
+
+def _distinct(configs: Iterable[Flat], key: str) -> int:
+    return len({_frozen(config, key) for config in configs})
+
+
+def _frozen(config: Flat, key: str) -> Hashable:
+    # True == 1 == 1.0 in Python; a bool and a number are told apart here, 1 and 1.0 are not.
+    value = config.get(key)
+    return (isinstance(value, bool), key in config, value)
+
+
+def _section(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _implied(configs: Sequence[Flat], key: str) -> bool:
+    """Does the name of the data set or model already say it in every cell?"""
+    if key in _RESOLVED_BY_DATASET:
+        return not _varies_within(configs, key, "dataset.name")
+    section = _section(key)
+    if section in _SECTIONS and key != f"{section}.name":
+        return not _varies_within(configs, key, f"{section}.name")
+    return False
+
+
+def _varies_within(configs: Sequence[Flat], key: str, by: str) -> bool:
+    groups: dict[Any, list[Flat]] = {}
+    for config in configs:
+        groups.setdefault(config.get(by), []).append(config)
+    return any(_distinct(group, key) > 1 for group in groups.values())
+
+
+def _is_silent(configs: Sequence[Flat], key: str, config: Flat) -> bool:
+    """A parameter of a model or data set goes unsaid where that one has only one value of it."""
+    section = _section(key)
+    by = "dataset.name" if key in _RESOLVED_BY_DATASET else f"{section}.name"
+    if key == by or (section not in _SECTIONS and key not in _RESOLVED_BY_DATASET):
+        return False
+    return _distinct([c for c in configs if c.get(by) == config.get(by)], key) == 1
+
+
+def _short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The last part of each dotted key, with as many parts before it as tell the keys apart."""
+    short = {}
+    for key in keys:
+        parts = key.split(".")
+        for length in range(1, len(parts) + 1):
+            tail = parts[-length:]
+            if sum(other.split(".")[-length:] == tail for other in keys) == 1:
+                break
+        short[key] = ".".join(tail)
+    return short
+
+
+def _parameter(key: str, value: Any) -> str:
+    name = key.removeprefix("augmentation.")
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    return f"{_SYMBOLS.get(name, name)}={value_text(value)}"
+
+
+def _factor(short: str, key: str, value: Any) -> str:
+    if key in ("dataset.name", "model.name"):
+        kind, colon, path = str(value).partition(":")
+        return f"{kind}:{PurePath(path).name}" if colon and path else str(value)
+    return f"{short} {value_text(value)}"
+
+
+def _told_apart(
+    labels: Sequence[Label], configs: Sequence[Flat], varying: Sequence[str]
+) -> list[Label]:
+    """Labels that still coincide get every varying field in full, and a number as a last resort."""
+    texts = [label.text for label in labels]
+    told = []
+    for label, config in zip(labels, configs, strict=True):
+        if texts.count(label.text) > 1:
+            rest = [f"{key} {config[key]!r}" for key in varying if key in config]
+            label = Label(label.method, JOIN.join(rest))
+        told.append(label)
+    seen: dict[str, int] = {}
+    for place, label in enumerate(told):
+        seen[label.text] = seen.get(label.text, 0) + 1
+        if seen[label.text] > 1:
+            numbered = JOIN.join(part for part in (label.group, f"#{seen[label.text]}") if part)
+            told[place] = Label(label.method, numbered)
+    return told

@@ -1,0 +1,643 @@
+"""The report of a sweep: report.html, report.md, runs.csv and figures, from its run folders."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+from markupsafe import Markup
+
+from analysis import comparison as comparing
+from analysis import figures, formatting
+from analysis.caveats import caveats, why_missing
+from analysis.comparison import ACCURACY, Baseline, Comparison, Metric
+from analysis.labels import flatten, value_text
+from analysis.palette import DARK, LIGHT, Paper
+from analysis.statistics import is_number
+from analysis.table import Tables, load
+from analysis.verdict import LEVEL, Verdict, standing, verdict
+from experiments.errors import UserError
+from experiments.store import SweepFolder, atomic_write
+
+PANELS = 12
+"""Reliability diagrams in one figure; a larger sweep gets several figures."""
+MOST_PANELS = 48
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, and what it says."""
+
+    folder: Path
+    html: Path
+    markdown: Path
+    csv: Path
+    figures: tuple[Path, ...]
+    verdict: Verdict
+    warnings: tuple[str, ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return (self.html, self.markdown, self.csv, *self.figures)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of a table. tone: "good", "bad" or "" (how a difference stands after Holm)."""
+
+    text: str
+    minor: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: a name, then entries, or a note across all of them."""
+
+    name: str
+    cells: tuple[Cell, ...] = ()
+    note: str = ""
+    is_baseline: bool = False
+    heading: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure on light and on dark paper."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    light: bytes
+    dark: bytes
+
+    @property
+    def light_uri(self) -> str:
+        return _data_uri(self.light)
+
+    @property
+    def dark_uri(self) -> str:
+        return _data_uri(self.dark)
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """All that the pages are made of."""
+
+    name: str
+    description: str
+    spec: Mapping[str, Any]
+    commit: str | None
+    tables: Tables
+    comparison: Comparison
+    folder: SweepFolder
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+
+def write_report(
+    sweep_folder: SweepFolder, out_dir: Path | None = None, baseline: Baseline = None
+) -> Report:
+    """Write the report of whatever is finished, to `<sweep>/report` or `out_dir`.
+
+    baseline: which cells the others are compared with, see `analysis.comparison.compare`; None
+    takes the sweep's own, or augmentation "none". Every file is written whole or not at all.
+    UserError when no run has finished, or the baseline fits no cell.
+    """
+    tables = load(sweep_folder)
+    done = int((tables.runs["state"] == "done").sum())
+    if not done:
+        raise UserError(
+            f"sweep {sweep_folder.name!r}: none of its {len(tables.runs)} runs has finished, so "
+            f"there is nothing to report{_reasons(tables.runs)}"
+        )
+    spec = sweep_folder.spec
+    compared = comparing.compare(tables.cells, tables.runs, spec.get("baseline"), baseline)
+    fixed = {
+        column: tables.runs[column].iloc[0]
+        for column in tables.config_columns
+        if tables.runs[column].map(value_text).nunique() == 1
+    }
+    sweep = _Sweep(sweep_folder.name, sweep_folder.description, spec, sweep_folder.commit, tables,
+                   compared, sweep_folder, fixed)  # fmt: skip
+    said = verdict(compared, _setting(sweep))
+    warnings = caveats(compared, tables.runs, spec)
+    strip, drawn = _mixed(sweep), _figures(sweep)
+    context = {
+        "name": sweep.name,
+        "description": sweep.description,
+        "summary": _summary(sweep),
+        "verdict": said,
+        "bins": _bins(sweep),
+        "warnings": warnings,
+        "strip": strip,
+        "main": _main_table(sweep),
+        "others": _difference_table(sweep),
+        "comparisons": len({cell for cell, _ in compared.differences}),
+        "figures": drawn,
+        "setup": _setup(sweep),
+        "methods": _methods(sweep),
+        "runs": _run_table(sweep),
+        "done": done,
+        "planned": len(tables.runs),
+        "provenance": _provenance(sweep),
+        "commands": _commands(sweep, baseline),
+        "spec": yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True).strip(),
+    }
+    pages = _pages(context)
+    out = Path(out_dir) if out_dir is not None else sweep_folder.path / "report"
+    return _write(out, pages, tables.runs, [*([strip] if strip else []), *drawn], said, warnings)
+
+
+def _reasons(runs: pd.DataFrame) -> str:
+    states = ", ".join(f"{n} {state}" for state, n in runs["state"].value_counts().items())
+    errors = runs.loc[runs["state"] == "failed", "failure"]
+    first = f"; the first error: {errors.iloc[0]}" if len(errors) else ""
+    return f" ({states}{first})"
+
+
+def _write(
+    out: Path,
+    pages: Mapping[str, str],
+    runs: pd.DataFrame,
+    drawn: Sequence[Figure],
+    said: Verdict,
+    warnings: Sequence[str],
+) -> Report:
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    written = []
+    for figure in drawn:
+        written.append(out / "figures" / figure.name)
+        atomic_write(written[-1], figure.light)
+    # Figures of an earlier report that this one doesn't have would be taken for its own.
+    for stale in set((out / "figures").glob("*.png")) - set(written):
+        if _OURS.fullmatch(stale.name):
+            stale.unlink(missing_ok=True)
+    atomic_write(out / "runs.csv", runs.to_csv(index=False))
+    atomic_write(out / "report.md", pages["report.md"])
+    atomic_write(out / "report.html", pages["report.html"])
+    return Report(out, out / "report.html", out / "report.md", out / "runs.csv", tuple(written),
+                  said, tuple(warnings))  # fmt: skip
+
+
+_OURS = re.compile(r"(mixed|methods|occlusion|reliability(-\d+)?)\.png")
+
+
+def _pages(context: Mapping[str, Any]) -> dict[str, str]:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["md"] = markdown
+    environment.filters["fenced"] = fenced
+    return {name: environment.get_template(name).render(context)
+            for name in ("report.html", "report.md")}  # fmt: skip
+
+
+def markdown(text: object) -> str:
+    """Any text as one line of Markdown that shows it and does nothing else."""
+    line = " ".join(str(text).split())
+    line = re.sub(r"([\\`*\[\]|~])", r"\\\1", line)
+    # An underscore inside a word is harmless, and random\_erasing is ugly to read.
+    line = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", line)
+    line = re.sub(r"^([#+-]|\d+[.)])(?=\s)", r"\\\1", line)
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return Markup(line)
+
+
+def fenced(text: object) -> str:
+    """Any text as a fenced block of Markdown; the fence is longer than any in the text."""
+    ticks = max((len(run) for run in re.findall(r"`+", str(text))), default=0)
+    fence = "`" * max(3, ticks + 1)
+    return Markup(f"{fence}\n{text}\n{fence}")
+
+
+def _setting(sweep: _Sweep) -> str:
+    """Data set, size, model and regime, as far as they are the same in all runs."""
+    runs = sweep.tables.runs
+    parts = [formatting.joined(_short_dataset(name) for name in runs["dataset.name"].unique())]
+    if (train := _only(runs, "data.train")) is not None:
+        parts.append(f"{int(train):,} training images")
+    parts.append(formatting.joined(map(str, runs["model.name"].unique())))
+    if (epochs := sweep.fixed.get("training.epochs")) is not None:
+        parts.append(formatting.count(int(epochs), "epoch"))
+    return ", ".join(parts)
+
+
+def _summary(sweep: _Sweep) -> str:
+    cells, runs = sweep.tables.cells, sweep.tables.runs
+    seeds = runs["seed"].unique()
+    return " · ".join(
+        [
+            _setting(sweep),
+            formatting.count(len(cells), "configuration"),
+            f"{formatting.count(len(seeds), 'seed')} ({formatting.seeds(map(int, seeds))})",
+            f"{int((runs['state'] == 'done').sum())} of {len(runs)} runs done",
+        ]
+    )
+
+
+def _short_dataset(name: str) -> str:
+    kind, colon, path = str(name).partition(":")
+    return f"{kind}:{Path(path).name}" if colon else kind
+
+
+def _only(runs: pd.DataFrame, column: str) -> Any:
+    """The one value of a column among the finished runs, None when there are more or none."""
+    if column not in runs:
+        return None
+    values = runs.loc[runs["state"] == "done", column].dropna().unique()
+    return values[0] if len(values) == 1 else None
+
+
+def _decimals(sweep: _Sweep, metric: Metric) -> int:
+    widths = [
+        value.half_width
+        for (_, key), value in sweep.comparison.estimates.items()
+        if key == metric.key
+    ]
+    return formatting.digits(widths, metric.percent)
+
+
+def _difference_decimals(sweep: _Sweep, metric: Metric) -> int:
+    found = [d for (_, key), d in sweep.comparison.differences.items() if key == metric.key]
+    return formatting.difference_digits(found, metric.percent, _decimals(sweep, metric))
+
+
+def _bins(sweep: _Sweep) -> str:
+    bins = sweep.fixed.get("evaluation.ece_bins")
+    return f"top label, {bins} equal-width bins" if bins is not None else "top label"
+
+
+def _unit(metric: Metric, unit: str = "%") -> str:
+    unit = "points" if metric.key == "test/gap" else unit
+    return f"{metric.title}{f', {unit}' if metric.percent else ''}"
+
+
+def _main_table(sweep: _Sweep) -> dict[str, Any]:
+    compared = sweep.comparison
+    has_differences = bool(compared.differences)
+    columns = ["Seeds"]
+    for metric in compared.metrics:
+        columns.append(_unit(metric))
+        if metric is ACCURACY and has_differences:
+            columns += ["Difference, points", "Holm\u00a0p"]
+    rows = []
+    for heading, members in _blocks(compared.cells):
+        if heading:
+            rows.append(Row(heading, heading=True))
+        for cell in members.itertuples():
+            is_baseline = str(cell.baseline_key) == str(cell.cell_key) and has_differences
+            if not cell.done:
+                missing = sweep.tables.runs[sweep.tables.runs["cell_key"] == cell.cell_key]
+                rows.append(Row(str(cell.series), note=f"no finished run: {why_missing(missing)}"))
+                continue
+            rows.append(Row(str(cell.series), tuple(_main_cells(sweep, str(cell.cell_key))),
+                            is_baseline=is_baseline))  # fmt: skip
+    return {"columns": columns, "rows": rows, "has_differences": has_differences}
+
+
+def _blocks(cells: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    blocks = list(cells.groupby("block", sort=False))
+    return [(members["title"].iloc[0] if len(blocks) > 1 else "", members) for _, members in blocks]
+
+
+def _main_cells(sweep: _Sweep, key: str) -> list[Cell]:
+    compared = sweep.comparison
+    cells = []
+    for place, metric in enumerate(compared.metrics):
+        value = compared.estimates[key, metric.key]
+        decimals = _decimals(sweep, metric)
+        if place == 0:
+            done = compared.cells.set_index("cell_key").loc[key, "done"]
+            cells.append(Cell(str(done)))
+        sign = metric.key == "test/gap"
+        minor = ""
+        if value.half_width is not None:
+            minor = f"± {formatting.number(value.half_width, metric.percent, decimals)}"
+        cells.append(
+            Cell(formatting.number(value.mean, metric.percent, decimals, sign=sign), minor)
+        )
+        if metric is ACCURACY and compared.differences:
+            decimals = _difference_decimals(sweep, metric)
+            cells += _difference_cells(compared, key, metric, decimals)
+    return cells
+
+
+def _difference_cells(compared: Comparison, key: str, metric: Metric, decimals: int) -> list[Cell]:
+    difference = compared.differences.get((key, metric.key))
+    if difference is None:
+        own = compared.cells.set_index("cell_key").loc[key, "baseline_key"] == key
+        return [Cell("baseline" if own else "no baseline"), Cell("")]
+    kind = standing(difference, metric.better)
+    tone = {"ahead": "good", "behind": "bad"}.get(kind, "")
+    mean = formatting.number(difference.mean, metric.percent, decimals, sign=True)
+    interval = formatting.interval(difference, metric.percent, decimals)
+    minor = "" if interval == formatting.MISSING else interval
+    return [Cell(mean, minor, tone), Cell(formatting.p_value(difference.p_holm))]
+
+
+def _difference_table(sweep: _Sweep) -> dict[str, Any] | None:
+    """Paired differences on every measure but accuracy, each its own Holm family."""
+    compared = sweep.comparison
+    metrics = [metric for metric in compared.metrics if metric.better and metric is not ACCURACY]
+    if not compared.differences or not metrics:
+        return None
+    rows = []
+    for heading, members in _blocks(compared.cells):
+        if heading:
+            rows.append(Row(heading, heading=True))
+        for cell in members.itertuples():
+            key = str(cell.cell_key)
+            if not cell.done or (key, metrics[0].key) not in compared.differences:
+                continue
+            entries = tuple(
+                _difference_cells(compared, key, metric, _difference_decimals(sweep, metric))[0]
+                for metric in metrics
+            )
+            rows.append(Row(str(cell.series), entries))
+    columns = [_unit(metric, "points") for metric in metrics]
+    return {"columns": columns, "rows": rows}
+
+
+def _mixed(sweep: _Sweep) -> Figure | None:
+    """The strips: the first run that drew one, for each augmentation on each data set."""
+    runs, cells = sweep.tables.runs, sweep.comparison.cells
+    method = dict(zip(cells["cell_key"], cells["method"], strict=True))
+    strips: dict[tuple[str, str], Path] = {}
+    for run in runs.to_dict("records"):
+        heading = _short_dataset(run["dataset.name"])
+        size = run.get("dataset.image_size")
+        if runs["dataset.image_size"].nunique() > runs["dataset.name"].nunique():
+            heading = f"{heading}, {value_text(size)} pixels"
+        name = method[run["cell_key"]] or run["augmentation.name"]
+        path = sweep.folder.path / "runs" / run["run_key"] / "mixed.png"
+        if (heading, name) not in strips and figures.is_image(path):
+            strips[heading, name] = path
+    if not strips:
+        return None
+    headings = list(dict.fromkeys(heading for heading, _ in strips))
+    rows = [
+        (heading if len(headings) > 1 else "", name, strips[heading, name])
+        for heading in headings
+        for first, name in strips
+        if first == heading
+    ]
+    return Figure(
+        "mixed.png",
+        "What each method does",
+        "The same training images in every row, as the network sees them.",
+        f"Strips of training images mixed by {formatting.joined(name for _, name, _ in rows)}",
+        figures.mixed_figure(rows, LIGHT),
+        figures.mixed_figure(rows, DARK),
+    )
+
+
+def _figures(sweep: _Sweep) -> list[Figure]:
+    compared, tables = sweep.comparison, sweep.tables
+    drawn = []
+    means = pd.DataFrame(
+        [
+            {"cell_key": cell, "metric": metric, "mean": e.mean, "low": e.low, "high": e.high}
+            for (cell, metric), e in compared.estimates.items()
+        ]
+    )
+    shown = [m for m in compared.metrics if m.key in (ACCURACY.key, "test/ece")
+             or m.key.startswith("occlusion/")]  # fmt: skip
+    seeds = tables.runs[["cell_key", *(metric.key for metric in shown)]].melt(
+        id_vars="cell_key", var_name="metric", value_name="value"
+    )
+    seeds = seeds.dropna(subset=["value"])
+    reference = " The dashed line is the mean of the baseline." if compared.has_baseline else ""
+    if shown:
+        drawn.append(
+            _both(
+                "methods.png",
+                "Accuracy, calibration and robustness by method",
+                "Mean with its 95% t interval over seeds (an arrowhead: it goes on beyond the "
+                "panel); the small dots are single seeds."
+                f"{reference} Intervals of two methods may overlap although their paired "
+                "difference is clear: seeds shift all methods together.",
+                f"Dot plot of {formatting.joined(metric.title for metric in shown)} by method",
+                lambda paper: figures.methods_figure(compared.cells, means, seeds, shown, paper),
+            )
+        )
+    curves = comparing.occlusion_summary(tables.occlusion)
+    if len(curves):
+        classes = len(tables.classes)
+        has_bands = curves["n"].max() >= figures.BAND_SEEDS
+        bands = " with 95% t bands" if has_bands else ", too few for bands"
+        chance = 1 / classes if classes and tables.runs["dataset.name"].nunique() == 1 else None
+        drawn.append(
+            _both(
+                "occlusion.png",
+                "Accuracy under occlusion",
+                f"Test accuracy with a part of each image hidden, mean over seeds{bands}. "
+                "Each image has one mask, the same for all models. A model that was trained with "
+                "hidden rectangles has an advantage on them, so read the shapes side by side.",
+                "Curves of test accuracy over the hidden part of the image, one per method",
+                lambda paper: figures.occlusion_figure(compared.cells, curves, paper, chance),
+            )
+        )
+    return [*drawn, *_reliability_figures(sweep)]
+
+
+def _reliability_figures(sweep: _Sweep) -> list[Figure]:
+    compared = sweep.comparison
+    bins = comparing.pooled_reliability(sweep.tables.reliability)
+    if bins.empty:
+        return []
+    notes = {}
+    for key in compared.cells["cell_key"]:
+        ece = compared.estimates.get((key, "test/ece"))
+        gap = compared.estimates.get((key, "test/gap"))
+        notes[key] = figures.calibration_note(
+            ece.mean if ece is not None else None, gap.mean if gap is not None else None
+        )
+    cells = compared.cells[compared.cells["cell_key"].isin(bins["cell_key"])]
+    total = len(cells)
+    cells = cells.iloc[:MOST_PANELS]
+    count = -(-len(cells) // PANELS)
+    size = -(-len(cells) // count)
+    left = f" The first {MOST_PANELS} of {total} configurations are shown." if (
+        total > MOST_PANELS) else ""  # fmt: skip
+    drawn = []
+    for number in range(count):
+        part = cells.iloc[number * size : (number + 1) * size]["cell_key"]
+        own = bins[bins["cell_key"].isin(part)]
+        drawn.append(
+            _both(
+                "reliability.png" if count == 1 else f"reliability-{number + 1}.png",
+                "Reliability" if count == 1 else f"Reliability, {number + 1} of {count}",
+                "Accuracy over confidence, test images of all seeds pooled, with the share of "
+                "images in each bin below. Below the diagonal a model is over-confident. Hollow "
+                f"points have fewer than {figures.THIN_BIN} images. ECE and the signed gap "
+                f"(confidence − accuracy, in points) are means over seeds.{left}",
+                "Reliability diagrams, one per method",
+                lambda paper, own=own: figures.reliability_figure(
+                    compared.cells, own, notes, paper
+                ),
+            )
+        )
+    return drawn
+
+
+def _both(name: str, title: str, caption: str, alt: str, draw: Any) -> Figure:
+    def drawn(paper: Paper) -> bytes:
+        return bytes(draw(paper))
+
+    return Figure(name, title, caption, alt, drawn(LIGHT), drawn(DARK))
+
+
+def _setup(sweep: _Sweep) -> list[tuple[str, str]]:
+    """What all runs share, section by section, and what varies."""
+    rows = []
+    runs = sweep.tables.runs
+    sizes = [
+        f"{words} {int(value):,}"
+        for words, column in (("training", "data.train"), ("validation", "data.validation"),
+                              ("test", "data.test"), ("classes", "data.classes"))
+        if (value := _only(runs, column)) is not None
+    ]  # fmt: skip
+    if sizes:
+        rows.append(("Images", ", ".join(sizes)))
+    sections: dict[str, list[str]] = {}
+    for key, value in sweep.fixed.items():
+        section, _, name = key.partition(".")
+        if section == "augmentation" or value is None:
+            continue
+        text = _short_dataset(value) if key == "dataset.name" else _listed(value)
+        words = re.sub(r"[._]", " ", name)
+        sections.setdefault(section, []).append(text if name == "name" else f"{words} {text}")
+    for section, texts in sections.items():
+        rows.append((section.capitalize(), "; ".join(texts)))
+    varying = [
+        column for column in sweep.tables.config_columns
+        if column not in sweep.fixed and not column.startswith("augmentation.")
+    ]  # fmt: skip
+    for column in varying:
+        values = [value_text(value) for value in runs[column].unique()]
+        rows.append((f"{column} (varies)", ", ".join(dict.fromkeys(values))))
+    return rows
+
+
+def _listed(value: Any) -> str:
+    """A value of a configuration; a list without its brackets and quotes."""
+    text = value_text(value)
+    return re.sub(r"[\[\]\"]", "", text) if text.startswith("[") else text
+
+
+def _methods(sweep: _Sweep) -> list[tuple[str, str]]:
+    """Every augmentation of the sweep with all its parameters."""
+    found: dict[str, str] = {}
+    configs = {run.cell_key: run.config for run in sweep.folder.plan()}
+    for cell in sweep.comparison.cells.itertuples():
+        parameters = flatten(configs[str(cell.cell_key)]["augmentation"])
+        name = parameters.pop("name")
+        texts = [f"{key.replace('_', ' ')} {_listed(value)}" for key, value in parameters.items()]
+        found.setdefault(str(cell.method or name), "; ".join(texts) or "no parameters")
+    return list(found.items())
+
+
+def _run_table(sweep: _Sweep) -> dict[str, Any]:
+    metrics = sweep.comparison.metrics
+    columns = ["Run", "Seed", "State", *map(_unit, metrics), "Training"]  # fmt: skip
+    rows = []
+    for run in sweep.tables.runs.to_dict("records"):
+        head = (Cell(run["run_key"]), Cell(str(run["seed"])), Cell(run["state"]))
+        if run["state"] != "done":
+            rows.append(Row(run["label"], head, note=run["failure"] or run["progress"]))
+            continue
+        seconds = run.get("timing.train_seconds")
+        values = tuple(
+            Cell(formatting.number(run[m.key], m.percent, 2 if m.percent else 3,
+                                   sign=m.key == "test/gap"))
+            for m in metrics
+        )  # fmt: skip
+        time_text = formatting.duration(seconds if is_number(seconds) else None)
+        rows.append(Row(run["label"], (*head, *values, Cell(time_text))))
+    return {"columns": columns, "rows": rows}
+
+
+def _provenance(sweep: _Sweep) -> list[tuple[str, str]]:
+    runs = sweep.tables.runs
+    done = runs[runs["state"] == "done"]
+    rows = []
+    for title, column in (
+        ("Data found at", "data.source"),
+        ("Data digest", "data.digest"),
+        ("mixbench", "provenance.mixbench"),
+        ("Commit", "provenance.commit"),
+        ("Python", "provenance.python"),
+        ("torch", "provenance.torch"),
+        ("Device", "provenance.device"),
+        ("Threads per run", "provenance.threads"),
+        ("Hosts", "provenance.host"),
+    ):
+        values = list(dict.fromkeys(map(str, done[column].dropna()))) if column in done else []
+        if values:
+            more = f" and {len(values) - 6} more" if len(values) > 6 else ""
+            rows.append((title, ", ".join(values[:6]) + more))
+    if not any(title == "Commit" for title, _ in rows) and sweep.commit:
+        rows.append(("Commit", sweep.commit))
+    begun, ended = _times(done, "provenance.started"), _times(done, "provenance.finished")
+    if begun and ended:
+        rows.append(("Runs", f"{_date(min(begun))} to {_date(max(ended))} UTC"))
+    seconds = [
+        value
+        for column in ("timing.setup_seconds", "timing.train_seconds", "timing.evaluate_seconds")
+        for value in _times(done, column)
+    ]
+    if seconds:
+        rows.append(("Time in all runs", formatting.duration(sum(seconds))))
+    rows.append(("Run folders", f"{sweep.name}/runs/<run key>"))
+    return rows
+
+
+def _times(done: pd.DataFrame, column: str) -> list[float]:
+    return [float(v) for v in done[column] if is_number(v)] if column in done else []
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
+
+
+def _commands(sweep: _Sweep, baseline: Baseline) -> list[str]:
+    overrides = sweep.spec.get("overrides")
+    changes = ""
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
+            text = text.strip().removesuffix("\n...").strip()
+            changes += f" --set {shlex.quote(f'{key}={text}')}"
+    report = f"mixbench report {shlex.quote(sweep.name)}"
+    if baseline is not None:
+        wanted = comparing.parse_baseline(baseline) or {}
+        text = ",".join(f"{key}={_plain(value)}" for key, value in wanted.items())
+        report += f" --baseline {shlex.quote(text)}"
+    return [f"mixbench sweep {shlex.quote(sweep.name)}{changes}", report]
+
+
+def _plain(value: Any) -> str:
+    return {True: "true", False: "false", None: "null"}.get(value, str(value)) if (
+        value is None or isinstance(value, bool)) else str(value)  # fmt: skip
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+__all__ = ["LEVEL", "Report", "write_report"]
