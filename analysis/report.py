@@ -399,7 +399,7 @@ def _mixed(sweep: _Sweep) -> Figure | None:
     return Figure(
         "mixed.png",
         "What each method does",
-        "The same training images in every row, as the network sees them.",
+        "The same training images in every row; strength and region are drawn per sample.",
         f"Strips of training images mixed by {formatting.joined(name for _, name, _ in rows)}",
         figures.mixed_figure(rows, LIGHT),
         figures.mixed_figure(rows, DARK),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import re
+import shutil
 import signal
 import sys
 import time
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.errors import UserError
+from experiments.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from experiments.store import SweepFolder
@@ -77,7 +80,7 @@ def sweep(
     if dry_run:
         _show_plan(wanted, workers, device.value)
         return
-    wanted = _with_data(wanted, name, overrides or [])
+    wanted = _with_data(wanted, overrides or [], rename)
     folder = _create(wanted)
     retried = folder.forgive()
     if retried:
@@ -113,20 +116,19 @@ def preview(
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Write a picture of mixed images with their label weights."""
-    import yaml
-
     from experiments import config
+    from experiments import sweep as sweeps
 
     augmentation: dict[str, Any] = {"name": method}
     for text in overrides or []:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"--set: got {text!r}, expected key=value, such as alpha=0.2")
-        augmentation[key.removeprefix("augmentation.")] = yaml.safe_load(value)
+        key, value = sweeps.override(text, "alpha=0.2")
+        augmentation[key.removeprefix("augmentation.")] = value
     checked = config.parse({"dataset": {"name": dataset}, "augmentation": augmentation})
     path = out or Path(f"preview_{method}.png")
     if not path.parent.is_dir():
         raise UserError(f"--out: the folder {str(path.parent)!r} does not exist")
+    if path.is_dir():
+        raise UserError(f"--out: {str(path)!r} is a folder, expected the name of a PNG")
 
     from experiments import pictures, store
     from experiments.data.load import load
@@ -175,21 +177,39 @@ def dashboard(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Exit status: 0 good, 1 some runs failed, 2 wrong input, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = app(args=arguments, standalone_mode=False)
+        status = app(args=given or ["--help"], standalone_mode=False)
     except UserError as error:
         return _complain(str(error))
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        # Nothing is wrong with the command, and results are written whole or not at all.
+        _complain(
+            f"{error.strerror}: {error.filename or 'the sweep folder'}; what was done is kept"
+        )
+        return 1
     except Exception as error:
         # typer's own complaints about the command line carry their exit status and text.
         text = getattr(error, "format_message", None)
         if text is None or not hasattr(error, "exit_code"):
             raise
-        return _complain(text() or str(error))
+        return _complain(_reworded(text() or str(error)))
     return status if isinstance(status, int) else 0
+
+
+def _reworded(message: str) -> str:
+    """typer's complaint, with the valid commands where none was named."""
+    no_such = re.fullmatch(r"No such command '(.*)'\.", message)
+    if no_such:
+        commands = [c.name or getattr(c.callback, "__name__", "") for c in app.registered_commands]
+        return str(unknown("command", no_such[1], commands))
+    return message.replace("Value error, ", "")
 
 
 def _complain(message: str) -> int:
@@ -210,7 +230,7 @@ def _create(wanted: Sweep) -> SweepFolder:
     )
 
 
-def _with_data(wanted: Sweep, given: str, overrides: list[str]) -> Sweep:
+def _with_data(wanted: Sweep, overrides: list[str], rename: str | None) -> Sweep:
     """Have the data before any worker needs it, and fall back where the sweep says so."""
     from experiments import data
     from experiments import sweep as sweeps
@@ -223,7 +243,7 @@ def _with_data(wanted: Sweep, given: str, overrides: list[str]) -> Sweep:
         if not other:
             raise
         print(f"{error}\n{wanted.name}: falling back to the sweep {other!r}", flush=True)
-        return _with_data(sweeps.load(other, overrides), given, overrides)
+        return _with_data(sweeps.load(other, overrides, rename), overrides, rename)
     return wanted
 
 
@@ -279,6 +299,9 @@ def _run_workers(folder: SweepFolder, workers: int | None, device: str) -> int:
         except KeyboardInterrupt:
             stopped = True
             _stop(pool)
+        except BaseException:
+            pool.stop()
+            raise
         now = progress.snapshot()
         display.show(now)
     return _summary(folder, now, pool, stopped, duration(time.monotonic() - began))
@@ -344,7 +367,21 @@ def _project(folder: SweepFolder, uri: str | None) -> None:
 
     summary = tracking.project(folder, uri, run_figures)
     print(summary)
-    print("dashboard: mixbench dashboard")
+    for problem in summary.problems:
+        print(problem)
+    print(f"dashboard: {_this_command()} dashboard")
+
+
+def _this_command() -> str:
+    """How the user calls us: by name if that works, else by path."""
+    called = Path(sys.argv[0])
+    found = shutil.which("mixbench")
+    if found and Path(found).resolve() == called.resolve():
+        return "mixbench"
+    try:
+        return str(called.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(called)
 
 
 def _write_report(folder: SweepFolder, baseline: str | None) -> None:

@@ -169,7 +169,7 @@ class RunConfig(_Section):
             section = {"name": section}
         if not isinstance(section, dict) or "name" not in section:
             raise ValueError("a name with parameters, such as {name: cutmix, alpha: 1.0}")
-        parameters = {key: value for key, value in section.items() if key != "name"}
+        parameters = {str(key): value for key, value in section.items() if key != "name"}
         return {"name": section["name"], **augmentations.resolve(section["name"], parameters)}
 
     @model_validator(mode="after")
@@ -185,6 +185,13 @@ class RunConfig(_Section):
             }
         )
         object.__setattr__(self, "training", training)
+        wanted = self.dataset.train_size
+        is_folder = ":" in facts.name
+        if wanted is not None and not is_folder and wanted > (facts.train or wanted):
+            raise ValueError(
+                f"dataset.train_size: got {wanted}, expected at most {facts.train}, the training "
+                f"images of {facts.name}"
+            )
         if self.dataset.image_size is None:
             dataset = self.dataset.model_copy(update={"image_size": facts.size})
             object.__setattr__(self, "dataset", dataset)

@@ -14,7 +14,7 @@ from experiments.data.augment import denormalise, normalise
 from experiments.data.load import Dataset
 
 STRIP = 8
-SEED = 7
+SEED = 4
 SIDE = 84
 GAP = 6
 
@@ -48,8 +48,12 @@ def preview(
         "white",
     )
     draw = ImageDraw.Draw(sheet)
-    settings = ", ".join(f"{k}={v}" for k, v in augmentation.items() if k != "name")
-    title = f"{augmentation['name']}  ({settings})  on {dataset.name}: original, mixed"
+    settings = ", ".join(
+        f"{name}={value}"
+        for name, value in augmentation.items()
+        if name not in ("name", "per_sample")
+    )
+    title = f"{augmentation['name']} ({settings}), drawn per sample, on {dataset.name}"
     draw.text((GAP, 6), title, fill="black", font=font)
     for number in range(len(mixed)):
         left = GAP + (number % columns) * (block + 2 * GAP)

@@ -147,7 +147,9 @@ class SweepFolder:
     @staticmethod
     def names() -> list[str]:
         """The sweeps below the root."""
-        return sorted(path.parent.name for path in root().glob("*/sweep.json"))
+        # One that starts with a dot is what a crash left of a sweep in the making.
+        found = (path.parent.name for path in root().glob("*/sweep.json"))
+        return sorted(name for name in found if not name.startswith("."))
 
     @classmethod
     def create(

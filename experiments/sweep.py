@@ -61,8 +61,8 @@ def load(name_or_path: str, overrides: Sequence[str] = (), name: str | None = No
     """
     spec = _read(_find(name_or_path))
     changes: dict[str, Any] = {}
-    for override in overrides:
-        key, value = _override(override)
+    for text in overrides:
+        key, value = _override(text)
         if key in ("seeds", "name", "description"):
             spec[key] = value
         else:
@@ -86,7 +86,7 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
     name = check_name(spec.get("name"))
     seeds = _seeds(spec.get("seeds", [0]))
     overrides = overrides or {}
-    cells = list(_cells(_without_axes(spec, overrides), overrides))
+    cells = list(_cells(spec, overrides))
     if not cells:
         raise UserError(f"sweep {name!r} has no runs: exclude removes every cell")
     runs = []
@@ -104,6 +104,9 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
         seen[key] = number
         runs += [cell.model_copy(update={"seed": seed}) for seed in seeds]
     recorded = {**spec, "overrides": overrides} if overrides else spec
+    for part in ("description", "fallback"):
+        if not isinstance(spec.get(part) or "", str):
+            raise UserError(f"{part}: got {spec[part]!r}, expected text")
     return Sweep(name, str(spec.get("description") or "").strip(), tuple(runs), recorded)
 
 
@@ -149,17 +152,29 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _override(text: str) -> tuple[str, Any]:
+# YAML 1.1 wants a dot in a float; to a user 1e-3 is a number too.
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def override(text: str, example: str) -> tuple[str, Any]:
+    """Key and value of a `--set key=value`; UserError for anything else, which shows `example`."""
     key, equals, value_text = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise UserError(f"--set: got {text!r}, expected key=value, such as training.epochs=5")
-    if key not in ("seeds", "name", "description"):
-        _check_key(key, "--set")
+        raise UserError(f"--set: got {text!r}, expected key=value, such as {example}")
     try:
-        return key, yaml.safe_load(value_text)
+        return key, yaml.load(value_text, Loader=_StrictLoader)  # noqa: S506
     except yaml.YAMLError:
         raise UserError(f"--set {key}: {value_text!r} is not a value that YAML can read") from None
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, value = override(text, "training.epochs=5")
+    if key not in ("seeds", "name", "description"):
+        _check_key(key, "--set")
+    return key, value
 
 
 def _without_axes(spec: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
@@ -200,18 +215,27 @@ def _seeds(seeds: Any) -> list[int]:
 
 
 def _cells(spec: dict[str, Any], overrides: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    # An axis that an override replaces leaves one cell, it does not leave only `include`.
+    only_included = "grid" not in spec and "zip" not in spec and bool(spec.get("include"))
+    spec = _without_axes(spec, overrides)
     fixed = _mapping(spec, "fixed")
     axes = _axes(spec, "grid")
     rows = _zipped(spec)
     excluded = _partials(spec, "exclude")
     included = _partials(spec, "include")
-    only_included = "grid" not in spec and "zip" not in spec and included
     points = [] if only_included else itertools.product(*axes, rows)
+    used = set()
     for point in points:
         changes = [change for part in point for change in part]
         cell = _merge(fixed, changes, overrides)
-        if not any(_matches(cell, pattern) for pattern in excluded):
+        hits = [number for number, item in enumerate(excluded) if _matches(cell, item)]
+        used.update(hits)
+        if not hits:
             yield cell
+    for number, item in enumerate(excluded):
+        # An override may well take away what was to be excluded; a slip of the pen may not.
+        if number not in used and not overrides:
+            raise UserError(f"exclude: {item!r} matches no cell of the grid")
     for extra in included:
         yield _merge(fixed, list(extra.items()), overrides)
 

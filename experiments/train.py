@@ -148,6 +148,8 @@ def train(
         if not math.isfinite(mean_loss):
             raise Diverged(f"the training loss became {mean_loss} in epoch {epoch + 1}")
         validation = validate(network, dataset, config)
+        if not math.isfinite(validation["nll"]):
+            raise Diverged(f"the network's outputs are no longer numbers after epoch {epoch + 1}")
         row = {
             "epoch": epoch + 1,
             "step": (epoch + 1) * steps_per_epoch,

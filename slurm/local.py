@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiments import claims
 from experiments.errors import UserError
 from experiments.store import SweepFolder
 
@@ -158,8 +159,10 @@ class LocalWorkers:
             last = folder.last_claim()
             if not last or last.get("pid") != pid or "released" in last or folder.result():
                 continue
+            if last.get("host") != claims.this_host():
+                continue
             error = f"the worker died: {reason}"
-            folder.fail(error, _tail(log), len(folder.attempts()) + 1)
+            folder.fail(error, _tail(log), last["number"])
             folder.add_attempt(
                 {
                     "attempt": last.get("number"),

@@ -153,10 +153,12 @@ def _folder_info(path: str) -> DatasetInfo:
                 f"imagefolder: expected a folder of images for each of at least two classes in "
                 f"{str(folder)!r}, found {len(classes)} folders with {counts[split]} images"
             )
+    # About: the split of an undivided folder is made when its images are read.
+    train = counts.get("train", counts.get("all", 0) * 4 // 5)
     classes_count = len(class_folders(next(iter(splits.values()))))
     return DatasetInfo(
         name, f"images in {root.name}", 3, 224, classes_count,
-        counts.get("train"), counts.get("test"), True, 0, str(root),
+        train, sum(counts.values()) - train, True, 0, str(root),
     )  # fmt: skip
 
 

@@ -1,0 +1,285 @@
+import io
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from experiments.config import DatasetConfig
+from experiments.data import image_folder
+from experiments.data.files import FileSplit, decode
+from experiments.data.load import load
+from experiments.data.split import ArraySplit
+from experiments.errors import UserError
+
+RNG = np.random.RandomState(0)
+
+
+def noise(width, height):
+    return Image.fromarray(RNG.randint(0, 256, (height, width, 3)).astype(np.uint8))
+
+
+def fill(folder, classes=("cat", "dog"), images=10, size=(30, 20)):
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for index in range(images):
+            noise(*size).save(folder / name / f"{index:02}.png")
+    return folder
+
+
+def open_folder(folder, **kwargs):
+    workers = kwargs.pop("workers", None)
+    config = DatasetConfig(name=f"imagefolder:{folder}", image_size=16, **kwargs)
+    return load(config, workers=workers)
+
+
+@pytest.fixture
+def streamed(monkeypatch):
+    monkeypatch.setattr(image_folder, "IN_MEMORY_BYTES", 0)
+
+
+def collect(batches):
+    pairs = list(batches)
+    return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
+
+
+# Decoding
+
+
+def test_decode_takes_the_central_square(tmp_path):
+    picture = noise(40, 20)
+    picture.save(tmp_path / "wide.png")
+    expected = torch.from_numpy(np.array(picture)[:, 10:30]).permute(2, 0, 1)
+    assert torch.equal(decode(tmp_path / "wide.png", 20), expected)
+    picture.rotate(90, expand=True).save(tmp_path / "high.png")
+    assert decode(tmp_path / "high.png", 20).shape == (3, 20, 20)
+
+
+def test_decode_takes_the_crop_it_is_given(tmp_path):
+    columns, rows = np.meshgrid(np.arange(200), np.arange(100))
+    ramp = np.stack((columns, rows, rows), 2).astype(np.uint8)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    # Area 0.54 of a 2:1 image with a square crop: sqrt(0.54 * 20000) = 103.9 > 100 rows, cut.
+    found = decode(tmp_path / "ramp.png", 10, (0.5, 0.5, 0.0, 0.0)).float()
+    width = (0.54 * 20_000) ** 0.5
+    expected = (torch.arange(10) + 0.5) * width / 10 - 0.5
+    torch.testing.assert_close(found[0, 5], expected, atol=1.5, rtol=0)
+    torch.testing.assert_close(found[1, :, 5], torch.arange(10) * 10 + 4.5, atol=1.5, rtol=0)
+
+
+def solid(mode, colour):
+    return Image.new(mode, (8, 8), colour)
+
+
+def gradient16():
+    return Image.fromarray(np.full((8, 8), 0x8080, dtype=np.uint16))
+
+
+CASES = {
+    "grey": (solid("L", 77), (77, 77, 77)),
+    "palette": (solid("RGB", (10, 200, 30)).convert("P", palette=Image.Palette.ADAPTIVE),
+                (10, 200, 30)),
+    "opaque": (solid("RGBA", (10, 20, 30, 255)), (10, 20, 30)),
+    "transparent": (solid("RGBA", (10, 20, 30, 0)), (255, 255, 255)),
+    "grey with alpha": (solid("LA", (50, 255)), (50, 50, 50)),
+    "one bit": (solid("1", 1), (255, 255, 255)),
+    "16 bits": (gradient16(), (128, 128, 128)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_decode_makes_rgb_of_everything(tmp_path, case):
+    picture, colour = CASES[case]
+    picture.save(tmp_path / "x.png")
+    assert decode(tmp_path / "x.png", 8)[:, 4, 4].tolist() == list(colour)
+
+
+def test_decode_cmyk_float_and_palette_with_a_transparent_colour(tmp_path):
+    solid("CMYK", (0, 0, 0, 0)).save(tmp_path / "x.jpg")
+    assert decode(tmp_path / "x.jpg", 8).min() >= 250
+    Image.fromarray(np.full((8, 8), 0.5, dtype=np.float32)).save(tmp_path / "x.tiff")
+    assert decode(tmp_path / "x.tiff", 8).unique().tolist() == [128]
+    gif = Image.new("P", (8, 8), 0)
+    gif.putpalette([9, 9, 9] * 256)
+    gif.save(tmp_path / "x.gif", transparency=0)
+    assert decode(tmp_path / "x.gif", 8).unique().tolist() == [255]
+
+
+def test_decode_turns_an_image_as_its_exif_says(tmp_path):
+    # Left half red, right half blue; orientation 6 is shown turned a quarter to the right.
+    array = np.zeros((32, 32, 3), np.uint8)
+    array[:, :16, 0] = array[:, 16:, 2] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(array).save(tmp_path / "x.jpg", exif=exif, quality=95)
+    image = decode(tmp_path / "x.jpg", 32).int()
+    assert (image[0, :12] > 200).all() and (image[2, :12] < 60).all()
+    assert (image[2, 20:] > 200).all() and (image[0, 20:] < 60).all()
+
+
+def test_decode_of_a_large_jpeg_is_close_to_the_whole_thing(tmp_path):
+    smooth = noise(12, 9).resize((1200, 900), Image.Resampling.BICUBIC)
+    smooth.save(tmp_path / "x.jpg", quality=95)
+    smooth.save(tmp_path / "x.png")
+    for crop in (None, (0.3, 0.4, 0.5, 0.6)):
+        quick, exact = (decode(tmp_path / name, 32, crop).float() for name in ("x.jpg", "x.png"))
+        assert (quick - exact).abs().mean() < 2
+
+
+# Folders
+
+
+def test_a_folder_without_parts_keeps_a_fifth_for_testing(tmp_path):
+    fill(tmp_path)
+    dataset = open_folder(tmp_path, validation_fraction=0.25)
+    assert isinstance(dataset.train, ArraySplit)
+    assert dataset.classes == ("cat", "dog") and dataset.shape == (3, 16, 16)
+    assert [len(x) for x in (dataset.train, dataset.validation, dataset.test)] == [12, 4, 4]
+    assert dataset.test.labels.bincount().tolist() == [2, 2]
+    images = torch.cat(
+        [collect(x.batches(3))[0] for x in (dataset.train, dataset.validation, dataset.test)]
+    )
+    assert len(images.flatten(1).unique(dim=0)) == 20
+    other = open_folder(tmp_path, validation_fraction=0.25, split_seed=5)
+    assert torch.equal(*(collect(x.test.batches(9))[0] for x in (dataset, other)))
+    assert not torch.equal(*(collect(x.train.batches(9))[0] for x in (dataset, other)))
+
+
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_a_folder_with_parts_uses_them(tmp_path, part):
+    fill(tmp_path / "train", images=10)
+    fill(tmp_path / part, images=3)
+    dataset = open_folder(tmp_path)
+    assert len(dataset.train) + len(dataset.validation) == 20
+    assert dataset.test.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert dataset.source == str(tmp_path)
+
+
+def test_the_digest_knows_the_files_and_not_their_place(tmp_path):
+    here = fill(tmp_path / "here")
+    first = open_folder(here).digest
+    moved = here.rename(tmp_path / "there")
+    assert open_folder(moved).digest == first
+    assert open_folder(moved, train_size=10).digest != first
+
+
+def test_other_classes_in_test_are_refused(tmp_path):
+    fill(tmp_path / "train", ("cat", "dog", "owl"))
+    fill(tmp_path / "test", ("cat", "dog", "ox"))
+    with pytest.raises(UserError, match=r"no owl; ox too many"):
+        open_folder(tmp_path)
+
+
+def test_a_class_without_images_is_refused(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty has 0 images, expected at least 2"):
+        open_folder(tmp_path)
+
+
+def damage(folder):
+    """Three files that are no images, in a folder of twelve of each class."""
+    whole = io.BytesIO()
+    noise(64, 64).save(whole, "png")
+    (folder / "cat" / "00.png").write_bytes(b"")
+    (folder / "cat" / "01.png").write_bytes(whole.getvalue()[:3000])
+    (folder / "dog" / "00.png").write_bytes(b"this is text")
+    return ["cat/00.png", "cat/01.png", "dog/00.png"]
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_unreadable_images_are_named_once_and_skipped(tmp_path, monkeypatch, caplog, in_memory):
+    broken = damage(fill(tmp_path, images=12))
+    if not in_memory:
+        monkeypatch.setattr(image_folder, "IN_MEMORY_BYTES", 0)
+    with caplog.at_level(logging.WARNING):
+        dataset = open_folder(tmp_path, validation_fraction=0.25, workers=0)
+        splits = (dataset.train, dataset.validation, dataset.test)
+        seen = sum(len(collect(split.batches(5))[1]) for split in splits)
+        for epoch in range(2):
+            list(dataset.train.epoch(4, torch.Generator().manual_seed(epoch)))
+    assert seen == 24 - 3
+    warnings = [record.getMessage() for record in caplog.records]
+    assert sorted(name for text in warnings for name in broken if name in text) == broken
+    assert len(warnings) == 3
+
+
+def test_a_folder_of_rubbish_is_refused(tmp_path):
+    fill(tmp_path)
+    for path in tmp_path.rglob("*.png"):
+        path.write_bytes(b"no")
+    with pytest.raises(UserError, match="no image of the train split can be read"):
+        open_folder(tmp_path)
+
+
+# Streaming
+
+
+def test_both_forms_evaluate_on_the_same_pixels(tmp_path, monkeypatch):
+    fill(tmp_path)
+    kept = open_folder(tmp_path)
+    monkeypatch.setattr(image_folder, "IN_MEMORY_BYTES", 0)
+    streamed = open_folder(tmp_path, workers=0)
+    assert isinstance(streamed.train, FileSplit)
+    assert streamed.digest == kept.digest and streamed.shape == kept.shape
+    for name in ("train", "validation", "test"):
+        one, two = (collect(getattr(dataset, name).batches(3)) for dataset in (kept, streamed))
+        assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+    torch.testing.assert_close(kept.mean, streamed.mean)
+    torch.testing.assert_close(kept.std, streamed.std)
+
+
+def test_the_limit_decides(tmp_path, monkeypatch):
+    fill(tmp_path)
+    need = 20 * 3 * 16 * 16
+    monkeypatch.setattr(image_folder, "IN_MEMORY_BYTES", need)
+    assert isinstance(open_folder(tmp_path).train, ArraySplit)
+    monkeypatch.setattr(image_folder, "IN_MEMORY_BYTES", need - 1)
+    assert isinstance(open_folder(tmp_path).train, FileSplit)
+    assert isinstance(open_folder(tmp_path, train_size=12).train, ArraySplit)
+
+
+@pytest.mark.usefixtures("streamed")
+def test_loader_workers_change_nothing(tmp_path):
+    fill(tmp_path)
+    epochs = []
+    for workers in (0, 2):
+        dataset = open_folder(tmp_path, workers=workers)
+        generator = torch.Generator().manual_seed(3)
+        before = torch.get_rng_state()
+        epochs.append([collect(dataset.train.epoch(4, generator)) for _ in range(2)])
+        assert torch.equal(torch.get_rng_state(), before)
+    for (x, y), (u, v) in zip(*epochs, strict=True):
+        assert torch.equal(x, u) and torch.equal(y, v)
+    (first, order), (second, _) = epochs[0]
+    assert len(first) == len(dataset.train) == 14 and dataset.train.steps(4) == 4
+    assert not torch.equal(first, second)  # another epoch: another order, other crops
+    assert not torch.equal(first, collect(dataset.train.subset(order).batches(4))[0])
+
+
+@pytest.mark.usefixtures("streamed")
+def test_a_batch_of_one_is_not_trained_on(tmp_path):
+    fill(tmp_path)
+    train = open_folder(tmp_path, workers=0).train.subset(torch.arange(9))
+    made = [len(y) for _, y in train.epoch(4, torch.Generator().manual_seed(0))]
+    assert made == [4, 4] and train.steps(4) == 2
+
+
+def test_both_forms_crop_alike(tmp_path, monkeypatch):
+    # Smooth square images, so that only the place of the crop can make a difference.
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for index in range(10):
+            picture = noise(3, 3).resize((64, 64), Image.Resampling.BICUBIC)
+            picture.save(tmp_path / name / f"{index}.png")
+    config = DatasetConfig(name=f"imagefolder:{tmp_path}", image_size=64)
+    kept = load(config)
+    monkeypatch.setattr(image_folder, "IN_MEMORY_BYTES", 0)
+    streamed = load(config, workers=0)
+    one, two = (
+        collect(dataset.train.epoch(4, torch.Generator().manual_seed(0)))
+        for dataset in (kept, streamed)
+    )
+    assert torch.equal(one[1], two[1])
+    assert (one[0].float() - two[0].float()).abs().max() <= 6
