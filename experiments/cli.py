@@ -59,6 +59,20 @@ UriOption = Annotated[
 ]
 
 
+@app.callback()
+def mixbench(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Benchmark and ablation suite for mixing augmentations."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"mixbench {installed('mixbench')}")
+        raise typer.Exit
+
+
 @app.command()
 def sweep(
     name: Annotated[str, typer.Argument(help="A shipped sweep (see `mixbench list`) or a YAML.")],
