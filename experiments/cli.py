@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Benchmark and ablation suite for mixing augmentations.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -59,8 +58,9 @@ UriOption = Annotated[
 ]
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def mixbench(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, help="Show the version.")
     ] = False,
@@ -70,7 +70,8 @@ def mixbench(
         from importlib.metadata import version as installed
 
         print(f"mixbench {installed('mixbench')}")
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
