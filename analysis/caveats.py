@@ -55,7 +55,9 @@ def _missing(cells: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
         what = "no run" if len(rows) == cell.planned else f"{cell.done} of {cell.planned} runs"
         found.append(f"{cell.label}: {what} finished; {why_missing(rows)}.")
     if untouched:
-        found.append(f"Not begun: {joined(untouched)}.")
+        which = "configuration" if len(untouched) == 1 else "configurations"
+        names = joined(f"“{name}”" for name in untouched)
+        found.append(f"No run of the {which} {names} has begun.")
     if len(found) > 1:
         done = int((runs["state"] == "done").sum())
         found.insert(0, f"The sweep is not complete: {done} of {len(runs)} runs are done.")
@@ -96,8 +98,8 @@ def _few_seeds(comparison: Comparison) -> list[str]:
     have = count(low, "seed") if low == high else f"{low} to {count(high, 'seed')}"
     single = " A cell with one seed has no interval." if low == 1 else ""
     return [
-        f"Only {have} per cell: the intervals are wide, and a small effect will be missed. Use at "
-        f"least {SEEDS_WANTED}.{single}"
+        f"Only {have} per cell: the intervals are wide, a small effect will be missed, and a few "
+        f"seeds that agree by luck can look clear. Use at least {SEEDS_WANTED}.{single}"
     ]
 
 

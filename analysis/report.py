@@ -142,7 +142,12 @@ def write_report(
         "strip": strip,
         "main": _main_table(sweep),
         "others": _difference_table(sweep),
-        "comparisons": len({cell for cell, _ in compared.differences}),
+        "comparisons": sum(
+            1
+            for (_, key), difference in compared.differences.items()
+            if key == ACCURACY.key and difference.p is not None
+        ),
+        "occluded": _occluded(sweep),
         "figures": drawn,
         "setup": _setup(sweep),
         "methods": _methods(sweep),
@@ -250,6 +255,15 @@ def _summary(sweep: _Sweep) -> str:
     )
 
 
+def _occluded(sweep: _Sweep) -> str:
+    """How many of the test images were occluded, where that is not all of them."""
+    images = sweep.fixed.get("evaluation.occlusion.images")
+    total = _only(sweep.tables.runs, "data.test")
+    if images is None or total is None or images >= total:
+        return ""
+    return f"Occlusion: {int(images):,} of the {int(total):,} test images."
+
+
 def _short_dataset(name: str) -> str:
     kind, colon, path = str(name).partition(":")
     return f"{kind}:{Path(path).name}" if colon else kind
@@ -343,7 +357,8 @@ def _difference_cells(compared: Comparison, key: str, metric: Metric, decimals: 
         own = compared.cells.set_index("cell_key").loc[key, "baseline_key"] == key
         return [Cell("baseline" if own else "no baseline"), Cell("")]
     kind = standing(difference, metric.better)
-    tone = {"ahead": "good", "behind": "bad"}.get(kind, "")
+    # A gap is neither good nor bad by its sign.
+    tone = {"ahead": "good", "behind": "bad"}.get(kind, "") if metric.better else ""
     mean = formatting.number(difference.mean, metric.percent, decimals, sign=True)
     interval = formatting.interval(difference, metric.percent, decimals)
     minor = "" if interval == formatting.MISSING else interval
@@ -353,7 +368,11 @@ def _difference_cells(compared: Comparison, key: str, metric: Metric, decimals: 
 def _difference_table(sweep: _Sweep) -> dict[str, Any] | None:
     """Paired differences on every measure but accuracy, each its own Holm family."""
     compared = sweep.comparison
-    metrics = [metric for metric in compared.metrics if metric.better and metric is not ACCURACY]
+    metrics = [
+        metric
+        for metric in compared.metrics
+        if metric is not ACCURACY and (metric.better or metric.key == "test/gap")
+    ]
     if not compared.differences or not metrics:
         return None
     rows = []
@@ -430,7 +449,7 @@ def _figures(sweep: _Sweep) -> list[Figure]:
                 "Mean with its 95% t interval over seeds (an arrowhead: it goes on beyond the "
                 "panel); the small dots are single seeds."
                 f"{reference} Intervals of two methods may overlap although their paired "
-                "difference is clear: seeds shift all methods together.",
+                "difference is clear, as that is taken seed by seed.",
                 f"Dot plot of {formatting.joined(metric.title for metric in shown)} by method",
                 lambda paper: figures.methods_figure(compared.cells, means, seeds, shown, paper),
             )
@@ -446,8 +465,9 @@ def _figures(sweep: _Sweep) -> list[Figure]:
                 "occlusion.png",
                 "Accuracy under occlusion",
                 f"Test accuracy with a part of each image hidden, mean over seeds{bands}. "
-                "Each image has one mask, the same for all models. A model that was trained with "
-                "hidden rectangles has an advantage on them, so read the shapes side by side.",
+                "Each image has one mask, the same for all models. Hidden parts are rectangles of "
+                "the mean colour; a model that was trained on such (cutout, random_erasing) has "
+                "an advantage here that other hidden parts would not give it.",
                 "Curves of test accuracy over the hidden part of the image, one per method",
                 lambda paper: figures.occlusion_figure(compared.cells, curves, paper, chance),
             )

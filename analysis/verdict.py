@@ -10,9 +10,12 @@ import pandas as pd
 from analysis import formatting
 from analysis.comparison import ACCURACY, Comparison, Metric
 from analysis.formatting import joined
-from analysis.statistics import Difference
+from analysis.statistics import SEEDS_WANTED, Difference
 
 LEVEL = 0.05
+GAP = "test/gap"
+TRAINED_ON_RECTANGLES = ("cutout", "random_erasing")
+BEYOND = ("test/ece", "test/nll")
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,13 @@ def _block(comparison: Comparison, members: pd.DataFrame) -> tuple[str, str]:
     decimals = formatting.difference_digits(found.values(), True, decimals)
     by = {kind: _ranked(found, kind) for kind in ("ahead", "behind", "open", "none shown")}
     parts = []
+    fewest = min((d.n for d in found.values() if d.n > 1), default=0)
+    few = f" (only {formatting.count(fewest, 'seed')})" if 0 < fewest < SEEDS_WANTED else ""
     if by["ahead"]:
         best = by["ahead"][0]
         points = formatting.number(found[best].mean, True, decimals)
         is_clear = "ahead of" if len(by["ahead"]) == 1 else "furthest ahead of"
-        headline = f"{best} is {is_clear} the baseline ({base_name}), by {points} points."
+        headline = f"{best} is {is_clear} the baseline ({base_name}), by {points} points{few}."
         parts.append(
             f"In test accuracy, {best} is ahead of the baseline ({base_name}) by "
             f"{_points(found[best], decimals)}."
@@ -126,6 +131,8 @@ def _block(comparison: Comparison, members: pd.DataFrame) -> tuple[str, str]:
         }[kinds]
         if by["behind"]:
             headline = f"No method is ahead of the baseline ({base_name})."
+        if not any(by.values()):
+            headline = f"Nothing can be told apart from the baseline ({base_name}) yet."
     if by["behind"]:
         parts.append(f"Behind: {_listed(found, by['behind'], decimals)}.")
     if by["open"]:
@@ -173,20 +180,58 @@ def _other_measures(comparison: Comparison) -> list[str]:
     equal = []
     names = dict(zip(comparison.cells["cell_key"], comparison.cells["label"], strict=True))
     for metric in comparison.metrics:
-        if metric.key != "test/ece" and not metric.key.startswith("occlusion/"):
+        if metric.key not in BEYOND and not metric.key.startswith("occlusion/"):
             continue
         found = {
             names[cell]: difference
             for (cell, key), difference in comparison.differences.items()
             if key == metric.key
         }
+        if not any(difference.half_width is not None for difference in found.values()):
+            continue
         if sentence := _measure(metric, found):
             sentences.append(sentence)
         else:
             equal.append(_in_words(metric))
     if equal:
-        sentences.append(f"On {joined(equal)}, no difference is shown.")
+        sentences.append(f"On {joined(equal)}, no difference is clear.")
+    if reversal := _turned(comparison):
+        sentences.append(reversal)
+    blanking = [
+        name
+        for name in comparison.cells["augmentation.name"].unique()
+        if name in TRAINED_ON_RECTANGLES
+    ]
+    if blanking and any("occlusion" in sentence for sentence in sentences):
+        verb = "trains" if len(blanking) == 1 else "train"
+        sentences.append(
+            f"The hidden parts are rectangles of the mean colour, which is what {joined(blanking)} "
+            f"{verb} on: other hidden parts might favour them less."
+        )
     return sentences
+
+
+def _turned(comparison: Comparison) -> str:
+    """Which methods turn an over-confident baseline under-confident, or the other way round.
+
+    ECE alone hides it: 6% too sure and 6% too unsure score the same.
+    """
+    turned: dict[str, list[str]] = {}
+    for cell in comparison.cells.itertuples():
+        own = comparison.estimates.get((str(cell.cell_key), GAP))
+        base = comparison.estimates.get((str(cell.baseline_key), GAP))
+        if own is None or base is None or own.low is None or base.low is None:
+            continue
+        if base.low > 0 and own.high is not None and own.high < 0:
+            turned.setdefault("over-confident, under-confident", []).append(str(cell.label))
+        elif base.high is not None and base.high < 0 and own.low > 0:
+            turned.setdefault("under-confident, over-confident", []).append(str(cell.label))
+    parts = []
+    for kind, names in turned.items():
+        was, became = kind.split(", ")
+        verb = "is" if len(names) == 1 else "are"
+        parts.append(f"The baseline is {was}; {joined(names)} {verb} {became}.")
+    return " ".join(parts)
 
 
 def _measure(metric: Metric, found: dict[str, Difference]) -> str:
@@ -196,13 +241,14 @@ def _measure(metric: Metric, found: dict[str, Difference]) -> str:
     parts = []
     for names, word in ((better, "better"), (worse, "worse")):
         if names:
-            parts.append(f"{word} than the baseline with {joined(_brief(found, names))}")
+            parts.append(f"{word} than the baseline with {joined(_brief(metric, found, names))}")
     if not parts:
         return ""
-    compared = sum(1 for difference in found.values() if difference.n)
-    others = compared - len(better) - len(worse)
-    rest = f"; no difference shown for {others} more" if others else ""
-    return f"On {_in_words(metric)}: {'; '.join(parts)}{rest}."
+    for kind, words in (("open", "not settled for"), ("none shown", "no difference shown for")):
+        if rest := len(_ranked(found, kind, metric.better)):
+            parts.append(f"{words} {rest} more")
+    unit = ", in points" if metric.percent else ""
+    return f"On {_in_words(metric)}{unit}: {'; '.join(parts)}."
 
 
 def _in_words(metric: Metric) -> str:
@@ -211,8 +257,12 @@ def _in_words(metric: Metric) -> str:
     return f"{words} ({shape})" if shape else words
 
 
-def _brief(found: dict[str, Difference], names: Sequence[str]) -> list[str]:
-    shown = [f"{name} ({formatting.number(found[name].mean, sign=True)})" for name in names[:4]]
+def _brief(metric: Metric, found: dict[str, Difference], names: Sequence[str]) -> list[str]:
+    decimals = 1 if metric.percent else 3
+    shown = [
+        f"{name} ({formatting.number(found[name].mean, metric.percent, decimals, sign=True)})"
+        for name in names[:4]
+    ]
     return [*shown, f"{len(names) - 4} more"] if len(names) > 4 else shown
 
 

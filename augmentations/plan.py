@@ -195,7 +195,7 @@ class Paste(Plan):
         if self.partner is None:
             return own, torch.ones_like(own, dtype=torch.float32)
         total = self.size[0] * self.size[1]
-        area = self.area()
+        area = self.area().float()
         if self.tiles:
             return self.partner, area / total
         rest = total - area.sum(dim=1, keepdim=True)
@@ -237,20 +237,27 @@ class Paste(Plan):
         """The plan at another resolution: edges scaled and rounded, so that tiles stay tiles."""
         if tuple(size) == self.size:
             return self
-        ratio = torch.tensor(
-            [size[0] / self.size[0], size[1] / self.size[1]] * 2, device=self.target.device
+        height, width = int(size[0]), int(size[1])
+        down, across = height / self.size[0], width / self.size[1]
+        top, left, bottom, right = self.target.unbind(-1)
+        target = torch.stack(
+            [
+                _scaled(top, down),
+                _scaled(left, across),
+                _scaled(bottom, down),
+                _scaled(right, across),
+            ],
+            dim=-1,
         )
-        target = (self.target * ratio).round().to(torch.int64)
         source = self.source
         if source is not None:
             # Rounding both ends of the source by themselves could change its size: its corner is
             # scaled, its size is the target's, and it is pushed back inside where that overhangs.
-            limit = torch.tensor([size[0], size[1]], device=target.device)
-            extent = target[..., 2:] - target[..., :2]
-            corner = (source[..., :2] * ratio[:2]).round().to(torch.int64)
-            corner = torch.minimum(corner, limit - extent)
-            source = torch.cat([corner, corner + extent], dim=-1)
-        return replace(self, size=(int(size[0]), int(size[1])), target=target, source=source)
+            rows, columns = target[..., 2] - target[..., 0], target[..., 3] - target[..., 1]
+            row = torch.minimum(_scaled(source[..., 0], down), height - rows)
+            column = torch.minimum(_scaled(source[..., 1], across), width - columns)
+            source = torch.stack([row, column, row + rows, column + columns], dim=-1)
+        return replace(self, size=(height, width), target=target, source=source)
 
 
 @dataclass(frozen=True)
@@ -260,6 +267,10 @@ class Batch:
     images: Tensor
     targets: Targets
     plan: Plan
+
+
+def _scaled(edge: Tensor, ratio: float) -> Tensor:
+    return (edge.float() * ratio).round().to(torch.int64)
 
 
 def check_images(

@@ -41,8 +41,14 @@ def _methods() -> dict[str, type[Method]]:
     for module_info in pkgutil.iter_modules(augmentations.methods.__path__):
         module = importlib.import_module(f"augmentations.methods.{module_info.name}")
         for _, member in inspect.getmembers(module, inspect.isclass):
-            if issubclass(member, Method) and member.__module__ == module.__name__:
-                found[member.name] = member
+            if not issubclass(member, Method) or member.__module__ != module.__name__:
+                continue
+            if member.name in found:
+                raise ValueError(
+                    f"two augmentations are named {member.name!r}: "
+                    f"{found[member.name].__module__} and {member.__module__}"
+                )
+            found[member.name] = member
     return dict(sorted(found.items()))
 
 

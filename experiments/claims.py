@@ -13,9 +13,13 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
+import threading
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,7 @@ class ClaimLost(Exception):
     """Another worker holds the run now: stop, and write nothing more."""
 
 
+@cache
 def this_host() -> str:
     """Names the machine, its boot and the process namespace: where a process id means something."""
     parts = [socket.gethostname()]
@@ -40,6 +45,11 @@ def this_host() -> str:
 
 def process_start(pid: int) -> str | None:
     """When the process started, as the kernel counts it; None where it is dead or unknown."""
+    if not Path("/proc/self/stat").exists():
+        asked = subprocess.run(
+            ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+        )
+        return asked.stdout.strip() or None
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -84,6 +94,29 @@ class Claim:
             self.body["progress"] = progress
         self._write()
 
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Renew from a thread while something runs that can't: loading data, importing a library.
+
+        Not for training, where a renewal must mean that the work goes on. ClaimLost at the end if
+        the run was taken over.
+        """
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(RENEW_SECONDS):
+                with contextlib.suppress(ClaimLost, OSError):
+                    self.renew({"stage": "preparing"})
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+        self.renew(force=True)
+
     def release(self, outcome: str) -> None:
         """Let go of the run; `outcome` says how it ended."""
         self.body.update(released=outcome, time=time.time())
@@ -118,7 +151,9 @@ def acquire(run_folder: Path, worker: str, watch: Watch) -> Claim | None:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        return None
+        # A server may have made the link and lost its answer: two links mean that it is ours.
+        if temporary.stat().st_nlink != 2:
+            return None
     finally:
         temporary.unlink()
     return Claim(path, number + 1, body)

@@ -88,14 +88,21 @@ def sweep(
 ) -> None:
     """Run a sweep: only what is missing, on this machine's GPUs or CPU cores."""
     from experiments import sweep as sweeps
+    from experiments import tracking
+    from experiments.store import SweepFolder, root
     from slurm import local
 
     wanted = sweeps.load(name, overrides or [], rename)
     local.slots(workers, len(wanted.runs), device.value)
+    if track:
+        tracking.resolve(root(), uri)
+    if (root() / wanted.name / "sweep.json").exists():
+        SweepFolder.open(wanted.name).check_same({run.run_key for run in wanted.runs})
     if dry_run:
         _show_plan(wanted, workers, device.value)
         return
     wanted = _with_data(wanted, overrides or [], rename)
+    _check_runs(wanted)
     folder = _create(wanted)
     retried = folder.forgive()
     if retried:
@@ -245,8 +252,10 @@ def _create(wanted: Sweep) -> SweepFolder:
     )
 
 
-def _with_data(wanted: Sweep, overrides: list[str], rename: str | None) -> Sweep:
-    """Have the data before any worker needs it, and fall back where the sweep says so."""
+def _with_data(
+    wanted: Sweep, overrides: list[str], rename: str | None, *, may_fall_back: bool = True
+) -> Sweep:
+    """Have the data before any worker needs it; fall back where the sweep says so and it can't."""
     from experiments import data
     from experiments import sweep as sweeps
 
@@ -255,11 +264,30 @@ def _with_data(wanted: Sweep, overrides: list[str], rename: str | None) -> Sweep
             data.ensure(name)
     except UserError as error:
         other = wanted.spec.get("fallback")
-        if not other:
+        # Data that is there but damaged is not to be replaced in silence.
+        if not other or not may_fall_back or data.available_offline(name):
             raise
         print(f"{error}\n{wanted.name}: falling back to the sweep {other!r}", flush=True)
-        return _with_data(sweeps.load(other, overrides, rename), overrides, rename)
+        return _with_data(
+            sweeps.load(other, overrides, rename), overrides, rename, may_fall_back=False
+        )
     return wanted
+
+
+def _check_runs(wanted: Sweep) -> None:
+    """What can only be known from the data or the network, before any run begins."""
+    for dataset in dict.fromkeys(run.dataset for run in wanted.runs):
+        # Far from the limits there is no need to pay for torch's import.
+        size = dataset.train_size
+        if ":" in dataset.name or (size and size * dataset.validation_fraction < 100):
+            from experiments.data.load import check
+
+            check(dataset)
+    for model in dict.fromkeys(run.model for run in wanted.runs):
+        if model.small_stem:
+            from experiments.models.build import build
+
+            build(model, channels=3, classes=10, size=32, seed=0)
 
 
 def _show_plan(wanted: Sweep, workers: int | None, device: str) -> None:
@@ -282,7 +310,7 @@ def _show_plan(wanted: Sweep, workers: int | None, device: str) -> None:
     if seconds is not None:
         total, source = seconds * len(missing), "from the runs that are done"
     else:
-        total = estimate.by_timing(missing, slots[0].threads)
+        total = estimate.by_timing(missing, slots[0].threads, slots[0].gpu is not None)
         source = "from a few training steps timed now, start-up not counted"
     where = ", ".join(f"{slots.count(slot)} x {slot.describe()}" for slot in dict.fromkeys(slots))
     print(
@@ -346,6 +374,16 @@ def _summary(folder: SweepFolder, now: Any, pool: LocalWorkers, stopped: bool, s
         if failure and planned.folder.state() == "failed":
             first = failure["error"].splitlines()[0]
             print(f"failed: {planned.run_key[:8]} {_what(planned.config)}: {first}")
+    skipped = sorted(
+        {
+            path
+            for planned in folder.plan()
+            for path in (planned.folder.result() or {"dataset": {}})["dataset"].get("skipped", [])
+        }
+    )
+    if skipped:
+        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        print(f"images that could not be read were skipped: {', '.join(skipped[:3])}{more}")
     if now.failed:
         print(f"the tracebacks are in {folder.path / 'runs'}/*/failure.json")
     if stopped:

@@ -192,6 +192,9 @@ class RunConfig(_Section):
                 f"dataset.train_size: got {wanted}, expected at most {facts.train}, the training "
                 f"images of {facts.name}"
             )
+        if self.model.width is None and self.model.name in models.MODELS:
+            width = models.MODELS[self.model.name].default_width
+            object.__setattr__(self, "model", self.model.model_copy(update={"width": width}))
         if self.dataset.image_size is None:
             dataset = self.dataset.model_copy(update={"image_size": facts.size})
             object.__setattr__(self, "dataset", dataset)
@@ -210,7 +213,9 @@ class RunConfig(_Section):
         return _digest(identity)
 
     def _identity(self) -> dict[str, Any]:
-        identity = self.model_dump(mode="json")
+        # What is not set is left out, so that an option that a later version adds, unset, leaves
+        # the keys of older runs as they were.
+        identity = self.model_dump(mode="json", exclude_none=True)
         # The place of a folder is not part of what it holds.
         identity["dataset"]["name"] = data.identity(self.dataset.name)
         return identity

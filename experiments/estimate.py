@@ -19,8 +19,8 @@ def from_results(plan: list[PlannedRun]) -> float | None:
     return sum(spent) / len(spent) if spent else None
 
 
-def by_timing(configs: list[RunConfig], threads: int) -> float:
-    """Seconds that all `configs` take one after the other on this machine's CPU or first GPU.
+def by_timing(configs: list[RunConfig], threads: int, on_gpu: bool) -> float:
+    """Seconds that all `configs` take one after the other on the first GPU, or on CPU threads.
 
     Times three training steps and a forward pass of each kind of network and batch on random
     pixels, so the data need not be there; the data set's catalogued size gives the steps.
@@ -28,7 +28,7 @@ def by_timing(configs: list[RunConfig], threads: int) -> float:
     import torch
 
     torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if on_gpu else "cpu")
     timed: dict[Any, tuple[float, float]] = {}
     total = 0.0
     for config in configs:
@@ -40,7 +40,9 @@ def by_timing(configs: list[RunConfig], threads: int) -> float:
         hidden = config.evaluation.occlusion
         occluded = (hidden.images or test) * (1 + len(hidden.shapes) * len(hidden.fractions))
         steps = config.training.epochs * -(-train // config.training.batch_size)
-        total += steps * step + (train + test + occluded) * forward
+        share = config.dataset.validation_fraction
+        validated = config.training.epochs * train * share / (1 - share)
+        total += steps * step + (train + validated + test + occluded) * forward
     return total
 
 

@@ -84,17 +84,14 @@ def _mix(
 
 def _one_per_class(dataset: Dataset, count: int) -> tuple[Tensor, Tensor]:
     """The first `count` training images, taking classes in turn, on the CPU."""
-    by_class: list[list[tuple[Tensor, int]]] = [[] for _ in dataset.classes]
+    by_class = [
+        (dataset.train.labels == label).nonzero()[:, 0] for label in range(len(dataset.classes))
+    ]
     rounds = -(-count // len(dataset.classes))
-    for images, labels in dataset.train.batches(256):
-        for image, label in zip(images.cpu(), labels.tolist(), strict=True):
-            if len(by_class[label]) < rounds:
-                by_class[label].append((image, label))
-        if all(len(found) >= rounds for found in by_class):
-            break
-    turns = [found[turn] for turn in range(rounds) for found in by_class if len(found) > turn]
-    chosen = turns[:count]
-    return torch.stack([image for image, _ in chosen]), torch.tensor([y for _, y in chosen])
+    turns = [int(own[turn]) for turn in range(rounds) for own in by_class if len(own) > turn]
+    subset = dataset.train.subset(torch.tensor(turns[:count]))
+    images, own_labels = zip(*subset.batches(count), strict=True)
+    return torch.cat(images).cpu(), torch.cat(own_labels).cpu()
 
 
 def _weights(dataset: Dataset, targets: Tensor, number: int) -> list[str]:

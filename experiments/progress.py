@@ -45,10 +45,14 @@ class Progress:
         total_epochs = 0
         for planned in self.plan:
             run_epochs = planned.config["training"]["epochs"]
-            total_epochs += run_epochs
             state = self.finished.get(planned.run_key) or planned.folder.state()
             if state in ("done", "failed"):
                 self.finished[planned.run_key] = state
+            if state == "failed":
+                # Its epochs are neither done nor to come.
+                continue
+            total_epochs += run_epochs
+            if state == "done":
                 epochs += run_epochs
             elif state == "running":
                 claim = planned.folder.claim() or {}

@@ -34,15 +34,18 @@ def execute(config: RunConfig, folder: RunFolder, device: torch.device, claim: C
     """
     started = time.time()
     atomic_write(folder.path / "config.json", dump(_identified(config)))
-    dataset = _dataset(config.dataset, str(device))
-    network = build(
-        config.model,
-        channels=dataset.shape[0],
-        classes=len(dataset.classes),
-        size=dataset.shape[1],
-        seed=config.seed,
-    )
-    atomic_write(folder.path / "mixed.png", pictures.mixed_strip(dataset, config.augmentation))
+    provenance.commit()  # now: what is being run, not what is checked out when it ends
+    with claim.kept():
+        dataset = _dataset(config.dataset, str(device))
+        network = build(
+            config.model,
+            channels=dataset.shape[0],
+            classes=len(dataset.classes),
+            size=dataset.shape[1],
+            seed=config.seed,
+        )
+        strip = pictures.mixed_strip(dataset, config.augmentation)
+    atomic_write(folder.path / "mixed.png", strip)
     setup_seconds = time.time() - started
 
     timing = train(network, dataset, config, device, folder.path, claim.renew)
@@ -69,6 +72,7 @@ def execute(config: RunConfig, folder: RunFolder, device: torch.device, claim: C
             "classes": list(dataset.classes),
             "digest": dataset.digest,
             "source": dataset.source,
+            "skipped": sorted(dataset.skipped),
         },
         "provenance": provenance.of(device) | {"started": started, "finished": time.time()},
         "timing": {

@@ -25,7 +25,10 @@ SCHEMA = 1
 
 def root() -> Path:
     """Where sweeps live: `$MIXBENCH_RUNS`, or `runs` in the working folder."""
-    return Path(os.environ.get("MIXBENCH_RUNS") or "runs").absolute()
+    path = Path(os.environ.get("MIXBENCH_RUNS") or "runs").absolute()
+    if path.exists() and not path.is_dir():
+        raise UserError(f"MIXBENCH_RUNS: {str(path)!r} is not a folder")
+    return path
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
@@ -177,14 +180,25 @@ class SweepFolder:
             }
             folder._install(header, rows)
         folder = cls.open(name)
-        there, wanted = {run.run_key for run in folder.plan()}, {row[0] for row in rows}
-        if there != wanted:
-            raise UserError(
-                f"sweep {name!r} exists with another configuration ({len(there - wanted)} of its "
-                f"{len(there)} runs are not in this one, {len(wanted - there)} are new); "
-                f"give the changed sweep another name with --name"
+        folder.check_same({row[0] for row in rows})
+        known = folder._header()
+        if known["spec"] != spec or known["description"] != description:
+            # The same runs, described or compared in another way.
+            atomic_write(
+                folder.path / "sweep.json",
+                dump({**known, "spec": spec, "description": description}),
             )
         return folder
+
+    def check_same(self, wanted: set[str]) -> None:
+        """UserError unless the sweep plans just the runs of these keys."""
+        there = {run.run_key for run in self.plan()}
+        if there != wanted:
+            raise UserError(
+                f"sweep {self.name!r} exists with another configuration ({len(there - wanted)} of "
+                f"its {len(there)} runs are not in this one, {len(wanted - there)} are new); "
+                f"give the changed sweep another name with --name"
+            )
 
     def _install(self, header: dict[str, Any], rows: list[tuple[str, str, dict[str, Any]]]) -> None:
         # Made aside and renamed into place: two launchers at once, or a crash, leave one whole

@@ -103,11 +103,27 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
             )
         seen[key] = number
         runs += [cell.model_copy(update={"seed": seed}) for seed in seeds]
+    _check_baseline(spec.get("baseline"), runs)
     recorded = {**spec, "overrides": overrides} if overrides else spec
     for part in ("description", "fallback"):
         if not isinstance(spec.get(part) or "", str):
             raise UserError(f"{part}: got {spec[part]!r}, expected text")
     return Sweep(name, str(spec.get("description") or "").strip(), tuple(runs), recorded)
+
+
+def _check_baseline(baseline: Any, runs: list[RunConfig]) -> None:
+    """UserError unless `baseline` says which cells to compare with, and there is such a cell."""
+    if baseline is None:
+        return
+    pattern = {"augmentation.name": baseline} if isinstance(baseline, str) else baseline
+    if not isinstance(pattern, dict) or not pattern:
+        raise UserError(
+            f"baseline: got {baseline!r}, expected a mapping such as {{augmentation.name: none}}"
+        )
+    for key in pattern:
+        _check_key(key, "baseline")
+    if not any(_matches(run.model_dump(mode="json"), pattern) for run in runs):
+        raise UserError(f"baseline: got {baseline!r}, which is none of the sweep's cells")
 
 
 def _find(name_or_path: str) -> Path:
@@ -125,6 +141,8 @@ def _find(name_or_path: str) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         spec = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
@@ -205,10 +223,12 @@ def _check_key(key: Any, where: str) -> None:
 
 def _seeds(seeds: Any) -> list[int]:
     valid = isinstance(seeds, list) and all(
-        isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds
+        isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**63 for seed in seeds
     )
     if not valid or not seeds:
-        raise UserError(f"seeds: got {seeds!r}, expected a list of at least one whole number >= 0")
+        raise UserError(
+            f"seeds: got {seeds!r}, expected a list of at least one whole number from 0 on"
+        )
     if len(set(seeds)) != len(seeds):
         raise UserError(f"seeds: got {seeds!r}, expected each seed once")
     return seeds

@@ -12,9 +12,9 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,12 @@ from experiments.evaluate.predict import logits_of
 
 log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 30.0
-Beat = Callable[[dict[str, Any]], None]
+
+
+class Beat(Protocol):
+    """Says that the work goes on, with the progress where there is any; raises to end the run."""
+
+    def __call__(self, progress: dict[str, Any] | None, *, force: bool = False) -> None: ...
 
 
 class Diverged(Exception):
@@ -92,7 +97,11 @@ def train(
         fused=True,
     )
     amp = training.amp and device.type == "cuda"
-    half = torch.bfloat16 if amp and torch.cuda.is_bf16_supported() else torch.float16
+    half = (
+        torch.bfloat16
+        if amp and torch.cuda.is_bf16_supported(including_emulation=False)
+        else torch.float16
+    )
     scaler = torch.amp.GradScaler(device.type, enabled=amp and half is torch.float16)
 
     steps_per_epoch = dataset.train.steps(training.batch_size)
@@ -100,6 +109,8 @@ def train(
     history = _History(folder / "metrics.jsonl")
     first = 0
     state = checkpoint.load(folder / "checkpoint.pt")
+    if state is not None and not _fits(state, device, history):
+        state = None
     if state is not None:
         first = _restore(state, network, optimiser, scaler, generators, history)
         log.info("going on after epoch %d", first)
@@ -147,7 +158,7 @@ def train(
         spent = time.monotonic() - started
         if not math.isfinite(mean_loss):
             raise Diverged(f"the training loss became {mean_loss} in epoch {epoch + 1}")
-        validation = validate(network, dataset, config)
+        validation = validate(network, dataset, config, beat)
         if not math.isfinite(validation["nll"]):
             raise Diverged(f"the network's outputs are no longer numbers after epoch {epoch + 1}")
         row = {
@@ -160,6 +171,7 @@ def train(
             "mix/own_weight": own_sum.item() / seen,
             "images_per_second": seen / spent,
         }
+        beat(None, force=True)  # overtaken since the last beat: write nothing more
         history.add(row, spent, seen)
         log.info(
             "epoch %d/%d: loss %.4f, validation accuracy %.4f, %.0f images/s",
@@ -175,17 +187,18 @@ def train(
     return history.summary()
 
 
-@torch.no_grad()
-def validate(network: nn.Module, dataset: Dataset, config: RunConfig) -> dict[str, float]:
+def validate(
+    network: nn.Module, dataset: Dataset, config: RunConfig, beat: Beat
+) -> dict[str, float]:
     """accuracy and nll on the validation split."""
-    prepared = (
-        (
-            normalise(raw, dataset.mean, dataset.std, channels_last=config.training.channels_last),
-            labels,
-        )
-        for raw, labels in dataset.validation.batches(config.evaluation.batch_size)
-    )
-    logits, labels = logits_of(network, prepared)
+
+    def prepared() -> Iterator[tuple[Tensor, Tensor]]:
+        channels_last = config.training.channels_last
+        for raw, labels in dataset.validation.batches(config.evaluation.batch_size):
+            beat(None)
+            yield normalise(raw, dataset.mean, dataset.std, channels_last=channels_last), labels
+
+    logits, labels = logits_of(network, prepared())
     return {"accuracy": accuracy(logits, labels), "nll": nll(logits, labels)}
 
 
@@ -211,6 +224,9 @@ class _History:
         self.images += images
         if row["validation/accuracy"] > self.best_accuracy:
             self.best_epoch, self.best_accuracy = row["epoch"], row["validation/accuracy"]
+
+    def holds(self, length: int) -> bool:
+        return self.path.exists() and self.path.stat().st_size >= length
 
     def restore(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -240,13 +256,27 @@ def _state(
 ) -> dict[str, Any]:
     return {
         "epochs": epochs,
+        "device": next(iter(network.parameters())).device.type,
         "network": network.state_dict(),
         "optimiser": optimiser.state_dict(),
         "scaler": scaler.state_dict(),
         "generators": {name: generator.get_state() for name, generator in generators.items()},
         "global_generator": torch.get_rng_state(),
+        "cuda_generator": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
         "history": history.state(),
     }
+
+
+def _fits(state: dict[str, Any], device: torch.device, history: _History) -> bool:
+    """Can the training go on from `state` here?  Said in the log when it can't."""
+    if state["device"] != device.type:
+        # Random numbers of another device are other numbers.
+        log.warning("the checkpoint is from %s, this is %s: starting over", state["device"], device)
+        return False
+    if not history.holds(state["history"]["length"]):
+        log.warning("metrics.jsonl is shorter than the checkpoint says: starting over")
+        return False
+    return True
 
 
 def _restore(
@@ -263,6 +293,8 @@ def _restore(
     for name, generator in generators.items():
         generator.set_state(state["generators"][name])
     torch.set_rng_state(state["global_generator"])
+    if state["cuda_generator"] is not None:
+        torch.cuda.set_rng_state(state["cuda_generator"])
     history.restore(state["history"])
     return int(state["epochs"])
 

@@ -15,14 +15,13 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from experiments import claims
 from experiments.errors import UserError
 from experiments.store import SweepFolder
-
-STOPPED = 3
-"""The exit status of a worker that was told to stop."""
+from experiments.worker import POISONED, STOPPED
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,19 @@ def gpus() -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
     query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
     return done.stdout.split() if done.returncode == 0 else []
+
+
+@cache
+def torch_sees_gpus() -> bool:
+    """Can torch use the GPUs?  Asked in a process of its own: the import is slow."""
+    question = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    asked = subprocess.run([sys.executable, "-P", "-c", question], capture_output=True, check=False)
+    return asked.returncode == 0
 
 
 def slots(workers: int | None, runs: int, device: str = "auto") -> list[Slot]:
@@ -70,15 +80,20 @@ def slots(workers: int | None, runs: int, device: str = "auto") -> list[Slot]:
     if workers is not None and workers < 1:
         raise UserError(f"--workers: got {workers}, expected at least 1")
     found = gpus() if device != "cpu" else []
+    if found and not torch_sees_gpus():
+        # An old driver, a CPU build of torch: every run would fail on it.
+        found = []
     if device == "cuda" and not found:
-        raise UserError("--device cuda: no GPU found on this machine; use --device cpu")
+        raise UserError("--device cuda: no GPU that torch can use here; use --device cpu")
     if found:
         count = min(workers or len(found), runs)
-        share = max(1, cores() // count)
+        share = max(1, cores() // (workers or len(found)))
         return [Slot(found[number % len(found)], share) for number in range(count)]
-    # One thread per worker is best: runs don't wait for each other, the threads of one run do.
-    count = min(workers or cores(), runs)
-    return [Slot(None, max(1, cores() // count)) for _ in range(count)]
+    # One thread per worker is best: runs don't wait for each other, the threads of one run do. The
+    # share must not depend on how many runs are missing, because sums over other threads round
+    # differently: a continued sweep would not be the same.
+    wanted = workers or cores()
+    return [Slot(None, max(1, cores() // wanted)) for _ in range(min(wanted, runs))]
 
 
 @dataclass
@@ -104,7 +119,8 @@ class LocalWorkers:
         self.started += 1
         log = logs / f"{os.uname().nodename}-{os.getpid()}-{self.started}.log"
         command = [
-            *(sys.executable, "-m", "experiments.worker", str(self.folder.path)),
+            # -P: an `experiments` folder of the user's must not stand in for ours.
+            *(sys.executable, "-P", "-m", "experiments.worker", str(self.folder.path)),
             *("--device", device, "--threads", str(slot.threads)),
         ]
         with log.open("wb") as output:
@@ -132,7 +148,7 @@ class LocalWorkers:
             del self.processes[pid]
             if status in (0, STOPPED):
                 continue
-            if self._record_death(pid, status, log):
+            if self._record_death(pid, status, log) or status == POISONED:
                 self.start(slot)
             else:
                 self.unusable = f"a worker could not work: {_last_line(log)} ({log})"

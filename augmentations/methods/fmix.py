@@ -63,10 +63,10 @@ class FMix(Method):
 
         height, width = draws.height, draws.width
         official = self.spectrum == "official"
-        vertical = torch.fft.fftfreq(height, device=draws.device).unsqueeze(1)
+        vertical = _frequencies(draws, height).unsqueeze(1)
         # The authors keep one column more than the half spectrum has when the width is odd.
         columns = width // 2 + 1 + (width % 2 if official else 0)
-        horizontal = torch.fft.fftfreq(width, device=draws.device)[:columns].unsqueeze(0)
+        horizontal = _frequencies(draws, width)[:columns].unsqueeze(0)
         frequency = (vertical.square() + horizontal.square()).sqrt()
         scale = frequency.clamp(min=1 / max(height, width)).pow(-self.decay)
         if not official:
@@ -77,3 +77,10 @@ class FMix(Method):
         # only row 0.
         spectrum = torch.complex(noise[:, 0], noise[:, min(1, height - 1)])
         return torch.fft.irfft2(spectrum, s=(height, width))
+
+
+def _frequencies(draws: Draws, side: int) -> Tensor:
+    import torch
+
+    # Not the default type, which is the user's to change.
+    return torch.fft.fftfreq(side, dtype=torch.float32, device=draws.device)

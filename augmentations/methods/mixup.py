@@ -17,8 +17,8 @@ class MixUp(Method):
     """out = λ x + (1 - λ) x[partner], λ ~ Beta(α, α); labels with the same λ.
 
     Source: section 2, equation 1; defaults of the authors' CIFAR code (α = 1, every batch, one λ
-    per batch). λ is not folded to max(λ, 1 - λ): the pairing is symmetric, so that would only
-    change which of the two images is called the first.
+    per batch). λ is not folded to max(λ, 1 - λ). With one λ per batch folding would only change
+    which of two images is called the first; per sample it would change which images are seen.
     """
 
     name: ClassVar[str] = "mixup"

@@ -21,8 +21,8 @@ class RandomErasing(Method):
     (timm and torchvision draw it log-uniformly); up to 100 tries to fit, strictly smaller than the
     image on both sides, else the image stays whole. Here all tries are drawn at once and the first
     that fits is taken, which is the same distribution without a loop on the host.
-    Deviation: the authors fill with ImageNet's mean pixel whatever the data and its normalisation;
-    `fill="mean"` is the mean colour of the batch at hand.
+    Deviation: the authors' code fills with CIFAR-10's mean pixel, not normalised, whatever the
+    data; `fill="mean"` is the mean colour of the batch at hand.
     """
 
     name: ClassVar[str] = "random_erasing"

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from experiments.errors import UserError, unknown
 
@@ -171,8 +170,3 @@ def _folder_digest(path: str) -> str:
             for file in image_files(entry):
                 digest.update(f"{file.relative_to(root)}\0{file.stat().st_size}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def describe() -> list[dict[str, Any]]:
-    """Rows for `mixbench list`."""
-    return [vars(entry) for entry in _DATASETS.values()]

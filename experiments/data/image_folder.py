@@ -66,9 +66,13 @@ def splits(
     *,
     size: int,
     device: torch.device,
+    skipped: set[str],
     workers: int | None = None,
 ) -> dict[str, Split]:
-    """The three splits, in memory when they fit into IN_MEMORY_BYTES."""
+    """The three splits, in memory when they fit into IN_MEMORY_BYTES.
+
+    The paths of images that can't be read are added to `skipped`, also later, while streaming.
+    """
     files = {
         "train": ([listing.train[index] for index in train], listing.train_labels[train]),
         "validation": (
@@ -77,20 +81,21 @@ def splits(
         ),
         "test": (listing.test, listing.test_labels),
     }
-    warned: set[str] = set()
     count = sum(len(paths) for paths, _ in files.values())
     in_memory = count * 3 * size**2 <= IN_MEMORY_BYTES
     made: dict[str, Split] = {}
     for part, (paths, array) in files.items():
         labels = torch.from_numpy(array)
         if in_memory:
-            images, labels = decode_all(paths, labels, size, warned)
+            images, labels = decode_all(paths, labels, size, skipped)
             if not len(labels):
                 raise UserError(f"imagefolder: no image of the {part} split can be read")
             made[part] = ArraySplit(images.to(device), labels, crops=part == "train")
         else:
             count = loader_workers() if workers is None else workers
-            made[part] = FileSplit(paths, labels, size, device=device, workers=count, warned=warned)
+            made[part] = FileSplit(
+                paths, labels, size, device=device, workers=count, warned=skipped
+            )
     return made
 
 

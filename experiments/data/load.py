@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,8 @@ class Dataset:
 
     `mean` and `std` (C,) float32 on the device are those of the training split, per channel, of
     pixels in [0,1]. `digest` is 16 hexadecimal digits of a sha256 over the pixels and labels used,
-    or over the list of files of an image folder. `source` says where the data was found.
+    or over the list of files of an image folder. `source` says where the data was found,
+    `skipped` which files could not be read so far.
     """
 
     name: str
@@ -39,15 +40,12 @@ class Dataset:
     std: Tensor
     source: str
     digest: str
+    skipped: set[str] = field(default_factory=set)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
         return self.train.shape
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.classes)
 
 
 @dataclass(frozen=True)
@@ -94,9 +92,18 @@ def load(
         splits[name] = ArraySplit(images.to(device), labels)
     mean, std = statistics(splits["train"].images)
     return Dataset(
-        name=config.name, classes=arrays.classes, **splits, mean=mean, std=std,
+        name=config.name, classes=arrays.classes, train=splits["train"],
+        validation=splits["validation"], test=splits["test"], mean=mean, std=std,
         source=source, digest=total.hexdigest()[:16],
     )  # fmt: skip
+
+
+def check(config: DatasetConfig) -> None:
+    """Raise what `load` would raise for too few images, without reading any pixels it needn't."""
+    if config.name.startswith("imagefolder:"):
+        _select(config, image_folder.scan(config.name.partition(":")[2]).train_labels)
+    else:
+        _select(config, _read(config.name, ensure(config.name, check=False)).train_labels)
 
 
 def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,8 +128,9 @@ def _load_folder(config: DatasetConfig, device: torch.device, workers: int | Non
     listing = image_folder.scan(config.name.partition(":")[2])
     train, validation = _select(config, listing.train_labels)
     size = config.image_size or info(config.name).size
+    skipped: set[str] = set()
     splits = image_folder.splits(
-        listing, train, validation, size=size, device=device, workers=workers
+        listing, train, validation, size=size, device=device, skipped=skipped, workers=workers
     )
     split = splits["train"]
     if isinstance(split, ArraySplit):
@@ -132,7 +140,7 @@ def _load_folder(config: DatasetConfig, device: torch.device, workers: int | Non
     return Dataset(
         name=config.name, classes=listing.classes, **splits, mean=mean.to(device),
         std=std.to(device), source=str(listing.root),
-        digest=image_folder.digest(listing, train, validation),
+        digest=image_folder.digest(listing, train, validation), skipped=skipped,
     )  # fmt: skip
 
 

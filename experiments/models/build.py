@@ -28,6 +28,5 @@ def build(config: ModelConfig, *, channels: int, classes: int, size: int, seed: 
                 size=size,
                 small_stem=config.small_stem,
             )
-        width = config.width or MODELS[config.name].default_width
         network = {"small_cnn": SmallCNN, "resnet20": PreActResNet20}[config.name]
-        return network(channels, classes, width)
+        return network(channels, classes, config.width or MODELS[config.name].default_width)

@@ -110,7 +110,7 @@ def _interruptible() -> Iterator[None]:
 def _server(
     uri: str, artifacts: Path, port: int, log: IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "mlflow", "server"]
+    command = [sys.executable, "-P", "-m", "mlflow", "server"]
     command += ["--host", HOST, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", uri, "--artifacts-destination", artifacts.as_uri()]
     environment = {

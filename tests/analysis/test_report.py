@@ -195,7 +195,7 @@ def test_what_holm_takes_back_is_not_settled(tmp_path: Path) -> None:
 
 def test_one_seed_shows_nothing(tmp_path: Path) -> None:
     found = write_report(write_sweep(tmp_path, "one", grid(METHODS[:3], [0])))
-    assert found.verdict.headline == "No difference to the baseline (none) is shown."
+    assert found.verdict.headline == "Nothing can be told apart from the baseline (none) yet."
     assert "one seed gives no interval" in found.verdict.paragraph
     assert any("One seed per cell" in warning for warning in found.warnings)
     assert "±" not in re.sub(r"Mean ± half-width.*?\.", "", page(found).text)
@@ -254,7 +254,7 @@ def test_missing_cells_are_explained(partial: Report) -> None:
     warnings = " ".join(partial.warnings)
     assert "23 of 35 runs are done" in warnings
     assert "mixup: 4 of 5 runs finished; seed 2 failed" in warnings
-    assert "Not begun: ricap" in warnings
+    assert "No run of the configuration “ricap” has begun." in warnings
     assert "Differences of cutmix, cutout and random_erasing: the baseline has no value for " \
         "seed 4." in warnings  # fmt: skip
     assert "no seed has a result on both sides: ricap and fmix" in partial.verdict.paragraph
@@ -392,3 +392,34 @@ def test_metrics_with_the_same_name_in_any_order_give_the_same_table(tmp_path: P
         return {line for line in table.splitlines() if line.startswith("| cut")}
 
     assert texts((NONE, CUTMIX, CUTOUT), "a") == texts((CUTOUT, NONE, CUTMIX), "b")
+
+
+def test_a_turned_calibration_is_said(tmp_path: Path) -> None:
+    runs = grid(METHODS[:3], range(5))
+    sweep = write_sweep(tmp_path, "turned", runs)
+    gaps = {"none": 0.06, "mixup": -0.05, "cutmix": 0.02}
+    for run in runs:
+        file = sweep.path / "runs" / keys(run)[0] / "result.json"
+        found = json.loads(file.read_text())
+        found["metrics"]["test/gap"] = gaps[run["augmentation"]["name"]] + run["seed"] / 1000
+        file.write_text(json.dumps(found))
+    assert "The baseline is over-confident; mixup is under-confident." in judged(sweep).beyond
+
+
+def test_nothing_is_claimed_where_no_pair_exists(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path, "unpaired", grid(METHODS[:3], range(3)))
+    for planned in folder.plan():
+        if planned.config["augmentation"]["name"] == "none":
+            for file in sorted(planned.folder.path.rglob("*"), reverse=True):
+                file.rmdir() if file.is_dir() else file.unlink()
+            planned.folder.path.rmdir()
+    found = write_report(folder)
+    assert "no difference" not in found.verdict.headline.lower()
+    assert found.verdict.beyond == ""
+    assert any("No run of the configuration “none” has begun." in w for w in found.warnings)
+
+
+def test_few_seeds_stand_in_the_headline(tmp_path: Path) -> None:
+    gain = [b + d for b, d in zip(BASE[:3], (0.021, 0.020, 0.0205), strict=True)]
+    found = with_accuracies(tmp_path, {"none": BASE[:3], "cutmix": gain})
+    assert found.headline.endswith("(only 3 seeds).")

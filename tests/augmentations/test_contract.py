@@ -6,6 +6,8 @@ A method added to the registry is tested here without a change, unless it keeps 
 from __future__ import annotations
 
 import random
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -870,3 +872,45 @@ def test_an_unknown_reduction_is_named() -> None:
     targets = augmentations.Targets(torch.tensor([[1]]), torch.ones(1, 1))
     with pytest.raises(ValueError, match=r"reduction: got 'max', expected mean, sum or none"):
         targets.cross_entropy(torch.zeros(1, 2), reduction="max")
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", augmentations.available())
+def test_the_default_dtype_changes_nothing(name: str, default: torch.dtype) -> None:
+    def mixed() -> tuple[torch.Tensor, ...]:
+        images = torch.arange(4 * 12 * 8, dtype=torch.float16).view(4, 1, 12, 8)
+        generator = torch.Generator().manual_seed(3)
+        batch = augmentations.create(name)(images, torch.arange(4), 4, generator=generator)
+        vectors = batch.plan.mix_features(torch.ones(4, 3, dtype=torch.float32))
+        maps = batch.plan.mix_features(torch.ones(4, 3, 6, 4, dtype=torch.float32))
+        return batch.images, batch.targets.weights, vectors, maps
+
+    expected = mixed()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        found = mixed()
+    finally:
+        torch.set_default_dtype(before)
+    for one, other in zip(expected, found, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+
+
+def test_two_methods_of_one_name_are_refused(tmp_path, monkeypatch) -> None:
+    import augmentations.methods
+    from augmentations import registry
+
+    source = (Path(augmentations.methods.__file__).parent / "cutmix.py").read_text()
+    (tmp_path / "copied.py").write_text(source)
+    monkeypatch.setattr(
+        augmentations.methods, "__path__", [*augmentations.methods.__path__, str(tmp_path)]
+    )
+    registry._methods.cache_clear()
+    try:
+        with pytest.raises(ValueError, match=r"two augmentations are named 'cutmix'.*copied"):
+            augmentations.available()
+    finally:
+        registry._methods.cache_clear()
+        monkeypatch.undo()
+        sys.modules.pop("augmentations.methods.copied", None)

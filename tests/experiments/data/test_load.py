@@ -28,7 +28,7 @@ def test_fashion_mnist_whole():
     sizes = [len(split) for split in (dataset.train, dataset.validation, dataset.test)]
     assert sizes == [54_000, 6_000, 10_000]
     assert dataset.shape == (1, 28, 28)
-    assert dataset.num_classes == 10 and dataset.classes[9] == "Ankle boot"
+    assert len(dataset.classes) == 10 and dataset.classes[9] == "Ankle boot"
     assert torch.bincount(dataset.validation.labels).tolist() == [600] * 10
     assert torch.bincount(dataset.test.labels).tolist() == [1000] * 10
     # The published first test images: an ankle boot, a pullover, two pairs of trousers.
