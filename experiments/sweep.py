@@ -99,7 +99,7 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
         if key in seen:
             raise UserError(
                 f"sweep {name!r}: cells {seen[key]} and {number} are the same once defaults are "
-                f"filled in ({_brief(raw)})"
+                f"filled in (augmentation {cell.augmentation['name']})"
             )
         seen[key] = number
         runs += [cell.model_copy(update={"seed": seed}) for seed in seeds]
@@ -227,7 +227,7 @@ def _seeds(seeds: Any) -> list[int]:
     )
     if not valid or not seeds:
         raise UserError(
-            f"seeds: got {seeds!r}, expected a list of at least one whole number from 0 on"
+            f"seeds: got {seeds!r}, expected a list of whole numbers from 0 to 2**63 - 1, at least one"
         )
     if len(set(seeds)) != len(seeds):
         raise UserError(f"seeds: got {seeds!r}, expected each seed once")
@@ -356,7 +356,3 @@ def _get(cell: Any, key: str) -> Any:
             return None
         cell = cell[part]
     return cell
-
-
-def _brief(raw: dict[str, Any]) -> str:
-    return yaml.safe_dump(raw.get("augmentation"), default_flow_style=True).strip().splitlines()[0]
