@@ -227,7 +227,8 @@ def _seeds(seeds: Any) -> list[int]:
     )
     if not valid or not seeds:
         raise UserError(
-            f"seeds: got {seeds!r}, expected a list of whole numbers from 0 to 2**63 - 1, at least one"
+            f"seeds: got {seeds!r}, expected a list of at least one whole number, each from 0 to "
+            "2**63 - 1"
         )
     if len(set(seeds)) != len(seeds):
         raise UserError(f"seeds: got {seeds!r}, expected each seed once")
