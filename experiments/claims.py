@@ -84,14 +84,15 @@ class Claim:
     def renew(self, progress: dict[str, Any] | None = None, *, force: bool = False) -> None:
         """Say that the work goes on, at most once a second; ClaimLost if the run was taken over."""
         now = time.monotonic()
+        if progress is not None:
+            # Kept even when it is not yet time to write: the next renewal may bring none.
+            self.body["progress"] = progress
         if not force and now - self.renewed < RENEW_SECONDS:
             return
         if _name(self.path.parent, self.number + 1).exists():
             raise ClaimLost(f"{self.path.parent.parent.name}: taken over by another worker")
         self.renewed = now
         self.body.update(beat=self.body["beat"] + 1, time=time.time())
-        if progress is not None:
-            self.body["progress"] = progress
         self._write()
 
     @contextlib.contextmanager

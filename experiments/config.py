@@ -157,7 +157,10 @@ class RunConfig(_Section):
 
     dataset: DatasetConfig
     model: ModelConfig = ModelConfig()
-    augmentation: dict[str, Any] = Field(default_factory=lambda: {"name": "none"})
+    # Validated, so that its parameters are filled in as those of one that is given.
+    augmentation: dict[str, Any] = Field(
+        default_factory=lambda: {"name": "none"}, validate_default=True
+    )
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(0, ge=0, lt=2**63)
