@@ -291,6 +291,7 @@ def _check_runs(wanted: Sweep) -> None:
 
 
 def _show_plan(wanted: Sweep, workers: int | None, device: str) -> None:
+    from analysis.labels import cell_labels
     from experiments import estimate, listing, progress
     from experiments.store import SweepFolder, root
     from slurm import local
@@ -301,7 +302,8 @@ def _show_plan(wanted: Sweep, workers: int | None, device: str) -> None:
         folder = SweepFolder.open(wanted.name)
         states = folder.states()
         seconds = estimate.from_results(folder.plan())
-    listing.show_plan(wanted, states)
+    cells = {run.cell_key: run.model_dump(mode="json") for run in wanted.runs}
+    listing.show_plan(wanted, states, cell_labels(cells))
     missing = [run for run in wanted.runs if states.get(run.run_key) != "done"]
     if not missing:
         print("nothing is missing")

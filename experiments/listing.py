@@ -70,19 +70,14 @@ def _sweeps() -> list[str]:
     return lines
 
 
-def show_plan(wanted: sweep.Sweep, states: dict[str, str]) -> None:
-    """Print the cells of a sweep with how many of their runs are done."""
+def show_plan(wanted: sweep.Sweep, states: dict[str, str], labels: dict[str, str]) -> None:
+    """Print the cells of a sweep with how many of their runs are done. labels: cell_key -> name."""
     from rich.console import Console
     from rich.table import Table
 
-    from analysis.labels import cell_labels
-
     cells: dict[str, list[str]] = {}
-    configs: dict[str, dict[str, Any]] = {}
     for run in wanted.runs:
         cells.setdefault(run.cell_key, []).append(states.get(run.run_key, "waiting"))
-        configs.setdefault(run.cell_key, run.model_dump(mode="json"))
-    labels = cell_labels(configs)
     table = Table("cell", "configuration", "runs", "done", "failed", box=None, padding=(0, 2, 0, 0))
     for key, found in cells.items():
         table.add_row(key[:8], labels[key], *(str(n) for n in _counts(found)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from torch import nn
@@ -20,14 +19,15 @@ def timm_model(name: str, *, channels: int, classes: int, size: int, small_stem:
     import timm
 
     options: dict[str, Any] = {"in_chans": channels, "num_classes": classes}
-    entry = timm.model_entrypoint(name)
-    if "vit" in name or "deit" in name or "img_size" in inspect.signature(entry).parameters:
+    known = timm.get_pretrained_cfg(name)
+    if known is not None and known.fixed_input_size:
         options["img_size"] = size
     try:
         network = timm.create_model(name, pretrained=False, **options)
-    except TypeError:
-        options.pop("img_size", None)
-        network = timm.create_model(name, pretrained=False, **options)
+    except (AssertionError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"model.name: timm/{name} can't take {size} x {size} images: {error}"
+        ) from None
     if small_stem:
         _shrink_stem(network, name)
     return network

@@ -1,0 +1,252 @@
+"""Claims: one winner, a live holder is left alone, a dead one is not waited for."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from experiments import claims
+from experiments.claims import ClaimLost, Watch
+
+RACE = """
+import sys
+from pathlib import Path
+from experiments import claims
+root, name, runs = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+print("ready", flush=True)
+sys.stdin.readline()
+watch = claims.Watch()
+for number in range(runs):
+    claim = claims.acquire(root / f"{number:03d}", name, watch)
+    if claim:
+        print(number, claim.number, flush=True)
+sys.stdin.readline()
+"""
+
+HOLD = """
+import sys
+from pathlib import Path
+from experiments import claims
+print(claims.acquire(Path(sys.argv[1]), "holder", claims.Watch()).number, flush=True)
+sys.stdin.readline()
+"""
+
+
+def python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def tell(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def take(folder: Path, name: str = "here", watch: Watch | None = None) -> claims.Claim:
+    claim = claims.acquire(folder, name, watch or Watch())
+    assert claim is not None
+    return claim
+
+
+def edit(claim: claims.Claim, **changes: object) -> None:
+    claim.path.write_text(json.dumps({**json.loads(claim.path.read_text()), **changes}))
+
+
+def test_exactly_one_winner_among_processes(tmp_path: Path) -> None:
+    runs, workers = 50, 8
+    processes = [python(RACE, tmp_path, f"w{number}", runs) for number in range(workers)]
+    for process in processes:
+        assert line(process) == "ready"
+    for process in processes:
+        tell(process)
+    # All stay alive until the last has tried every run, so that no claim is free for its death.
+    time.sleep(0.2)
+    won: list[tuple[str, str]] = []
+    readers = []
+    for process in processes:
+        assert process.stdout is not None
+        reader = threading.Thread(
+            target=lambda out=process.stdout: won.extend(tuple(row.split()) for row in out)
+        )
+        reader.start()
+        readers.append(reader)
+    limit = time.monotonic() + 30
+    while len(won) < runs and time.monotonic() < limit:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    for process in processes:
+        tell(process)
+    for reader, process in zip(readers, processes, strict=True):
+        reader.join(30)
+        assert process.wait(30) == 0
+    assert Counter(number for number, _ in won) == {str(number): 1 for number in range(runs)}
+    assert {number for _, number in won} == {"1"}
+    for number in range(runs):
+        # Nothing else is left behind, such as temporary files of those who lost.
+        names = [path.name for path in (tmp_path / f"{number:03d}" / "claims").iterdir()]
+        assert names == ["000001.json"]
+
+
+def test_a_live_holder_is_left_alone_and_a_dead_one_is_free_at_once(tmp_path: Path) -> None:
+    process = python(HOLD, tmp_path)
+    assert line(process) == "1"
+    watch = Watch()
+    assert claims.acquire(tmp_path, "here", watch) is None
+    held = claims.holder(tmp_path)
+    assert held and held["worker"] == "holder" and held["pid"] == process.pid
+    assert held["number"] == 1
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(30)
+    assert claims.holder(tmp_path) is None
+    assert take(tmp_path, watch=watch).number == 2
+
+
+def test_a_process_that_died_but_was_not_collected_is_dead(tmp_path: Path) -> None:
+    process = python(HOLD, tmp_path)
+    assert line(process) == "1"
+    os.kill(process.pid, signal.SIGKILL)
+    # A zombie: its parent, this test, has not waited for it.
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert Path(f"/proc/{process.pid}/stat").exists()
+    assert claims.process_start(process.pid) is None
+    assert take(tmp_path).number == 2
+    process.wait(30)
+
+
+def test_a_process_number_given_anew_is_not_the_old_process(tmp_path: Path) -> None:
+    claim = take(tmp_path)
+    assert claims.acquire(tmp_path, "other", Watch()) is None
+    edit(claim, process_start="1")
+    assert take(tmp_path, "other").number == 2
+
+
+def test_a_released_claim_is_free(tmp_path: Path) -> None:
+    claim = take(tmp_path)
+    claim.release("stopped")
+    assert claims.holder(tmp_path) is None
+    last = claims.last(tmp_path)
+    assert last and last["released"] == "stopped" and last["worker"] == "here"
+    assert take(tmp_path, "next").number == 2
+    held = claims.holder(tmp_path)
+    assert held and held["worker"] == "next"
+
+
+def test_the_number_goes_on_and_the_history_stays(tmp_path: Path) -> None:
+    for number in range(1, 13):
+        claim = take(tmp_path, f"w{number}")
+        assert claim.number == number
+        claim.release("stopped")
+    kept = sorted((tmp_path / "claims").iterdir())
+    assert [json.loads(path.read_text())["worker"] for path in kept] == [
+        f"w{number}" for number in range(1, 13)
+    ]
+
+
+def test_a_lease_expires_when_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "LEASE_SECONDS", 0.6)
+    claim = take(tmp_path, "far")
+    # As seen from here, it is on another machine: nobody can tell whether its process lives.
+    edit(claim, host="elsewhere")
+    claim.body["host"] = "elsewhere"
+    watch = Watch()
+    for _ in range(4):
+        assert claims.acquire(tmp_path, "here", watch) is None
+        time.sleep(0.2)
+        claim.renew(force=True)
+    assert claims.acquire(tmp_path, "here", watch) is None
+    time.sleep(0.7)
+    # Who only now begins to look must watch for the length of a lease of its own.
+    assert claims.acquire(tmp_path, "late", Watch()) is None
+    assert take(tmp_path, watch=watch).number == 2
+    with pytest.raises(ClaimLost, match="taken over"):
+        claim.renew(force=True)
+    held = claims.last(tmp_path)
+    assert held and held["worker"] == "here"
+
+
+@pytest.mark.parametrize("offset", [-86400.0, 60.0])
+def test_the_clock_of_another_machine_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: float
+) -> None:
+    monkeypatch.setattr(claims, "LEASE_SECONDS", 0.4)
+    claim = take(tmp_path, "far")
+    edit(claim, host="elsewhere", time=time.time() + offset, started=time.time() + offset)
+    watch = Watch()
+    assert claims.acquire(tmp_path, "here", watch) is None
+    time.sleep(0.05)
+    assert claims.acquire(tmp_path, "here", watch) is None
+    time.sleep(0.45)
+    assert take(tmp_path, watch=watch).number == 2
+
+
+def test_one_who_was_overtaken_is_told_at_the_next_renewal(tmp_path: Path) -> None:
+    claim = take(tmp_path)
+    claim.renew({"epoch": 1.5})
+    edit(claim, process_start="1")
+    other = take(tmp_path, "other")
+    content = other.path.read_text()
+    claim.renew()  # within the same second: not even looked at
+    with pytest.raises(ClaimLost):
+        claim.renew(force=True)
+    assert other.path.read_text() == content
+    other.renew({"epoch": 0.5}, force=True)
+
+
+def test_progress_is_told_at_most_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "RENEW_SECONDS", 0.2)
+    claim = take(tmp_path)
+
+    def beats() -> tuple[int, object]:
+        held = claims.holder(tmp_path)
+        assert held is not None
+        return held["beat"], held["progress"].get("epoch")
+
+    claim.renew({"epoch": 1})
+    assert beats() == (1, 1)
+    claim.renew({"epoch": 2})
+    assert beats() == (1, 1)
+    time.sleep(0.25)
+    claim.renew({"epoch": 3})
+    assert beats() == (2, 3)
+
+
+def test_a_claim_from_elsewhere_that_went_silent_is_not_shown_as_running(tmp_path: Path) -> None:
+    claim = take(tmp_path)
+    edit(claim, host="elsewhere", time=time.time() - 60)
+    assert claims.holder(tmp_path)
+    edit(claim, time=time.time() - 3 * claims.LEASE_SECONDS)
+    assert claims.holder(tmp_path) is None
+    last = claims.last(tmp_path)
+    assert last and "released" not in last
+
+
+def test_an_unreadable_claim_is_waited_for_and_then_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "LEASE_SECONDS", 0.1)
+    take(tmp_path).path.write_text('{"worker": ')
+    watch = Watch()
+    assert claims.acquire(tmp_path, "here", watch) is None
+    time.sleep(0.15)
+    assert take(tmp_path, watch=watch).number == 2
