@@ -166,5 +166,7 @@ class Display:
             )
         if len(now.running) > 16:
             table.add_row(f"and {len(now.running) - 16} more")
-        bar = ProgressBar(total=max(1, now.epochs_total), completed=now.epochs, width=72)
+        # In a grid, because a bar by itself does not end its line.
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total=max(1, now.epochs_total), completed=now.epochs, width=72))
         return Group(head, bar, table)

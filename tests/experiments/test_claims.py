@@ -250,3 +250,33 @@ def test_an_unreadable_claim_is_waited_for_and_then_free(
     assert claims.acquire(tmp_path, "here", watch) is None
     time.sleep(0.15)
     assert take(tmp_path, watch=watch).number == 2
+
+
+def test_progress_told_between_renewals_is_shown_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where epochs are short, the renewal at an epoch's end is the only one that is written."""
+    monkeypatch.setattr(claims, "RENEW_SECONDS", 3600.0)
+    claim = take(tmp_path)
+    claim.renew(force=True)
+    claim.renew({"epoch": 0.5})
+    claim.renew(None, force=True)
+    assert (claims.holder(tmp_path) or {})["progress"] == {"epoch": 0.5}
+
+
+def test_a_claim_is_kept_while_something_slow_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "RENEW_SECONDS", 0.01)
+    claim = take(tmp_path)
+    with claim.kept():
+        limit = time.monotonic() + 30
+        while (claims.holder(tmp_path) or {}).get("beat", 0) < 3 and time.monotonic() < limit:
+            time.sleep(0.01)
+    assert (claims.holder(tmp_path) or {})["beat"] >= 3
+
+
+def test_who_is_overtaken_while_something_slow_runs_is_told_at_its_end(tmp_path: Path) -> None:
+    claim = take(tmp_path)
+    with pytest.raises(ClaimLost), claim.kept():
+        (claim.path.parent / f"{claim.number + 1:06d}.json").write_text("{}")

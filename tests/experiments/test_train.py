@@ -373,6 +373,27 @@ def test_a_corrupt_checkpoint_means_starting_over(
     assert same(weights, uninterrupted[0]) and rows(tmp_path) == uninterrupted[1]
 
 
+@pytest.mark.parametrize("damage", ["device", "metrics"])
+def test_what_does_not_fit_here_means_starting_over(
+    damage: str, tmp_path: Path, digits: Dataset, uninterrupted: Any,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """A checkpoint of another kind of device, and metrics that a power cut has shortened."""
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(Killed):
+        trained(tmp_path, digits, GOING_ON, dropping(0), stop_at(3.5))
+    if damage == "device":
+        state = checkpoint.load(tmp_path / "checkpoint.pt")
+        assert state is not None
+        checkpoint.save(tmp_path / "checkpoint.pt", {**state, "device": "cuda"})
+    else:
+        file = tmp_path / "metrics.jsonl"
+        file.write_bytes(file.read_bytes()[:-40])
+    weights, _ = trained(tmp_path, digits, GOING_ON, dropping(0))
+    assert "starting over" in caplog.text
+    assert same(weights, uninterrupted[0]) and rows(tmp_path) == uninterrupted[1]
+
+
 def test_training_that_is_done_is_not_done_again(
     tmp_path: Path, digits: Dataset, uninterrupted: Any
 ) -> None:

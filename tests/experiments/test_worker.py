@@ -299,3 +299,16 @@ def test_going_on_gives_what_would_have_come(interrupted: dict[str, Any], name: 
     assert running.outcome(folder) == running.outcome(interrupted["alone"])
     leftovers = [path.name for path in run.path.rglob(".*")]
     assert len(leftovers) <= (name == "killed"), "at most what the kill itself cut off"
+
+
+def test_a_plan_that_no_longer_means_what_it_says_is_not_run(runs: Path) -> None:
+    """Such as images that were added to a folder since: the key would name another run."""
+    folder = running.planned(running.spec("edited", grid={"augmentation": ["none"]}, seeds=[0]))
+    path = folder.path / "plan.jsonl"
+    row = json.loads(path.read_text())
+    row["config"]["training"]["epochs"] = 2
+    path.write_text(json.dumps(row) + "\n")
+    assert running.work(folder, "worker") == 0
+    failure = folder.plan()[0].folder.failure()
+    assert failure is not None and failure["error"].startswith("PlanMismatch: planned as ")
+    assert folder.plan()[0].folder.result() is None
