@@ -20,12 +20,12 @@ BEYOND = ("test/ece", "test/nll")
 
 @dataclass(frozen=True)
 class Verdict:
-    """headline: one sentence. paragraph: what it rests on. beyond: calibration and occlusion, may
-    be empty. reach: how far all of it reaches."""
+    """headline: one sentence. paragraph: what it rests on. beyond: calibration and occlusion, a
+    sentence each, may be empty. reach: how far all of it reaches."""
 
     headline: str
     paragraph: str
-    beyond: str
+    beyond: tuple[str, ...]
     reach: str
 
 
@@ -50,7 +50,7 @@ def verdict(comparison: Comparison, setting: str) -> Verdict:
     )
     if not comparison.differences:
         headline, detail = _without_baseline(comparison, finished)
-        return Verdict(headline, detail, "", reach)
+        return Verdict(headline, detail, (), reach)
     sentences = []
     headlines = []
     for _, members in cells.groupby("block", sort=False):
@@ -63,7 +63,7 @@ def verdict(comparison: Comparison, setting: str) -> Verdict:
     if len(comparison.differences) > len(comparison.metrics):
         reach = f"The comparisons are with the baseline, not of methods with each other. {reach}"
     headline = headlines[0] if len(headlines) == 1 else _tally(comparison)
-    beyond = " ".join(_other_measures(comparison))
+    beyond = tuple(_other_measures(comparison))
     return Verdict(headline, " ".join(sentences), beyond, reach)
 
 

@@ -415,7 +415,7 @@ def test_nothing_is_claimed_where_no_pair_exists(tmp_path: Path) -> None:
             planned.folder.path.rmdir()
     found = write_report(folder)
     assert "no difference" not in found.verdict.headline.lower()
-    assert found.verdict.beyond == ""
+    assert found.verdict.beyond == ()
     assert any("No run of the configuration “none” has begun." in w for w in found.warnings)
 
 
