@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from augmentations.parameters import parameter
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from augmentations.draws import Draws
+
+
+def smallest_area() -> Any:
+    """The parameter `min_area` of the methods whose box `cut_out` makes."""
+    return parameter(
+        0.0,
+        "smallest box before clipping, a fraction of the image",
+        at_least=0,
+        at_most=1,
+        later=True,
+    )
+
+
+def largest_area() -> Any:
+    """Their parameter `max_area`."""
+    return parameter(
+        1.0,
+        "largest box before clipping, a fraction of the image",
+        above=0,
+        at_most=1,
+        later=True,
+    )
 
 
 def check_areas(method: str, min_area: float, max_area: float) -> None:

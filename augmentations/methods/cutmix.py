@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations.boxes import centred_box, check_areas, cut_out, inside_box
+from augmentations.boxes import (
+    centred_box,
+    check_areas,
+    cut_out,
+    inside_box,
+    largest_area,
+    smallest_area,
+)
 from augmentations.method import Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -43,20 +50,8 @@ class CutMix(Method):
         "a box around a uniform centre, clipped at the border, or one that lies inside",
         choices=("clipped", "inside"),
     )
-    min_area: float = parameter(
-        0.0,
-        "smallest box before clipping, a fraction of the image",
-        at_least=0,
-        at_most=1,
-        later=True,
-    )
-    max_area: float = parameter(
-        1.0,
-        "largest box before clipping, a fraction of the image",
-        above=0,
-        at_most=1,
-        later=True,
-    )
+    min_area: float = smallest_area()
+    max_area: float = largest_area()
 
     def check(self) -> None:
         check_areas(self.name, self.min_area, self.max_area)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations.boxes import check_areas, clipped_around, cut_out, pushed_around
+from augmentations.boxes import (
+    check_areas,
+    clipped_around,
+    cut_out,
+    largest_area,
+    pushed_around,
+    smallest_area,
+)
 from augmentations.method import Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -60,20 +67,8 @@ class SaliencyMix(Method):
         "labels weigh by area, or by the share of each image's saliency that is still seen",
         choices=("area", "saliency"),
     )
-    min_area: float = parameter(
-        0.0,
-        "smallest box before clipping, a fraction of the image",
-        at_least=0,
-        at_most=1,
-        later=True,
-    )
-    max_area: float = parameter(
-        1.0,
-        "largest box before clipping, a fraction of the image",
-        above=0,
-        at_most=1,
-        later=True,
-    )
+    min_area: float = smallest_area()
+    max_area: float = largest_area()
     per_sample: bool = parameter(
         True, "draw the box size and look for the peak per sample, not per batch"
     )

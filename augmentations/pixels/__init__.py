@@ -70,13 +70,17 @@ def fits(shape: Sequence[int]) -> bool:
     return 0 < channels * height * width < 2**31 and channels < 2**16 and batch > 0
 
 
-@torch.compiler.assume_constant_result
 def _capable(device: int) -> bool:
     """Can Triton be used, and is the GPU one that it compiles bfloat16 for?"""
     if device not in _CAPABLE:
         recent = torch.cuda.get_device_capability(device) >= (8, 0)
         _CAPABLE[device] = recent and _triton_works()
     return _CAPABLE[device]
+
+
+# What `torch.compiler.assume_constant_result` does, which imports the whole compiler: two seconds
+# for everybody who doesn't compile.
+_capable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _triton_works() -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import augmentations
+from augmentations.pixels import _capable
 from augmentations.plan import Plan
 from tests.augmentations.oracles import DEVICES, seeded
 
@@ -127,3 +128,11 @@ def test_gradients_go_through_a_graph(name: str) -> None:
         grads.append(grad)
     torch.testing.assert_close(grads[1], grads[0])
     assert grads[0].abs().sum() > 0
+
+
+def test_which_code_mixes_is_a_constant_to_the_compiler() -> None:
+    """As torch's decorator has it, which can't be used: it imports the compiler."""
+
+    def plain() -> None: ...
+
+    assert vars(torch.compiler.assume_constant_result(plain)).items() <= vars(_capable).items()

@@ -52,6 +52,18 @@ def test_names_that_need_torch_are_loaded_when_used() -> None:
     assert "Plann" in error
 
 
+def test_mixing_does_not_import_the_compiler() -> None:
+    """It takes as long as the rest of torch, and few compile."""
+    code = (
+        "import sys, augmentations, torch\n"
+        "for name in augmentations.available():\n"
+        "    mix = augmentations.create(name)\n"
+        "    mix(torch.zeros(2, 1, 16, 16), torch.zeros(2, dtype=torch.int64), 10)\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    assert run(code) == ["False"]
+
+
 def test_the_package_imports_none_of_our_other_folders() -> None:
     code = (
         "import sys, augmentations, torch\n"
