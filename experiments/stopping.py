@@ -27,11 +27,18 @@ class Stop:
     """
 
     def __init__(self, folder: SweepFolder, deadline: float | None = None) -> None:
-        self.reason: str | None = None
+        # Apart, and each set once: a signal may come in the middle of `asked`.
+        self._signal: str | None = None
+        self._found: str | None = None
         self._folder = folder
         self._ends = None if deadline is None else time.monotonic() + deadline
         self._looked = -LOOK_SECONDS
         self._gentle = 0
+
+    @property
+    def reason(self) -> str | None:
+        """Why the work is to stop; None while it is not."""
+        return self._signal or self._found
 
     def listen(self) -> None:
         """Handle the process's signals from now on."""
@@ -44,9 +51,9 @@ class Stop:
         if self.reason is None and now - self._looked >= LOOK_SECONDS:
             self._looked = now
             if self._ends is not None and now >= self._ends:
-                self.reason = "its time is up"
+                self._found = "its time is up"
             else:
-                self.reason = self._folder.stop_reason()
+                self._found = self._folder.stop_reason()
         return self.reason is not None
 
     def check(self) -> None:
@@ -69,7 +76,8 @@ class Stop:
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
         first = self.reason is None
-        self.reason = self.reason or signal.Signals(signum).name
+        if first:
+            self._signal = signal.Signals(signum).name
         # A second signal must not interrupt what the first one set going.
         if first and not self._gentle:
             raise Stopped(self.reason)

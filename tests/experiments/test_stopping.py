@@ -105,6 +105,23 @@ def test_gently_it_is_only_noted(folder: SweepFolder, number: int) -> None:
     assert said == f"saved True\n{signal.Signals(number).name}\n" and process.returncode == 0
 
 
+def test_a_signal_while_the_folder_is_looked_at(folder: SweepFolder) -> None:
+    class Signalling(SweepFolder):
+        def stop_reason(self) -> str | None:
+            os.kill(os.getpid(), signal.SIGUSR2)
+            return super().stop_reason()
+
+    before = signal.getsignal(signal.SIGUSR2)
+    stop = Stop(Signalling(folder.path))
+    try:
+        signal.signal(signal.SIGUSR2, stop._on_signal)
+        with stop.gently():
+            assert stop.asked() and stop.asked()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert stop.reason == "SIGUSR2"
+
+
 def test_who_is_through_is_not_stopped(folder: SweepFolder) -> None:
     process = python(IGNORING, folder.path)
     os.kill(process.pid, signal.SIGTERM)
