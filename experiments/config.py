@@ -5,23 +5,16 @@ Nothing here imports torch: a grid is checked before any worker starts.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-import augmentations
-from experiments import data, models
+from experiments import data, identity, models, problems
 from experiments.errors import UserError, unknown
-from experiments.section import Number, Section
+from experiments.section import Number, Section, section_in
 from experiments.staging import StagingConfig, phases
 from experiments.transfer import TransferConfig, checks, sources
-
-SCHEMA = 1
-"""Changes when the same configuration would no longer give the same run."""
 
 
 class DatasetConfig(Section):
@@ -214,7 +207,7 @@ class RunConfig(Section):
             object.__setattr__(self, "dataset", dataset)
         object.__setattr__(self, "staging", self._resolved_staging(facts.train))
         checks.check(self)
-        _check_mixing(self.augmentation, self.staging, self.dataset.image_size, self.model.name)
+        check_mixing(self.augmentation, self.staging, self.dataset.image_size, self.model.name)
         return self
 
     def _resolved_staging(self, images: int | None) -> StagingConfig | None:
@@ -247,12 +240,12 @@ class RunConfig(Section):
     @property
     def run_key(self) -> str:
         """Identifies the run: 16 hexadecimal digits, the same on every machine."""
-        return _run_keys(_identity(self), [self.seed])[0]
+        return identity.run_keys(identity.of(self), [self.seed])[0]
 
     @property
     def cell_key(self) -> str:
         """Identifies the run but for its seed: cells are compared, seeds are paired."""
-        return _cell_key(_identity(self))
+        return identity.cell_key(identity.of(self))
 
 
 def parse(raw: Any) -> RunConfig:
@@ -262,10 +255,10 @@ def parse(raw: Any) -> RunConfig:
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
-        raise UserError(in_words(error)) from None
+        raise UserError(problems.in_words(error, RunConfig)) from None
 
 
-def _check_mixing(
+def check_mixing(
     augmentation: dict[str, Any], staging: StagingConfig | None, image_size: int | None, model: str
 ) -> None:
     """Raise UserError for a method that these images are too small for, or this network too short.
@@ -286,51 +279,11 @@ def _check_mixing(
             )
 
 
-class Grid:
-    """Parses the cells of one sweep: a section that many of them share is checked only once."""
-
-    def __init__(self) -> None:
-        # Both with the JSON that goes into the keys.
-        self._bases: dict[str, tuple[RunConfig, dict[str, str]]] = {}
-        self._augmentations: dict[str, tuple[dict[str, Any], str]] = {}
-        self._fitting: set[tuple[str, int | None, str]] = set()
-
-    def runs(
-        self, raw: dict[str, Any], seeds: Iterable[int]
-    ) -> tuple[str, list[str], list[RunConfig]]:
-        """The cell's key, and the key and the configuration of its run with each seed.
-
-        As `parse` of each and its properties, but sooner. UserError as from `parse`.
-        """
-        # What phases are depends on the method, and whether features can be cached.
-        apart = raw.get("staging") is None and raw.get("transfer") is None
-        own_part = "augmentation" if apart else None
-        rest = _text({name: value for name, value in raw.items() if name != own_part})
-        drawn = _text(raw.get("augmentation"))
-        if rest not in self._bases or drawn not in self._augmentations:
-            parsed = parse(raw)
-            identity = _identity(parsed)
-            own = identity.pop("augmentation")
-            self._bases.setdefault(rest, (parsed, identity))
-            self._augmentations.setdefault(drawn, (parsed.augmentation, own))
-        base, others = self._bases[rest]
-        augmentation, own = self._augmentations[drawn]
-        fits = (drawn, base.dataset.image_size, base.model.name)
-        if fits not in self._fitting:
-            _check_mixing(augmentation, None, *fits[1:])
-            self._fitting.add(fits)
-        texts = {"augmentation": own, **others}
-        made = [
-            base.model_copy(update={"augmentation": augmentation, "seed": seed}) for seed in seeds
-        ]
-        return _cell_key(texts), _run_keys(texts, seeds), made
-
-
 def fields() -> dict[str, tuple[str, ...]]:
     """The sections of a run and the keys of each, dotted for the nested ones."""
     found: dict[str, tuple[str, ...]] = {}
     for name, field in RunConfig.model_fields.items():
-        section = _section(field.annotation)
+        section = section_in(field.annotation)
         found[name] = tuple(_keys(section)) if section else ()
     return found
 
@@ -345,19 +298,11 @@ def check_key(key: Any, where: str) -> None:
         raise unknown(f"key of {section} in {where}", rest, known[section])
 
 
-def _section(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field holds, if it holds one."""
-    for kind in (annotation, *get_args(annotation)):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
-
-
 def _keys(section: type[BaseModel]) -> list[str]:
     keys = []
     for name, field in section.model_fields.items():
         keys.append(name)
-        inner = _section(field.annotation)
+        inner = section_in(field.annotation)
         if inner is not None:
             keys += [f"{name}.{key}" for key in _keys(inner)]
     return keys
@@ -365,91 +310,3 @@ def _keys(section: type[BaseModel]) -> list[str]:
 
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
-
-
-_BEFORE_THE_SEED = ("augmentation", "dataset", "evaluation", "model")
-_AFTER_THE_SEED = ("staging", "training", "transfer")
-
-
-def _identity(config: RunConfig) -> dict[str, str]:
-    """What identifies a cell: its sections as JSON, in order."""
-    # What is not set is left out, so that an option that a later version adds, unset, leaves the
-    # keys of older runs as they were.
-    identity = config.model_dump(mode="json", exclude_none=True)
-    identity["augmentation"] = augmentations.registry.identifying(identity["augmentation"])
-    if config.staging is not None:
-        # Not the name that the phases have.
-        identity["staging"] = {"phases": phases.identity(identity["staging"]["phases"])}
-    # The place of a folder is not part of what it holds.
-    identity["dataset"]["name"] = data.identity(config.dataset.name)
-    if config.transfer is not None and config.transfer.weights is not None:
-        identity["transfer"]["weights"] = sources.identity(config.transfer.weights)
-    names = (*_BEFORE_THE_SEED, *_AFTER_THE_SEED)
-    return {name: _text(identity[name]) for name in names if name in identity}
-
-
-def _cell_key(identity: Mapping[str, str]) -> str:
-    head, tail = _around_the_seed(identity)
-    return _digest(f"{head},{tail}")
-
-
-def _run_keys(identity: Mapping[str, str], seeds: Iterable[int]) -> list[str]:
-    head, tail = _around_the_seed(identity)
-    return [_digest(f'{head},"seed":{seed},{tail}') for seed in seeds]
-
-
-def _around_the_seed(identity: Mapping[str, str]) -> tuple[str, str]:
-    """A JSON object of the sections and the schema, its keys in order, in two parts."""
-    before = [f'"{name}":{identity[name]}' for name in _BEFORE_THE_SEED]
-    after = [f'"{name}":{identity[name]}' for name in _AFTER_THE_SEED if name in identity]
-    return "{" + ",".join([*before, f'"schema":{SCHEMA}']), ",".join(after) + "}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-_text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=repr).encode
-
-
-def in_words(error: ValidationError) -> str:
-    """All problems of a configuration on one line."""
-    return "; ".join(dict.fromkeys(_problem(item) for item in error.errors()))
-
-
-def _problem(item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        *path, key = item["loc"]
-        section: Any = RunConfig
-        for part in path:
-            section = _section(section.model_fields[part].annotation)
-        place = f"key of {'.'.join(map(str, path))}" if path else "section"
-        return str(unknown(place, key, section.model_fields))
-    if item["type"] == "missing":
-        return f"{where}: missing"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "value_error":
-        # Our own errors already say what came, where a value came.
-        return f"{where}: {message}" if where else message
-    context = item.get("ctx") or {}
-    expected = {
-        "literal_error": f"one of {context.get('expected')}",
-        "greater_than": f"a number above {context.get('gt')}",
-        "greater_than_equal": f"a number of at least {context.get('ge')}",
-        "less_than": f"a number below {context.get('lt')}",
-        "less_than_equal": f"a number of at most {context.get('le')}",
-        "int_parsing": "a whole number",
-        "int_type": "a whole number",
-        "int_from_float": "a whole number",
-        "float_parsing": "a number",
-        "float_type": "a number",
-        "finite_number": "a finite number",
-        "bool_parsing": "true or false",
-        "bool_type": "true or false",
-        "string_type": "a name",
-        "tuple_type": "a list",
-        "model_type": "a mapping of keys to values",
-        "dict_type": "a mapping of keys to values",
-    }.get(item["type"], message)
-    return f"{where}: got {item['input']!r}, expected {expected}"

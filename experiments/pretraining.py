@@ -19,6 +19,7 @@ from typing import Any
 from experiments import config
 from experiments.config import RunConfig
 from experiments.errors import UserError, unknown
+from experiments.grid import Grid
 from experiments.merging import merge
 from experiments.needs import CELL, cell_of
 
@@ -37,7 +38,7 @@ class Pretrainings:
         self,
         described: Any,
         seeds: Sequence[int],
-        grid: config.Grid,
+        grid: Grid,
         overrides: Mapping[str, Any],
     ) -> None:
         self._described = _checked(described)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
@@ -34,3 +34,11 @@ class Section(BaseModel):
             if "bool" not in str(annotation):
                 raise ValueError(f"a number or a name, not {str(value).lower()}")
         return value
+
+
+def section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field of this annotation holds, if it holds one."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None

@@ -14,6 +14,7 @@ import yaml
 from experiments import config, scales, yaml_file
 from experiments.config import RunConfig
 from experiments.errors import UserError, unknown
+from experiments.grid import Grid
 from experiments.merging import matches, merge
 from experiments.pretraining import Pretrainings
 
@@ -116,7 +117,7 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
     runs = []
     keys = []
     seen: dict[str, int] = {}
-    grid = config.Grid()
+    grid = Grid()
     pretrainings = Pretrainings(spec.get("pretrain"), seeds, grid, for_pretraining)
     for number, raw in enumerate(cells, start=1):
         if "seed" in raw:

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import config
+from experiments import config, identity
 from experiments.config import RunConfig
 from experiments.errors import UserError
+from experiments.grid import Grid
 from experiments.staging.named import NAMED
 from tests.experiments.test_config import complaint
 
@@ -133,7 +134,7 @@ def test_a_phase_may_bring_a_method_to_a_run_without_one() -> None:
 
 def test_a_parameter_that_a_method_got_later_does_not_change_the_key_of_its_phase() -> None:
     made = parsed({"phases": [{"from": 0.5, "method": "cutmix"}]}, "mixup")
-    text = config._identity(made)["staging"]
+    text = identity.of(made)["staging"]
     assert '"cutmix"' in text and '"placement"' in text and '"max_area"' not in text
 
 
@@ -148,7 +149,7 @@ def test_cautious_has_what_the_method_has() -> None:
 
 
 def test_a_grid_resolves_phases_as_parse_does() -> None:
-    grid = config.Grid()
+    grid = Grid()
     for method in ("none", "mixup", "cutmix", {"name": "cutmix", "prob": 0.5}, "mixup"):
         for staging in ("cautious", None, "linear_up", "always", {"phases": [{"to": 0.5}]}):
             for epochs in (10, 20):

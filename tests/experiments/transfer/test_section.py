@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from experiments import cli, config
 from experiments.errors import UserError
+from experiments.grid import Grid
 from experiments.transfer import trial
 
 CELL = "cell:0123456789abcdef"
@@ -154,7 +155,7 @@ def test_features_of_what_varies_are_not_cached(sections: dict[str, Any], expect
 
 def test_a_grid_of_methods_is_checked_method_by_method() -> None:
     """What is cached without mixing is not cached with it, also where the rest was seen before."""
-    grid = config.Grid()
+    grid = Grid()
     raw: dict[str, Any] = {"dataset": {"name": "digits"}, "augmentation": "none"}
     raw["transfer"] = {"freeze": "all", "cache": True}
     grid.runs(raw, [0])

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from experiments.config import Grid, RunConfig, parse
+from experiments.config import RunConfig, parse
 from experiments.errors import UserError
+from experiments.grid import Grid
 from experiments.transfer import sources
 from tests.experiments import running
 
