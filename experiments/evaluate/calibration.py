@@ -1,104 +1,96 @@
-"""Accuracy and calibration from logits: accuracy, NLL, Brier, ECE with its signed gap."""
+"""Calibration in full, before and after temperature scaling, from logits alone.
+
+The measurement `calibration`. What every training run measures at once is `scores.measure`.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.evaluate.binning import equal_width
+from experiments.evaluate import calibration_errors, scores
+from experiments.evaluate.binning import binned, diagram, equal_mass, equal_width
+from experiments.evaluate.measurement import Found, Subject
+from experiments.evaluate.settings import CalibrationSettings
+from experiments.evaluate.temperature import fit
+
+NAMES = (
+    "gap", "ece", "ece_by_chance", "ece_equal_mass", "ece_classwise", "debiased_squared",
+    "debiased", "overconfidence", "mce", "ks", "brier", "nll",
+)  # fmt: skip
 
 
-def probabilities(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Softmax in double precision: (N, K)."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponential = np.exp(shifted)
-    return exponential / exponential.sum(axis=1, keepdims=True)
+def measure(subject: Subject, settings: CalibrationSettings) -> Found:
+    """Calibration of the test set, as it is and with logits divided by a fitted temperature.
 
+    The temperature is fitted on the validation split; test labels have no part in it.
 
-def accuracy(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Fraction of samples whose largest logit is the label's."""
-    return float((logits.argmax(axis=1) == labels).mean())
-
-
-def nll(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Mean negative log-likelihood of the labels, in nats, finite for any finite logits."""
-    return float(losses(logits, labels).mean())
-
-
-def losses(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    """The negative log-likelihood of each label, in nats: (N,)."""
-    wide = logits.astype(np.float64)
-    top = wide.max(axis=1)
-    normaliser = top + np.log(np.exp(wide - top[:, None]).sum(axis=1))
-    return normaliser - wide[np.arange(len(labels)), labels]
-
-
-def brier(probability: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
-    """Mean over samples of the squared error summed over classes: 0 is best, 2 worst."""
-    error = probability.copy()
-    error[np.arange(len(labels)), labels] -= 1.0
-    return float((error**2).sum(axis=1).mean())
-
-
-def reliability(
-    probability: NDArray[np.float64], labels: NDArray[np.integer], bins: int
-) -> dict[str, list[Any]]:
-    """Confidence and accuracy in equal-width bins of confidence, ((m-1)/M, m/M].
-
-    The first bin also takes confidence 0, and confidence 1 belongs to the last. Returns `edges`
-    (M+1), `count`, `confidence` and `accuracy` (M each, None in empty bins).
+    Metrics: `calibration/NAME` and `calibration/scaled/NAME` for the `NAMES` of `errors`;
+    `calibration/temperature`, its `temperature_error` (standard error of its logarithm) and
+    `temperature_bounded` (1 where it is a bound or arbitrary, and no optimum). None where logits
+    are not finite. Curves: `bins`, `temperature` and, `before` and `after`, the reliability data of
+    bins of equal `width` and of equal `mass` (`binning.diagram`).
     """
-    confidence = probability.max(axis=1)
-    correct = probability.argmax(axis=1) == labels
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    index = equal_width(confidence, bins)
-    count = np.bincount(index, minlength=bins)
-    sums = (
-        np.bincount(index, weights=confidence, minlength=bins),
-        np.bincount(index, weights=correct, minlength=bins),
-    )
-    means = [[float(s / n) if n else None for s, n in zip(t, count, strict=True)] for t in sums]
-    return {
-        "edges": edges.tolist(),
-        "count": count.tolist(),
-        "confidence": means[0],
-        "accuracy": means[1],
+    bins = settings.bins or subject.config.evaluation.ece_bins
+    metrics: dict[str, float | None] = {
+        f"calibration/{kind}{name}": None for kind in ("", "scaled/") for name in NAMES
     }
+    metrics |= {f"calibration/temperature{what}": None for what in ("", "_error", "_bounded")}
+    curves: dict[str, Any] = {"bins": bins}
+
+    logits, labels = subject.logits("test")
+    if not np.isfinite(logits).all():
+        return Found(metrics, curves)
+    found, curves["before"] = errors(logits, labels, bins)
+    metrics |= {f"calibration/{name}": value for name, value in found.items()}
+
+    known, truth = subject.logits("validation")
+    if not np.isfinite(known).all():
+        return Found(metrics, curves)
+    fitted = fit(known, truth, settings.lowest_temperature, settings.highest_temperature)
+    curves["temperature"] = {
+        "value": fitted.value, "end": fitted.end, "error": fitted.error, "images": len(truth),
+    }  # fmt: skip
+    found, curves["after"] = errors(logits.astype(np.float64) / fitted.value, labels, bins)
+    metrics |= {f"calibration/scaled/{name}": value for name, value in found.items()}
+    metrics["calibration/temperature"] = fitted.value
+    metrics["calibration/temperature_error"] = fitted.error
+    metrics["calibration/temperature_bounded"] = float(fitted.end is not None)
+    return Found(metrics, curves)
 
 
-def ece(diagram: dict[str, list[Any]]) -> float:
-    """Expected calibration error: the mean of |accuracy - confidence| over bins, by count.
-
-    Top-label, equal width (Guo et al. 2017, equation 3). A perfectly calibrated model does not
-    score 0 but about 0.005 on 10,000 samples.
-    """
-    total = sum(diagram["count"])
-    return sum(
-        count / total * abs(hit - sure)
-        for count, hit, sure in zip(
-            diagram["count"], diagram["accuracy"], diagram["confidence"], strict=True
-        )
-        if count
-    )
-
-
-def measure(
+def errors(
     logits: NDArray[np.floating], labels: NDArray[np.integer], bins: int
-) -> tuple[dict[str, float], dict[str, list[Any]]]:
-    """accuracy, nll, brier, ece and gap (mean confidence - accuracy), and the reliability data.
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """All `NAMES`, and the reliability data of bins of equal `width` and `mass`.
 
-    A positive gap is over-confidence. logits: (N, K), labels: (N,), N at least 1.
+    logits (N,K) finite, labels (N,), N at least 1. `ece`, `ece_by_chance`, `overconfidence` and
+    `mce` are of bins of equal width; `ece_equal_mass` and `debiased_squared` of equal mass, as in
+    Kumar's code; `debiased` is the root of the latter, 0 where that is negative.
     """
-    probability = probabilities(logits)
-    diagram = reliability(probability, labels, bins)
-    hit = accuracy(logits, labels)
-    metrics = {
-        "accuracy": hit,
-        "nll": nll(logits, labels),
-        "brier": brier(probability, labels),
-        "ece": ece(diagram),
-        "gap": float(probability.max(axis=1).mean()) - hit,
+    probability = scores.probabilities(logits)
+    # Of the logits, as `scores.accuracy`: where two probabilities round to one, a temperature
+    # would change who is right.
+    top = logits.argmax(axis=1)
+    confidence, correct = probability[np.arange(len(top)), top], top == labels
+    index = {"width": equal_width(confidence, bins), "mass": equal_mass(confidence, bins)}
+    width, mass = (binned(confidence, correct, of, bins) for of in index.values())
+    square = calibration_errors.debiased_square(mass)
+    found = {
+        "gap": calibration_errors.gap(confidence, correct),
+        "ece": calibration_errors.expected(width),
+        "ece_by_chance": calibration_errors.expected_by_chance(width),
+        "ece_equal_mass": calibration_errors.expected(mass),
+        "ece_classwise": calibration_errors.classwise(probability, labels, bins),
+        "debiased_squared": square,
+        "debiased": math.sqrt(max(square, 0.0)),
+        "overconfidence": calibration_errors.overconfidence(width),
+        "mce": calibration_errors.greatest(width),
+        "ks": calibration_errors.kolmogorov_smirnov(confidence, correct),
+        "brier": scores.brier(probability, labels),
+        "nll": scores.nll(logits, labels),
     }
-    return metrics, diagram
+    return found, {kind: diagram(confidence, correct, of, bins) for kind, of in index.items()}

@@ -5,14 +5,16 @@ Adding one is a file with `measure(subject, settings)`, its settings, and a line
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from experiments import config
-from experiments.errors import UserError, unknown
+from experiments import data, problems
+from experiments.config import DatasetConfig
+from experiments.errors import Impossible, UserError, unknown
 from experiments.evaluate import settings
 from experiments.section import Section
 
@@ -33,7 +35,7 @@ MEASUREMENTS = {
         Measurement(
             "calibration",
             "calibration errors of many kinds, before and after temperature scaling",
-            "calibrated",
+            "calibration",
             settings.CalibrationSettings,
         ),
         Measurement(
@@ -112,9 +114,31 @@ def resolve(changes: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[
     return {name: parse(name, values).model_dump(mode="json") for name, values in given.items()}
 
 
+def check(
+    wanted: Mapping[str, Mapping[str, Any]], datasets: Iterable[DatasetConfig]
+) -> dict[str, str]:
+    """Have what is needed to measure runs on these data sets, before any is measured.
+
+    UserError where data are not there, or settings don't fit them. What can't be made here, though
+    nothing in its settings is wrong: name -> why.
+    """
+    impossible = {}
+    for dataset in datasets:
+        data.ensure(dataset.name, check=False)
+        for name, values in wanted.items():
+            module = importlib.import_module(f"experiments.evaluate.{MEASUREMENTS[name].module}")
+            try:
+                if hasattr(module, "check"):
+                    module.check(parse(name, values), dataset)
+            except Impossible as error:
+                impossible[name] = str(error)
+    return impossible
+
+
 def parse(name: str, values: Mapping[str, Any]) -> Section:
     """The settings of a measurement; UserError for what is not allowed."""
+    kind = MEASUREMENTS[name].settings
     try:
-        return MEASUREMENTS[name].settings.model_validate(dict(values))
+        return kind.model_validate(dict(values))
     except ValidationError as error:
-        raise UserError(f"{name}.{config.in_words(error)}") from None
+        raise UserError(f"{name}.{problems.in_words(error, kind)}") from None

@@ -15,7 +15,7 @@ from experiments.config import RunConfig
 from experiments.data.augment import normalise
 from experiments.data.load import Dataset
 from experiments.data.split import Split
-from experiments.evaluate import calibration, occlusion
+from experiments.evaluate import occlusion, scores
 from experiments.evaluate.predict import logits_of, score
 from experiments.evaluate.subset import some
 from experiments.ranks import ALONE, Ranks
@@ -61,7 +61,7 @@ def measure(
     metrics: dict[str, float | None] = {}
     curves: dict[str, Any] = {}
     if ranks.leads:
-        clean, curves["reliability"] = calibration.measure(logits, labels, evaluation.ece_bins)
+        clean, curves["reliability"] = scores.measure(logits, labels, evaluation.ece_bins)
         metrics |= {f"test/{name}": value for name, value in clean.items()}
     for split_name, split in (("train", dataset.train), ("validation", dataset.validation)):
         scored = score(network, batches(split), ranks)

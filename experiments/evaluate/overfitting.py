@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 
-from experiments.evaluate.calibration import accuracy, nll
 from experiments.evaluate.measurement import Found, Subject
 from experiments.evaluate.predict import score
+from experiments.evaluate.scores import accuracy, nll
 from experiments.evaluate.settings import OverfittingSettings
 from experiments.evaluate.subset import some
 

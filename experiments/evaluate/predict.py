@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.errors import UserError
-from experiments.evaluate.calibration import losses
+from experiments.evaluate.scores import losses
 from experiments.ranks import ALONE, Ranks
 
 Batches = Iterable[tuple[Tensor, Tensor]]

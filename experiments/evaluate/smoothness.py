@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.evaluate.calibration import probabilities
 from experiments.evaluate.draws import Draws
 from experiments.evaluate.gradients import input_gradients, slope
 from experiments.evaluate.measurement import Found, Subject
+from experiments.evaluate.scores import probabilities
 from experiments.evaluate.settings import SmoothnessSettings
 from experiments.evaluate.subset import places, some
 

@@ -27,7 +27,7 @@ from PIL import Image
 from experiments import attempts, claims, run, worker
 from experiments.claims import Watch
 from experiments.errors import UserError
-from experiments.evaluate import calibration
+from experiments.evaluate import scores
 from experiments.stopping import SIGNALS, Stop, Stopped
 from experiments.store import PlannedRun, RunFolder, SweepFolder, atomic_write
 from experiments.train import Diverged
@@ -114,7 +114,7 @@ def test_the_numbers_follow_from_the_stored_logits(trained: SweepFolder) -> None
         logits, labels = stored["logits"], stored["labels"]
         assert (logits.dtype, logits.shape) == (np.float32, (359, 10))
         assert (labels.dtype, labels.shape) == (np.int64, (359,))
-        metrics, reliability = calibration.measure(logits, labels, 15)
+        metrics, reliability = scores.measure(logits, labels, 15)
         result = planned.folder.result()
         assert result is not None
         for name, value in metrics.items():

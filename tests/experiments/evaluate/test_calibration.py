@@ -1,202 +1,217 @@
-"""Calibration against numbers worked out by hand, and against models whose truth is known."""
+"""The measurement `calibration`: what it reports, and that test labels fit no temperature."""
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import log_loss, mean_squared_error
-from sklearn.preprocessing import label_binarize
+from pydantic import ValidationError
+from sklearn.metrics import brier_score_loss, log_loss
 
-from experiments.evaluate import calibration
+from experiments.evaluate import calibration, scores
+from experiments.evaluate.measure import measure as measure_training
+from experiments.evaluate.settings import CalibrationSettings
+from tests.experiments.evaluate.subjects import Constant, Nearest, config, digits, subject
+from tests.experiments.evaluate.subjects import with_labels as relabelled
 
-# Six samples, three classes, four bins of width 1/4, whose edges are exact in binary.
-PROBABILITY = np.array(
-    [
-        [1.0, 0.0, 0.0],  # right, confidence 1: the last bin
-        [0.75, 0.25, 0.0],  # wrong, on an edge: the bin below it, (0.5, 0.75]
-        [0.7, 0.2, 0.1],  # right
-        [0.5, 0.3, 0.2],  # right, on an edge: (0.25, 0.5]
-        [0.4, 0.35, 0.25],  # wrong
-        [0.9, 0.1, 0.0],  # right
-    ]
-)
-LABELS = np.array([0, 1, 0, 0, 2, 0])
+DEFAULT = CalibrationSettings()
 
 
-def test_the_reliability_data_by_hand() -> None:
-    diagram = calibration.reliability(PROBABILITY, LABELS, 4)
-    assert diagram["edges"] == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert diagram["count"] == [0, 2, 2, 2]
-    assert diagram["accuracy"] == [None, 0.5, 0.5, 1.0]
-    assert diagram["confidence"][0] is None
-    assert diagram["confidence"][1:] == pytest.approx([0.45, 0.725, 0.95])
+def measured(network: torch.nn.Module, **parts: object) -> dict[str, float | None]:
+    return calibration.measure(subject(network, **parts), DEFAULT).metrics  # type: ignore[arg-type]
 
 
-def test_ece_by_hand() -> None:
-    diagram = calibration.reliability(PROBABILITY, LABELS, 4)
-    # 2/6 of |0.5 - 0.45|, of |0.5 - 0.725| and of |1 - 0.95|
-    assert calibration.ece(diagram) == pytest.approx((0.05 + 0.225 + 0.05) / 3)
-
-
-def test_brier_by_hand() -> None:
-    total = 0 + 1.125 + 0.14 + 0.38 + 0.845 + 0.02
-    assert calibration.brier(PROBABILITY, LABELS) == pytest.approx(total / 6)
-    assert calibration.brier(np.array([[1.0, 0.0]]), np.array([1])) == 2.0
-    assert calibration.brier(np.array([[1.0, 0.0]]), np.array([0])) == 0.0
-
-
-def test_everything_at_once_by_hand() -> None:
-    with np.errstate(divide="ignore"):
-        logits = np.maximum(np.log(PROBABILITY), -60.0)
-    metrics, diagram = calibration.measure(logits.astype(np.float32), LABELS, 4)
-    assert set(metrics) == {"accuracy", "nll", "brier", "ece", "gap"}
-    assert metrics["accuracy"] == pytest.approx(4 / 6)
-    assert metrics["gap"] == pytest.approx(4.25 / 6 - 4 / 6)
-    assert metrics["brier"] == pytest.approx(2.51 / 6, abs=1e-6)
-    expected = -sum(map(math.log, [1.0, 0.25, 0.7, 0.5, 0.25, 0.9])) / 6
-    assert metrics["nll"] == pytest.approx(expected, abs=1e-6)
-    assert sum(diagram["count"]) == 6
-
-
-@pytest.mark.parametrize("bins", [2, 10, 15, 100])
-def test_confidence_one_and_every_edge_belong_to_the_bin_below(bins: int) -> None:
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    first = int(np.ceil(bins / 2))  # of two classes the larger has at least a half
-    for number in range(first, bins + 1):
-        confidence = edges[number]
-        if confidence < 0.5:
-            continue
-        probability = np.array([[confidence, 1 - confidence]])
-        diagram = calibration.reliability(probability, np.array([0]), bins)
-        assert diagram["count"].index(1) == number - 1
-        assert len(diagram["count"]) == bins
-
-
-def test_a_sure_and_right_model_is_perfect() -> None:
-    logits = np.eye(10, dtype=np.float32)[np.arange(50) % 10] * 1000
-    metrics, diagram = calibration.measure(logits, np.arange(50) % 10, 15)
-    assert metrics == {"accuracy": 1.0, "nll": 0.0, "brier": 0.0, "ece": 0.0, "gap": 0.0}
-    assert diagram["count"] == [0] * 14 + [50]
-    assert diagram["confidence"][14] == 1.0
-
-
-def test_a_sure_and_wrong_model_is_as_bad_as_can_be() -> None:
-    logits = np.eye(10, dtype=np.float32)[np.arange(50) % 10] * 1000
-    metrics, _ = calibration.measure(logits, (np.arange(50) + 1) % 10, 15)
-    assert metrics == {"accuracy": 0.0, "nll": 1000.0, "brier": 2.0, "ece": 1.0, "gap": 1.0}
-
-
-def simulated(seed: int, count: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
-    """Logits, and labels drawn from the very probabilities that they stand for."""
+def certainly_calibrated(seed: int, count: int, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logits `sharpness` times those that the labels are drawn from."""
     draw = np.random.default_rng(seed)
     logits = draw.normal(0, 2, (count, 10))
-    cumulative = calibration.probabilities(logits).cumsum(axis=1)
-    labels = (draw.random((count, 1)) > cumulative).sum(axis=1)
-    return logits, labels
+    cumulative = scores.probabilities(logits).cumsum(axis=1)
+    labels = np.minimum((draw.random((count, 1)) > cumulative).sum(axis=1), 9)
+    return sharpness * logits, labels
 
 
-def test_a_calibrated_model_scores_about_half_a_percent() -> None:
-    scores = []
-    for seed in range(10):
-        metrics, _ = calibration.measure(*simulated(seed), 15)
-        scores.append(metrics["ece"])
-        assert abs(metrics["gap"]) < 0.015
-    assert 0.004 < np.mean(scores) < 0.013
-    assert max(scores) < 0.02
-    # Mostly sure, as trained networks are, it is the 0.005 that the literature tells.
-    sure = [
-        calibration.measure(logits, labels, 15)[0]["ece"] for logits, labels in map(certain, (0, 1))
-    ]
-    assert np.mean(sure) == pytest.approx(0.005, abs=0.0025)
+def test_names_and_what_training_measures_already() -> None:
+    found = calibration.measure(subject(Nearest()), DEFAULT)
+    assert set(found.metrics) == {
+        f"calibration/{kind}{name}" for kind in ("", "scaled/") for name in calibration.NAMES
+    } | {f"calibration/temperature{what}" for what in ("", "_error", "_bounded")}
+    assert all(isinstance(value, float) for value in found.metrics.values())
+    ran = measure_training(Nearest(), digits(), config(), lambda: None)
+    for name in ("ece", "gap", "brier", "nll"):
+        assert found.metrics[f"calibration/{name}"] == pytest.approx(
+            ran.metrics[f"test/{name}"], abs=1e-12
+        )
+    for name in ("count", "confidence", "accuracy"):
+        assert found.curves["before"]["width"][name] == ran.curves["reliability"][name]
+    assert json.loads(json.dumps(found.curves, allow_nan=False)) == found.curves
 
 
-def certain(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(seed)
-    logits = draw.normal(0, 1, (10_000, 10))
-    logits[np.arange(10_000), draw.integers(10, size=10_000)] += 5.5
-    cumulative = calibration.probabilities(logits).cumsum(axis=1)
-    return logits, np.minimum((draw.random((10_000, 1)) > cumulative).sum(axis=1), 9)
+def test_scaling_makes_an_overconfident_network_better() -> None:
+    metrics = measured(Nearest(scale=3.0))
+    temperature = metrics["calibration/temperature"]
+    assert temperature is not None and temperature > 1.5
+    assert metrics["calibration/temperature_bounded"] == 0.0
+    for name in ("ece", "ece_equal_mass", "ece_classwise", "overconfidence", "nll", "brier", "ks"):
+        before, after = metrics[f"calibration/{name}"], metrics[f"calibration/scaled/{name}"]
+        assert before is not None and after is not None and after < before
+    gap, scaled = metrics["calibration/gap"], metrics["calibration/scaled/gap"]
+    assert gap is not None and scaled is not None and gap > 0.03 > abs(scaled)
+    # Three times as sharp is three times the temperature, and the same afterwards.
+    plain = measured(Nearest(scale=1.0))
+    assert temperature == pytest.approx(3 * (plain["calibration/temperature"] or 0), rel=1e-4)
+    for name in calibration.NAMES:
+        after = metrics[f"calibration/scaled/{name}"]
+        assert after == pytest.approx(plain[f"calibration/scaled/{name}"], abs=1e-4)
 
 
-@pytest.mark.parametrize(("right", "gap"), [(700, 0.2), (900, 0.0), (1000, -0.1)])
-def test_a_gap_that_is_known(right: int, gap: float) -> None:
-    # 1000 times 90% sure of class 0 of ten.
-    logits = np.zeros((1000, 10))
-    logits[:, 0] = math.log(0.9 / (0.1 / 9))
-    labels = np.where(np.arange(1000) < right, 0, 3)
-    metrics, _ = calibration.measure(logits, labels, 15)
-    assert metrics["gap"] == pytest.approx(gap, abs=1e-9)
-    assert metrics["ece"] == pytest.approx(abs(gap), abs=1e-9)
+def test_the_scaled_are_of_the_scaled_logits() -> None:
+    plain = subject(Nearest())
+    found = calibration.measure(plain, DEFAULT).metrics
+    logits, labels = plain.logits("test")
+    probability = scores.probabilities(logits.astype(np.float64) / found["calibration/temperature"])
+    assert found["calibration/scaled/nll"] == pytest.approx(
+        log_loss(labels, probability, labels=range(10))
+    )
+    assert found["calibration/scaled/brier"] == pytest.approx(
+        brier_score_loss(labels, probability, labels=range(10), scale_by_half=False)
+    )
 
 
-def test_too_sharp_logits_are_over_confident_and_too_flat_ones_under_confident() -> None:
-    logits, labels = simulated(0)
-    sharp, _ = calibration.measure(3 * logits, labels, 15)
-    flat, _ = calibration.measure(logits / 3, labels, 15)
-    plain, _ = calibration.measure(logits, labels, 15)
-    assert sharp["gap"] > 0.1 and flat["gap"] < -0.1
-    assert sharp["accuracy"] == flat["accuracy"] == plain["accuracy"]
-    for other in (sharp, flat):
-        assert other["ece"] == pytest.approx(abs(other["gap"]), abs=0.01)
-        assert other["nll"] > plain["nll"] and other["brier"] > plain["brier"]
+def test_test_labels_and_test_images_have_no_part_in_the_temperature() -> None:
+    dataset, network = digits(), Nearest()
+    plain = measured(network)
+    labels = dataset.test.labels
+    names = [f"calibration/temperature{what}" for what in ("", "_error", "_bounded")]
+    for other in (
+        labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))],
+        (labels + 1) % 10,
+        torch.zeros_like(labels),
+    ):
+        moved = measured(network, dataset=relabelled(dataset, "test", other))
+        assert [moved[name] for name in names] == [plain[name] for name in names]
+        assert moved["calibration/nll"] != plain["calibration/nll"]
+    # Validation labels have.
+    labels = (dataset.validation.labels + 1) % 10
+    moved = measured(network, dataset=relabelled(dataset, "validation", labels))
+    assert moved["calibration/temperature"] == 20.0
+    assert moved["calibration/temperature_bounded"] == 1.0
+    assert moved["calibration/temperature_error"] is None
+    # What was measured before scaling does not depend on them.
+    for name in calibration.NAMES:
+        assert moved[f"calibration/{name}"] == plain[f"calibration/{name}"]
+
+
+def test_a_temperature_without_optimum_is_said() -> None:
+    class Oracle(torch.nn.Module):
+        """Right about every validation image, by its place; all are in one batch."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            truth = digits().validation.labels
+            labels = truth if len(images) == len(truth) else torch.zeros(len(images)).long()
+            return torch.nn.functional.one_hot(labels, 10).float()
+
+    found = calibration.measure(
+        subject(Oracle(), batch_size=10_000), CalibrationSettings(lowest_temperature=0.25)
+    )
+    assert found.metrics["calibration/temperature"] == 0.25
+    assert found.metrics["calibration/temperature_bounded"] == 1.0
+    assert found.metrics["calibration/temperature_error"] is None
+    assert found.curves["temperature"]["end"] == "lowest"
+
+    metrics = measured(Constant([0.0] * 10))
+    assert metrics["calibration/temperature"] == 1.0
+    assert metrics["calibration/temperature_bounded"] == 1.0
+    assert metrics["calibration/scaled/nll"] == pytest.approx(math.log(10))
+    assert metrics["calibration/scaled/ece"] == metrics["calibration/ece"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_logits_that_are_no_numbers_have_no_calibration(bad: float) -> None:
+    found = calibration.measure(subject(Constant([bad, *[0.0] * 9])), DEFAULT)
+    assert len(found.metrics) == 2 * len(calibration.NAMES) + 3
+    assert set(found.metrics.values()) == {None}
+
+
+def test_bins_are_those_of_the_run_unless_set() -> None:
+    for settings, bins in ((DEFAULT, 7), (CalibrationSettings(bins=1), 1)):
+        found = calibration.measure(subject(Nearest(), ece_bins=7), settings)
+        assert found.curves["bins"] == bins
+        for when in ("before", "after"):
+            for kind in ("width", "mass"):
+                count = found.curves[when][kind]["count"]
+                assert len(count) == bins and sum(count) == len(digits().test)
+    gap, ece = (found.metrics[f"calibration/{name}"] for name in ("gap", "ece"))
+    assert gap is not None and ece == pytest.approx(abs(gap), abs=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [7, 64])
+def test_batches_of_any_size_give_the_same(batch_size: int) -> None:
+    one, other = measured(Nearest()), measured(Nearest(), batch_size=batch_size)
+    assert one == pytest.approx(other, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"bins": 0}, {"bins": True}, {"lowest_temperature": 0}, {"lowest_temperature": 1.5},
+     {"highest_temperature": 0.5}, {"highest_temperature": math.inf}, {"bin": 15}],
+)  # fmt: skip
+def test_settings_out_of_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        CalibrationSettings.model_validate(wrong)
+
+
+def test_a_temperature_changes_no_prediction_even_where_probabilities_round_to_ties() -> None:
+    # Second and first logit differ by less than a probability can tell.
+    logits = np.array([[0.0, 1e-18, -5.0]] * 4)
+    found, diagrams = calibration.errors(logits, np.array([1, 1, 1, 0]), 15)
+    assert sum(n * a for n, a in zip(diagrams["width"]["count"], diagrams["width"]["accuracy"],
+                                     strict=True) if n) == pytest.approx(3)  # fmt: skip
+    assert found["gap"] == pytest.approx(1 / (2 + math.exp(-5)) - 0.75)
+
+
+def test_from_too_sharp_to_calibrated() -> None:
+    # In theory all errors vanish but for what chance gives.
+    sharp, labels = certainly_calibrated(0, 20_000, 2.5)
+    before, _ = calibration.errors(sharp, labels, 15)
+    after, _ = calibration.errors(sharp / 2.5, labels, 15)
+    assert before["ece"] > 0.2 and before["debiased"] > 0.2 and before["gap"] > 0.2
+    assert before["overconfidence"] > 0.15
+    assert after["ece"] < 2 * after["ece_by_chance"] < 0.02
+    assert abs(after["debiased_squared"]) < 5e-5
+    assert after["ks"] < 0.012 and after["overconfidence"] < 0.01
 
 
 @given(
-    seed=st.integers(0, 2**32), scale=st.floats(0.01, 30), count=st.integers(1, 60),
-    classes=st.integers(3, 12),
+    seed=st.integers(0, 2**32), count=st.integers(1, 60), classes=st.integers(2, 8),
+    bins=st.integers(1, 20),
 )  # fmt: skip
-def test_against_other_implementations(seed: int, scale: float, count: int, classes: int) -> None:
+def test_what_holds_of_every_model(seed: int, count: int, classes: int, bins: int) -> None:
     draw = np.random.default_rng(seed)
-    logits = (scale * draw.normal(size=(count, classes))).astype(np.float32)
+    logits = 2 * draw.normal(size=(count, classes))
     labels = draw.integers(classes, size=count)
-    probability = calibration.probabilities(logits)
-    wide = torch.from_numpy(logits).double()
-    np.testing.assert_allclose(probability, wide.softmax(1).numpy(), rtol=1e-12, atol=1e-300)
-    loss = F.cross_entropy(wide, torch.from_numpy(labels)).item()
-    assert calibration.nll(logits, labels) == pytest.approx(loss, rel=1e-9, abs=1e-12)
-    if probability.min() > 1e-12:
-        theirs = log_loss(labels, probability, labels=range(classes))
-        assert calibration.nll(logits, labels) == pytest.approx(theirs, rel=1e-6, abs=1e-9)
-    one_hot = label_binarize(labels, classes=range(classes))
-    theirs = classes * mean_squared_error(one_hot, probability)
-    assert calibration.brier(probability, labels) == pytest.approx(theirs)
-
-    metrics, diagram = calibration.measure(logits, labels, 15)
-    assert sum(diagram["count"]) == count
-    assert abs(metrics["gap"]) <= metrics["ece"] + 1e-12 <= 1 + 1e-12
-    # The bins put together are the whole.
-    hits = sum(n * a for n, a in zip(diagram["count"], diagram["accuracy"], strict=True) if n)
-    assert hits / count == pytest.approx(metrics["accuracy"])
-
-
-@pytest.mark.parametrize("size", [1e3, 1e10, 3e38])
-def test_extreme_logits(size: float) -> None:
-    logits = np.array([[size, 0.0, -size], [-size, size, size]], dtype=np.float32)
-    labels = np.array([2, 1])
-    metrics, _ = calibration.measure(logits, labels, 15)
-    assert all(math.isfinite(value) for value in metrics.values())
-    wide = torch.from_numpy(logits).double()
-    expected = F.cross_entropy(wide, torch.from_numpy(labels)).item()
-    assert metrics["nll"] == pytest.approx(expected)
-    assert metrics["nll"] == pytest.approx((2 * float(logits[0, 0]) + math.log(2)) / 2)
-
-
-def test_a_constant_added_to_the_logits_changes_nothing() -> None:
-    logits, labels = simulated(3, 500)
-    one, _ = calibration.measure(logits, labels, 15)
-    other, _ = calibration.measure(logits + 1000, labels, 15)
-    assert other == pytest.approx(one, rel=1e-9)
-
-
-def test_the_inputs_are_left_alone() -> None:
-    probability, labels = PROBABILITY.copy(), LABELS.copy()
-    calibration.brier(probability, labels)
-    calibration.reliability(probability, labels, 4)
-    np.testing.assert_array_equal(probability, PROBABILITY)
-    np.testing.assert_array_equal(labels, LABELS)
+    found, diagrams = calibration.errors(logits, labels, bins)
+    assert tuple(found) == calibration.NAMES
+    for name, value in found.items():
+        low = {"gap": -1.0, "debiased_squared": -0.25}.get(name, 0.0)
+        high = {"brier": 2.0, "nll": math.inf}.get(name, 1.0)
+        assert low - 1e-12 <= value <= high + 1e-12
+    assert abs(found["gap"]) <= found["ece"] + 1e-12 <= found["mce"] + 2e-12
+    assert abs(found["gap"]) <= min(found["ece_equal_mass"], found["ks"]) + 1e-12
+    for diagram in diagrams.values():
+        for number, of in enumerate(diagram["count"]):
+            column = {name: values[number] for name, values in diagram.items()}
+            if not of:
+                assert set(column.values()) == {0, None}
+            else:
+                assert column["accuracy_low"] <= column["accuracy"] <= column["accuracy_high"]
+                assert column["lowest"] - 1e-12 <= column["confidence"]
+                assert column["confidence"] <= column["highest"] + 1e-12
+    rows, columns = draw.permutation(count), draw.permutation(classes)
+    moved, _ = calibration.errors(logits[rows][:, columns], columns.argsort()[labels[rows]], bins)
+    # The root makes much of a rounding error at 0.
+    assert moved == pytest.approx(found, abs=1e-7)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
 from experiments.evaluate import temperature
-from experiments.evaluate.calibration import nll, probabilities
+from experiments.evaluate.scores import nll, probabilities
 from experiments.evaluate.temperature import HIGHEST, LOWEST, Temperature, fit
 
 
