@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from augmentations.parameters import parameter
@@ -42,15 +43,27 @@ def check_areas(method: str, min_area: float, max_area: float) -> None:
         )
 
 
-def cut_out(draws: Draws, alpha: float, min_area: float, max_area: float) -> Tensor:
-    """Sides of boxes, as fractions of the image's: (rows,).
+def cut_out(
+    draws: Draws, alpha: float, min_area: float, max_area: float
+) -> tuple[Tensor | int, Tensor | int]:
+    """Height and width of boxes: (rows,) int64, or numbers where the draws are `on_host`.
 
-    √(1 - λ) with λ ~ Beta(alpha, alpha), as in CutMix; the area 1 - λ is scaled to the bounds.
+    √(1 - λ) of each side with λ ~ Beta(alpha, alpha), cut off to whole pixels, as in CutMix; the
+    area 1 - λ is scaled to the bounds.
     """
+    bounded = (min_area, max_area) != (0.0, 1.0)
+    if draws.on_host:
+        part = 1.0 - draws.beta_number(alpha)
+        if bounded:
+            part = part * (max_area - min_area) + min_area
+        side = math.sqrt(part)
+        return int(draws.height * side), int(draws.width * side)
     area = 1.0 - draws.beta(alpha)
-    if (min_area, max_area) != (0.0, 1.0):
+    if bounded:
         area = area.mul_(max_area - min_area).add_(min_area)
-    return area.sqrt()
+    cut = area.sqrt_()
+    height = (draws.height * cut).long()
+    return height, height if draws.width == draws.height else (draws.width * cut).long()
 
 
 def centred_box(draws: Draws, height: Tensor | int, width: Tensor | int) -> Tensor:
@@ -112,11 +125,11 @@ def clipped_around(
 
 
 def pushed_around(
-    row: Tensor, column: Tensor, height: Tensor, width: Tensor, size: tuple[int, int]
+    row: Tensor, column: Tensor, height: Tensor | int, width: Tensor | int, size: tuple[int, int]
 ) -> Tensor:
     """Boxes around given centres, moved inside an image of `size` (H, W); they must fit in it."""
-    top = (row - height // 2).clamp(min=0).minimum(size[0] - height)
-    left = (column - width // 2).clamp(min=0).minimum(size[1] - width)
+    top = (row - height // 2).clamp(min=0).clamp(max=size[0] - height)
+    left = (column - width // 2).clamp(min=0).clamp(max=size[1] - width)
     return _stack(top, left, top + height, left + width)
 
 

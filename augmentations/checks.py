@@ -90,7 +90,7 @@ def check_labels(
             f"got {_kind(labels)}"
         )
     _check_device("labels", labels, device)
-    if hard and batch and _readable(labels):
+    if hard and batch and readable(labels):
         low, high = _range(labels)
         if low == IGNORED:
             low, high = _range(labels.masked_fill(labels == IGNORED, 0))
@@ -110,10 +110,19 @@ def check_classes(num_classes: int) -> None:
 
 def check_weights(name: str, weights: Tensor) -> None:
     """Raise ValueError for weights outside [0, 1] or NaN; they are read only on the CPU."""
-    if not _readable(weights) or weights.numel() == 0:
+    if not readable(weights) or weights.numel() == 0:
         return
     # Rows that are views of one row need be read once.
     low, high = _range(weights[:1] if weights.stride(0) == 0 else weights)
+    _check_weights_between(name, low, high)
+
+
+def check_weight(name: str, weight: float) -> None:
+    """Raise ValueError for a weight outside [0, 1] or NaN."""
+    _check_weights_between(name, weight, weight)
+
+
+def _check_weights_between(name: str, low: float, high: float) -> None:
     # A mean of ones may be a rounding above one.
     if not (low >= 0 and high <= 1 + 1e-5):
         got = "NaN" if math.isnan(low) else f"values from {low:g} to {high:g}"
@@ -199,12 +208,14 @@ def _check_device(name: str, tensor: Tensor, device: torch.device | None) -> Non
         )
 
 
-def _readable(tensor: Tensor) -> bool:
+def readable(tensor: Tensor) -> bool:
     """Whether values can be read without waiting, or breaking a graph that is being compiled."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _range(tensor: Tensor) -> tuple[float, float]:
+    if tensor.numel() == 1:
+        return (tensor.item(),) * 2
     low, high = tensor.aminmax()
     return low.item(), high.item()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -31,7 +32,22 @@ class Draws:
 
     @property
     def _float(self) -> torch.dtype:
-        return torch.float32 if torch.device(self.device).type == "mps" else torch.float64
+        return torch.float32 if self._kind == "mps" else torch.float64
+
+    @property
+    def _kind(self) -> str:
+        kind = getattr(self.device, "type", None)
+        return kind or torch.device(self.device).type
+
+    @property
+    def at_hand(self) -> bool:
+        """Can values be read without waiting, or breaking a graph that is being compiled?"""
+        return self._kind == "cpu" and not torch.compiler.is_compiling()
+
+    @property
+    def on_host(self) -> bool:
+        """Is there one row, `at_hand`? Python's numbers, a tenth of the time, do for it."""
+        return self.rows == 1 and self.at_hand
 
     def uniform(self, low: float = 0.0, high: float = 1.0, *, tries: int | None = None) -> Tensor:
         """Uniform on [low, high): (rows,), or (rows, tries)."""
@@ -62,15 +78,13 @@ class Draws:
         """
         return self.uniform().mul_(high).to(torch.int64)
 
-    @property
-    def on_host(self) -> bool:
-        """Is there one row, on the CPU, so that Python's numbers do for it (`integer`)?"""
-        at_hand = self.rows == 1 and torch.device(self.device).type == "cpu"
-        return at_hand and not torch.compiler.is_compiling()
+    def number(self) -> float:
+        """`uniform()` of the one row, where it is `on_host`."""
+        return float(self.uniform())
 
     def integer(self, high: int) -> int:
         """`integers(high)` of the one row, where it is `on_host`."""
-        return int(float(self.uniform()) * high)
+        return int(self.number() * high)
 
     def beta(self, alpha: float) -> Tensor:
         """Beta(alpha, alpha): (rows,).
@@ -91,6 +105,26 @@ class Draws:
         log_gamma = gamma.log_().add_(unit.neg_().log1p_().div_(max(alpha, 1e-300)))
         return torch.sigmoid(log_gamma[0] - log_gamma[1])
 
+    def beta_number(self, alpha: float) -> float:
+        """`beta(alpha)` of the one row, where it is `on_host`; to the last digits the same."""
+        if alpha == 1.0:
+            return self.number()
+        shape = torch.full((2,), alpha + 1.0, dtype=torch.float64)
+        gamma = torch._standard_gamma(shape, generator=self.generator).tolist()
+        unit = self.uniforms(2)[:, 0].tolist()
+        first, second = (
+            math.log(variate) + math.log1p(-part) / max(alpha, 1e-300)
+            for variate, part in zip(gamma, unit, strict=True)
+        )
+        # exp of more than 709 overflows.
+        return 1.0 / (1.0 + math.exp(min(second - first, 709.0)))
+
+    def kept(self, alpha: float) -> Tensor:
+        """`beta(alpha)` as the weights of a `Blend`: (rows, 1, 1, 1) float32."""
+        if self.on_host:
+            return torch.tensor([[[[self.beta_number(alpha)]]]], dtype=torch.float32)
+        return self.beta(alpha).float().view(-1, 1, 1, 1)
+
     def choose(self, weights: Sequence[float]) -> int:
         """One index, with probability proportional to `weights`, known to the host.
 
@@ -98,8 +132,8 @@ class Draws:
         batch). Nothing waits for the device: a generator's state is on the host, also that of a
         GPU, and the draw is made from it.
         """
-        device = torch.device(self.device)
-        if device.type == "cuda":
+        if self._kind == "cuda":
+            device = torch.device(self.device)
             generator = self.generator
             if generator is None:
                 torch.cuda.init()  # there are no default generators before
@@ -124,14 +158,18 @@ class Draws:
 
     def permutations(self, count: int) -> Tensor:
         """Independent uniform permutations of the batch: (batch, count) int64."""
+        order = self._orders(count)
+        return order.t()
+
+    def _orders(self, count: int) -> Tensor:
+        """As `permutations`: (count, batch)."""
         keys = torch.rand(
             (count, self.batch), dtype=self._float, device=self.device, generator=self.generator
         )
-        if keys.device.type == "cpu" and not torch.compiler.is_compiling():
+        if self.at_hand:
             # Two to three times as fast, and the same order: no two keys are equal.
-            order = [torch.from_numpy(row.argsort()) for row in keys.numpy()]
-            return order[0].unsqueeze(1) if count == 1 else torch.stack(order, dim=1)
-        return keys.argsort(dim=1).t()
+            return torch.from_numpy(keys.numpy().argsort())
+        return keys.argsort(dim=1)
 
     def partners(self, pairing: str) -> Tensor:
         """Who each sample is mixed with: (batch,) int64, always a permutation of the batch.
@@ -143,7 +181,7 @@ class Draws:
         if pairing in ("roll", "flip"):
             index = torch.arange(self.batch, device=self.device)
             return index.roll(-1) if pairing == "roll" else index.flip(0)
-        order = self.permutations(1)[:, 0]
+        order = self._orders(1)[0]
         if pairing == "permute":
             return order
         if pairing == "derange":

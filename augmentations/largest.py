@@ -19,12 +19,15 @@ REACH = 32
 """How many places of the sorted sample the threshold may be away from its own."""
 
 
-def largest(values: Tensor, count: Tensor) -> Tensor:
+def largest(values: Tensor, count: Tensor | int) -> Tensor:
     """1 at the `count` largest values of each row, 0 elsewhere; equal values: the first ones.
 
-    values: (rows, N) float32, finite. count: (rows,) whole numbers from 0 to N, of any dtype.
-    Returns (rows, N) float32. Nothing waits for another device.
+    values: (rows, N) float32, finite. count: (rows,) whole numbers from 0 to N, of any dtype; or
+    one for the one row of the CPU that there is. Returns (rows, N) float32. Nothing waits for
+    another device.
     """
+    if isinstance(count, int):
+        return _largest_of_one(values, count)
     tiny = values.numel() <= TINY
     if tiny or values.device.type != "cpu" or torch.compiler.is_compiling():
         return _by_rank(values, count)
@@ -34,6 +37,16 @@ def largest(values: Tensor, count: Tensor) -> Tensor:
     if len(tied):
         keep[tied] = _by_rank(values[tied], count[tied])
     return keep
+
+
+def _largest_of_one(values: Tensor, count: int) -> Tensor:
+    import numpy as np
+
+    row = values.numpy()[0]
+    keep = row >= (_of_a_long_row if len(row) > LONG else _of_a_row)(row, count)
+    if np.count_nonzero(keep) != count:
+        return _by_rank(values, torch.tensor([count]))
+    return torch.from_numpy(keep.astype(np.float32)).unsqueeze(0)
 
 
 def _by_rank(values: Tensor, count: Tensor) -> Tensor:
@@ -59,6 +72,13 @@ def _thresholds(values: Tensor, count: Tensor) -> Tensor:
         rows = zip(values.numpy(), count.tolist(), strict=True)
         found = torch.tensor([_of_a_long_row(row, int(number)) for row, number in rows])
     return found.masked_fill_(count == 0, float("inf"))
+
+
+def _of_a_row(row: np.ndarray, count: int) -> float:
+    import numpy as np
+
+    place = len(row) - count
+    return float(np.partition(row, place)[place]) if count else float("inf")
 
 
 def _of_a_long_row(row: np.ndarray, count: int) -> float:

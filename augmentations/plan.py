@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +23,15 @@ from augmentations.checks import (
     check_labels,
     check_masks,
     check_paste,
+    check_weight,
     check_weights,
+    readable,
 )
 from augmentations.pixels import host, resize
 from augmentations.statistics import statistics
 from augmentations.targets import Targets, weighted
+
+P = TypeVar("P", bound="Plan")
 
 
 class Plan(ABC):
@@ -139,7 +143,7 @@ class Plan(ABC):
 
     @property
     def _counted(self) -> bool:
-        """Are the label weights counted, and checked, as numbers of the host?"""
+        """Are the label weights all 1, or counted, and checked, as numbers of the host?"""
         return False
 
     def _mix_vectors(self, features: Tensor) -> Tensor:
@@ -220,8 +224,19 @@ class Blend(Plan):
             return torch.ones(self.batch, 1, dtype=torch.float32, device=self.device)
         if self.weights is not None:
             return self.weights
+        if self._counted:
+            # One row of it: the others are the same memory.
+            own = self.keep[:1].mean(dim=(1, 2, 3)).item()
+            check_weight("weights", own)
+            return torch.tensor([own, 1 - own], dtype=torch.float32).expand(self.batch, 2)
         share = self.keep.mean(dim=(1, 2, 3)).expand(self.batch)
         return torch.stack([share, 1 - share], dim=1)
+
+    @property
+    def _counted(self) -> bool:
+        if self.partner is None:
+            return True
+        return self.weights is None and readable(self.keep) and host.one_row(self.keep)
 
     def changed(self) -> Tensor:
         part = (self.keep < 1).flatten(1).any(dim=1)
@@ -244,8 +259,7 @@ class Blend(Plan):
         return replace(self, keep=keep, weights=_first_alone(apply, self.weights))
 
     def expand(self, batch: int) -> Blend:
-        weights = None if self.weights is None else self.weights.expand(batch, -1)
-        return replace(self, keep=self.keep.expand(batch, -1, -1, -1), weights=weights)
+        return _expanded(self, batch, "keep", "weights")
 
     @property
     def _spatial(self) -> bool:
@@ -346,9 +360,9 @@ class Paste(Plan):
 
     @property
     def _counted(self) -> bool:
-        plain = self.weights is None and self.partner is not None
-        on_host = self.target.device.type == "cpu" and not torch.compiler.is_compiling()
-        return plain and on_host and host.one_row(self.target)
+        if self.partner is None:
+            return True
+        return self.weights is None and readable(self.target) and host.one_row(self.target)
 
     def area(self) -> Tensor:
         """Pixels of each rectangle: (B, R) int64."""
@@ -387,12 +401,7 @@ class Paste(Plan):
         )
 
     def expand(self, batch: int) -> Paste:
-        return replace(
-            self,
-            target=self.target.expand(batch, -1, -1),
-            source=None if self.source is None else self.source.expand(batch, -1, -1),
-            weights=None if self.weights is None else self.weights.expand(batch, -1),
-        )
+        return _expanded(self, batch, "target", "source", "weights")
 
     def moves(self) -> Tensor:
         """Which rectangles change their sample: (B, R) bool; not a sample's own at its place."""
@@ -453,6 +462,20 @@ class Batch:
     images: Tensor
     targets: Targets
     plan: Plan
+
+
+def _expanded(plan: P, batch: int, *names: str) -> P:
+    """The plan with `batch` rows in the tensors of these names, where there are any."""
+    if plan.batch == batch:
+        return plan
+    # Every batch comes this way, and `dataclasses.replace` takes ten times as long.
+    made = object.__new__(type(plan))
+    made.__dict__.update(plan.__dict__)
+    for name in names:
+        rows = getattr(plan, name)
+        if rows is not None:
+            made.__dict__[name] = rows.expand(batch, *rows.shape[1:])
+    return made
 
 
 def _first_alone(apply: Tensor, weights: Tensor | None) -> Tensor | None:

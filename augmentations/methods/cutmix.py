@@ -59,9 +59,7 @@ class CutMix(Method):
     def draw(self, draws: Draws) -> Plan:
         from augmentations.plan import Paste
 
-        cut = cut_out(draws, self.alpha, self.min_area, self.max_area)
-        height = (draws.height * cut).long()
-        width = height if draws.width == draws.height else (draws.width * cut).long()
+        height, width = cut_out(draws, self.alpha, self.min_area, self.max_area)
         place = centred_box if self.placement == "clipped" else inside_box
         target = place(draws, height, width).unsqueeze(1)
         partner = draws.partners(self.pairing).unsqueeze(1)

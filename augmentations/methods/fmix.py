@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from augmentations.method import Method, Paper, parameter
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from augmentations.draws import Draws
@@ -58,6 +61,11 @@ class FMix(Method):
         from augmentations.plan import Blend
 
         pixels = draws.height * draws.width
+        if draws.on_host and self.max_soft == 0:
+            exact = draws.beta_number(self.alpha) * pixels
+            kept = math.ceil(exact) if draws.number() < 0.5 else math.floor(exact)
+            keep = largest(self._image(draws).flatten(1), kept)
+            return Blend(keep.view(-1, 1, draws.height, draws.width), draws.partners(self.pairing))
         wanted = draws.beta(self.alpha) * pixels
         count = torch.where(draws.coin(0.5), wanted.ceil(), wanted.floor())
         image = self._image(draws).flatten(1)
@@ -77,12 +85,12 @@ class FMix(Method):
 
         height, width = draws.height, draws.width
         official = self.spectrum == "official"
-        vertical = _frequencies(draws, height).unsqueeze(1)
         # The authors keep one column more than the half spectrum has when the width is odd.
         columns = width // 2 + 1 + (width % 2 if official else 0)
-        horizontal = _frequencies(draws, width)[:columns].unsqueeze(0)
-        frequency = (vertical.square() + horizontal.square()).sqrt()
-        scale = frequency.clamp(min=1 / max(height, width)).pow(-self.decay)
+        if draws.at_hand:
+            scale = _kept_scale(height, width, columns, self.decay)
+        else:
+            scale = _scale(height, width, columns, self.decay, draws.device)
         if not official:
             noise = torch.fft.rfft2(draws.normal(height, width))
             return torch.fft.irfft2(noise.mul_(scale), s=(height, width))
@@ -101,8 +109,21 @@ def _ramp(rank: Tensor, count: Tensor, soft: Tensor) -> Tensor:
     return (1 - down).clamp(min=0, max=1)
 
 
-def _frequencies(draws: Draws, side: int) -> Tensor:
+def _scale(
+    height: int, width: int, columns: int, decay: float, device: torch.device | str
+) -> Tensor:
+    """1 / frequency^decay over the half spectrum of an image: (H, columns) float32."""
     import torch
 
     # Not the default type, which is the user's to change.
-    return torch.fft.fftfreq(side, dtype=torch.float32, device=draws.device)
+    vertical, horizontal = (
+        torch.fft.fftfreq(side, dtype=torch.float32, device=device) for side in (height, width)
+    )
+    frequency = (vertical.unsqueeze(1).square() + horizontal[:columns].square()).sqrt()
+    return frequency.clamp(min=1 / max(height, width)).pow(-decay)
+
+
+@lru_cache(maxsize=8)
+def _kept_scale(height: int, width: int, columns: int, decay: float) -> Tensor:
+    """`_scale` on the CPU, made once: a batch has a size, and is mixed again and again."""
+    return _scale(height, width, columns, decay, "cpu")

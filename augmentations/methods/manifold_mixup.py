@@ -60,6 +60,6 @@ class ManifoldMixUp(Method):
         from augmentations.plan import Blend
 
         depth = self.depths[draws.choose([1.0] * len(self.depths))]
-        keep = draws.beta(self.alpha).float().view(-1, 1, 1, 1)
+        keep = draws.kept(self.alpha)
         plan = Blend(keep, draws.partners(self.pairing))
         return AtDepth(plan, depth) if depth else plan

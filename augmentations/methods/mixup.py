@@ -32,5 +32,4 @@ class MixUp(Method):
     def draw(self, draws: Draws) -> Plan:
         from augmentations.plan import Blend
 
-        keep = draws.beta(self.alpha).float().view(-1, 1, 1, 1)
-        return Blend(keep, draws.partners(self.pairing))
+        return Blend(draws.kept(self.alpha), draws.partners(self.pairing))

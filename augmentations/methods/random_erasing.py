@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from augmentations.boxes import check_areas, inside_box
 from augmentations.method import Method, Paper, parameter
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from augmentations.draws import Draws
     from augmentations.plan import Plan
+
+FEW = 8
+"""Tries that are looked at first on a CPU: in most batches one of them fits everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +37,6 @@ class RandomErasing(Method):
         "Zhong et al.", 2017, "Random Erasing Data Augmentation", "1708.04896"
     )
     TRIES: ClassVar[int] = 100
-    FEW: ClassVar[int] = 8
-    """Tries that are looked at first on a CPU: in most batches one of them fits everywhere."""
 
     min_area: float = parameter(0.02, "smallest area, a fraction of the image", above=0, below=1)
     max_area: float = parameter(0.4, "largest area, a fraction of the image", above=0, at_most=1)
@@ -54,24 +55,20 @@ class RandomErasing(Method):
         check_areas(self.name, self.min_area, self.max_area)
 
     def draw(self, draws: Draws) -> Plan:
-        import torch
-
         from augmentations.plan import Paste
 
-        area = draws.uniform(self.min_area, self.max_area, tries=self.TRIES)
-        area = area.mul_(draws.height * draws.width)
-        aspect = draws.uniform(self.min_aspect, 1 / self.min_aspect, tries=self.TRIES)
-        on_host = area.device.type == "cpu" and not torch.compiler.is_compiling()
-        few = self.FEW if on_host else self.TRIES
-        found, height, width = self._tries(draws, area[:, :few], aspect[:, :few])
-        if on_host and not bool(found.all()):
-            _, height, width = self._tries(draws, area, aspect)
+        area, aspect = draws.uniform(tries=self.TRIES), draws.uniform(tries=self.TRIES)
+        sides = self._sides_at_hand if draws.at_hand else self._sides
+        height, width = sides(draws, area, aspect)
         target = inside_box(draws, height, width).unsqueeze(1)
         return Paste((draws.height, draws.width), target, fill=self.fill)
 
-    @staticmethod
-    def _tries(draws: Draws, area: Tensor, aspect: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Did a try fit, and the sides of the first that did (0 if none): each (rows,)."""
+    def _sides(self, draws: Draws, area: Tensor, aspect: Tensor) -> tuple[Tensor, Tensor]:
+        """Height and width of the first try that fits, 0 if none does: each (rows,) int64.
+
+        area, aspect: (rows, tries), uniform on [0, 1).
+        """
+        area, aspect = self._scaled(draws, area, aspect)
         heights = (area * aspect).sqrt_().round_().long()
         widths = (area / aspect).sqrt_().round_().long()
         fits = (heights < draws.height) & (widths < draws.width)
@@ -79,4 +76,26 @@ class RandomErasing(Method):
         found = fits.gather(1, first).squeeze(1)
         height = heights.gather(1, first).squeeze(1) * found
         width = widths.gather(1, first).squeeze(1) * found
-        return found, height, width
+        return height, width
+
+    def _sides_at_hand(self, draws: Draws, area: Tensor, aspect: Tensor) -> tuple[Tensor, Tensor]:
+        """`_sides` on the CPU, from the first tries where they do, by numpy's shorter calls."""
+        import numpy as np
+        import torch
+
+        some_area, some_aspect = self._scaled(draws, area[:, :FEW].numpy(), aspect[:, :FEW].numpy())
+        heights = np.rint(np.sqrt(some_area * some_aspect))
+        widths = np.rint(np.sqrt(some_area / some_aspect))
+        fits = (heights < draws.height) & (widths < draws.width)
+        if not fits.any(axis=1).all():
+            return self._sides(draws, area, aspect)
+        first = np.arange(len(fits)), fits.argmax(axis=1)
+        height, width = heights[first].astype(np.int64), widths[first].astype(np.int64)
+        return torch.from_numpy(height), torch.from_numpy(width)
+
+    def _scaled(self, draws: Draws, area: Any, aspect: Any) -> tuple[Any, Any]:
+        """Area in pixels and aspect, from numbers uniform on [0, 1)."""
+        pixels = draws.height * draws.width
+        area = (area * (self.max_area - self.min_area) + self.min_area) * pixels
+        highest = 1 / self.min_aspect
+        return area, aspect * (highest - self.min_aspect) + self.min_aspect

@@ -86,9 +86,7 @@ class SaliencyMix(Method):
 
         if draws.images is None:
             raise ValueError("saliencymix: expected draws with images, got none")
-        cut = cut_out(draws, self.alpha, self.min_area, self.max_area)
-        height = (draws.height * cut).long()
-        width = (draws.width * cut).long()
+        height, width = cut_out(draws, self.alpha, self.min_area, self.max_area)
         partner = draws.partners(self.pairing)
         size = draws.height, draws.width
         if self.labels == "saliency":

@@ -181,8 +181,9 @@ def _masked(
     masks = _masks(target, height, width, images.dtype)
     if partner is None:
         mask = masks.sum(dim=1, keepdim=True, dtype=masks.dtype) if masks.shape[1] > 1 else masks
-        out = images & ~mask
-        return out if value is None else out.bitwise_or_(mask & value)
+        if value is None:
+            return images & mask.bitwise_not_()
+        return (images & ~mask).bitwise_or_(mask & value)
     others = (
         (images.index_select(0, index) for index in partner.unbind(1))
         if source is None
@@ -219,11 +220,11 @@ def _moved(images: Tensor, partner: Tensor, shift: Tensor) -> Iterator[Tensor]:
 
 def _masks(target: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
     """(B, R, H, W), all bits set inside the rectangle."""
-    top, left, bottom, right = target.to(torch.int32).unsqueeze(-1).unbind(-2)
-    row = torch.arange(height, dtype=torch.int32)
-    column = row if width == height else torch.arange(width, dtype=torch.int32)
-    rows = ((row >= top) & (row < bottom)).to(dtype).neg_()
-    columns = ((column >= left) & (column < right)).to(dtype).neg_()
+    # Few calls, each over all edges: before the start or before the end, but not before both.
+    place = torch.arange(max(height, width), dtype=torch.int32)
+    before = place < target.to(torch.int32).unsqueeze(-1)
+    inside = (before[..., :2, :] ^ before[..., 2:, :]).to(dtype).neg_()
+    rows, columns = inside[..., 0, :height], inside[..., 1, :width]
     return rows.unsqueeze(-1) & columns.unsqueeze(-2)
 
 

@@ -79,6 +79,9 @@ class ChosenDraws(Draws):
     def beta(self, alpha: float) -> Tensor:
         return super().beta(alpha) if self.lam is None else self.lam
 
+    def beta_number(self, alpha: float) -> float:
+        return super().beta_number(alpha) if self.lam is None else float(self.lam)
+
     def integers(self, high: int | Tensor) -> Tensor:
         if self.centre is None:
             return super().integers(high)
