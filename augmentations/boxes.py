@@ -76,10 +76,9 @@ def centred_box(draws: Draws, height: Tensor | int, width: Tensor | int) -> Tens
     if draws.on_host:
         # A few numbers: a tenth of what as many small tensors cost.
         down, across = int(height) >> 1, int(width) >> 1
-        y, x = draws.integer(draws.height), draws.integer(draws.width)
-        edges = y - down, x - across, y + down, x + across
-        sides = draws.height, draws.width
-        return _row(*(min(max(edge, 0), sides[axis % 2]) for axis, edge in enumerate(edges)))
+        y, x = draws.places(draws.height, draws.width)
+        bottom, right = min(y + down, draws.height), min(x + across, draws.width)
+        return _row(max(y - down, 0), max(x - across, 0), bottom, right)
     row = draws.integers(draws.height)
     column = draws.integers(draws.width)
     return clipped_around(row, column, height, width, (draws.height, draws.width))
@@ -89,8 +88,7 @@ def inside_box(draws: Draws, height: Tensor | int, width: Tensor | int) -> Tenso
     """Boxes placed uniformly among the positions where they fit; arguments and result as above."""
     if draws.on_host:
         down, across = int(height), int(width)
-        y = draws.integer(draws.height - down + 1)
-        x = draws.integer(draws.width - across + 1)
+        y, x = draws.places(draws.height - down + 1, draws.width - across + 1)
         return _row(y, x, y + down, x + across)
     top = draws.integers(draws.height - height + 1)
     left = draws.integers(draws.width - width + 1)

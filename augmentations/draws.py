@@ -82,9 +82,10 @@ class Draws:
         """`uniform()` of the one row, where it is `on_host`."""
         return float(self.uniform())
 
-    def integer(self, high: int) -> int:
-        """`integers(high)` of the one row, where it is `on_host`."""
-        return int(self.number() * high)
+    def places(self, down: int, across: int) -> tuple[int, int]:
+        """`integers(down)` and `integers(across)` of the one row, where it is `on_host`."""
+        first, second = self.uniforms(2).flatten().tolist()
+        return int(first * down), int(second * across)
 
     def beta(self, alpha: float) -> Tensor:
         """Beta(alpha, alpha): (rows,).
@@ -111,7 +112,7 @@ class Draws:
             return self.number()
         shape = torch.full((2,), alpha + 1.0, dtype=torch.float64)
         gamma = torch._standard_gamma(shape, generator=self.generator).tolist()
-        unit = self.uniforms(2)[:, 0].tolist()
+        unit = self.uniforms(2).flatten().tolist()
         first, second = (
             math.log(variate) + math.log1p(-part) / max(alpha, 1e-300)
             for variate, part in zip(gamma, unit, strict=True)
@@ -121,7 +122,7 @@ class Draws:
 
     def kept(self, alpha: float) -> Tensor:
         """`beta(alpha)` as the weights of a `Blend`: (rows, 1, 1, 1) float32."""
-        if self.on_host:
+        if alpha != 1.0 and self.on_host:
             return torch.tensor([[[[self.beta_number(alpha)]]]], dtype=torch.float32)
         return self.beta(alpha).float().view(-1, 1, 1, 1)
 

@@ -40,13 +40,20 @@ def largest(values: Tensor, count: Tensor | int) -> Tensor:
 
 
 def _largest_of_one(values: Tensor, count: int) -> Tensor:
-    import numpy as np
-
-    row = values.numpy()[0]
-    keep = row >= (_of_a_long_row if len(row) > LONG else _of_a_row)(row, count)
-    if np.count_nonzero(keep) != count:
+    row = values.numpy()
+    if count == 0:
+        return torch.zeros_like(values)
+    if row.size > LONG:
+        threshold = _of_a_long_row(row[0], count)
+    else:
+        # Methods of arrays: numpy's functions go through Python first.
+        order = row.copy()
+        order.partition(row.size - count)
+        threshold = order[0, row.size - count]
+    keep = row >= threshold
+    if keep.sum() != count:
         return _by_rank(values, torch.tensor([count]))
-    return torch.from_numpy(keep.astype(np.float32)).unsqueeze(0)
+    return torch.from_numpy(keep.astype(row.dtype))
 
 
 def _by_rank(values: Tensor, count: Tensor) -> Tensor:
@@ -72,13 +79,6 @@ def _thresholds(values: Tensor, count: Tensor) -> Tensor:
         rows = zip(values.numpy(), count.tolist(), strict=True)
         found = torch.tensor([_of_a_long_row(row, int(number)) for row, number in rows])
     return found.masked_fill_(count == 0, float("inf"))
-
-
-def _of_a_row(row: np.ndarray, count: int) -> float:
-    import numpy as np
-
-    place = len(row) - count
-    return float(np.partition(row, place)[place]) if count else float("inf")
 
 
 def _of_a_long_row(row: np.ndarray, count: int) -> float:

@@ -226,7 +226,8 @@ class Blend(Plan):
             return self.weights
         if self._counted:
             # One row of it: the others are the same memory.
-            own = self.keep[:1].mean(dim=(1, 2, 3)).item()
+            row = self.keep[:1]
+            own = (row.mean(dim=(1, 2, 3)) if self._spatial else row).item()
             check_weight("weights", own)
             return torch.tensor([own, 1 - own], dtype=torch.float32).expand(self.batch, 2)
         share = self.keep.mean(dim=(1, 2, 3)).expand(self.batch)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from augmentations.method import Method, Paper, parameter
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 
@@ -88,7 +89,7 @@ class FMix(Method):
         # The authors keep one column more than the half spectrum has when the width is odd.
         columns = width // 2 + 1 + (width % 2 if official else 0)
         if draws.at_hand:
-            scale = _kept_scale(height, width, columns, self.decay)
+            scale = torch.from_numpy(_kept_scale(height, width, columns, self.decay))
         else:
             scale = _scale(height, width, columns, self.decay, draws.device)
         if not official:
@@ -124,6 +125,7 @@ def _scale(
 
 
 @lru_cache(maxsize=8)
-def _kept_scale(height: int, width: int, columns: int, decay: float) -> Tensor:
+def _kept_scale(height: int, width: int, columns: int, decay: float) -> np.ndarray:
     """`_scale` on the CPU, made once: a batch has a size, and is mixed again and again."""
-    return _scale(height, width, columns, decay, "cpu")
+    # Not a tensor: one that is made while torch only pretends would be kept for good.
+    return _scale(height, width, columns, decay, "cpu").numpy()

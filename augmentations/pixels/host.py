@@ -8,7 +8,9 @@ rectangle by rectangle. Where autograd or a compiler is looking, `eager` does th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -117,18 +119,20 @@ def _slices(
     """One set of rectangles for the whole batch: slices touch only the pixels that change."""
     boxes = target[0].tolist()
     origins = boxes if source is None else source[0].tolist()
-    out = _start(images, [boxes])
+    out = images.clone() if partner is None else _start(images, [boxes])
     for rectangle, (top, left, bottom, right) in enumerate(boxes):
-        if top == bottom or left == right:
+        high, wide = bottom - top, right - left
+        if high == 0 or wide == 0:
             continue
-        place = out[:, :, top:bottom, left:right]
+        # `narrow` takes a third of what the same slices take.
+        place = out.narrow(2, top, high).narrow(3, left, wide)
         if partner is None:
             _fill(place, value, left)
             continue
         down, across = origins[rectangle][:2]
         # Whole rows are gathered in one piece each, and cut afterwards.
-        rows = images[:, :, down : down + bottom - top].index_select(0, partner[:, rectangle])
-        place.copy_(rows[..., across : across + right - left])
+        rows = images.narrow(2, down, high).index_select(0, partner.select(1, rectangle))
+        place.copy_(rows.narrow(3, across, wide))
     return out
 
 
@@ -178,12 +182,12 @@ def _masked(
     out ^= (out ^ other) & mask leaves what is outside the mask and takes `other` inside it.
     """
     height, width = images.shape[2:]
-    masks = _masks(target, height, width, images.dtype)
     if partner is None:
-        mask = masks.sum(dim=1, keepdim=True, dtype=masks.dtype) if masks.shape[1] > 1 else masks
+        outside = _masks(target, height, width, images.dtype, outside=True)
         if value is None:
-            return images & mask.bitwise_not_()
-        return (images & ~mask).bitwise_or_(mask & value)
+            return images & outside
+        return (images ^ value).bitwise_and_(outside).bitwise_xor_(value)
+    masks = _masks(target, height, width, images.dtype)
     others = (
         (images.index_select(0, index) for index in partner.unbind(1))
         if source is None
@@ -218,14 +222,27 @@ def _moved(images: Tensor, partner: Tensor, shift: Tensor) -> Iterator[Tensor]:
         yield moved.view(batch, planes, height, width)
 
 
-def _masks(target: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    """(B, R, H, W), all bits set inside the rectangle."""
+def _masks(
+    target: Tensor, height: int, width: int, dtype: torch.dtype, *, outside: bool = False
+) -> Tensor:
+    """(B, R, H, W), all bits set inside the rectangle; or (B, 1, H, W), set outside of all."""
     # Few calls, each over all edges: before the start or before the end, but not before both.
-    place = torch.arange(max(height, width), dtype=torch.int32)
-    before = place < target.to(torch.int32).unsqueeze(-1)
-    inside = (before[..., :2, :] ^ before[..., 2:, :]).to(dtype).neg_()
-    rows, columns = inside[..., 0, :height], inside[..., 1, :width]
-    return rows.unsqueeze(-1) & columns.unsqueeze(-2)
+    before = torch.from_numpy(_positions(max(height, width))) < target.to(torch.int32).unsqueeze(-1)
+    inside = (before[..., :2, :] ^ before[..., 2:, :]).to(dtype)
+    sides = inside.sub_(1) if outside else inside.neg_()
+    rows, columns = sides[..., 0, :height].unsqueeze(-1), sides[..., 1, :width].unsqueeze(-2)
+    if not outside:
+        return rows & columns
+    masks = rows | columns
+    for rectangle in range(1, masks.shape[1]):
+        masks[:, 0] &= masks[:, rectangle]
+    return masks[:, :1]
+
+
+@lru_cache(maxsize=8)
+def _positions(side: int) -> np.ndarray:
+    # Not a tensor: one that is made while torch only pretends would be kept for good.
+    return np.arange(side, dtype=np.int32)
 
 
 def _start(images: Tensor, boxes: list[list[list[int]]]) -> Tensor:

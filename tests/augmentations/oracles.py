@@ -92,8 +92,10 @@ class ChosenDraws(Draws):
             return row
         return {self.height: row, self.width: column}[int(high)]
 
-    def integer(self, high: int) -> int:
-        return super().integer(high) if self.centre is None else int(self.integers(high))
+    def places(self, down: int, across: int) -> tuple[int, int]:
+        if self.centre is None:
+            return super().places(down, across)
+        return int(self.centre[0]), int(self.centre[1])
 
     def normal(self, *size: int) -> Tensor:
         return super().normal(*size) if self.noise is None else self.noise(self.rows, *size)
