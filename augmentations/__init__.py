@@ -18,9 +18,11 @@ from augmentations.method import Method, Paper, parameter
 from augmentations.registry import available, create, describe, plugins, resolve
 
 if TYPE_CHECKING:
+    from augmentations.blend import Blend
     from augmentations.draws import Draws
     from augmentations.manifold import mixing_inside
-    from augmentations.plan import Batch, Blend, Paste, Plan
+    from augmentations.paste import Paste
+    from augmentations.plan import Batch, Plan
     from augmentations.record import load_plan, save_plan
     from augmentations.targets import Targets
 
@@ -46,9 +48,9 @@ __all__ = [
 
 _NEEDS_TORCH = {
     "Batch": "augmentations.plan",
-    "Blend": "augmentations.plan",
+    "Blend": "augmentations.blend",
     "Draws": "augmentations.draws",
-    "Paste": "augmentations.plan",
+    "Paste": "augmentations.paste",
     "Plan": "augmentations.plan",
     "Targets": "augmentations.targets",
     "mixing_inside": "augmentations.manifold",

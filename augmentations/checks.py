@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from augmentations.plan import Blend, Paste
+    from augmentations.blend import Blend
+    from augmentations.paste import Paste
 
 IGNORED = -100
 """The label that a loss leaves out: `torch.nn.functional.cross_entropy`'s default."""

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from augmentations import tracing
+from augmentations.blend import Blend
 from augmentations.checks import check_features, check_images
-from augmentations.plan import Blend, Plan
+from augmentations.plan import Plan
 
 
 @dataclass(frozen=True)

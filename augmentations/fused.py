@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from augmentations import pixels
+from augmentations.blend import Blend
 from augmentations.method import Method
-from augmentations.plan import Batch, Blend, Paste, Plan
+from augmentations.paste import Paste
+from augmentations.plan import Batch, Plan
 from augmentations.preparation import Preparation, check_raw
 
 

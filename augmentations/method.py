@@ -177,7 +177,8 @@ class Method(ABC):
         format; the very same tensor for `none`), `targets` and `plan`.
         Raises ValueError for images or labels of another shape or dtype, or on another device.
         """
-        from augmentations.plan import Batch, check_images
+        from augmentations.checks import check_images
+        from augmentations.plan import Batch
 
         check_images(images)
         plan = self.sample(images.shape, device=images.device, generator=generator, images=images)

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from augmentations.blend import Blend
 from augmentations.composite import AtDepth, Chain, Select
-from augmentations.plan import Blend, Paste, Plan
+from augmentations.paste import Paste
+from augmentations.plan import Plan
 from augmentations.tracing import picked
 
 UNIT = 2**24

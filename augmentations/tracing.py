@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from augmentations.plan import Blend, Paste, Plan
+from augmentations.blend import Blend
+from augmentations.paste import Paste
+from augmentations.plan import Plan
 
 if TYPE_CHECKING:
     from augmentations.composite import Chain

@@ -8,10 +8,12 @@ from dataclasses import fields, is_dataclass
 import torch
 from torch import Tensor
 
+from augmentations.blend import Blend
 from augmentations.composite import stages_of
 from augmentations.contract.case import Case, pixels_of
 from augmentations.contract.promise import expect, expect_close, expect_equal, promise
-from augmentations.plan import Blend, Paste, Plan
+from augmentations.paste import Paste
+from augmentations.plan import Plan
 
 
 @promise("the plan is legal: weights in [0, 1], partners in the batch, rectangles in the image")

@@ -57,7 +57,7 @@ class CutMix(Method):
         check_areas(self.name, self.min_area, self.max_area)
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.plan import Paste
+        from augmentations.paste import Paste
 
         height, width = cut_out(draws, self.alpha, self.min_area, self.max_area)
         place = centred_box if self.placement == "clipped" else inside_box

@@ -61,7 +61,7 @@ class Cutout(Method):
             )
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.plan import Paste
+        from augmentations.paste import Paste
 
         self.check_size(draws.height, draws.width)
         place = inside_box if self.placement == "inside" else centred_box

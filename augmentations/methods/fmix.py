@@ -58,8 +58,8 @@ class FMix(Method):
     def draw(self, draws: Draws) -> Plan:
         import torch
 
+        from augmentations.blend import Blend
         from augmentations.largest import largest
-        from augmentations.plan import Blend
 
         pixels = draws.height * draws.width
         if draws.on_host and self.max_soft == 0:

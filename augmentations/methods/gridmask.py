@@ -68,7 +68,7 @@ class GridMask(Method):
             )
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.plan import Blend
+        from augmentations.blend import Blend
 
         side = min(draws.height, draws.width)
         shortest = max(round(self.min_period * side), 1)

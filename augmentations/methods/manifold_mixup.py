@@ -56,8 +56,8 @@ class ManifoldMixUp(Method):
         return max(self.depths)
 
     def draw(self, draws: Draws) -> Plan:
+        from augmentations.blend import Blend
         from augmentations.composite import AtDepth
-        from augmentations.plan import Blend
 
         depth = self.depths[draws.choose([1.0] * len(self.depths))]
         keep = draws.kept(self.alpha)

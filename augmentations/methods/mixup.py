@@ -30,6 +30,6 @@ class MixUp(Method):
     alpha: float = parameter(1.0, "λ ~ Beta(α, α); small values mix little", above=0)
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.plan import Blend
+        from augmentations.blend import Blend
 
         return Blend(draws.kept(self.alpha), draws.partners(self.pairing))

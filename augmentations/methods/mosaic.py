@@ -59,7 +59,7 @@ class Mosaic(Method):
     def draw(self, draws: Draws) -> Plan:
         import torch
 
-        from augmentations.plan import Paste
+        from augmentations.paste import Paste
 
         row, column = self._cut(draws, draws.height), self._cut(draws, draws.width)
         zero = torch.zeros_like(row)

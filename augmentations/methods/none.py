@@ -26,7 +26,7 @@ class NoMixing(Method):
     def draw(self, draws: Draws) -> Plan:
         import torch
 
-        from augmentations.plan import Paste
+        from augmentations.paste import Paste
 
         no_rectangles = torch.zeros(1, 0, 4, dtype=torch.int64, device=draws.device)
         return Paste((draws.height, draws.width), no_rectangles)

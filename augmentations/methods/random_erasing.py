@@ -55,7 +55,7 @@ class RandomErasing(Method):
         check_areas(self.name, self.min_area, self.max_area)
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.plan import Paste
+        from augmentations.paste import Paste
 
         area, aspect = draws.uniform(tries=self.TRIES), draws.uniform(tries=self.TRIES)
         sides = self._sides_at_hand if draws.at_hand else self._sides

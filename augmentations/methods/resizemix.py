@@ -60,7 +60,7 @@ class ResizeMix(Method):
     def draw(self, draws: Draws) -> Plan:
         import torch
 
-        from augmentations.plan import Paste
+        from augmentations.paste import Paste
 
         scale = draws.uniform(self.min_scale, self.max_scale)
         height = (draws.height * scale).long()

@@ -38,7 +38,7 @@ class RICAP(Method):
     beta: float = parameter(0.3, "the cut is at Beta(β, β) of each side", above=0)
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.plan import Paste
+        from augmentations.paste import Paste
 
         crops = self._crops_of_one if draws.on_host else self._crops
         target, source = crops(draws)

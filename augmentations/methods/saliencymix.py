@@ -81,7 +81,7 @@ class SaliencyMix(Method):
     def draw(self, draws: Draws) -> Plan:
         import torch
 
-        from augmentations.plan import Paste
+        from augmentations.paste import Paste
         from augmentations.saliency import fine_grained
 
         if draws.images is None:

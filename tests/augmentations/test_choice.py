@@ -11,8 +11,10 @@ import torch
 from scipy.stats import beta
 
 import augmentations
+from augmentations.blend import Blend
 from augmentations.composite import AtDepth, Chain, Select, stages_of
-from augmentations.plan import Blend, Paste, Plan
+from augmentations.paste import Paste
+from augmentations.plan import Plan
 from tests.augmentations.oracles import (
     assert_distribution,
     assert_rate,

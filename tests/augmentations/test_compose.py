@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 import augmentations
+from augmentations.blend import Blend
 from augmentations.composite import AtDepth, Chain, chain
 from augmentations.draws import Draws
-from augmentations.plan import Blend, Paste, Plan
+from augmentations.paste import Paste
+from augmentations.plan import Plan
 from tests.augmentations.oracles import one_hot_images, pixel_shares, seeded
 
 

@@ -11,9 +11,10 @@ from scipy.stats import beta
 from torch import Tensor, nn
 
 import augmentations
+from augmentations.blend import Blend
 from augmentations.composite import AtDepth, chain
 from augmentations.manifold import layer_names, mixing_inside
-from augmentations.plan import Blend, Plan
+from augmentations.plan import Plan
 from tests.augmentations.oracles import assert_distribution, assert_uniform_counts, seeded
 
 

@@ -18,9 +18,11 @@ from torch import Tensor
 
 import augmentations
 from augmentations import pixels
+from augmentations.blend import Blend
 from augmentations.fused import mix_raw, prepared_and_mixed
+from augmentations.paste import Paste
 from augmentations.pixels import eager, launches, operators, resize
-from augmentations.plan import Blend, Paste, Plan
+from augmentations.plan import Plan
 from augmentations.preparation import Preparation
 from tests.augmentations.oracles import seeded
 

@@ -15,8 +15,10 @@ from torch import Tensor
 
 import augmentations
 from augmentations import pixels
+from augmentations.blend import Blend
+from augmentations.paste import Paste
 from augmentations.pixels import eager, launches
-from augmentations.plan import Blend, Paste, Plan
+from augmentations.plan import Plan
 from tests.augmentations.oracles import seeded
 from tests.augmentations.pixels.ahead import ahead
 
