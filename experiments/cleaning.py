@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import claims, needs, roster
+from experiments import claims, evaluations, needs, roster
 from experiments.errors import UserError
 from experiments.store import PlannedRun, RunFolder, SweepFolder
 
@@ -104,8 +104,8 @@ def _is_done(folder: SweepFolder, key: str) -> bool:
 def _of_run(folder: RunFolder, weights: bool, now: float) -> Iterator[Item]:
     if not _is_folder(folder.path):
         return
-    claim = folder.last_claim()
-    if claim is not None and "released" not in claim and not claims.is_stale(claim):
+    if claims.holder(folder.path) or claims.holder(folder.path / evaluations.FOLDER):
+        # Trained, or measured from its weights.
         return
     yield from _temporary(folder.path, now)
     in_claims = folder.path / "claims"

@@ -7,7 +7,6 @@ import io
 import logging
 import time
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from torch import nn
 
 from experiments import checkpoint, pictures, provenance
 from experiments.claims import Claim, ClaimLost
-from experiments.config import DatasetConfig, RunConfig
-from experiments.data.load import Dataset, load
+from experiments.config import RunConfig
+from experiments.data.load import Dataset, load_once
 from experiments.evaluate.measure import Measurements, measure
 from experiments.models.build import build
 from experiments.ranks import ALONE, Ranks
@@ -116,7 +115,7 @@ def assist(config: RunConfig, folder: RunFolder, device: torch.device, ranks: Ra
 
 
 def _prepared(config: RunConfig, device: torch.device, runs: Path) -> tuple[Dataset, nn.Module]:
-    dataset = _dataset(config.dataset, str(device))
+    dataset = load_once(config.dataset, str(device))
     network = build(
         config.model,
         channels=dataset.shape[0],
@@ -141,12 +140,6 @@ def logging_to(path: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
-
-
-@lru_cache(maxsize=4)
-def _dataset(config: DatasetConfig, device: str) -> Dataset:
-    # A worker does many runs on the same images.
-    return load(config, device)
 
 
 def _identified(config: RunConfig) -> dict[str, Any]:

@@ -125,11 +125,15 @@ class Status:
         return all(run.state in ("done", "failed") for run in self.runs)
 
     def as_json(
-        self, labels: Mapping[str, str], slurm: Mapping[str, int] | None = None
+        self,
+        labels: Mapping[str, str],
+        slurm: Mapping[str, int] | None = None,
+        slurm_measuring: Mapping[str, int] | None = None,
     ) -> dict[str, Any]:
         """What `mixbench status --json` prints; experiments/README.md describes it.
 
-        labels: cell_key -> name. slurm: tasks by state, where a scheduler was asked and answered.
+        labels: cell_key -> name. slurm, slurm_measuring: tasks that train, and that measure, by
+        state, where a scheduler was asked and answered.
         """
         return {
             "schema": SCHEMA,
@@ -146,6 +150,7 @@ class Status:
             "images_per_second": self.images_per_second,
             "seconds_left": self.seconds_left,
             "slurm": None if slurm is None else dict(slurm),
+            "slurm_measuring": None if slurm_measuring is None else dict(slurm_measuring),
             "workers": [worker.as_json() for worker in self.workers],
             "runs": [_as_json(run, labels) for run in self.runs],
         }

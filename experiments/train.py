@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-import augmentations
 from experiments.bookkeeping import Beat, Book, History, Sums, staging_row
 from experiments.config import RunConfig, TrainingConfig
 from experiments.course import Course
@@ -194,7 +193,7 @@ def train(
                 scaler.step(optimiser)
                 scaler.update()
 
-                sums.add(loss.detach(), _own_weight(batch.plan), len(labels))
+                sums.add(loss.detach(), batch.plan.own_share().sum(), len(labels))
                 if course.staged and mix.name != "none":
                     sums.mix(batch.plan)
                 sums.of_all += sum(images_of_ranks)
@@ -281,10 +280,3 @@ def _or_stop(beat: Beat, stopping: Callable[[], bool]) -> Beat:
 def _single(training: TrainingConfig, dataset: Dataset) -> bool:
     """Are batches of one image what was asked for?"""
     return training.batch_size == 1 or len(dataset.train) == 1
-
-
-def _own_weight(plan: augmentations.Plan) -> Tensor:
-    """How much of the batch's images is still their own, summed over samples."""
-    source, share = plan.sources()
-    own = torch.arange(source.shape[0], device=source.device).unsqueeze(1)
-    return (share * (source == own)).sum()

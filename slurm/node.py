@@ -1,4 +1,5 @@
-"""The workers of one SLURM task on one node, inside its container if it has one.
+"""The processes of one SLURM task on one node, inside its container if it has one: workers, or such
+that measure.
 
 Started by `slurm.task`. Exit status 0 when there is nothing left for it, STOPPED when it was told
 to stop or its time is up, 1 when no worker can work here.
@@ -19,6 +20,7 @@ from experiments.store import SweepFolder
 from experiments.worker import STOPPED
 from slurm import local
 from slurm.local import Slot
+from slurm.measuring import Measurers, Order
 from slurm.pool import Pool
 
 POLL_SECONDS = 0.2
@@ -63,6 +65,7 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=1, help="GPUs of one run")
     parser.add_argument("--retries", type=int, default=2)
     parser.add_argument("--hang", type=float, default=600.0, help="seconds without a sign of life")
+    parser.add_argument("--measure", type=Order.parse, default=None, help="not train but measure")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     asked: list[int] = []
@@ -80,13 +83,18 @@ def main() -> int:
         log.error("too few GPUs in this allocation: %s", ", ".join(local.gpus()) or "none")
         return 1
     log.info("%d x %s", len(places), places[0].describe())
-    pool = Pool(
-        SweepFolder(arguments.sweep),
-        retries=arguments.retries,
-        hang_seconds=arguments.hang,
-        leave=True,
-        deadline=arguments.deadline,
-    )
+    folder = SweepFolder(arguments.sweep)
+    pool: Pool | Measurers
+    if arguments.measure is not None:
+        pool = Measurers(folder, arguments.measure, arguments.deadline)
+    else:
+        pool = Pool(
+            folder,
+            retries=arguments.retries,
+            hang_seconds=arguments.hang,
+            leave=True,
+            deadline=arguments.deadline,
+        )
     for place in places:
         if not asked:
             pool.start(place)

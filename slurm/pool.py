@@ -195,7 +195,7 @@ class Pool:
             outcome, error = "hung", f"no sign of life for {self.hang_seconds:.0f} s: killed"
         else:
             outcome = "died"
-            error = f"the worker died: {_in_words(status)}"
+            error = f"the worker died: {in_words(status)}"
         if folder.result() is not None:
             outcome = "done"
         else:
@@ -216,7 +216,8 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.wait(KILL_SECONDS)
 
 
-def _in_words(status: int) -> str:
+def in_words(status: int) -> str:
+    """How a process ended that has this exit status."""
     if status >= 0:
         return f"exit status {status}"
     name = signal.Signals(-status).name

@@ -51,7 +51,8 @@ class Task:
     """A task of a sweep that SLURM knows: waiting, running or about to end.
 
     array: the job that was submitted; index: the task's place in it, None where it has none.
-    state: as squeue names it, such as "PENDING" or "RUNNING"; reason: why it waits.
+    state: as squeue names it, such as "PENDING" or "RUNNING"; reason: why it waits. measure: see
+    `Submitted`.
     """
 
     array: str
@@ -59,6 +60,7 @@ class Task:
     state: str
     reason: str
     nodes: str
+    measure: str | None = None
 
     @property
     def name(self) -> str:
@@ -68,12 +70,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Submitted:
-    """One array of tasks that was submitted for a sweep."""
+    """One array of tasks that was submitted for a sweep.
+
+    measure: the order (`slurm.measuring`) of tasks that measure finished runs; None: they train.
+    """
 
     job: str
     tasks: int
     profile: str
     workers: int
+    measure: str | None = None
 
 
 def patience() -> float:
@@ -143,9 +149,9 @@ def folder_of(sweep: SweepFolder) -> Path:
     return sweep.path / "slurm"
 
 
-def job_name(sweep: SweepFolder) -> str:
-    """What the sweep's jobs are called."""
-    return f"mixbench-{sweep.name}"
+def job_name(sweep: SweepFolder, measure: str | None = None) -> str:
+    """What the sweep's jobs are called; those that measure have a name of their own."""
+    return f"mixbench-{sweep.name}" + ("" if measure is None else "-evaluate")
 
 
 def record(sweep: SweepFolder, submitted: Submitted) -> None:
@@ -155,6 +161,7 @@ def record(sweep: SweepFolder, submitted: Submitted) -> None:
         "tasks": submitted.tasks,
         "profile": submitted.profile,
         "workers": submitted.workers,
+        "measure": submitted.measure,
         "time": time.time(),
     }
     with (folder_of(sweep) / "jobs.jsonl").open("a", encoding="utf-8") as file:
@@ -173,14 +180,17 @@ def recorded(sweep: SweepFolder) -> list[Submitted]:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             read = json.loads(row)
             found.append(
-                Submitted(str(read["job"]), read["tasks"], read["profile"], read["workers"])
-            )
+                Submitted(
+                    str(read["job"]), read["tasks"], read["profile"], read["workers"],
+                    read.get("measure"),
+                )
+            )  # fmt: skip
     return found
 
 
 def asked_tasks(sweep: SweepFolder) -> list[Task]:
     """The sweep's tasks that SLURM knows; Unavailable when it can't be asked."""
-    jobs = {submitted.job for submitted in recorded(sweep)}
+    jobs = {submitted.job: submitted.measure for submitted in recorded(sweep)}
     if not jobs:
         return []
     # By user, not by job: a list with one job that SLURM has forgotten is an error to squeue.
@@ -192,9 +202,9 @@ def asked_tasks(sweep: SweepFolder) -> list[Task]:
             continue
         _, array, index, name, state, reason, nodes = (part.strip() for part in parts)
         # The name too: numbers begin again from 1 when a cluster is set up anew.
-        if array in jobs and name == job_name(sweep):
+        if array in jobs and name == job_name(sweep, jobs[array]):
             place = int(index) if index.isdigit() else None
-            found.append(Task(array, place, state, reason, nodes))
+            found.append(Task(array, place, state, reason, nodes, jobs[array]))
     return found
 
 

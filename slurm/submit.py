@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.errors import UserError
 from experiments.store import SweepFolder, atomic_write
 from slurm import queue
+from slurm.measuring import Order
 from slurm.profile import Profile
 from slurm.queue import Answer, Submitted, Unavailable
 
@@ -43,13 +44,15 @@ def submit(
     per_gpu: int | None = None,
     retries: int = 2,
     hang_seconds: float = 600.0,
+    order: Order | None = None,
 ) -> list[str]:
     """Submit as many tasks as `missing` runs can use, less those that are in the queue already.
 
     code: the snapshot that the tasks run. workers: how many tasks there are to be; default: one per
     `missing` / workers per task, up to the profile's limit. per_gpu: in the place of the profile's
-    workers_per_gpu. What was done, in lines for the user. UserError, with nothing left behind, when
-    there is no SLURM or it refuses.
+    workers_per_gpu. order: what of finished runs they measure, where they don't train; of the tasks
+    in the queue those count that do the same. What was done, in lines for the user. UserError, with
+    nothing left behind, when there is no SLURM or it refuses.
     """
     if workers is not None and workers < 1:
         raise UserError(f"--workers: got {workers}, expected at least 1")
@@ -58,7 +61,9 @@ def submit(
     _require_slurm()
     if per_gpu is not None:
         profile = profile.with_workers_per_gpu(per_gpu)
-    devices = max((_devices(planned.config) for planned in folder.plan()), default=1)
+    measure = None if order is None else order.text()
+    trained = folder.plan() if order is None else []
+    devices = max((_devices(planned.config) for planned in trained), default=1)
     each = profile.workers_for(devices)
     options: tuple[str, ...] = ("--retries", str(retries), "--hang", f"{hang_seconds:g}")
     if devices > 1:
@@ -68,7 +73,11 @@ def submit(
     wanted = min(-(-missing // each), workers or profile.most_tasks)
     said = []
     try:
-        there = [task for task in queue.asked_tasks(folder) if task.state != "COMPLETING"]
+        there = [
+            task
+            for task in queue.asked_tasks(folder)
+            if task.state != "COMPLETING" and task.measure == measure
+        ]
     except Unavailable as error:
         there = []
         said.append(f"{error}; tasks submitted earlier are not taken into account")
@@ -82,7 +91,7 @@ def submit(
     if lacking:
         queue.folder_of(folder).mkdir(exist_ok=True)
         try:
-            said += _submit_all(folder, profile, code, lacking, each, options)
+            said += _submit_all(folder, profile, code, lacking, each, options, measure)
         except UserError:
             with contextlib.suppress(OSError):
                 # Only where nothing was ever submitted is it empty.
@@ -132,12 +141,16 @@ def script(
     tasks: int | None,
     options: tuple[str, ...] = (),
     throttle: int | None = None,
+    measure: str | None = None,
 ) -> str:
     """The batch script of an array of `tasks` tasks, or of a single job for None.
 
-    options: more of `slurm.task`'s. throttle: how many tasks may run at a time.
+    options: more of `slurm.task`'s. throttle: how many tasks may run at a time. measure: the order
+    of tasks that measure.
     """
-    executor = _executor(folder, profile, code)
+    executor = _executor(folder, profile, code, queue.job_name(folder, measure))
+    if measure is not None:
+        options += ("--measure", measure)
     if tasks is not None:
         executor.parameters["map_count"] = tasks
         executor.parameters["array_parallelism"] = throttle or profile.throttle or tasks
@@ -163,6 +176,7 @@ def _submit_all(
     lacking: int,
     each: int,
     options: tuple[str, ...],
+    measure: str | None,
 ) -> list[str]:
     """Submit arrays of `lacking` tasks together; what was done, in lines for the user."""
     most = queue.max_array_size()
@@ -174,10 +188,12 @@ def _submit_all(
     try:
         for size in sizes:
             array, refusal = _submit_one(
-                folder, size, lambda fewer: script(folder, profile, code, fewer, options, throttle)
+                folder,
+                size,
+                lambda fewer: script(folder, profile, code, fewer, options, throttle, measure),
             )
             if array is not None:
-                arrays.append(Submitted(*array, profile.name, each))
+                arrays.append(Submitted(*array, profile.name, each, measure))
             if refusal is not None:
                 break
         for submitted in arrays:
@@ -257,7 +273,7 @@ def _command(folder: SweepFolder, profile: Profile) -> list[str]:
     return command
 
 
-def _executor(folder: SweepFolder, profile: Profile, code: Path) -> SlurmExecutor:
+def _executor(folder: SweepFolder, profile: Profile, code: Path, name: str) -> SlurmExecutor:
     """submitit's executor with the profile's parameters."""
     from submitit import SlurmExecutor
 
@@ -277,7 +293,7 @@ def _executor(folder: SweepFolder, profile: Profile, code: Path) -> SlurmExecuto
         flags["requeue"] = True
     executor = Executor(queue.folder_of(folder))
     executor.update_parameters(
-        job_name=queue.job_name(folder),
+        job_name=name,
         partition=profile.partition,
         account=profile.account,
         qos=profile.qos,

@@ -2,6 +2,8 @@
 
     python -P -m slurm.task SWEEP_FOLDER --device cuda --workers-per-gpu 2 --time-limit 28800
 
+With --measure it has finished runs measured, and all else is the same.
+
 It is the process of the batch script itself, so it gets the job's signals. The workers are under
 `slurm.node`, a process of its own that may run inside a container; SLURM's programs are needed here
 only. What it does when it is told to stop: see README.md, "The end of a task".
@@ -27,6 +29,7 @@ from types import FrameType
 from experiments.store import SweepFolder
 from experiments.worker import STOPPED
 from slurm import queue
+from slurm.measuring import Order
 
 POLL_SECONDS = 0.2
 FRUITLESS = 3
@@ -42,14 +45,19 @@ log = logging.getLogger("task")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a sweep is: runs that are done or given up, and steps that are in checkpoints."""
+    """How far a sweep is: runs that are done or given up, and steps that are in checkpoints.
+
+    Of tasks that measure: measurements that are made, and 0.
+    """
 
     ended: int
     saved: int
 
 
-def progress_of(sweep: SweepFolder) -> Progress:
-    """How far the sweep is now."""
+def progress_of(sweep: SweepFolder, order: Order | None = None) -> Progress:
+    """How far the sweep is now, or what is measured of it."""
+    if order is not None:
+        return Progress(order.made(sweep.plan()), 0)
     ended = saved = 0
     for planned in sweep.plan():
         folder = planned.folder
@@ -68,8 +76,10 @@ def progress_of(sweep: SweepFolder) -> Progress:
     return Progress(ended, saved)
 
 
-def runs_left(sweep: SweepFolder) -> bool:
-    """Is any run neither done nor given up?"""
+def runs_left(sweep: SweepFolder, order: Order | None = None) -> bool:
+    """Is any run neither done nor given up, or not measured?"""
+    if order is not None:
+        return bool(order.missing(sweep.plan()))
     return any(planned.folder.state() in ("waiting", "running") for planned in sweep.plan())
 
 
@@ -111,10 +121,13 @@ class Lives:
 class Return:
     """Whether this task is to come back, decided once, as soon as it can be."""
 
-    def __init__(self, sweep: SweepFolder, job: str | None, fruitless: int) -> None:
+    def __init__(
+        self, sweep: SweepFolder, job: str | None, fruitless: int, order: Order | None = None
+    ) -> None:
         self.sweep = sweep
         self.job = job
         self.fruitless = fruitless
+        self.order = order
         self.decided = False
         self._next = 0.0
 
@@ -153,15 +166,16 @@ class Return:
             self._stay_away("SLURM does not say why it is being ended; it may have been cancelled")
 
     def _requeue(self, job: str, cause: str) -> None:
-        stop = self.sweep.stop_reason()
+        # What stops a sweep's workers may be long ago, and does not stop its being measured.
+        stop = None if self.order else self.sweep.stop_reason()
         if stop is not None:
             self._stay_away(f"the sweep was stopped: {stop}")
-        elif not runs_left(self.sweep):
+        elif not runs_left(self.sweep, self.order):
             self._stay_away("no run is left")
         elif self.fruitless >= FRUITLESS:
             self._stay_away(
                 f"no run got further in {self.fruitless} starts before this one; the time limit is "
-                "too short for a checkpoint, or something is broken: see the logs of the workers"
+                "too short for a checkpoint or a measurement, or something is broken: see the logs"
             )
         else:
             refused = queue.requeue(job)
@@ -188,6 +202,7 @@ def _node_command(arguments: argparse.Namespace, deadline: float) -> list[str]:
         *("--retries", str(arguments.retries), "--hang", f"{arguments.hang:g}"),
         # A part of the warning's time is for putting the job back.
         *("--patience", f"{max(5.0, arguments.signal_seconds * 0.7):.0f}"),
+        *(["--measure", arguments.measure.text()] if arguments.measure else []),
     ]
 
 
@@ -229,6 +244,7 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=1, help="GPUs of one run")
     parser.add_argument("--retries", type=int, default=2)
     parser.add_argument("--hang", type=float, default=600.0, help="seconds without a sign of life")
+    parser.add_argument("--measure", type=Order.parse, default=None, help="not train but measure")
     parser.add_argument("--container", default=None, help="a prefix of the workers' command")
     parser.add_argument("--python", default="python", help="the container's Python")
     arguments = parser.parse_args()
@@ -243,13 +259,15 @@ def main() -> int:
     sweep = SweepFolder(arguments.sweep)
     job = queue.this_job()
     log.info("job %s, start %d, on %s", job, queue.restarts() + 1, os.uname().nodename)
-    fruitless = Lives(sweep, job).begin(progress_of(sweep)) if job else 0
-    comes_back = Return(sweep, job, fruitless)
+    order = arguments.measure
+    fruitless = Lives(sweep, job).begin(progress_of(sweep, order)) if job else 0
+    comes_back = Return(sweep, job, fruitless, order)
     deadline = _deadline(job, arguments.time_limit, arguments.signal_seconds)
     command = _node_command(arguments, deadline)
     status = _work(command, asked, comes_back.while_ending)
     if not asked and status == 0:
-        log.info("%s", sweep.stop_reason() or "nothing is left to do")
+        stop = None if order else sweep.stop_reason()
+        log.info("%s", stop or "nothing is left to do")
         return 0
     if not asked and status != STOPPED:
         # The same would happen on every start.

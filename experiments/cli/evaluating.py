@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from collections import Counter
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from experiments.cli import results, sweeping, watching
 from experiments.cli.options import (
+    Cluster,
+    ClusterOption,
     Device,
     DeviceOption,
+    ProfileOption,
     SweepArgument,
     UriOption,
+    WaitOption,
     WorkersOption,
+    check_cluster,
 )
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
     from experiments.store import PlannedRun, SweepFolder
     from slurm.local import Slot
+    from slurm.measuring import Order
+    from slurm.profile import Profile
 
 
 def evaluate(
@@ -38,8 +42,11 @@ def evaluate(
         typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as attack.steps=20."),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Also what is measured already.")] = False,
+    cluster: ClusterOption = Cluster.local,
+    profile: ProfileOption = None,
     workers: WorkersOption = None,
     device: DeviceOption = Device.auto,
+    wait: WaitOption = False,
     track: Annotated[bool, typer.Option(help="Project into MLflow at the end.")] = True,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
     uri: UriOption = None,
@@ -47,58 +54,127 @@ def evaluate(
     """Measure finished runs anew from their saved weights, without training.
 
     Only what is missing; Ctrl-C stops it, and the same command goes on. Runs that are not finished
-    are left for later.
+    are left for later. With SLURM it submits and leaves.
 
     Example: mixbench evaluate demo --only calibration,attack
     """
-    from experiments import evaluations, tracking
+    from experiments import evaluations, snapshot, tracking
     from experiments import sweep as sweeps
-    from experiments.cli import results
     from experiments.evaluate import catalogue
     from experiments.progress import many
     from experiments.store import SweepFolder, root
     from slurm import local
+    from slurm.measuring import Order
 
+    check_cluster(cluster, profile, workers, None, device, wait)
     folder = SweepFolder.open(name)
     names = [one.strip() for one in (only or "").split(",") if one.strip()]
+    if only is not None and not names:
+        raise UserError(
+            f"--only: got {only!r}, expected measurements: {', '.join(catalogue.MEASUREMENTS)}"
+        )
     changes = dict(sweeps.override(text, "attack.steps=20") for text in overrides or [])
     wanted = catalogue.resolve(changes, catalogue.chosen(names))
+    order = Order(wanted, time.time() if again else None)
     done = [run for run in folder.plan() if run.folder.state_on_file() == "done"]
+    for run in done:
+        if run.folder.result() is None:
+            raise UserError(f"{run.folder.path / 'result.json'}: not readable as JSON")
     if not done:
         raise UserError(f"sweep {name!r} has no finished run to measure")
-    todo = [run for run in done if again or evaluations.missing(run.folder, wanted)]
-    slots = local.slots(workers, max(1, len(todo)), device.value)
+    todo = order.missing(done)
+    slots: list[Slot] = []
+    chosen = None
+    if cluster is Cluster.slurm:
+        chosen = _profile(profile or "")
+    else:
+        slots = local.slots(workers, max(1, len(todo)), device.value)
     if track:
         tracking.resolve(root(), uri)
     _check_weights(todo)
+    if todo:
+        _check_data(order, todo, asked=bool(names))
     print(
-        f"{name}: {', '.join(wanted)} of {many(len(todo), 'run')}; "
+        f"{folder.name}: {', '.join(wanted)} of {many(len(todo), 'run')}; "
         f"{len(done) - len(todo)} are measured already",
         flush=True,
     )
-    status = _work(folder, wanted, slots, todo, again=again) if todo else 0
+    left: list[PlannedRun] = []
+    if todo and chosen is not None:
+        from slurm import submit
+
+        code = snapshot.take(folder)
+        for line in submit.submit(
+            folder, chosen, workers=workers, missing=len(todo), code=code, order=order
+        ):
+            print(line, flush=True)
+        if not wait:
+            # Asked for again, everything would be measured once more.
+            more = "" if again else ", or this command with --wait"
+            print(f"follow it with: mixbench status {folder.name}{more}")
+            print(f"when it is done: mixbench track {folder.name}; mixbench report {folder.name}")
+            return
+        left = _watch(folder, order, todo)
+    elif todo:
+        left = _measure(folder, order, todo, slots)
+    # What failed when it was made again, and was there before, is there still.
     failed = {
-        (run.run_key[:8], what): error
-        for run in done
+        (run.run_key, what): error
+        for run in order.missing(done)
         for what, error in evaluations.failures(run.folder).items()
-        if what in wanted
+        if what in evaluations.missing(run.folder, wanted, order.since)
     }
     for (key, what), error in failed.items():
-        print(f"failed: {key} {what}: {error}")
-    if track and todo:
-        try:
-            results.project(folder, uri)
-        except UserError as error:
-            print(f"not projected into MLflow: {error}; later: mixbench track {name}")
-    if report:
-        results.write_report(folder, None)
-    raise typer.Exit(1 if failed else status)
+        print(f"failed: {key[:8]} {what}: {error}")
+    lacking = _left_out(done, wanted)
+    unexplained = {run.run_key for run in left} - {key for key, _ in failed}
+    if unexplained:
+        print(f"{many(len(unexplained), 'run')} left to measure; the same command goes on")
+    results.conclude(folder, track=track and bool(todo), report=report, uri=uri)
+    # What can't be made is a failure where it was asked for by name.
+    raise typer.Exit(1 if failed or left or (names and lacking) else 0)
+
+
+def _left_out(done: list[PlannedRun], wanted: Collection[str]) -> set[str]:
+    """Say which of `wanted` can't be made of which runs' networks, and why; their names."""
+    from experiments import evaluations
+    from experiments.progress import many
+
+    counts = Counter(
+        (what, why)
+        for run in done
+        for what, why in evaluations.left_out(run.folder).items()
+        if what in wanted
+    )
+    for (what, why), count in counts.items():
+        print(f"left out: {what} of {many(count, 'run')}: {why}")
+    return {what for what, _ in counts}
+
+
+def _profile(name: str) -> Profile:
+    """The profile, if tasks that measure can be had with it; else UserError."""
+    from slurm import profile as profiles
+    from slurm import submit
+
+    chosen = profiles.load(name)
+    if chosen.nodes > 1:
+        raise UserError(
+            f"nodes: got {chosen.nodes}, expected 1 to measure finished runs, with the profile "
+            f"{chosen.name}"
+        )
+    submit.check_possible(chosen)
+    return chosen
 
 
 def _check_weights(runs: list[PlannedRun]) -> None:
-    """UserError where a run has no saved weights that can be used, before anything is measured."""
-    from experiments import checkpoint
+    """UserError where a run has no saved weights that can be used, before anything is measured.
 
+    Or no place for what is measured.
+    """
+    from experiments import checkpoint, evaluations
+
+    for run in runs:
+        evaluations.place(run.folder)
     for without, words in (
         ([run for run in runs if not checkpoint.exists(run.folder.path)], "no saved weights of"),
         (
@@ -114,49 +190,101 @@ def _check_weights(runs: list[PlannedRun]) -> None:
             )
 
 
-def _work(
-    folder: SweepFolder,
-    wanted: dict[str, dict[str, Any]],
-    slots: list[Slot],
+def _check_data(order: Order, runs: list[PlannedRun], *, asked: bool) -> None:
+    """UserError where the data of the runs, or what else is needed, can't be had.
+
+    What can't be measured for want of it is said and left out of the order, unless it was `asked`
+    for by name.
+    """
+    from experiments import config
+    from experiments.evaluate import catalogue
+
+    datasets = dict.fromkeys(config.parse(run.config).dataset for run in runs)
+    for name, why in catalogue.check(order.wanted, datasets).items():
+        if asked:
+            raise UserError(f"{name}: {why}")
+        print(f"left out: {name}: {why}")
+        del order.wanted[name]
+
+
+def _measure(
+    folder: SweepFolder, order: Order, todo: list[PlannedRun], slots: list[Slot]
+) -> list[PlannedRun]:
+    """Measure on this machine, a process per slot; the runs that are left."""
+    from experiments.interrupts import interruptible
+    from slurm.measuring import Measurers
+
+    processes = Measurers(folder, order)
+    with interruptible() as interrupts:
+
+        def at_work(_: list[PlannedRun]) -> bool:
+            interrupts.check()
+            return processes.poll() > 0
+
+        try:
+            for slot in slots:
+                processes.start(slot)
+            left = _show(order, todo, at_work, 0.5)
+        except KeyboardInterrupt:
+            sweeping.stop(processes)
+            on = "goes on where it was" if order.since is None else "begins from the first"
+            print(f"stopped; the same command {on}")
+            raise typer.Exit(130) from None
+        except BaseException:
+            processes.stop()
+            raise
+    if left and processes.unusable:
+        print(processes.unusable)
+    return left
+
+
+def _watch(folder: SweepFolder, order: Order, todo: list[PlannedRun]) -> list[PlannedRun]:
+    """Watch SLURM's tasks until nothing is left to measure, or no task; the runs that are left."""
+    from slurm import queue
+
+    asked, there = float("-inf"), True
+
+    def at_work(left: list[PlannedRun]) -> bool:
+        nonlocal asked, there
+        if left and time.monotonic() - asked >= watching.SCHEDULER_SECONDS:
+            tasks, asked = queue.tasks(folder), time.monotonic()
+            # Where nobody answers, the tasks may be there.
+            there = tasks is None or any(task.measure == order.text() for task in tasks)
+        return bool(left) and there
+
+    try:
+        left = _show(order, todo, at_work, 2.0)
+    except KeyboardInterrupt:
+        print(f"\nthe tasks go on; mixbench status {folder.name} shows them")
+        raise typer.Exit(130) from None
+    if left:
+        print(f"no task is left; what they said: {queue.folder_of(folder)}/*_log.out")
+    return left
+
+
+def _show(
+    order: Order,
     todo: list[PlannedRun],
-    *,
-    again: bool,
-) -> int:
-    """Start a process per slot, show how far they are, and wait; the exit status."""
-    from experiments import evaluations
+    at_work: Callable[[list[PlannedRun]], bool],
+    seconds: float,
+) -> list[PlannedRun]:
+    """Show how many runs are measured while somebody is at work; the runs that are left.
+
+    at_work: is anybody, given the runs that are left. seconds: between two looks.
+    """
     from experiments.progress import duration
 
-    began, started = time.monotonic(), time.time()
-    processes = []
-    for number, slot in enumerate(slots, start=1):
-        environment = {**os.environ, "OMP_NUM_THREADS": str(slot.threads)}
-        if slot.gpu is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = slot.gpu
-        command = [
-            *(sys.executable, "-P", "-m", "experiments.evaluate.again", str(folder.path)),
-            *("--device", "cpu" if slot.gpu is None else "cuda", "--threads", str(slot.threads)),
-            *("--wanted", json.dumps(wanted), "--name", f"evaluate-{os.getpid()}-{number}"),
-            *(["--again"] if again else []),
-        ]
-        processes.append(subprocess.Popen(command, env=environment))
-    shown = -1
-    try:
-        while any(process.poll() is None for process in processes):
-            since = started if again else None
-            left = sum(bool(evaluations.missing(run.folder, wanted, since)) for run in todo)
-            if len(todo) - left != shown:
-                shown = len(todo) - left
-                spent = duration(time.monotonic() - began)
-                print(f"  {shown} of {len(todo)} runs measured in {spent}", flush=True)
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        for process in processes:
-            process.send_signal(signal.SIGINT)
-        for process in processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.kill()
-        print("\nstopped; the same command goes on where it was")
-        raise typer.Exit(130) from None
-    print(f"done in {duration(time.monotonic() - began)}")
-    return 1 if any(process.returncode for process in processes) else 0
+    began = time.monotonic()
+    left, shown = todo, -1
+    while True:
+        # First, so that what the last one made is seen.
+        goes_on = at_work(left)
+        left = order.missing(left)
+        spent = duration(time.monotonic() - began)
+        if len(todo) - len(left) != shown:
+            shown = len(todo) - len(left)
+            print(f"  {shown} of {len(todo)} runs measured in {spent}", flush=True)
+        if not goes_on:
+            print(f"done in {spent}")
+            return left
+        time.sleep(seconds)

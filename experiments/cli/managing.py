@@ -81,10 +81,10 @@ def cancel(name: SweepArgument, yes: YesOption = False) -> None:
     _can_ask(yes)
     now = Observer(folder).snapshot()
     names = cancelling.at_work(now)
-    tasks = scheduler.tasks(folder)
+    tasks = sum(sum(found.values()) for found in scheduler.tasks(folder) or ())
     said = [many(len(names), "worker")] if names or not tasks else []
     if tasks:
-        said.append(many(sum(tasks.values()), "SLURM task"))
+        said.append(many(tasks, "SLURM task"))
     print(
         f"{folder.name}: {now.done} of {now.total} runs done, {len(now.running)} running on "
         f"{' and '.join(said)}",

@@ -26,6 +26,10 @@ class Cluster(StrEnum):
 
 
 SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep that was begun.")]
+ClusterOption = Annotated[Cluster, typer.Option(help="Where workers are started.")]
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="With slurm: watch until all is done, then report.")
+]
 NameOption = Annotated[str | None, typer.Option("--name", help="Another name.")]
 ProfileOption = Annotated[
     str | None,
@@ -75,7 +79,12 @@ def augmentation(method: str, overrides: list[str] | None) -> dict[str, Any]:
 
 
 def check_cluster(
-    cluster: Cluster, profile: str | None, workers: int | None, per_gpu: int | None, device: Device
+    cluster: Cluster,
+    profile: str | None,
+    workers: int | None,
+    per_gpu: int | None,
+    device: Device,
+    wait: bool = False,
 ) -> None:
     """UserError where the options that say where to work contradict each other."""
     for option, number in (("--workers", workers), ("--workers-per-gpu", per_gpu)):
@@ -90,3 +99,5 @@ def check_cluster(
             raise UserError("--device: with --cluster slurm the profile decides")
     elif profile is not None:
         raise UserError(f"--profile: got {profile!r}, which is for --cluster slurm alone")
+    elif wait:
+        raise UserError("--wait: is for --cluster slurm; the local cluster always waits")

@@ -62,6 +62,17 @@ def track(
         project(folder, uri)
 
 
+def conclude(folder: SweepFolder, *, track: bool, report: bool, uri: str | None) -> None:
+    """What follows new results; where MLflow can't be had they are there all the same."""
+    if track:
+        try:
+            project(folder, uri)
+        except UserError as error:
+            print(f"not projected into MLflow: {error}; later: mixbench track {folder.name}")
+    if report:
+        write_report(folder, None)
+
+
 def _follow(folder: SweepFolder, uri: str | None) -> None:
     from analysis.figures import run_figures
     from experiments import tracking

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from experiments.store import SweepFolder
     from slurm.queue import Task
 
 
-def tasks(folder: SweepFolder) -> dict[str, int] | None:
-    """The sweep's tasks in the queue, state -> how many; None where there is nobody to ask."""
+class Tasks(NamedTuple):
+    """A sweep's tasks in the queue, state -> how many: those that train, and those that measure."""
+
+    training: dict[str, int]
+    measuring: dict[str, int]
+
+
+def tasks(folder: SweepFolder) -> Tasks | None:
+    """The sweep's tasks in the queue; None where there is nobody to ask."""
     found = _asked(folder)
     if found is None:
         return None
-    return dict(Counter(task.state.lower() for task in found))
+    return Tasks(
+        Counter(task.state.lower() for task in found if task.measure is None),
+        Counter(task.state.lower() for task in found if task.measure is not None),
+    )
 
 
 def jobs(folder: SweepFolder) -> set[str] | None:

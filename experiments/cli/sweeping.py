@@ -12,6 +12,7 @@ import typer
 from experiments.cli import finding, planning, results
 from experiments.cli.options import (
     Cluster,
+    ClusterOption,
     Device,
     DeviceOption,
     NameOption,
@@ -20,6 +21,7 @@ from experiments.cli.options import (
     ScaleOption,
     SetOption,
     UriOption,
+    WaitOption,
     WorkersOption,
     check_cluster,
 )
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from experiments.store import SweepFolder
     from experiments.sweep import Sweep
     from slurm.local import Slot
+    from slurm.measuring import Measurers
     from slurm.pool import Pool
 
 
@@ -40,7 +43,7 @@ def sweep(
     scale: ScaleOption = None,
     overrides: SetOption = None,
     rename: NameOption = None,
-    cluster: Annotated[Cluster, typer.Option(help="Where workers are started.")] = Cluster.local,
+    cluster: ClusterOption = Cluster.local,
     profile: ProfileOption = None,
     workers: WorkersOption = None,
     per_gpu: PerGpuOption = None,
@@ -56,9 +59,7 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the runs, start none; as `mixbench plan`.")
     ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="With slurm: watch until all is done, then report.")
-    ] = False,
+    wait: WaitOption = False,
     track: Annotated[bool, typer.Option(help="Project into MLflow at the end.")] = True,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
     uri: UriOption = None,
@@ -73,9 +74,7 @@ def sweep(
     from experiments.store import SweepFolder, root
 
     wanted = finding.wanted(name, overrides or [], rename, scale)
-    check_cluster(cluster, profile, workers, per_gpu, device)
-    if wait and cluster is not Cluster.slurm:
-        raise UserError("--wait: is for --cluster slurm; the local cluster always waits")
+    check_cluster(cluster, profile, workers, per_gpu, device, wait)
     devices = max(run.training.devices or 1 for run in wanted.runs)
     local_slots: list[Slot] = []
     chosen = None
@@ -131,7 +130,8 @@ def sweep(
 
         pool = Pool(folder, code=snapshot.take(folder), retries=retries, hang_seconds=hang_seconds)
         status = _run_workers(folder, pool, local_slots[:missing])
-    _finish(folder, track=track, report=report, uri=uri)
+    if any(planned.folder.result() for planned in folder.plan()):
+        results.conclude(folder, track=track, report=report, uri=uri)
     raise typer.Exit(status)
 
 
@@ -204,6 +204,7 @@ def _not_done(wanted: Sweep) -> Iterator[RunConfig]:
 
 
 def _run_workers(folder: SweepFolder, pool: Pool, slots: list[Slot]) -> int:
+    from experiments.interrupts import interruptible
     from experiments.progress import Display, duration
     from experiments.status import Observer
 
@@ -211,16 +212,17 @@ def _run_workers(folder: SweepFolder, pool: Pool, slots: list[Slot]) -> int:
     progress.snapshot()
     began = time.monotonic()
     stopped = False
-    with _terminable(), Display(finding.labels(progress.plan)) as display:
+    with interruptible() as interrupts, Display(finding.labels(progress.plan)) as display:
         try:
             for slot in slots:
                 pool.start(slot)
             while pool.poll():
+                interrupts.check()
                 display.show(progress.snapshot())
                 time.sleep(0.5)
         except KeyboardInterrupt:
             stopped = True
-            _stop(pool)
+            stop(pool)
         except BaseException:
             pool.stop()
             raise
@@ -251,21 +253,12 @@ def _watch(folder: SweepFolder) -> int:
     return _summary(folder, now, None, False, duration(time.monotonic() - began))
 
 
-def _stop(pool: Pool) -> None:
+def stop(pool: Pool | Measurers) -> None:
+    """End the processes of this machine; another Ctrl-C does not leave any behind."""
     print("\nstopping the workers", flush=True)
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     pool.stop()
     signal.signal(signal.SIGINT, previous)
-
-
-class _terminable:
-    """Within it, SIGTERM is a Ctrl-C: the workers must not be left behind by accident."""
-
-    def __enter__(self) -> None:
-        self.previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-    def __exit__(self, *error: object) -> None:
-        signal.signal(signal.SIGTERM, self.previous)
 
 
 def _summary(folder: SweepFolder, now: Any, unusable: str | None, stopped: bool, spent: str) -> int:
@@ -306,16 +299,3 @@ def _summary(folder: SweepFolder, now: Any, unusable: str | None, stopped: bool,
 
 def _what(config: dict[str, Any]) -> str:
     return f"{config['augmentation']['name']} seed {config['seed']}"
-
-
-def _finish(folder: SweepFolder, *, track: bool, report: bool, uri: str | None) -> None:
-    """What follows the training; its failure must not hide that the runs are done."""
-    if not any(planned.folder.result() for planned in folder.plan()):
-        return
-    if track:
-        try:
-            results.project(folder, uri)
-        except UserError as error:
-            print(f"not projected into MLflow: {error}; later: mixbench track {folder.name}")
-    if report:
-        results.write_report(folder, None)

@@ -11,6 +11,7 @@ import typer
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
+    from experiments.cli.scheduler import Tasks
     from experiments.status import Status
     from experiments.store import SweepFolder
 
@@ -95,7 +96,7 @@ def _once(folder: SweepFolder, as_json: bool) -> None:
     now = observer.snapshot()
     tasks = scheduler.tasks(folder)
     if as_json:
-        print(json.dumps(now.as_json(finding.labels(observer.plan), tasks), indent=1))
+        print(json.dumps(now.as_json(finding.labels(observer.plan), *(tasks or ())), indent=1))
         return
     shown = bool(now.waited_for) or any(
         run.state in ("running", "failed", "stale") or run.faults for run in now.runs
@@ -142,7 +143,7 @@ def _overview() -> None:
     print(progress.printed(progress.overview(rows)), end="")
 
 
-def _notes(now: Status, tasks: dict[str, int] | None) -> list[str]:
+def _notes(now: Status, tasks: Tasks | None) -> list[str]:
     """What the tables don't say: who works, what stops them, and what to do next."""
     notes = []
     alive = [worker for worker in now.workers if worker.alive]
@@ -152,11 +153,13 @@ def _notes(now: Status, tasks: dict[str, int] | None) -> list[str]:
             hosts[worker.host] = hosts.get(worker.host, 0) + 1
         places = ", ".join(f"{count} on {host}" for host, count in hosts.items())
         notes.append(f"workers: {places}")
-    if tasks:
-        notes.append("SLURM tasks: " + ", ".join(f"{n} {state}" for state, n in tasks.items()))
+    for what, found in zip(("", " that measure"), tasks or (), strict=False):
+        if found:
+            said = ", ".join(f"{n} {state}" for state, n in found.items())
+            notes.append(f"SLURM tasks{what}: {said}")
     if now.stopped:
         notes.append(f"stopped ({now.stopped}); to go on: mixbench sweep {now.sweep}")
-    elif not now.settled and not alive and not now.running and not tasks:
+    elif not now.settled and not alive and not now.running and not (tasks and tasks.training):
         notes.append(f"nobody works on it; to go on: mixbench sweep {now.sweep}")
     if now.failed:
         notes.append(f"why a run failed: mixbench logs RUN; once more: mixbench retry {now.sweep}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,12 @@ def load(
         validation=splits["validation"], test=splits["test"], mean=mean, std=std,
         source=source, digest=total.hexdigest()[:16],
     )  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def load_once(config: DatasetConfig, device: str) -> Dataset:
+    """`load`, which keeps the last four: a process does many runs on the same images."""
+    return load(config, device)
 
 
 def check(config: DatasetConfig) -> None:

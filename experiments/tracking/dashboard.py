@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from experiments.errors import UserError
+from experiments.interrupts import interruptible
 from experiments.tracking import local_store
-from experiments.tracking.interrupts import interruptible
 
 HOST = "127.0.0.1"
 START_SECONDS = 90.0
@@ -53,13 +53,15 @@ def dashboard(
     address = f"http://{HOST}:{port}"
     with (
         tempfile.TemporaryFile() as log,
-        interruptible(),
+        interruptible() as interrupts,
         _server(uri, artifacts, port, log) as server,
     ):
         try:
             _wait_until_up(server, address, log)
             say(f"MLflow dashboard: {address}/{PAGE} (Ctrl-C ends it)")
-            server.wait()
+            while server.poll() is None:
+                interrupts.check()
+                time.sleep(0.2)
         except KeyboardInterrupt:
             return
         raise UserError(f"the MLflow server ended by itself: {_last_line(log)}")

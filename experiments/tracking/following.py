@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from experiments import roster
 from experiments.errors import UserError
+from experiments.interrupts import Interrupts, interruptible
 from experiments.store import SweepFolder
 from experiments.tracking import local_store
-from experiments.tracking.interrupts import interruptible
 from experiments.tracking.outages import StoreRefused, StoreUnavailable
 from experiments.tracking.projection import Figures, Projector
 from experiments.tracking.records import Standing
@@ -46,8 +46,8 @@ def follow(
     Ends with one line on Ctrl-C or SIGTERM too. UserError when the store refuses, or the sweep is
     being projected already.
     """
-    with Projector(sweep, uri, figures) as projector, interruptible():
-        follower = _Follower(sweep, projector, say)
+    with Projector(sweep, uri, figures) as projector, interruptible() as interrupts:
+        follower = _Follower(sweep, projector, say, interrupts)
         try:
             say(
                 f"following {sweep.name} into MLflow at {local_store.shown(projector.uri)} "
@@ -60,8 +60,13 @@ def follow(
 
 class _Follower:
     def __init__(
-        self, sweep: SweepFolder, projector: Projector, say: Callable[[str], object]
+        self,
+        sweep: SweepFolder,
+        projector: Projector,
+        say: Callable[[str], object],
+        interrupts: Interrupts,
     ) -> None:
+        self._interrupts = interrupts
         self._sweep = sweep
         self._projector = projector
         self._say = say
@@ -76,6 +81,7 @@ class _Follower:
     def run(self) -> None:
         """Until the sweep is over and MLflow knows all of it."""
         while True:
+            self._interrupts.check()
             began = time.monotonic()
             over = None
             try:

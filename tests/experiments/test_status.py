@@ -23,7 +23,7 @@ from experiments.store import PlannedRun, SweepFolder, atomic_write, dump
 from tests.experiments import running
 
 TOP = {"schema", "sweep", "folder", "time", "stopped", "counts", "epochs", "images_per_second",
-       "seconds_left", "slurm", "workers", "runs"}  # fmt: skip
+       "seconds_left", "slurm", "slurm_measuring", "workers", "runs"}  # fmt: skip
 ALWAYS = {"run_key", "cell_key", "label", "seed", "state", "epoch", "epochs"}
 UNFINISHED = ALWAYS | {"attempts", "faults", "error"}
 HELD = UNFINISHED | {"stage", "images_per_second", "seconds_left", "worker", "host", "job",

@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import config, run, together
+from experiments import config, together
 from experiments.claims import Claim
+from experiments.data.load import load_once
 from experiments.errors import UserError
 from experiments.store import RunFolder, SweepFolder
 from experiments.worker import STOPPED
@@ -188,7 +189,7 @@ def test_a_rank_that_raises_says_so(runs: Path, tmp_path: Path) -> None:
     written["fixed"]["dataset"] = {"name": f"imagefolder:{images}", "image_size": 8}
     folder = running.planned(written)
     # The leader has the images in memory; the other one finds none.
-    run._dataset(config.parse(folder.plan()[0].config).dataset, "cpu")
+    load_once(config.parse(folder.plan()[0].config).dataset, "cpu")
     shutil.rmtree(images / "b")
     started = time.monotonic()
     with pytest.MonkeyPatch.context() as patch:

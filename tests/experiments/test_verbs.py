@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from experiments import claims, cleaning, cli
+from experiments import claims, cleaning, cli, evaluations
 from experiments.cli import finding
 from experiments.errors import UserError
 from experiments.store import SweepFolder
@@ -382,6 +382,22 @@ def test_trained_networks_go_only_when_asked_for(littered: SweepFolder) -> None:
     expected = running.outcome(littered)
     cleaning.delete(more)
     assert running.outcome(littered) == expected
+
+
+def test_the_weights_of_a_run_that_is_measured_stay(littered: SweepFolder) -> None:
+    run = littered.plan()[1].folder.path
+    place = run / evaluations.FOLDER
+    place.mkdir()
+    claim = claims.acquire(place, "measuring", claims.Watch())
+    assert claim is not None
+
+    def offered() -> int:
+        items = cleaning.useless(littered, weights=True)
+        return sum(item.path == run / "checkpoint.pt" for item in items)
+
+    assert offered() == 0
+    claim.release("measured")
+    assert offered() == 1
 
 
 def test_clean_follows_no_link_and_removes_none(littered: SweepFolder, tmp_path: Path) -> None:

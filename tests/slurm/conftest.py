@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.experiments import running
 from tests.slurm import cluster
 from tests.slurm.cluster import Cluster
 
@@ -40,3 +41,16 @@ def slurm(
     monkeypatch.chdir(tmp_path)
     yield session_cluster
     session_cluster.empty()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the sweep `small`, of two finished runs; to be copied."""
+    root = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIXBENCH_RUNS", str(root))
+        sweep = running.planned(running.spec("small", seeds=[0]))
+        assert running.work(sweep, "trainer") == 2
+    # This process is no worker that `mixbench cancel` may end.
+    shutil.rmtree(sweep.path / "workers")
+    return sweep.path

@@ -1,0 +1,61 @@
+"""Ctrl-C and SIGTERM end a block, also where Python drops the exception."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from experiments.interrupts import interruptible
+
+BOTH = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_it_ends_the_block(number: int) -> None:
+    before = [signal.getsignal(one) for one in BOTH]
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(number)
+    assert [signal.getsignal(one) for one in BOTH] == before
+
+
+@pytest.mark.parametrize("number", BOTH)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_one_that_meets_a_finaliser_is_not_lost(number: int) -> None:
+    class Dying:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+
+    with interruptible() as interrupts:
+        interrupts.check()
+        Dying()  # Python says "Exception ignored", and goes on
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+
+
+def test_what_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interruptible() as interrupts:
+            os.kill(os.getpid(), signal.SIGINT)
+            interrupts.check()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_another_thread_has_no_signals() -> None:
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with interruptible() as interrupts:
+                interrupts.check()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not errors
