@@ -222,7 +222,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     here = tmp_path_factory.mktemp("interrupted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIXBENCH_RUNS", str(here / "runs"))
-        path = written(here, longer("long", 40))
+        path = written(here, longer("long", 16))
         command = ("sweep", path, *QUIET, "--device", "cpu", "--workers")
         launcher = running.start(*running.COMMAND, *command, "2")
         folder = SweepFolder(here / "runs" / "long")
@@ -267,7 +267,7 @@ def bereft(tmp_path_factory: pytest.TempPathFactory) -> Any:
     here = tmp_path_factory.mktemp("bereft")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIXBENCH_RUNS", str(here / "runs"))
-        path = written(here, longer("killed", 40, seeds=[0]))
+        path = written(here, longer("killed", 16, seeds=[0]))
         launcher = pinned(0, "sweep", path, *QUIET, "--workers", "1", "--device", "cpu")
         folder = SweepFolder(here / "runs" / "killed")
         running.wait_until(lambda: holders(folder), "a run in its midst")
