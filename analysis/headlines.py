@@ -79,7 +79,8 @@ _KNOWN = {
         "largest part tried (area), over shapes and fills; retention is that divided by the "
         "accuracy with nothing hidden (clean). A method that cuts out or pastes rectangles is at "
         "home where rectangles are hidden: “favour” is how much better those are withstood than "
-        "the other shapes, which is no robustness.",
+        "the other shapes, which is no robustness. Where another image is what is there instead, "
+        "a network may name that one, and fall below guessing.",
         (
             _context("clean", "Clean"),
             _Headline("area", "Area"),
@@ -117,13 +118,12 @@ _KNOWN = {
     ),
     "smoothness": _Known(
         "Smoothness",
-        "How fast the answer changes around an image whose values are from 0 to 1: norms of "
-        "gradients of the loss and of the margin between the two largest logits; how far the "
-        "boundary would be if the network were linear; predictions that Gaussian noise changes. "
-        "They depend on the number of pixels, and the gradients on how sure the network is.",
+        "How fast the answer changes around an image whose values are from 0 to 1: the norm of "
+        "the loss's gradient; how far the boundary would be if the network were linear; "
+        "predictions that Gaussian noise changes. They depend on the number of pixels, and the "
+        "gradient on how sure the network is.",
         (
             _Headline("loss_gradient", "Loss gradient", percent=False, better=0),
-            _Headline("margin_gradient", "Margin gradient", percent=False, better=0),
             _Headline("distance", "Distance", percent=False),
             _Headline("flip/(.+)", r"Flips, noise \1", better=-1),
             _Headline("entropy", "Entropy, nats", percent=False, better=0),
@@ -145,16 +145,12 @@ _KNOWN = {
         "Localisation",
         "Whether the map of a class (Grad-CAM) shows where its object is, in scenes that are "
         "composed of test images: its highest place is in the object's box (pointing), its high "
-        "part and the box overlap (IoU), its sum lies in the box (energy). A map that knows "
-        "nothing gets what stands under chance.",
+        "part and the box overlap (IoU), its sum lies in the box (energy). RICAP trains on "
+        "collages of four images and is at home in scenes, other methods that paste less so.",
         tuple(
-            headline
+            _Headline(f"{prefix}{key}", f"{title}{where}")
             for prefix, where in (("", ""), ("boxes/", ", own images"))
             for key, title in (("pointing", "Pointing"), ("iou", "IoU"), ("energy", "Energy"))
-            for headline in (
-                _Headline(f"{prefix}{key}", f"{title}{where}"),
-                _context(f"{prefix}{key}/chance", f"Chance of it{where}"),
-            )
         ),
     ),
 }

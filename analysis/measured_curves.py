@@ -226,8 +226,11 @@ def _overfitting(curves: Curves) -> list[Figure]:
     ]
 
 
-def _dots(title: str, *metrics: Metric) -> Callable[[Curves], list[Figure]]:
-    """A drawing of these metrics by method; a key that ends with a slash is a beginning."""
+def _dots(title: str, *metrics: Metric, part: str = "") -> Callable[[Curves], list[Figure]]:
+    """A drawing of these metrics by method; a key that ends with a slash is a beginning.
+
+    part: of the file's name, where a measurement has several drawings.
+    """
 
     def draw(curves: Curves) -> list[Figure]:
         runs = curves.runs[curves.runs["run_key"].isin(set(curves.found))]
@@ -241,7 +244,7 @@ def _dots(title: str, *metrics: Metric) -> Callable[[Curves], list[Figure]]:
         )
         return [
             both(
-                f"measured-{curves.name}.png",
+                f"measured-{curves.name}{part}.png",
                 title,
                 f"Means with {interval} (an arrowhead: it goes on beyond the panel); the small "
                 "dots are single seeds, the dashed line is the mean of the baseline.",
@@ -251,6 +254,24 @@ def _dots(title: str, *metrics: Metric) -> Callable[[Curves], list[Figure]]:
         ]
 
     return draw
+
+
+def _localisation(curves: Curves) -> list[Figure]:
+    """Scenes, and own images with boxes where there are any."""
+    return [
+        figure
+        for prefix, title, part in (
+            ("localisation", "Maps that find the object", ""),
+            ("localisation/boxes", "Maps that find the object in own images", "-2"),
+        )
+        for figure in _dots(
+            title,
+            Metric(f"{prefix}/pointing", "Pointing", True, 1),
+            Metric(f"{prefix}/iou", "IoU", True, 1),
+            Metric(f"{prefix}/energy", "Energy", True, 1),
+            part=part,
+        )(curves)
+    ]
 
 
 def _there(metric: Metric, runs: pd.DataFrame) -> list[Metric]:
@@ -298,10 +319,5 @@ _DRAWINGS: dict[str, Callable[[Curves], list[Figure]]] = {
         Metric("shift/auroc", "AUROC", False, 1),
         Metric("shift/fpr95", "FPR95", True, -1),
     ),
-    "localisation": _dots(
-        "Maps that find the object",
-        Metric("localisation/pointing", "Pointing", True, 1),
-        Metric("localisation/iou", "IoU", True, 1),
-        Metric("localisation/energy", "Energy", True, 1),
-    ),
+    "localisation": _localisation,
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import formatting, headlines, statistics
+from analysis import formatting, headlines, measured_notes, statistics
 from analysis.comparison import Comparison, Metric, blocks
 from analysis.headlines import Shown
 from analysis.measured_curves import Curves, drawn
@@ -28,11 +28,15 @@ MOST_COLUMNS = 8
 
 @dataclass(frozen=True)
 class Measured:
-    """One measurement. found: run_key -> its file; failed: run_key -> error."""
+    """One measurement. found: run_key -> its file; failed: run_key -> error.
+
+    left_out: run_key -> why it can't be made of that run's network.
+    """
 
     name: str
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> list[str]:
@@ -74,6 +78,8 @@ def load(folder: SweepFolder, runs: pd.DataFrame) -> list[Measured]:
                 measured.setdefault(name, Measured(name)).found[run.run_key] = made
             for name, error in evaluations.failures(run.folder).items():
                 measured.setdefault(name, Measured(name)).failed[run.run_key] = error
+            for name, why in evaluations.left_out(run.folder).items():
+                measured.setdefault(name, Measured(name)).left_out[run.run_key] = why
     return [measured[name] for name in sorted(measured, key=_order)]
 
 
@@ -206,12 +212,12 @@ class _Table:
 
 
 def significant(values: Sequence[float | None]) -> int:
-    """Decimals that show three or four digits of the largest of the values; at most 6."""
+    """Decimals that show three digits of the largest of the values; at most 6."""
     largest = max((abs(value) for value in values if value is not None), default=0.0)
     if not largest:
         return 3
     place = math.floor(math.log10(largest))
-    return min(6, max(0, (2 if place < 0 else 3) - place))
+    return min(6, max(0, 2 - place))
 
 
 def _heading(metric: Metric) -> str:
@@ -226,11 +232,16 @@ def _notes(measured: Measured, shown: Sequence[Shown], sweep: str, runs: pd.Data
     command = f"mixbench evaluate {sweep} --only {measured.name}"
     notes = []
     failed = {key: error for key, error in measured.failed.items() if key not in measured.found}
+    left_out = {key: why for key, why in measured.left_out.items() if key not in measured.found}
     if len(measured.found) < done:
+        rest = len(measured.found) + len(left_out) < done
         notes.append(
-            f"Measured for {len(measured.found)} of {formatting.count(done, 'finished run')}; "
-            f"{command} measures the others."
+            f"Measured for {len(measured.found)} of {formatting.count(done, 'finished run')}"
+            f"{f'; {command} measures the others' if rest else ''}."
         )
+    if left_out:
+        first = next(iter(left_out.values())).partition("\n")[0]
+        notes.append(f"Left out for {formatting.count(len(left_out), 'run')}: {first}.")
     if failed:
         first = next(iter(failed.values())).partition("\n")[0]
         notes.append(f"It failed in {formatting.count(len(failed), 'run')}: {first}")
@@ -250,34 +261,4 @@ def _notes(measured: Measured, shown: Sequence[Shown], sweep: str, runs: pd.Data
             notes.append(
                 f"{one.metric.title} has no value in {formatting.count(lacking, 'measured run')}."
             )
-    return [*notes, *_own_notes(measured)]
-
-
-def _own_notes(measured: Measured) -> list[str]:
-    """What is to be known of this measurement alone, and on how many images it was taken."""
-    curves = [made.get("curves") or {} for made in measured.found.values()]
-    notes = []
-    if measured.name == "calibration":
-        bounded = sum(bool((made.get("metrics") or {}).get("calibration/temperature_bounded"))
-                      for made in measured.found.values())  # fmt: skip
-        if bounded:
-            notes.append(
-                f"In {bounded} of {formatting.count(len(curves), 'run')} the temperature is a "
-                "bound of the fit or arbitrary, as where the validation split shows no error: "
-                "the scaled numbers of these runs say little."
-            )
-    if measured.name == "shift":
-        foreign = dict.fromkeys(str(curve["dataset"]) for curve in curves if "dataset" in curve)
-        resized = any(curve.get("resized") for curve in curves)
-        if foreign:
-            more = ", resized to the network's images" if resized else ""
-            notes.append(f"The other data set: {formatting.joined(foreign)}{more}.")
-    flat = [curve["flat"] for curve in curves if statistics.is_number(curve.get("flat"))]
-    if flat and max(flat) > 0:
-        notes.append(
-            f"In up to {100 * max(flat):.1f}% of the images the loss has no gradient to follow."
-        )
-    images = {curve["images"] for curve in curves if isinstance(curve.get("images"), int)}
-    if len(images) == 1:
-        notes.append(f"On {images.pop():,} images.")
-    return notes
+    return [*notes, *measured_notes.of(measured.name, measured.found, runs)]

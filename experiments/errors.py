@@ -10,6 +10,10 @@ class UserError(Exception):
     """Something in the user's input is wrong; the message says what came and what is allowed."""
 
 
+class Impossible(UserError):
+    """A measurement that can't be made of this network or these data, however it is asked for."""
+
+
 def unknown(what: str, name: object, valid: Iterable[str], hint: str = "") -> UserError:
     """The error for a name that is not one of `valid`, with the nearest one."""
     names = list(valid)

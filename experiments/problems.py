@@ -12,7 +12,11 @@ from experiments.section import section_in
 
 def in_words(error: ValidationError, of: type[BaseModel]) -> str:
     """All problems of what was to be an `of`, on one line."""
-    return "; ".join(dict.fromkeys(_problem(item, of) for item in error.errors()))
+    found = error.errors()
+    # Where a member of a list is wrong, pydantic counts it as missing.
+    places = {item["loc"][:end] for item in found for end in range(len(item["loc"]))}
+    shown = [i for i in found if i["type"] != "too_short" or i["loc"] not in places]
+    return "; ".join(dict.fromkeys(_problem(item, of) for item in shown))
 
 
 def _problem(item: Any, of: type[BaseModel]) -> str:
@@ -47,6 +51,7 @@ def _problem(item: Any, of: type[BaseModel]) -> str:
         "bool_type": "true or false",
         "string_type": "a name",
         "tuple_type": "a list",
+        "too_short": f"at least {context.get('min_length')}",
         "model_type": "a mapping of keys to values",
         "dict_type": "a mapping of keys to values",
     }.get(item["type"], message)

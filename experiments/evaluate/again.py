@@ -10,10 +10,12 @@ after a stop begins where this one ended.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,8 +25,9 @@ import numpy as np
 
 from experiments import claims, evaluations
 from experiments.claims import Claim, ClaimLost, Watch
-from experiments.errors import UserError
+from experiments.errors import Impossible, UserError
 from experiments.store import PlannedRun, SweepFolder, atomic_write, dump
+from experiments.worker import FULL, NO_STORE
 
 Wanted = dict[str, dict[str, Any]]
 """Measurement -> all its settings."""
@@ -32,10 +35,13 @@ Wanted = dict[str, dict[str, Any]]
 WAIT_SECONDS = 1.0
 
 
-def work(folder: SweepFolder, wanted: Wanted, device: str, name: str, again: bool) -> int:
+def work(
+    folder: SweepFolder, wanted: Wanted, device: str, name: str, since: float | None = None
+) -> int:
     """Measure what is missing of every finished run; how many measurements failed here.
 
-    Waits for what others have in hand, in case they die.
+    since: a time in seconds; what is older counts as missing. Waits for what others have in hand,
+    in case they die. What failed elsewhere since this began would only fail here.
     """
     watch = Watch()
     began = time.time()
@@ -43,21 +49,25 @@ def work(folder: SweepFolder, wanted: Wanted, device: str, name: str, again: boo
     tried: set[tuple[str, str]] = set()
 
     def missing(planned: PlannedRun) -> list[str]:
-        since = began if again else None
         found = evaluations.missing(planned.folder, wanted, since)
-        return [one for one in found if (planned.run_key, one) not in tried]
+        failed = evaluations.tried_since(planned.folder, began) if found else set()
+        return [one for one in found if one not in failed and (planned.run_key, one) not in tried]
 
     while todo := [run for run in folder.plan() if run.folder.result() and missing(run)]:
-        claimed = False
+        idle = True
         for planned in todo:
-            place = planned.folder.path / evaluations.FOLDER
+            # Somebody may have been here since the look; a claim for nothing is three writes.
+            if not missing(planned):
+                idle = False
+                continue
+            place = evaluations.place(planned.folder)
             place.mkdir(exist_ok=True)
             claim = claims.acquire(place, name, watch)
             if claim is None:
                 continue
-            claimed = True
+            idle = False
             try:
-                # Somebody may have been here between the look and the claim.
+                # And between the look and the claim.
                 names = missing(planned)
                 tried |= {(planned.run_key, one) for one in names}
                 failures += _measure(planned, {one: wanted[one] for one in names}, device, claim)
@@ -66,13 +76,16 @@ def work(folder: SweepFolder, wanted: Wanted, device: str, name: str, again: boo
             finally:
                 if not claim.is_lost():
                     claim.release("measured")
-        if not claimed:
+        if idle:
             time.sleep(WAIT_SECONDS)
     return failures
 
 
 def _measure(planned: PlannedRun, wanted: Wanted, device: str, claim: Claim) -> int:
-    """Measure one run; what fails is put on record, the rest goes on. How many failed."""
+    """Measure one run; what fails is put on record, the rest goes on. How many failed.
+
+    What can't be made of the network is put on record as well, and is no failure.
+    """
     import torch
 
     from experiments import provenance
@@ -95,12 +108,14 @@ def _measure(planned: PlannedRun, wanted: Wanted, device: str, claim: Claim) -> 
         except ClaimLost:
             raise
         except Exception as error:
-            failures += 1
             text = (
                 str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             )
-            evaluations.fail(planned.folder, name, text)
-            print(f"{planned.run_key[:8]} {name}: {text}", flush=True)
+            is_final = isinstance(error, Impossible)
+            evaluations.fail(planned.folder, name, text, values if is_final else None)
+            if not is_final:
+                failures += 1
+                print(f"{planned.run_key[:8]} {name}: {text}", flush=True)
             continue
         made = {
             "settings": values,
@@ -121,25 +136,39 @@ def _measure(planned: PlannedRun, wanted: Wanted, device: str, claim: Claim) -> 
 
 
 def main() -> int:
-    """The command line. Exit status 0 when all is measured, 1 when a measurement failed."""
+    """The command line.
+
+    Exit status 0 when all is measured, 1 when a measurement failed, NO_STORE when the sweep's
+    folder can't be written to.
+    """
     parser = argparse.ArgumentParser(description="Measure finished runs of a sweep.")
     parser.add_argument("sweep", type=Path)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--name", default=f"{os.uname().nodename}-{os.getpid()}")
     parser.add_argument("--wanted", required=True, help="JSON: measurement -> settings")
-    parser.add_argument("--again", action="store_true", help="also what is measured already")
+    parser.add_argument("--since", type=float, help="also what was measured before, in seconds")
     arguments = parser.parse_args()
     if arguments.threads:
         # Before torch is imported: OpenMP reads it once.
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     folder = SweepFolder(arguments.sweep.absolute())
+    # As a Ctrl-C: the run that is being measured is let go of.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         failures = work(
-            folder, json.loads(arguments.wanted), arguments.device, arguments.name, arguments.again
+            folder, json.loads(arguments.wanted), arguments.device, arguments.name, arguments.since
         )
     except KeyboardInterrupt:
         return 130
+    except UserError as error:
+        print(f"mixbench: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (*FULL, errno.EACCES):
+            raise
+        print(f"{error.strerror}: {error.filename or folder.path}", file=sys.stderr)
+        return NO_STORE
     return 1 if failures else 0
 
 

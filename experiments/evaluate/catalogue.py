@@ -108,6 +108,8 @@ def resolve(changes: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[
                 f"--set {key}: {name} is not among what is measured: {', '.join(given)}"
             )
         known = MEASUREMENTS[name].settings.model_fields
+        if not field:
+            raise UserError(f"--set {key}: expected one of its settings: {', '.join(known)}")
         if field not in known:
             raise unknown(f"setting of {name} in --set", field, known)
         given[name][field] = value

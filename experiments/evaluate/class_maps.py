@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from augmentations.manifold import layer_names
-from experiments.errors import UserError
+from experiments.errors import Impossible
 
 Predict = Callable[[Tensor], Tensor]
 
@@ -43,15 +43,13 @@ def place(network: nn.Module, predict: Predict, images: Tensor) -> Place:
     outside of them; not the insides of layers. Of the outputs on which logits depend, at places and
     not at a class token alone, it is the last that has the extent of the last with weights: so it
     comes after normalisation and activation, and before pooling. To be called within
-    `input_gradients`. UserError where there is none.
+    `input_gradients`. Impossible where there is none.
     """
     outputs = _traced(network, predict, images)
     # All of them, where a network ignores what it sees.
     outputs = [output for output in outputs if output.matters] or outputs
     if not outputs:
-        raise UserError(
-            "localisation: no part of the network has an output with places, which a map needs"
-        )
+        raise Impossible("no part of the network has an output with places, which a map needs")
     weighted = [number for number, output in enumerate(outputs) if output.weighted]
     rest = outputs[weighted[-1] if weighted else -1 :]
     return [output.place for output in rest if output.place.size == rest[0].place.size][-1]

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from experiments.config import DatasetConfig
+from experiments.data.image_folder import scan
 from experiments.evaluate import class_maps
 from experiments.evaluate.boxed_images import Boxed, boxed
 from experiments.evaluate.gradients import input_gradients
@@ -83,6 +85,14 @@ def measure(subject: Subject, settings: LocalisationSettings) -> Found:
         for name in METRICS
     }
     return Found(metrics, curves, arrays | {"scenes_label": labels.cpu().numpy()})
+
+
+def check(settings: LocalisationSettings, dataset: DatasetConfig) -> None:
+    """UserError where the boxes of the settings don't fit runs on `dataset`."""
+    if settings.boxes is not None:
+        kind, _, folder = dataset.name.partition(":")
+        classes = scan(folder).classes if kind == "imagefolder" else ()
+        boxed(Path(settings.boxes), dataset.name, classes)
 
 
 @contextlib.contextmanager

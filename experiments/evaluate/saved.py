@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import torch
 
 from experiments import checkpoint, config
-from experiments.config import DatasetConfig
-from experiments.data.load import Dataset, load
+from experiments.data.load import load_once
 from experiments.errors import UserError
 from experiments.evaluate.measurement import Subject
 from experiments.models.build import build
@@ -19,7 +17,8 @@ from experiments.store import PlannedRun
 def subject_of(planned: PlannedRun, device: torch.device, beat: Callable[[], None]) -> Subject:
     """The network of a finished run and its data on `device`.
 
-    UserError where there are no weights, or none that this version of mixbench can read or fit.
+    UserError where there are no weights, or none that this version of mixbench can read or fit, and
+    where the images changed.
     """
     parsed = config.parse(planned.config)
     state = next(checkpoint.load(planned.folder.path), None)
@@ -29,7 +28,13 @@ def subject_of(planned: PlannedRun, device: torch.device, beat: Callable[[], Non
             f"run {planned.run_key}: "
             + ("its weights can't be read, or are of another version" if found else "no weights")
         )
-    dataset = _dataset(parsed.dataset, str(device))
+    dataset = load_once(parsed.dataset, str(device))
+    trained_on = ((planned.folder.result() or {}).get("dataset") or {}).get("digest")
+    if trained_on not in (None, dataset.digest):
+        raise UserError(
+            f"run {planned.run_key}: the images of {parsed.dataset.name} are no longer those that "
+            "it was trained on"
+        )
     network = build(
         parsed.model, channels=dataset.shape[0], classes=len(dataset.classes),
         size=dataset.shape[1], seed=parsed.seed,
@@ -47,9 +52,3 @@ def subject_of(planned: PlannedRun, device: torch.device, beat: Callable[[], Non
         memory_format=torch.channels_last if channels_last else torch.contiguous_format
     )
     return Subject(network, dataset, parsed, device, beat)
-
-
-@lru_cache(maxsize=4)
-def _dataset(wanted: DatasetConfig, device: str) -> Dataset:
-    # A sweep's runs are mostly on the same images.
-    return load(wanted, device)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from experiments import data
-from experiments.errors import unknown
+from experiments.errors import UserError, unknown
 from experiments.evaluate.boxes import read
 from experiments.evaluate.corruptions.levels import CORRUPTIONS, FAMILIES
 from experiments.section import Number, Section
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str | int | float) else value
+
+
+One = TypeVar("One")
+Listed = Annotated[tuple[One, ...], BeforeValidator(_listed)]
+"""Many of a kind; one alone is taken for a list of one."""
 
 
 class CalibrationSettings(Section):
@@ -68,8 +77,7 @@ def _epsilon(value: Any) -> Any:
         number = _as_number(value)
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number <= 1:
         raise ValueError(
-            f"epsilon: got {value!r}, expected above 0 and at most 1, in pixels from 0 to 1, such "
-            f"as 8/255"
+            f"got {value!r}, expected above 0 and at most 1, in pixels from 0 to 1, such as 8/255"
         )
     return float(number)
 
@@ -92,7 +100,7 @@ class AttackSettings(Section):
     2018). images: how many test images, drawn with `seed`.
     """
 
-    epsilons: tuple[Epsilon, ...] = Field((2 / 255, 8 / 255), min_length=1)
+    epsilons: Listed[Epsilon] = Field((2 / 255, 8 / 255), min_length=1)
     steps: int = Field(10, ge=1, le=1000)
     stride: Number = Field(2.5, gt=0, le=1000)
     images: int | None = Field(1000, ge=1)
@@ -114,7 +122,7 @@ class SmoothnessSettings(Section):
     images: how many test images, drawn with `seed`, for gradients and flips.
     """
 
-    sigmas: tuple[Annotated[Number, Field(gt=0, le=1)], ...] = Field((0.02, 0.05), min_length=1)
+    sigmas: Listed[Annotated[Number, Field(gt=0, le=1)]] = Field((0.02, 0.05), min_length=1)
     draws: int = Field(4, ge=1, le=1000)
     images: int | None = Field(2000, ge=1)
     seed: int = Field(0, ge=0)
@@ -138,7 +146,7 @@ class HidingSettings(Section):
 
     shapes: tuple[str, ...] = Field(HIDING_SHAPES, min_length=1)
     fills: tuple[str, ...] = Field(HIDING_FILLS, min_length=1)
-    fractions: tuple[Annotated[Number, Field(gt=0, lt=1)], ...] = (0.1, 0.25, 0.5, 0.75, 0.9)
+    fractions: Listed[Annotated[Number, Field(gt=0, lt=1)]] = (0.1, 0.25, 0.5, 0.75, 0.9)
     images: int | None = Field(1000, ge=1)
     seed: int = Field(0, ge=0)
 
@@ -175,7 +183,10 @@ class ShiftSettings(Section):
     @field_validator("dataset")
     @classmethod
     def _exists(cls, name: str | None) -> str | None:
-        return None if name is None else data.info(name).name
+        try:
+            return None if name is None else data.info(name).name
+        except UserError as error:
+            raise ValueError(str(error)) from None
 
 
 class LocalisationSettings(Section):

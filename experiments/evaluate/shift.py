@@ -16,8 +16,9 @@ from torch import Tensor
 
 from experiments import data
 from experiments.config import DatasetConfig
-from experiments.data.load import Dataset, load
-from experiments.errors import UserError
+from experiments.data import DatasetInfo
+from experiments.data.load import Dataset, load_once
+from experiments.errors import Impossible, UserError
 from experiments.evaluate.corruptions.weather import grey
 from experiments.evaluate.measurement import Found, Subject
 from experiments.evaluate.predict import logits_of
@@ -52,18 +53,9 @@ def measure(subject: Subject, settings: ShiftSettings) -> Found:
     None where logits are not finite. Curves: `dataset`, its `size` and `channels` and the
     network's (`own_size`, `own_channels`), `resized`; the ROC curve; histograms of confidence.
     """
-    name = settings.dataset or DEFAULTS.get(subject.dataset.name, FOLDERS)
-    if name == subject.dataset.name:
-        raise UserError(
-            f"shift.dataset: got {name!r}, the data set of the run itself; expected another one"
-        )
-    facts = data.info(name)
     channels, height, _ = subject.dataset.shape
-    if channels != facts.channels and {channels, facts.channels} != {1, 3}:
-        raise UserError(
-            f"shift.dataset: {name} has {facts.channels} channels, expected {channels}, those of "
-            f"{subject.dataset.name}"
-        )
+    facts = other(settings, subject.dataset.name, channels)
+    name = facts.name
     foreign = some(_foreign(name, height, subject.device).test, settings.images, settings.seed)
     batches = (
         (subject.normalised(as_channels(pixels, channels)), labels)
@@ -104,6 +96,37 @@ def measure(subject: Subject, settings: ShiftSettings) -> Found:
         "foreign": np.histogram(sure, edges)[0].tolist(),
     }
     return Found(metrics, described)
+
+
+def check(settings: ShiftSettings, dataset: DatasetConfig) -> None:
+    """Have the other data set for runs on `dataset`.
+
+    UserError where the one that is asked for can't be had, or not be compared; Impossible where
+    nobody asked for it.
+    """
+    name = other(settings, dataset.name, data.info(dataset.name).channels).name
+    try:
+        data.ensure(name)
+    except UserError as error:
+        if settings.dataset is not None:
+            raise UserError(f"shift.dataset: {error}") from None
+        raise Impossible(f"{error}; another one can be had with --set shift.dataset=NAME") from None
+
+
+def other(settings: ShiftSettings, own: str, channels: int) -> DatasetInfo:
+    """What is known of the other data set for a network of `channels` on data set `own`."""
+    name = settings.dataset or DEFAULTS.get(own, FOLDERS)
+    if name == own:
+        raise UserError(
+            f"shift.dataset: got {name!r}, the data set of the run itself; expected another one"
+        )
+    facts = data.info(name)
+    if channels != facts.channels and {channels, facts.channels} != {1, 3}:
+        raise UserError(
+            f"shift.dataset: {name} has {facts.channels} channels, expected {channels}, those of "
+            f"{own}"
+        )
+    return facts
 
 
 def certainty(logits: NDArray[np.floating]) -> Scores:
@@ -157,4 +180,4 @@ def _foreign(name: str, size: int, device: torch.device) -> Dataset:
     facts = data.info(name)
     few = 20 * (facts.classes or 1)
     few = min(few, facts.train) if facts.train else few
-    return load(DatasetConfig(name=name, train_size=few, image_size=size), device)
+    return load_once(DatasetConfig(name=name, train_size=few, image_size=size), str(device))

@@ -100,6 +100,17 @@ def contents(run: PlannedRun) -> dict[str, dict[str, Any]]:
                         "shift/confidence": 0.55 + gap, "shift/own_confidence": 0.8 + gap},
             "curves": {"dataset": "digits", "images": 359, "resized": True},
         },
+        "localisation": {
+            "metrics": {
+                f"localisation/{name}{end}": value + (0 if end else gain)
+                for name, value in (("pointing", 0.6), ("iou", 0.4), ("energy", 0.5))
+                for end, value in (("", value), ("/chance", 0.25))
+            } | {"localisation/boxes/pointing": 0.7 + gain + noise[7],
+                 "localisation/boxes/pointing/chance": 0.31},
+            "curves": {"images": 500, "grid": 2, "whole": method != "mixup",
+                       "map": [7, 7] if method == "mixup" else [14, 14],
+                       "boxes": {"images": 12, "trained": 3, "outside": 1}},
+        },
         "hiding": {
             "metrics": {"hiding/clean": clean, "hiding/area": 0.5 + gain,
                         "hiding/rectangles/area": 0.5 + 2 * gain, "hiding/others/area": 0.5,

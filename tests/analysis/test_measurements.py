@@ -20,7 +20,16 @@ from experiments.store import SweepFolder
 from tests.analysis import measured
 from tests.analysis.sweeps import METHODS, grid, write_sweep
 
-DRAWN = ("calibration", "overfitting", "corruption", "attack", "smoothness", "shift", "hiding")
+DRAWN = (
+    "calibration",
+    "overfitting",
+    "corruption",
+    "attack",
+    "smoothness",
+    "shift",
+    "hiding",
+    "localisation",
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +43,10 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
         measured.write(run, "novel", metrics={"novel/thing": value, "novel/empty": None})
         measured.write(run, "wide", metrics={f"wide/{n}": n + value for n in range(12)})
     evaluations.fail(runs[2].folder, "novel", "UserError: no such luck\nmore")
+    evaluations.fail(runs[7].folder, "novel", "nothing to see", settings={})
+    evaluations.forgive(runs[0].folder, "localisation")
+    (runs[0].folder.path / "evaluations" / "localisation.json").unlink()
+    evaluations.fail(runs[0].folder, "localisation", "no places", settings={})
     measured.write(runs[1], "attack", settings={"steps": 3}, **measured.contents(runs[1])["attack"])
     return folder
 
@@ -77,13 +90,15 @@ def test_every_measurement_is_there_in_the_order_of_the_catalogue(text: str) -> 
     part = text.partition("## Further measurements")[2].partition("## Set-up")[0]
     titles = re.findall(r"^### (.*)$", part, re.M)
     assert titles == [*map(headlines.title, DRAWN[:2]), "Hidden parts", "Common corruptions",
-                      "Attacks", "Smoothness", "Shift", "Novel", "Wide"]  # fmt: skip
+                      "Attacks", "Smoothness", "Shift", "Localisation",
+                      "Novel", "Wide"]  # fmt: skip
     assert headlines.names() == list(MEASUREMENTS)
 
 
 def test_figures_of_each_on_both_papers(report: Report) -> None:
     names = {path.name for path in report.figures}
     assert {f"measured-{name}.png" for name in DRAWN} <= names
+    assert "measured-localisation-2.png" in names
     assert not [name for name in names if "novel" in name or "wide" in name]
     page = report.html.read_text(encoding="utf-8")
     assert page.count("data:image/png") == 2 * len(report.figures)
@@ -138,7 +153,11 @@ def test_what_is_missing_is_said(text: str) -> None:
     part = section(text, "Novel")
     assert "Measured for 4 of 15 finished runs; mixbench evaluate study --only novel" in part
     assert "It failed in 1 run: UserError: no such luck" in part and "more" not in part
+    assert "Left out for 1 run: nothing to see." in part
     assert rows(part)["cutmix"][0] == "not measured"
+    # Nothing is left to be measured there.
+    part = section(text, "Localisation")
+    assert "Measured for 14 of 15 finished runs. Left out for 1 run: no places." in part
     assert "Measured for" not in section(text, "Shift")
     assert "different settings" in section(text, "Attacks")
     assert "different settings" not in section(text, "Common corruptions")
@@ -147,12 +166,25 @@ def test_what_is_missing_is_said(text: str) -> None:
     assert "The other data set: digits, resized" in section(text, "Shift")
 
 
+def test_what_was_seen_of_scenes_is_said(text: str) -> None:
+    part = section(text, "Localisation")
+    assert "In 5 of 14 runs the network takes images of its own size alone" in part
+    assert "objects 1/2 as large" in part
+    assert "Maps have 7 × 7 and 14 × 14 places" in part
+    assert (
+        "Own images: up to 12 with boxes; left out up to 3 that" in part and "and 1 whose" in part
+    )
+    assert "On 500 scenes." in part
+    assert "Chance: pointing 25.0%, IoU 25.0% and energy 25.0%." in part
+    assert "Chance on own images: pointing 31.0%." in part
+
+
 def test_an_unknown_measurement_has_all_its_metrics(text: str) -> None:
     shown = rows(section(text, "Novel"))
     # A metric that has no value anywhere is none; neither direction is known.
     assert shown["Method"] == ["thing"]
-    assert shown["none"][0].startswith("1.500 ± 6.353")
-    assert shown["mixup"][0].startswith("2.125") and "+0.625" in shown["mixup"][0]
+    assert shown["none"][0].startswith("1.50 ± 6.35")
+    assert shown["mixup"][0].startswith("2.12") and "+0.62" in shown["mixup"][0]
     wide = rows(section(text, "Wide"))
     assert wide["Metric"] == ["none", "mixup"] and set(wide) >= {str(n) for n in range(12)}
 
@@ -219,8 +251,8 @@ def test_files_without_curves_cost_only_the_figure(name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("values", "decimals"),
-    [([1.185], 3), ([12.3, 0.1], 2), ([0.394], 3), ([0.0394], 4), ([250.0], 1), ([25000.0], 0),
-     ([], 3), ([0.0], 3), ([1e-9], 6), ([None, -2.0], 3)],
+    [([1.185], 2), ([12.3, 0.1], 1), ([0.394], 3), ([0.0394], 4), ([250.0], 0), ([25000.0], 0),
+     ([], 3), ([0.0], 3), ([1e-9], 6), ([None, -2.0], 2)],
 )  # fmt: skip
 def test_decimals_follow_the_largest(values: list[float | None], decimals: int) -> None:
     assert measurements.significant(values) == decimals

@@ -199,6 +199,9 @@ def test_one_seed_shows_nothing(tmp_path: Path) -> None:
     assert "one seed gives no interval" in found.verdict.paragraph
     assert any("One seed per cell" in warning for warning in found.warnings)
     assert "±" not in re.sub(r"Mean ± half-width.*?\.", "", page(found).text)
+    for text in (page(found).text, found.markdown.read_text(encoding="utf-8")):
+        assert "fewer than two pairs have no interval" in text
+        assert "Holm over" not in text and "Holm's correction" not in text.split("Results")[1]
 
 
 def test_few_seeds_are_warned_of_and_five_are_not(tmp_path: Path) -> None:

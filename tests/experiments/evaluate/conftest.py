@@ -1,6 +1,9 @@
-"""A small network that has learned scikit-learn's digits, for all measurements."""
+"""For all measurements: a small network that has learned digits, and a finished sweep of two."""
 
 from __future__ import annotations
+
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,8 @@ from experiments import config
 from experiments.data.load import load
 from experiments.evaluate.measurement import Subject
 from experiments.models.build import build
+from experiments.store import SweepFolder
+from tests.experiments import running
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +41,21 @@ def digits_subject() -> Subject:
     optimiser.zero_grad(set_to_none=True)
     network.eval()
     return subject
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a sweep of two finished runs."""
+    root = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIXBENCH_RUNS", str(root))
+        assert running.work(running.planned(running.spec("small", seeds=[0])), "trainer") == 2
+    return root
+
+
+@pytest.fixture
+def sweep(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepFolder:
+    """A copy of it."""
+    monkeypatch.setenv("MIXBENCH_RUNS", str(tmp_path / "runs"))
+    shutil.copytree(finished, tmp_path / "runs")
+    return SweepFolder.open("small")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
-from pathlib import Path
+import time
 
 import numpy as np
 import pytest
@@ -21,24 +20,6 @@ from experiments.store import PlannedRun, SweepFolder
 from tests.experiments import running
 
 QUICK = {"smoothness.images": 50}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with a sweep of two finished runs."""
-    root = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MIXBENCH_RUNS", str(root))
-        assert running.work(running.planned(running.spec("small", seeds=[0])), "trainer") == 2
-    return root
-
-
-@pytest.fixture
-def sweep(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepFolder:
-    """A copy of it."""
-    monkeypatch.setenv("MIXBENCH_RUNS", str(tmp_path / "runs"))
-    shutil.copytree(finished, tmp_path / "runs")
-    return SweepFolder.open("small")
 
 
 def files(sweep: SweepFolder) -> dict[str, bytes]:
@@ -61,7 +42,7 @@ def test_every_measurement_of_every_run(sweep: SweepFolder) -> None:
     )
     assert set(wanted) == set(catalogue.MEASUREMENTS)
     with running.one_thread():
-        assert again.work(sweep, wanted, "cpu", "one", again=False) == 0
+        assert again.work(sweep, wanted, "cpu", "one") == 0
     # What training left is untouched.
     assert files(sweep) == before
     for run in sweep.plan():
@@ -99,19 +80,19 @@ def test_the_network_is_the_one_that_was_trained(sweep: SweepFolder) -> None:
 def test_only_what_is_missing_is_measured(sweep: SweepFolder) -> None:
     first, second = sweep.plan()
     wanted = catalogue.resolve({}, ["overfitting"])
-    again.work(sweep, wanted, "cpu", "one", again=False)
+    again.work(sweep, wanted, "cpu", "one")
     before = made(first, "overfitting"), made(second, "overfitting")
     (second.folder.path / evaluations.FOLDER / "overfitting.json").write_text('{"metr')
-    again.work(sweep, wanted, "cpu", "two", again=False)
+    again.work(sweep, wanted, "cpu", "two")
     assert made(first, "overfitting") == before[0]
     assert made(second, "overfitting")["metrics"] == before[1]["metrics"]
     # With other settings it is another measurement, which takes the place of the one before.
     other = catalogue.resolve({"overfitting.images": 10}, ["overfitting"])
-    again.work(sweep, other, "cpu", "three", again=False)
+    again.work(sweep, other, "cpu", "three")
     assert made(first, "overfitting")["settings"] == other["overfitting"]
     # Asked for again, all is made again.
     finished = made(first, "overfitting")["provenance"]["finished"]  # type: ignore[index]
-    again.work(sweep, other, "cpu", "four", again=True)
+    again.work(sweep, other, "cpu", "four", since=time.time())
     assert made(first, "overfitting")["provenance"]["finished"] > finished  # type: ignore[index]
 
 
@@ -126,13 +107,13 @@ def test_a_failure_stays_with_its_measurement(
     wanted = catalogue.resolve({}, ["calibration", "overfitting"])
     with monkeypatch.context() as patch:
         patch.setattr(overfitting, "measure", fail)
-        assert again.work(sweep, wanted, "cpu", "one", again=False) == 2
+        assert again.work(sweep, wanted, "cpu", "one") == 2
     for run in sweep.plan():
         assert set(evaluations.read(run.folder)) == {"calibration"}
         assert evaluations.failures(run.folder) == {
             "overfitting": "RuntimeError: the planted failure"
         }
-    assert again.work(sweep, wanted, "cpu", "two", again=False) == 0
+    assert again.work(sweep, wanted, "cpu", "two") == 0
     assert not any(evaluations.failures(run.folder) for run in sweep.plan())
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments import config
-from experiments.errors import UserError
+from experiments.errors import Impossible
 from experiments.evaluate import class_maps
 from experiments.evaluate.gradients import input_gradients
 from experiments.models.build import build
@@ -112,7 +112,7 @@ def test_maps_follow_the_class() -> None:
 
 def test_a_network_without_places_is_named() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Linear(5, 3))
-    with input_gradients(model), pytest.raises(UserError, match=r"localisation: no part"):
+    with input_gradients(model), pytest.raises(Impossible, match=r"no part of the network"):
         class_maps.place(model, model, noise(8))
     assert hooks(model) == 0
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from experiments import data
 from experiments.errors import UserError
-from experiments.evaluate import shift
+from experiments.evaluate import catalogue, shift
 from experiments.evaluate.measurement import Subject
 from experiments.evaluate.settings import ShiftSettings
 from tests.experiments.evaluate import planted
@@ -160,8 +160,8 @@ def test_what_cannot_be_asked() -> None:
     )
     with pytest.raises(UserError, match=r"shift\.dataset: got 'fashion_mnist'.*another one"):
         shift.measure(subject, ShiftSettings(dataset="fashion_mnist"))
-    with pytest.raises(UserError, match="unknown dataset 'digit'; did you mean 'digits'"):
-        ShiftSettings(dataset="digit")
+    with pytest.raises(UserError, match=r"shift\.dataset: unknown dataset 'digit'; did you mean"):
+        catalogue.parse("shift", {"dataset": "digit"})
     five = planted.subject(
         Mean(), torch.zeros((4, 5, 28, 28), dtype=torch.uint8), torch.zeros(4).long()
     )
