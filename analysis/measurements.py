@@ -46,15 +46,28 @@ class Measured:
             key for row in rows for key, value in row.items() if statistics.is_number(value)
         ))  # fmt: skip
 
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The settings that were no defaults, as `--set` takes them: those of the last made."""
+        made = max(
+            self.found.values(),
+            key=lambda one: (one.get("provenance") or {}).get("finished", 0.0),
+            default={},
+        )
+        return {f"{self.name}.{key}": value for key, value in (made.get("changed") or {}).items()}
+
 
 @dataclass(frozen=True)
 class Part:
     """A measurement as the pages show it.
 
-    first: heading of the rows. comparisons: how many were tested. has_neutral: clear differences
-    where neither direction is better are marked by a star.
+    changed: its settings that were no defaults, by the keys that `--set` takes. first: heading of
+    the rows. comparisons: how many were tested. has_neutral: clear differences where neither
+    direction is better are marked by a star.
     """
 
+    name: str
+    changed: dict[str, Any]
     title: str
     meaning: str
     notes: tuple[str, ...]
@@ -130,6 +143,8 @@ def _part(measured: Measured, sweep: str, tables: Tables, compared: Comparison) 
     curves = Curves(measured.name, measured.found, tables.runs, compared.cells,
                     len(tables.classes))  # fmt: skip
     return Part(
+        measured.name,
+        measured.changed,
         headlines.title(measured.name),
         headlines.meaning(measured.name, len(tables.classes)),
         tuple(_notes(measured, shown, sweep, tables.runs)),

@@ -123,7 +123,7 @@ def write_report(
         "done": done,
         "planned": len(tables.runs),
         "provenance": _provenance(sweep),
-        "commands": _commands(sweep, baseline),
+        "commands": _commands(sweep, baseline, further),
         "spec": yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True).strip(),
     }
     pages = _pages(context)
@@ -619,20 +619,32 @@ def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
 
 
-def _commands(sweep: _Sweep, baseline: Baseline) -> list[str]:
+def _commands(sweep: _Sweep, baseline: Baseline, further: Sequence[measurements.Part]) -> list[str]:
     overrides = sweep.spec.get("overrides")
-    changes = ""
-    if isinstance(overrides, Mapping):
-        for key, value in overrides.items():
-            text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
-            text = text.strip().removesuffix("\n...").strip()
-            changes += f" --set {shlex.quote(f'{key}={text}')}"
+    changes = _set(overrides) if isinstance(overrides, Mapping) else ""
     report = f"mixbench report {shlex.quote(sweep.name)}"
     if baseline is not None:
         wanted = comparing.parse_baseline(baseline) or {}
         text = ",".join(f"{key}={_plain(value)}" for key, value in wanted.items())
         report += f" --baseline {shlex.quote(text)}"
-    return [f"mixbench sweep {_what_was_run(sweep)}{changes}", report]
+    evaluate = []
+    if further:
+        names = ",".join(part.name for part in further)
+        settings = {key: value for part in further for key, value in part.changed.items()}
+        evaluate.append(
+            f"mixbench evaluate {shlex.quote(sweep.name)} --only {names}{_set(settings)}"
+        )
+    return [f"mixbench sweep {_what_was_run(sweep)}{changes}", *evaluate, report]
+
+
+def _set(changes: Mapping[str, Any]) -> str:
+    """The options `--set KEY=VALUE` of a command."""
+    options = ""
+    for key, value in changes.items():
+        text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
+        text = text.strip().removesuffix("\n...").strip()
+        options += f" --set {shlex.quote(f'{key}={text}')}"
+    return options
 
 
 def _what_was_run(sweep: _Sweep) -> str:

@@ -30,6 +30,10 @@ _SPEED = (
 _FROZEN = ("freeze", "unfreeze", "mixing", "cache")
 """Of `transfer`, what decides how much of the network is computed; which weights does not."""
 
+FEW_IMAGES = 8
+LONG_STEP = 4.0
+"""Seconds of a training step from which on it is timed with a few images, and multiplied."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -270,20 +274,31 @@ def _time(config: RunConfig, device: Any) -> tuple[float, float]:
     freezing = Freezing(network, layers, None if frozen is None else TransferConfig(freeze=frozen))
     freezing.train()
     optimiser = optimiser_for(freezing.groups(), config.training)
-    images = torch.randn(config.training.batch_size, facts.channels, size, size, device=device)
-    images = images.to(memory_format=torch.channels_last)
-    labels = torch.zeros(len(images), dtype=torch.int64, device=device)
+    whole = torch.randn(config.training.batch_size, facts.channels, size, size, device=device)
+    whole = whole.to(memory_format=torch.channels_last)
+    labels = torch.zeros(len(whole), dtype=torch.int64, device=device)
 
-    def step() -> None:
+    def step(images: torch.Tensor) -> None:
         optimiser.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(network(images), labels).backward()
+        torch.nn.functional.cross_entropy(network(images), labels[: len(images)]).backward()
         optimiser.step()
 
-    def forward() -> None:
+    def forward(images: torch.Tensor) -> None:
         with torch.inference_mode():
             network(images)
 
-    return _best_of(step, 3, device), _best_of(forward, 3, device) / len(images)
+    some = whole[:FEW_IMAGES]
+    times = len(whole) / len(some)
+    if _best_of(lambda: step(some), 1, device) * times > LONG_STEP:
+        # On a CPU a large network takes minutes for a batch; who plans would wait for them.
+        return (
+            _best_of(lambda: step(some), 1, device) * times,
+            _best_of(lambda: forward(some), 1, device) / len(some),
+        )
+    return (
+        _best_of(lambda: step(whole), 3, device),
+        _best_of(lambda: forward(whole), 3, device) / len(whole),
+    )
 
 
 def _lastingly_frozen(config: RunConfig) -> int | str | None:

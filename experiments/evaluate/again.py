@@ -119,6 +119,7 @@ def _measure(planned: PlannedRun, wanted: Wanted, device: str, claim: Claim) -> 
             continue
         made = {
             "settings": values,
+            "changed": catalogue.changed(name, values),
             "metrics": found.metrics,
             "curves": found.curves,
             "seconds": time.time() - started,

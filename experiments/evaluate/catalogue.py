@@ -137,6 +137,12 @@ def check(
     return impossible
 
 
+def changed(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a measurement's settings, as JSON has them, that are not its defaults."""
+    usual = parse(name, {}).model_dump(mode="json")
+    return {key: value for key, value in values.items() if value != usual.get(key)}
+
+
 def parse(name: str, values: Mapping[str, Any]) -> Section:
     """The settings of a measurement; UserError for what is not allowed."""
     kind = MEASUREMENTS[name].settings

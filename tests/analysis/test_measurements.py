@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
@@ -209,6 +210,22 @@ def curves_of(folder: SweepFolder, name: str) -> Curves:
     (one,) = [m for m in measurements.load(folder, tables.runs) if m.name == name]
     compared = compare(tables.cells, tables.runs)
     return Curves(name, one.found, tables.runs, compared.cells, 10)
+
+
+def test_the_command_repeats_the_settings(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path, "again", grid(METHODS[:2], range(1)))
+    measured.measure(folder, ("attack", "shift"))
+    for number, run in enumerate(folder.plan()):
+        # The last one made counts.
+        content = {
+            **measured.contents(run)["attack"],
+            "changed": {"steps": 20, "epsilons": [0.01, (1 + number) / 50]},
+            "provenance": {"finished": 1_790_000_100.0 + number},
+        }
+        measured.write(run, "attack", **content)
+    text = html.unescape(write_report(folder).html.read_text(encoding="utf-8"))
+    options = "--set attack.steps=20 --set 'attack.epsilons=[0.01, 0.04]'"
+    assert f"mixbench evaluate again --only attack,shift {options}" in text
 
 
 def test_reliability_leaves_out_runs_with_other_bins(tmp_path: Path) -> None:

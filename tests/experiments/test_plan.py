@@ -263,6 +263,28 @@ def test_a_frozen_network_is_timed_as_one() -> None:
     assert epochs[0] < 0.8 * epochs[1]
 
 
+def test_a_long_step_is_timed_with_a_few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = parse({
+        "dataset": {"name": "fashion_mnist"},
+        "model": {"name": "resnet20", "width": 8},
+        "training": {"batch_size": 64},
+    })  # fmt: skip
+    seen: list[int] = []
+    monkeypatch.setattr("experiments.estimate.LONG_STEP", 0.0)
+    monkeypatch.setattr(
+        "torch.nn.functional.cross_entropy",
+        lambda logits, labels: seen.append(len(labels)) or logits.sum(),
+    )
+    (few,) = estimate.timed([run], estimate.Where(False, "cpu: x", 1)).values()
+    assert set(seen) == {estimate.FEW_IMAGES}
+    seen.clear()
+    monkeypatch.setattr("experiments.estimate.LONG_STEP", float("inf"))
+    (whole,) = estimate.timed([run], estimate.Where(False, "cpu: x", 1)).values()
+    assert set(seen) == {estimate.FEW_IMAGES, 64}
+    # Of the same order: a few images use a machine less well.
+    assert whole.epoch / 5 < few.epoch < whole.epoch * 10
+
+
 def test_a_run_that_needs_another_begins_after_it() -> None:
     assert estimate.wall([5.0, 1.0, 1.0], 2) == 5.0
     assert estimate.wall([5.0, 1.0, 1.0], 2, {1: 0}) == 6.0

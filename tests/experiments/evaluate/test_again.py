@@ -90,6 +90,7 @@ def test_only_what_is_missing_is_measured(sweep: SweepFolder) -> None:
     other = catalogue.resolve({"overfitting.images": 10}, ["overfitting"])
     again.work(sweep, other, "cpu", "three")
     assert made(first, "overfitting")["settings"] == other["overfitting"]
+    assert made(first, "overfitting")["changed"] == {"images": 10}
     # Asked for again, all is made again.
     finished = made(first, "overfitting")["provenance"]["finished"]  # type: ignore[index]
     again.work(sweep, other, "cpu", "four", since=time.time())
