@@ -619,7 +619,9 @@ def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
 
 
-def _commands(sweep: _Sweep, baseline: Baseline, further: Sequence[measurements.Part]) -> list[str]:
+def _commands(
+    sweep: _Sweep, baseline: Baseline, further: Sequence[measurements.Part] = ()
+) -> list[str]:
     overrides = sweep.spec.get("overrides")
     changes = _set(overrides) if isinstance(overrides, Mapping) else ""
     report = f"mixbench report {shlex.quote(sweep.name)}"

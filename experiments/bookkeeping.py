@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from augmentations.plan import Plan
 from augmentations.touched import UNIT, is_small, realised
 from experiments import checkpoint
+from experiments.ahead import PlansAhead
 from experiments.course import Course
 from experiments.ranks import Ranks
 
@@ -165,7 +167,7 @@ class Book:
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     order: torch.Generator
-    generators: dict[str, torch.Generator]
+    generators: Mapping[str, torch.Generator | PlansAhead]
     history: History
     course: Course
     sums: Sums

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 import augmentations
-from augmentations.fused import mix_raw
+from augmentations.fused import prepared_and_mixed
 from augmentations.manifold import mixing_inside
 from augmentations.plan import Batch
 from augmentations.preparation import Preparation
+from experiments.ahead import PlansAhead
 from experiments.bookkeeping import Beat
 from experiments.config import RunConfig
 from experiments.data.augment import normalise
@@ -66,7 +67,7 @@ class Pixels:
         config: RunConfig,
         layers: Layers,
         crops: torch.Generator,
-        mixing: torch.Generator,
+        plans: PlansAhead,
         mixed_at: Place | None = None,
     ) -> None:
         self.network = network
@@ -75,7 +76,7 @@ class Pixels:
         self._config = config
         self._layers = layers
         self._crops = crops
-        self._mixing = mixing
+        self._plans = plans
 
     def epoch(
         self, order: torch.Generator, *, start: int, part: Part
@@ -96,20 +97,22 @@ class Pixels:
             generator=self._crops,
             channels_last=training.channels_last,
         )
-        classes = len(self._dataset.classes)
-        if self._mixed_at is not None:
-            images = drawn(raw)
-            plan = mix.sample(
-                images.shape, device=images.device, generator=self._mixing, images=images
-            )
-            batch = Batch(images, plan.mix_labels(labels, classes), plan)
+        inside = self._mixed_at is not None
+        images = drawn(raw) if inside or mix.needs_images else None
+        plan = self._plans.next(mix, raw.shape, images)
+        targets = plan.mix_labels(labels, len(self._dataset.classes))
+        if self._mixed_at is not None and images is not None:
+            batch = Batch(images, targets, plan)
             with changed(
                 self.network,
                 self._mixed_at,
                 lambda features: mixed(plan, features, self.network),
             ):
                 return model(images), batch
-        batch = mix_raw(mix, raw, labels, drawn, classes, generator=self._mixing)
+        if images is None:
+            batch = Batch(prepared_and_mixed(plan, raw, drawn), targets, plan)
+        else:
+            batch = Batch(plan.mix_images(images), targets, plan)
         with mixing_inside(self.network, batch.plan, self._layers.named):
             return model(batch.images), batch
 
@@ -131,7 +134,7 @@ def inputs_for(
     precision: Precision,
     *,
     crops: torch.Generator,
-    mixing: torch.Generator,
+    plans: PlansAhead,
     beat: Beat,
     ranks: Ranks = ALONE,
 ) -> Inputs:
@@ -145,11 +148,11 @@ def inputs_for(
         mixed_at = _checked(network, dataset, config, layers)
     made_once = cached(
         network, dataset, config, layers, freezing, precision,
-        mixing=mixing, beat=beat, ranks=ranks,
+        plans=plans, beat=beat, ranks=ranks,
     )  # fmt: skip
     if made_once is not None:
         return made_once
-    return Pixels(network, dataset, config, layers, crops, mixing, mixed_at)
+    return Pixels(network, dataset, config, layers, crops, plans, mixed_at)
 
 
 def _checked(network: nn.Module, dataset: Dataset, config: RunConfig, layers: Layers) -> Place:

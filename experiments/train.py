@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from experiments.ahead import PlansAhead
 from experiments.bookkeeping import Beat, Book, History, Sums, staging_row
 from experiments.config import RunConfig, TrainingConfig
 from experiments.course import Course
@@ -98,7 +99,8 @@ def train(
     mixing = torch.Generator(device).manual_seed(stream_seed(config.seed, ranks.stream("mixing")))
     # Dropout and the like draw from the global generator.
     torch.manual_seed(stream_seed(config.seed, ranks.stream("network")))
-    generators = {"crops": crops, "mixing": mixing}
+    plans = PlansAhead(mixing)
+    generators: dict[str, torch.Generator | PlansAhead] = {"crops": crops, "mixing": plans}
 
     memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
     # Two calls: the types of `Module.to` know device and memory format only apart.
@@ -142,7 +144,7 @@ def train(
         begin_momentum(optimiser)
     inputs = inputs_for(
         network, dataset, config, layers, freezing, precision,
-        crops=crops, mixing=mixing, beat=_or_stop(beat, stopping), ranks=ranks,
+        crops=crops, plans=plans, beat=_or_stop(beat, stopping), ranks=ranks,
     )  # fmt: skip
     model = ranks.wrap(inputs.network)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import augmentations
 from augmentations.plan import Batch
 from augmentations.preparation import Preparation
+from experiments.ahead import PlansAhead
 from experiments.bookkeeping import Beat
 from experiments.config import RunConfig
 from experiments.data.augment import normalise
@@ -64,7 +65,7 @@ class Features:
         config: RunConfig,
         train: _Store,
         validation: _Store,
-        mixing: torch.Generator,
+        plans: PlansAhead,
     ) -> None:
         self.network = rest
         self._whole = network
@@ -72,7 +73,7 @@ class Features:
         self._config = config
         self._train = train
         self._validation = validation
-        self._mixing = mixing
+        self._plans = plans
         self._mixes = config.transfer is not None and config.transfer.mixing == "features"
         # Splits of the images' numbers: with the same draws, batches of the same images.
         self._numbers = _numbers(dataset.train.labels, train.device)
@@ -93,9 +94,7 @@ class Features:
         images = None
         if mix.needs_images and isinstance(dataset.train, ArraySplit):
             images = _prepared(dataset, self._config)(dataset.train.images.index_select(0, raw))
-        plan = mix.sample(
-            (len(raw), *dataset.shape), device=raw.device, generator=self._mixing, images=images
-        )
+        plan = self._plans.next(mix, (len(raw), *dataset.shape), images)
         targets = plan.mix_labels(labels, len(dataset.classes))
         features = self._train.take(raw)
         if self._mixes:
@@ -118,7 +117,7 @@ def cached(
     freezing: Freezing,
     precision: Precision,
     *,
-    mixing: torch.Generator,
+    plans: PlansAhead,
     beat: Beat,
     ranks: Ranks,
 ) -> Features | None:
@@ -155,7 +154,7 @@ def cached(
         (train.nbytes + validation.nbytes) / 1e9,
         time.monotonic() - started,
     )
-    return Features(network, rest, dataset, config, train, validation, mixing)
+    return Features(network, rest, dataset, config, train, validation, plans)
 
 
 def _rest(

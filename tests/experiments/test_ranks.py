@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from experiments import bookkeeping, config, ranks, train
+from experiments.ahead import PlansAhead
 from experiments.config import RunConfig
 from experiments.data import image_folder
 from experiments.data.load import Dataset, load
@@ -401,7 +402,7 @@ def measured(group: Ranks, made: RunConfig) -> dict[str, Any]:
     skipped = group.gather(sorted(dataset.skipped))
     inputs = Pixels(
         network, dataset, made, Layers.of(network, made.model.name), torch.Generator(),
-        torch.Generator(),
+        PlansAhead(torch.Generator()),
     )  # fmt: skip
     validated = train.validate(inputs, quiet, group)
     return {

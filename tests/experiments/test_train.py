@@ -288,16 +288,15 @@ def test_every_method_starts_alike_and_sees_the_same(
         network.register_forward_pre_hook(remembering(first))
         prepared: list[Tensor] = []
         with monkeypatch.context() as patch:
-            mix_raw = inputs.mix_raw
+            mixed = inputs.prepared_and_mixed
 
             def spy(
-                mix: Any, raw: Tensor, labels: Tensor, drawn: Any, *rest: Any,
-                out: Any = prepared, of: Any = mix_raw, **more: Any,
-            ) -> Any:  # fmt: skip
+                plan: Any, raw: Tensor, drawn: Any, out: Any = prepared, of: Any = mixed
+            ) -> Any:
                 out.append(drawn(raw))
-                return of(mix, raw, labels, drawn, *rest, **more)
+                return of(plan, raw, drawn)
 
-            patch.setattr(inputs, "mix_raw", spy)
+            patch.setattr(inputs, "prepared_and_mixed", spy)
             dataset = dataclasses.replace(digits, train=recorder)
             final, _ = trained(tmp_path / str(number), dataset, made, network)
         seen.append((first, recorder.given, prepared, final))

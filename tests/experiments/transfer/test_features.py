@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import augmentations
 from experiments import bookkeeping, config, train
+from experiments.ahead import PlansAhead
 from experiments.config import RunConfig
 from experiments.data.load import Dataset, load
 from experiments.data.split import ArraySplit
@@ -368,7 +369,7 @@ def test_features_are_mixed_and_images_are_not() -> None:
     place = Place("features.6")
     layers = Layers.of(network, "small_cnn")
     crops, draws, again = (torch.Generator().manual_seed(3) for _ in range(3))
-    inputs = Pixels(network, dataset, made, layers, crops, draws, place)
+    inputs = Pixels(network, dataset, made, layers, crops, PlansAhead(draws), place)
     mix = augmentations.create(**made.augmentation)
     raw, labels = next(dataset.train.batches(16))
     with torch.no_grad():
