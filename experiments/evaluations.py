@@ -1,8 +1,8 @@
 """What was measured of a finished run after its training: `evaluations/NAME.json` in its folder.
 
 Each file has `settings`, `changed` (those that are no defaults), `metrics`, `curves`, `seconds` and
-`provenance`, and is written whole. The
-run's own `result.json` stays as it is. Standard library only.
+`provenance`, and is written whole. The run's own `result.json` stays as it is. Standard library
+only.
 """
 
 from __future__ import annotations
