@@ -115,7 +115,9 @@ def cancel(name: SweepArgument, yes: YesOption = False) -> None:
         print("stopped")
     part = sum(run.epoch > 0 for run in now.runs if run.state in ("waiting", "stale"))
     kept = f" and what {many(part, 'run')} did in part" if part else ""
-    print(f"kept: {many(now.done, 'result')}{kept}; to go on: mixbench sweep {folder.name}")
+    # Where all runs are done, what was cancelled measured them.
+    verb = "evaluate" if now.done == now.total else "sweep"
+    print(f"kept: {many(now.done, 'result')}{kept}; to go on: mixbench {verb} {folder.name}")
     raise typer.Exit(1 if left else 0)
 
 

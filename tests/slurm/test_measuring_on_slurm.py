@@ -82,7 +82,8 @@ def test_what_is_cancelled_goes_on_with_the_same_command(
     assert now["slurm"] == {} and sum(now["slurm_measuring"].values()) == 2
 
     assert cli.main(["cancel", "small", "--yes"]) == 0
-    assert "SLURM: 2 tasks cancelled" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "SLURM: 2 tasks cancelled" in out and "to go on: mixbench evaluate small" in out
     running.wait_until(lambda: not queue.asked_tasks(sweep), "gone", 30)
     assert "not put back into the queue: it was cancelled" in logs(sweep)
     assert not evaluations.read(second)
