@@ -105,7 +105,9 @@ class Blend(Plan):
     def _counted(self) -> bool:
         if self.partner is None:
             return True
-        return self.weights is None and readable(self.keep) and host.one_row(self.keep)
+        # A number has no gradient: a weight that is learned stays a tensor.
+        plain = self.weights is None and not self.keep.requires_grad
+        return plain and readable(self.keep) and host.one_row(self.keep)
 
     def changed(self) -> Tensor:
         part = (self.keep < 1).flatten(1).any(dim=1)

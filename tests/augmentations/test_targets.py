@@ -13,6 +13,7 @@ from torch import Tensor
 
 import augmentations
 from augmentations import Targets
+from augmentations.blend import Blend
 from tests.augmentations.oracles import DEVICES, seeded
 
 CLASSES = 6
@@ -335,3 +336,18 @@ def test_ignored_labels_are_taken_and_other_negative_ones_are_not() -> None:
             ValueError, match=r"labels: expected classes from 0 .* -100 \(ignored\)"
         ):
             plan.mix_labels(torch.tensor(wrong), num_classes)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_weight_that_is_learned_gets_its_gradient_from_the_labels(rows: int) -> None:
+    keep = torch.full((rows, 1, 1, 1), 0.3, requires_grad=True)
+    plan = Blend(keep, torch.tensor([1, 2, 0])).expand(3)
+    logits = torch.randn(3, 4, generator=seeded(0))
+    labels = torch.tensor([0, 1, 3])
+    plan.mix_labels(labels, 4).cross_entropy(logits).backward()
+    each = F.cross_entropy(logits, labels, reduction="none")
+    other = F.cross_entropy(logits, labels[[1, 2, 0]], reduction="none")
+    slope = (each - other) / 3
+    expected = slope.sum().reshape(1) if rows == 1 else slope
+    assert keep.grad is not None
+    torch.testing.assert_close(keep.grad.flatten(), expected)
