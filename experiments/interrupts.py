@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -23,6 +24,10 @@ class Interrupts:
         self.told = True
         raise KeyboardInterrupt
 
+    def is_own(self, dropped: sys.UnraisableHookArgs) -> bool:
+        """Is what Python dropped an exception of `on_signal`? Then `check` raises it again."""
+        return self.told and issubclass(dropped.exc_type, KeyboardInterrupt)
+
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interrupts]:
@@ -37,8 +42,17 @@ def interruptible() -> Iterator[Interrupts]:
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupts.on_signal)}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupts.on_signal)
+    report = sys.unraisablehook
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        # "Exception ignored in ..." is no news to who pressed Ctrl-C, and not true.
+        if not interrupts.is_own(dropped):
+            report(dropped)
+
+    sys.unraisablehook = hook
     try:
         yield interrupts
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = report
