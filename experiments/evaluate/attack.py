@@ -19,7 +19,6 @@ from experiments.evaluate.draws import Draws
 from experiments.evaluate.gradients import input_gradients, slope
 from experiments.evaluate.measurement import Found, Subject
 from experiments.evaluate.settings import AttackSettings
-from experiments.evaluate.subset import places, some
 
 Predict = Callable[[Tensor], Tensor]
 Ascent = tuple[Tensor, Tensor, Tensor]
@@ -33,10 +32,6 @@ def measure(subject: Subject, settings: AttackSettings) -> Found:
     `step` (the step size of PGD by ε), and `flat`, the share of images whose gradient is 0: they
     withstand FGSM because it has nothing to follow.
     """
-    test = subject.split("test")
-    own_places = places(len(test), settings.images, settings.seed)
-    subset = some(test, settings.images, settings.seed)
-    batch_size = subject.config.evaluation.batch_size
     epsilons = settings.epsilons
     right = {(name, epsilon): 0 for name in ("fgsm", "pgd") for epsilon in epsilons}
     clean = flat = done = 0
@@ -47,11 +42,7 @@ def measure(subject: Subject, settings: AttackSettings) -> Found:
         return logits
 
     with input_gradients(subject.network):
-        for number, (pixels, labels) in enumerate(subject.pixels(subset, batch_size)):
-            if not len(labels):
-                continue
-            start = number * batch_size
-            where = own_places[start : start + len(labels)].to(pixels.device)
+        for pixels, labels, where in subject.placed(settings.images, settings.seed):
             first = ascent(predict, pixels, labels)
             rising, _, hit = first
             clean += int(hit.sum())

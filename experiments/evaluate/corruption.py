@@ -21,7 +21,6 @@ from experiments.evaluate.corruptions.levels import CORRUPTIONS, FAMILIES, SEVER
 from experiments.evaluate.draws import Draws
 from experiments.evaluate.measurement import Found, Subject
 from experiments.evaluate.settings import CorruptionSettings
-from experiments.evaluate.subset import places, some
 
 
 @torch.inference_mode()
@@ -34,19 +33,11 @@ def measure(subject: Subject, settings: CorruptionSettings) -> Found:
     if that is 0). None for what there is not, as `saturate` of grey images. Curves: `severity` from
     0 (clean), and `accuracy` by corruption, by family, and `mean`.
     """
-    test = subject.split("test")
-    own_places = places(len(test), settings.images, settings.seed)
-    subset = some(test, settings.images, settings.seed)
-    names = [name for name in settings.corruptions if applies(name, test.shape[0])]
+    channels = subject.split("test").shape[0]
+    names = [name for name in settings.corruptions if applies(name, channels)]
     hits = {(name, severity): 0 for name in names for severity in SEVERITIES}
     clean = done = 0
-    batch_size = subject.config.evaluation.batch_size
-    for number, (pixels, labels) in enumerate(subject.pixels(subset, batch_size)):
-        if not len(labels):
-            continue
-        # A batch may have fewer images than its places where files can't be read.
-        start = number * batch_size
-        where = own_places[start : start + len(labels)].to(pixels.device)
+    for pixels, labels, where in subject.placed(settings.images, settings.seed):
         done += len(labels)
 
         def right(images: torch.Tensor, labels: torch.Tensor = labels) -> int:

@@ -1,6 +1,7 @@
 """What a measurement is: one file with a `measure(subject, settings)`, which gives a `Found`.
 
     subject.pixels(split)      batches of images in [0,1] with labels, in their fixed order
+    subject.placed(100, seed)  those of some test images, with their places in the split
     subject.network(subject.normalised(pixels))
     subject.logits("test")     logits and labels of a whole split, made once for all measurements
 
@@ -24,6 +25,7 @@ from experiments.data.augment import normalise
 from experiments.data.load import Dataset
 from experiments.data.split import Split
 from experiments.evaluate.predict import logits_of
+from experiments.evaluate.subset import places, some
 
 Logits = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -79,6 +81,19 @@ class Subject:
         for raw, labels in split.batches(batch_size or self.config.evaluation.batch_size):
             self.beat()
             yield raw.float() / 255, labels
+
+    def placed(self, count: int | None, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """`pixels` of some test images, the same for every model, and their places in the split.
+
+        Only batches of which files could be read; one may have fewer images than it should, and
+        its last places are then those left out. places: (B,) int64.
+        """
+        test, size = self.split("test"), self.config.evaluation.batch_size
+        own = places(len(test), count, seed)
+        for number, (pixels, labels) in enumerate(self.pixels(some(test, count, seed), size)):
+            if len(labels):
+                start = number * size
+                yield pixels, labels, own[start : start + len(labels)].to(pixels.device)
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """What the network takes: images in [0,1] with the data set's mean and deviation."""

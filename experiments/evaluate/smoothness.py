@@ -19,7 +19,6 @@ from experiments.evaluate.gradients import input_gradients, slope
 from experiments.evaluate.measurement import Found, Subject
 from experiments.evaluate.scores import probabilities
 from experiments.evaluate.settings import SmoothnessSettings
-from experiments.evaluate.subset import places, some
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -36,19 +35,11 @@ def measure(subject: Subject, settings: SmoothnessSettings) -> Found:
     `smoothness/margin` (mean gap between the two largest probabilities). None where a network gives
     no finite numbers. Curves: quantiles over images.
     """
-    test = subject.split("test")
-    own_places = places(len(test), settings.images, settings.seed)
-    subset = some(test, settings.images, settings.seed)
-    batch_size = subject.config.evaluation.batch_size
     norms: dict[str, list[Tensor]] = {name: [] for name in ("loss", "margin", "distance")}
     flips = dict.fromkeys(settings.sigmas, 0)
     done = 0
     with input_gradients(subject.network):
-        for number, (pixels, labels) in enumerate(subject.pixels(subset, batch_size)):
-            if not len(labels):
-                continue
-            start = number * batch_size
-            where = own_places[start : start + len(labels)].to(pixels.device)
+        for pixels, labels, where in subject.placed(settings.images, settings.seed):
             loss, margin, gap, predicted = _slopes(subject, pixels, labels)
             norms["loss"].append(loss.cpu())
             norms["margin"].append(margin.cpu())
