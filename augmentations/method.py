@@ -46,6 +46,8 @@ class Method(ABC):
     paper: ClassVar[Paper | None] = None
     needs_images: ClassVar[bool] = False
     """Whether `draw` looks at `draws.images` (saliency); `sample` must then be given them."""
+    revision: ClassVar[int] = 1
+    """Raised when the same parameters and seed begin to draw other plans; part of a run's key."""
     label_rule: ClassVar[str] = "pixels"
     """What label weights are: "pixels" (each source's share of the image), "kept" (labels are not
     mixed) or "declared" (a rule of the method's own, which its docstring states)."""

@@ -122,16 +122,21 @@ def identifying(section: Mapping[str, Any]) -> dict[str, Any]:
     """What identifies a resolved method (its `name` with its parameters), whatever was added since.
 
     A parameter that was added to a method `later` is left out at its default, so that the keys of
-    older runs stay what they were.
+    older runs stay what they were; a method of a later `revision` has it in its name, so that its
+    runs are not taken for older ones.
     """
-    declared = {field.name: field for field in fields(_lookup(section["name"]))}
+    method = _lookup(section["name"])
+    declared = {field.name: field for field in fields(method)}
     kept = {}
     for key, value in section.items():
         field = declared.get(key)
         if field and field.metadata.get("later") and value == field.default:
             continue
         is_nested = field and isinstance(field.metadata["rule"], MethodsRule)
-        kept[key] = [identifying(method) for method in value] if is_nested else value
+        kept[key] = [identifying(nested) for nested in value] if is_nested else value
+    if method.revision > 1:
+        # No name has an "@", and no parameter is in the way.
+        kept["name"] = f"{section['name']}@{method.revision}"
     return kept
 
 

@@ -233,7 +233,7 @@ class SweepFolder:
             }
             folder._install(header, rows, pretraining)
         folder = cls.open(name)
-        folder.check_same({row[0] for row in rows})
+        folder.check_same({row[0] for row in rows}, spec)
         there = {run.cell_key for run in folder.plan() if run.pretraining}
         if there != set(pretraining):
             atomic_write(folder.path / "plan.jsonl", _plan_lines(rows, pretraining))
@@ -246,15 +246,23 @@ class SweepFolder:
             )
         return folder
 
-    def check_same(self, wanted: set[str]) -> None:
-        """UserError unless the sweep plans just the runs of these keys."""
+    def check_same(self, wanted: set[str], spec: dict[str, Any]) -> None:
+        """UserError unless the sweep plans just the runs of these keys, made of `spec`."""
         there = {run.run_key for run in self.plan()}
-        if there != wanted:
+        if there == wanted:
+            return
+        gone, new = len(there - wanted), len(wanted - there)
+        if spec == self.spec:
             raise UserError(
-                f"sweep {self.name!r} exists with another configuration ({len(there - wanted)} of "
-                f"its {len(there)} runs are not in this one, {len(wanted - there)} are new); "
-                f"give the changed sweep another name with --name"
+                f"sweep {self.name!r} was planned by another version of mixbench, in which {gone} "
+                f"of its {len(there)} runs were not what they are now (a method draws otherwise, "
+                f"say); give the sweep another name with --name"
             )
+        raise UserError(
+            f"sweep {self.name!r} exists with another configuration ({gone} of its {len(there)} "
+            f"runs are not in this one, {new} are new); give the changed sweep another name "
+            f"with --name"
+        )
 
     def _install(
         self,

@@ -14,7 +14,7 @@ from augmentations.method import Method
 from augmentations.parameters import rules
 
 
-@promise("name, summary, label rule and every parameter are declared", once=True)
+@promise("name, summary, revision, label rule and every parameter are declared", once=True)
 def declared(case: Case) -> None:
     method = type(case.method())
     for field in ("name", "summary"):
@@ -24,6 +24,10 @@ def declared(case: Case) -> None:
             f"`{field}` is {text!r}, expected a text of one line",
         )
     expect(method.name.isidentifier(), f"`name` is {method.name!r}, expected an identifier")
+    expect(
+        type(method.revision) is int and method.revision >= 1,
+        f"`revision` is {method.revision!r}, expected a whole number at least 1",
+    )
     known = ("pixels", "kept", "declared")
     expect(
         method.label_rule in known,

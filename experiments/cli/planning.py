@@ -67,7 +67,8 @@ def plan(
             workers, len(wanted.runs), device.value, per_gpu=per_gpu or 1, devices=devices
         )
     if (root() / wanted.name / "sweep.json").exists():
-        SweepFolder.open(wanted.name).check_same({run.run_key for run in wanted.runs})
+        keys = {run_key for run_key, _ in wanted.keys}
+        SweepFolder.open(wanted.name).check_same(keys, wanted.spec)
     show(wanted, slots, chosen, workers=workers, per_gpu=per_gpu)
 
 

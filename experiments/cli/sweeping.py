@@ -91,7 +91,8 @@ def sweep(
     if track:
         tracking.resolve(root(), uri)
     if (root() / wanted.name / "sweep.json").exists():
-        SweepFolder.open(wanted.name).check_same({run_key for run_key, _ in wanted.keys})
+        keys = {run_key for run_key, _ in wanted.keys}
+        SweepFolder.open(wanted.name).check_same(keys, wanted.spec)
     if dry_run:
         planning.show(wanted, local_slots, chosen, workers=workers, per_gpu=per_gpu)
         return

@@ -587,6 +587,10 @@ class NoSummary(Right):
     summary: ClassVar[str] = ""
 
 
+class StrangeRevision(Right):
+    revision: ClassVar[int] = "2"  # type: ignore[assignment]
+
+
 class StrangeRule(Right):
     """A label rule that there is not."""
 
@@ -656,6 +660,7 @@ MISTAKES: list[tuple[type[Method], str, str]] = [
     (AlwaysPerSample, "one_draw_or_many", "samples of a batch are cut differently"),
     (LooseParameter, "declared", "strength: declared without"),
     (NoSummary, "declared", "`summary` is ''"),
+    (StrangeRevision, "declared", "`revision` is '2', expected a whole number at least 1"),
     (StrangeRule, "declared", "`label_rule` is 'guessed', expected one of pixels, kept, declared"),
     (CannotTravel, "travels", "it can't be pickled"),
     (Right, "light_module", "importing its module imports torch"),

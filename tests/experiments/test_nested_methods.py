@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from augmentations.methods.cutmix import CutMix
 from experiments import config, sweep
 from experiments.errors import UserError
 
@@ -58,6 +59,18 @@ def test_a_parameter_that_came_later_is_not_in_the_key_of_a_method_in_a_method()
     square = {"name": "cutout", "placement": "inside", "size": 4}
     section = parsed({"name": "compose", "methods": [square]}).augmentation
     assert identifying(section)["methods"][0]["placement"] == "inside"
+
+
+def test_a_method_that_draws_otherwise_now_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    nested = {"name": "compose", "methods": [{"name": "choice", "methods": ["cutmix"]}]}
+    sections = ["cutmix", nested, "mixup"]
+    before = [parsed(section).run_key for section in sections]
+    monkeypatch.setattr(CutMix, "revision", 2)
+    after = [parsed(section).run_key for section in sections]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, False, True]
+    # It is no parameter: a configuration neither takes nor shows it.
+    assert "revision" not in parsed("cutmix").augmentation
+    assert parsed("cutmix").augmentation["name"] == "cutmix"
 
 
 def test_in_a_sweep_they_are_grid_values_and_overridden() -> None:

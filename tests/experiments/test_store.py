@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from augmentations.methods.cutmix import CutMix
 from experiments import claims
 from experiments.claims import Watch
 from experiments.errors import UserError
@@ -151,6 +152,19 @@ def test_another_configuration_needs_another_name(
         assert part in str(caught.value)
     assert files(runs) == before
     assert sorted(path.name for path in runs.iterdir()) == ["one"]
+
+
+def test_a_sweep_of_another_version_is_left_as_it_is(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its runs would be drawn otherwise now, and be mixed with those that are done."""
+    running.planned(running.spec("one"))
+    before = files(runs)
+    monkeypatch.setattr(CutMix, "revision", 7)
+    with pytest.raises(UserError, match="planned by another version of mixbench") as caught:
+        running.planned(running.spec("one"))
+    assert "2 of its 4 runs" in str(caught.value) and "--name" in str(caught.value)
+    assert files(runs) == before
 
 
 CREATE = """
