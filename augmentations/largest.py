@@ -31,10 +31,11 @@ def largest(values: Tensor, count: Tensor | int) -> Tensor:
     tiny = values.numel() <= TINY
     if tiny or values.device.type != "cpu" or torch.compiler.is_compiling():
         return _by_rank(values, count)
-    keep = torch.empty_like(values)
-    torch.ge(values, _thresholds(values, count).unsqueeze(1), out=keep)
-    tied = (keep.sum(dim=1) != count).nonzero().squeeze(1)
-    if len(tied):
+    wanted = count.numpy().astype("int64")
+    if values.shape[1] <= LONG:
+        return torch.from_numpy(_short_rows(values.numpy(), wanted))
+    keep, tied = _long_rows(values.numpy(), wanted)
+    if tied:
         keep[tied] = _by_rank(values[tied], count[tied])
     return keep
 
@@ -63,22 +64,45 @@ def _by_rank(values: Tensor, count: Tensor) -> Tensor:
     return torch.zeros_like(values).scatter_(1, order, chosen.to(values.dtype))
 
 
-def _thresholds(values: Tensor, count: Tensor) -> Tensor:
-    """The count-th largest value of each row (rows,); infinity where none is wanted.
+def _short_rows(values: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """`largest` by two digits of each value: the rough one is sorted by counting.
 
-    numpy's sort of plain numbers is several times faster than torch's, which keeps their places.
+    The values that share it with the count-th largest, some hundredths, are sorted by themselves.
     """
     import numpy as np
 
     size = values.shape[1]
-    if size <= LONG:
-        order = torch.from_numpy(np.sort(values.numpy(), axis=1))
-        place = (size - count).clamp(max=size - 1).long().unsqueeze(1)
-        found = order.gather(1, place).squeeze(1)
-    else:
-        rows = zip(values.numpy(), count.tolist(), strict=True)
-        found = torch.tensor([_of_a_long_row(row, int(number)) for row, number in rows])
-    return found.masked_fill_(count == 0, float("inf"))
+    # Not their absolute value: two passes fewer.
+    top = np.maximum(values.max(axis=1), -values.min(axis=1))
+    step = 127 / np.maximum(top, np.float32(1e-30))
+    rough = (values * step[:, None]).astype(np.int8)
+    # "stable" is what numpy calls sorting by digits; the fastest is several times slower here.
+    order = np.sort(rough, axis=1, kind="stable")
+    digit = order[np.arange(len(order)), np.minimum(size - count, size - 1)][:, None]
+    keep = (rough > digit).astype(np.float32)
+    missing = count - keep.sum(axis=1).astype(np.int64)
+
+    near = np.flatnonzero(rough == digit)
+    row = near // size
+    # By row as they are, and within one from the largest; of equal ones the first is first.
+    near = near[np.lexsort((-values.reshape(-1)[near], row))]
+    begin = np.searchsorted(row, np.arange(len(order)))
+    keep.reshape(-1)[near[np.arange(len(near)) < (begin + missing)[row]]] = 1
+    return keep
+
+
+def _long_rows(values: np.ndarray, count: np.ndarray) -> tuple[Tensor, list[int]]:
+    """The mask, without sorting all values; and the rows where equal values make it too large."""
+    import numpy as np
+
+    keep = np.empty_like(values)
+    tied = []
+    for row, (line, number) in enumerate(zip(values, count.tolist(), strict=True)):
+        chosen = line >= _of_a_long_row(line, number)
+        if np.count_nonzero(chosen) != number:
+            tied.append(row)
+        keep[row] = chosen
+    return torch.from_numpy(keep), tied
 
 
 def _of_a_long_row(row: np.ndarray, count: int) -> float:

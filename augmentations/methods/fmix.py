@@ -28,10 +28,11 @@ class FMix(Method):
     edges are soft, as in the authors' code: the pixels ranked within sN of λN, above and below, go
     from 1 down to 0 in equal steps; s is at most λ and 1 - λ, so that the mean stays λ.
 
-    Deviations: `spectrum="isotropic"` filters real white noise, which is what the paper describes.
-    The authors' code (`"official"`) takes the first two rows of its random spectrum for real and
-    imaginary part, so that only two horizontal frequencies occur and masks are stripes; on sides
-    that differ much it degenerates. It is kept to reproduce published results.
+    Deviations: `spectrum="isotropic"` is filtered real white noise, which is what the paper
+    describes; it is drawn as its spectrum. The authors' code (`"official"`) takes the first two
+    rows of its random spectrum for real and imaginary part, so that only two horizontal frequencies
+    occur and masks are stripes; on sides that differ much it degenerates. It is kept to reproduce
+    published results.
     """
 
     name: ClassVar[str] = "fmix"
@@ -39,6 +40,7 @@ class FMix(Method):
     paper: ClassVar[Paper] = Paper(
         "Harris et al.", 2020, "FMix: Enhancing Mixed Sample Data Augmentation", "2002.12047"
     )
+    revision: ClassVar[int] = 2
 
     alpha: float = parameter(1.0, "λ ~ Beta(α, α), the area that is kept", above=0)
     decay: float = parameter(3.0, "the spectrum falls as 1/frequency^decay", at_least=0)
@@ -67,8 +69,7 @@ class FMix(Method):
             kept = math.ceil(exact) if draws.number() < 0.5 else math.floor(exact)
             keep = largest(self._image(draws).flatten(1), kept)
             return Blend(keep.view(-1, 1, draws.height, draws.width), draws.partners(self.pairing))
-        wanted = draws.beta(self.alpha) * pixels
-        count = torch.where(draws.coin(0.5), wanted.ceil(), wanted.floor())
+        wanted, count = self._counts(draws)
         image = self._image(draws).flatten(1)
         if self.max_soft == 0:
             keep = largest(image, count)
@@ -80,26 +81,49 @@ class FMix(Method):
             keep = torch.zeros_like(image).scatter_(1, order, ramp)
         return Blend(keep.view(-1, 1, draws.height, draws.width), draws.partners(self.pairing))
 
+    def _counts(self, draws: Draws) -> tuple[Tensor, Tensor]:
+        """λN, and the same rounded up or down by a coin: each (rows,)."""
+        import torch
+
+        pixels = draws.height * draws.width
+        if draws.at_hand:
+            import numpy as np
+
+            exact = draws.beta(self.alpha).numpy() * pixels
+            up = draws.uniform().numpy() < 0.5
+            whole = np.where(up, np.ceil(exact), np.floor(exact))
+            return torch.from_numpy(exact), torch.from_numpy(whole)
+        wanted = draws.beta(self.alpha) * pixels
+        return wanted, torch.where(draws.coin(0.5), wanted.ceil(), wanted.floor())
+
     def _image(self, draws: Draws) -> Tensor:
         """Random grey images (rows, H, W) with the wanted spectrum."""
         import torch
 
         height, width = draws.height, draws.width
-        official = self.spectrum == "official"
-        # The authors keep one column more than the half spectrum has when the width is odd.
-        columns = width // 2 + 1 + (width % 2 if official else 0)
+        if self.spectrum == "official":
+            # The authors keep one column more than the half spectrum has when the width is odd.
+            columns = min(width // 2 + 1 + width % 2, width)
+            noise = draws.normal(height, columns, 2).mul_(self._scale(draws, height, columns))
+            # Rows 0 and 1 stand where real and imaginary part were meant; an image of one row has
+            # only row 0.
+            spectrum = torch.complex(noise[:, 0], noise[:, min(1, height - 1)])
+            return torch.fft.irfft2(spectrum, s=(height, width))
+        # The upper half of the spectrum of white noise. One transform after the other: where rows
+        # are their own mirror image the second takes the real part, which is what was meant.
+        rows = height // 2 + 1
+        noise = draws.normal(rows, width, 2).mul_(self._scale(draws, rows, width))
+        across = torch.fft.ifft(torch.view_as_complex(noise), dim=2)
+        return torch.fft.irfft(across, n=height, dim=1)
+
+    def _scale(self, draws: Draws, rows: int, columns: int) -> Tensor:
+        """The standard deviation of the first frequencies, twice: (rows, columns, 2)."""
+        import torch
+
+        size, mirrored = (draws.height, draws.width), self.spectrum == "isotropic"
         if draws.at_hand:
-            scale = torch.from_numpy(_kept_scale(height, width, columns, self.decay))
-        else:
-            scale = _scale(height, width, columns, self.decay, draws.device)
-        if not official:
-            noise = torch.fft.rfft2(draws.normal(height, width))
-            return torch.fft.irfft2(noise.mul_(scale), s=(height, width))
-        noise = draws.normal(height, scale.shape[1], 2) * scale.unsqueeze(-1)
-        # Rows 0 and 1 stand where real and imaginary part were meant; an image of one row has
-        # only row 0.
-        spectrum = torch.complex(noise[:, 0], noise[:, min(1, height - 1)])
-        return torch.fft.irfft2(spectrum, s=(height, width))
+            return torch.from_numpy(_kept_scale(size, rows, columns, self.decay, mirrored))
+        return _scale(size, rows, columns, self.decay, mirrored, draws.device)
 
 
 def _ramp(rank: Tensor, count: Tensor, soft: Tensor) -> Tensor:
@@ -111,21 +135,36 @@ def _ramp(rank: Tensor, count: Tensor, soft: Tensor) -> Tensor:
 
 
 def _scale(
-    height: int, width: int, columns: int, decay: float, device: torch.device | str
+    size: tuple[int, int],
+    rows: int,
+    columns: int,
+    decay: float,
+    mirrored: bool,
+    device: torch.device | str,
 ) -> Tensor:
-    """1 / frequency^decay over the half spectrum of an image: (H, columns) float32."""
+    """1 / frequency^decay of an image of `size` (H, W): (rows, columns, 2) float32.
+
+    mirrored: the rows are half of a real image's spectrum; those that are their own mirror image
+    will lose one of two equal parts, and get twice the variance.
+    """
     import torch
 
     # Not the default type, which is the user's to change.
     vertical, horizontal = (
-        torch.fft.fftfreq(side, dtype=torch.float32, device=device) for side in (height, width)
+        torch.fft.fftfreq(side, dtype=torch.float32, device=device) for side in size
     )
-    frequency = (vertical.unsqueeze(1).square() + horizontal[:columns].square()).sqrt()
-    return frequency.clamp(min=1 / max(height, width)).pow(-decay)
+    frequency = (vertical[:rows].unsqueeze(1).square() + horizontal[:columns].square()).sqrt()
+    scale = frequency.clamp(min=1 / max(size)).pow(-decay)
+    if mirrored:
+        own = (2 * vertical[:rows].abs()) % 1 == 0
+        scale = torch.where(own.unsqueeze(1), math.sqrt(2) * scale, scale)
+    return scale.unsqueeze(-1).expand(-1, -1, 2)
 
 
 @lru_cache(maxsize=8)
-def _kept_scale(height: int, width: int, columns: int, decay: float) -> np.ndarray:
+def _kept_scale(
+    size: tuple[int, int], rows: int, columns: int, decay: float, mirrored: bool
+) -> np.ndarray:
     """`_scale` on the CPU, made once: a batch has a size, and is mixed again and again."""
     # Not a tensor: one that is made while torch only pretends would be kept for good.
-    return _scale(height, width, columns, decay, "cpu").numpy()
+    return _scale(size, rows, columns, decay, mirrored, "cpu").contiguous().numpy()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import augmentations
 from augmentations import Plan
+from augmentations.methods.fmix import FMix
 from tests.augmentations.oracles import SIGMAS, assert_distribution, assert_rate, chosen, seeded
 
 SIZES = [(32, 32), (16, 64), (64, 16), (9, 7), (1, 5), (5, 1), (1, 1)]
@@ -92,25 +93,49 @@ def test_lambda_is_beta_of_alpha() -> None:
         assert_distribution(own, beta(alpha, alpha).cdf, 0.02, 0.98)
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 64), (31, 20), (20, 31)])
-def test_isotropic_masks_are_filtered_white_noise(height: int, width: int) -> None:
-    """Against the whole spectrum in numpy, both frequencies signed: real part taken at the end."""
-    count = 40
-    noise = torch.randn(count, height, width, generator=seeded(3))
-    lam = torch.rand(count, dtype=torch.float64, generator=seeded(4))
-
-    def given(rows: int, *size: int) -> Tensor:
-        assert (rows, *size) == (count, height, width)
-        return noise
-
-    mix = augmentations.create("fmix", per_sample=True, pairing="roll")
-    own = own_mask(
-        mix.draw(chosen(count, height, width, lam=lam, noise=given)), count, height, width
+@pytest.mark.parametrize("decay", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize(("height", "width"), [*SIZES[2:], (6, 4), (2, 3), (3, 2), (8, 8)])
+def test_isotropic_images_are_filtered_white_noise(height: int, width: int, decay: float) -> None:
+    """A Gaussian image is known by its covariance: that of white noise, filtered, by numpy."""
+    count = (height // 2 + 1) * width * 2
+    # The image is linear in its normal numbers: each alone, one per row.
+    draws = chosen(
+        count, height, width, noise=lambda rows, *size: torch.eye(rows).view(rows, *size)
     )
+    made = FMix(per_sample=True, decay=decay)._image(draws).reshape(count, -1).double().numpy()
 
     down, across = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :]
+    scale = 1 / np.maximum(np.hypot(down, across), 1 / max(height, width)) ** decay
+    white = np.eye(height * width).reshape(-1, height, width)
+    filtered = np.fft.ifft2(np.fft.fft2(white) * scale).real.reshape(height * width, -1)
+    covariance, expected = made.T @ made, filtered.T @ filtered
+    # The largest of an image don't depend on its contrast.
+    covariance *= expected[0, 0] / covariance[0, 0]
+    np.testing.assert_allclose(covariance, expected, atol=2e-6 * expected[0, 0])
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 64), (31, 20), (20, 31)])
+def test_masks_are_the_largest_of_such_an_image(height: int, width: int) -> None:
+    """Against sums of waves in double precision, for normal numbers that are given."""
+    count = 40
+    rows = height // 2 + 1
+    noise = torch.randn(count, rows, width, 2, generator=seeded(3))
+    lam = torch.rand(count, dtype=torch.float64, generator=seeded(4))
+    mix = augmentations.create("fmix", per_sample=True, pairing="roll")
+    draws = chosen(count, height, width, lam=lam, noise=lambda *_: noise.clone())
+    own = own_mask(mix.draw(draws), count, height, width)
+
+    down, across = np.fft.fftfreq(height)[:rows, None], np.fft.fftfreq(width)[None, :]
     scale = 1 / np.maximum(np.hypot(down, across), 1 / max(height, width)) ** 3
-    image = np.fft.ifft2(np.fft.fft2(noise.double().numpy()) * scale).real.reshape(count, -1)
+    # Both frequencies j and -j have a row of their own in the spectrum; but 0, and the highest of
+    # an even height, where only one has.
+    alone = np.arange(rows) * 2 % height == 0
+    scale = scale * np.where(alone, np.sqrt(0.5), 1)[:, None]
+    waves_down = np.exp(2j * np.pi * np.arange(height)[:, None] * np.arange(rows) / height)
+    waves_across = np.exp(2j * np.pi * np.arange(width)[:, None] * np.arange(width) / width)
+    parts = noise.double().numpy()
+    spectrum = scale * (parts[..., 0] + 1j * parts[..., 1])
+    image = (waves_down @ spectrum @ waves_across.T).real.reshape(count, -1)
     disagree = 0
     for index in range(count):
         kept = int(own[index].sum())
@@ -121,18 +146,22 @@ def test_isotropic_masks_are_filtered_white_noise(height: int, width: int) -> No
     assert disagree <= count * height * width * 0.0005
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 64), (31, 20)])
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 64), (31, 20), (4, 3), (5, 1)])
 def test_official_masks_are_the_authors(height: int, width: int) -> None:
     """ecs-vlc/FMix, lib/fmix.py, in numpy: the first two rows taken for real and imaginary part."""
     count = 40
-    columns = width // 2 + 1 + width % 2
-    noise = torch.randn(count, height, columns, 2, generator=seeded(5))
+    half = np.fft.fftfreq(width)[: width // 2 + (2 if width % 2 else 1)]
+    noise = torch.randn(count, height, len(half), 2, generator=seeded(5))
     lam = torch.rand(count, dtype=torch.float64, generator=seeded(6))
+
+    def given(*size: int) -> Tensor:
+        assert size == noise.shape
+        return noise.clone()
+
     mix = augmentations.create("fmix", per_sample=True, pairing="roll", spectrum="official")
-    draws = chosen(count, height, width, lam=lam, noise=lambda *_: noise)
+    draws = chosen(count, height, width, lam=lam, noise=given)
     own = own_mask(mix.draw(draws), count, height, width)
 
-    half = np.fft.fftfreq(width)[: width // 2 + (2 if width % 2 else 1)]
     frequency = np.sqrt(half**2 + np.fft.fftfreq(height)[:, None] ** 2)
     scale = np.ones(1) / np.maximum(frequency, 1 / max(width, height)) ** 3
     disagree = 0
@@ -204,12 +233,12 @@ def test_soft_edges_are_the_authors(height: int, width: int, max_soft: float) ->
     """ecs-vlc/FMix, `binarise_mask`: the same values in the order of the hard mask's image."""
     count, size = 60, height * width
     lam = torch.rand(count, dtype=torch.float64, generator=seeded(7))
-    noise = torch.randn(count, height, width, generator=seeded(8))
+    noise = torch.randn(count, height // 2 + 1, width, 2, generator=seeded(8))
     mix = augmentations.create("fmix", per_sample=True, pairing="roll", max_soft=max_soft)
-    draws = chosen(count, height, width, lam=lam, noise=lambda *_: noise)
+    draws = chosen(count, height, width, lam=lam, noise=lambda *_: noise.clone())
     soft = soft_mask(mix.draw(draws), count, height, width).flatten(1).numpy()
     hard = augmentations.create("fmix", per_sample=True, pairing="roll")
-    draws = chosen(count, height, width, lam=lam, noise=lambda *_: noise)
+    draws = chosen(count, height, width, lam=lam, noise=lambda *_: noise.clone())
     hard_mask = own_mask(hard.draw(draws), count, height, width).flatten(1).numpy()
     for index in range(count):
         wanted = float(lam[index])
