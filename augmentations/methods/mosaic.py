@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations.boxes import inside_box
+from augmentations.boxes import inside_box, quadrants
 from augmentations.method import Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -62,15 +62,7 @@ class Mosaic(Method):
         from augmentations.paste import Paste
 
         row, column = self._cut(draws, draws.height), self._cut(draws, draws.width)
-        zero = torch.zeros_like(row)
-        bottom, right = zero + draws.height, zero + draws.width
-        quadrants = (
-            (zero, zero, row, column),
-            (zero, column, row, right),
-            (row, zero, bottom, column),
-            (row, column, bottom, right),
-        )
-        target = torch.stack([torch.stack(edges, dim=-1) for edges in quadrants], dim=1)
+        target = quadrants(draws, row, column)
         size, partner = (draws.height, draws.width), self._partners(draws)
         if self.parts == "same_place":
             # The sample's own quadrant stays where it is.
@@ -84,7 +76,9 @@ class Mosaic(Method):
                 dim=1,
             )
         else:
-            source = torch.stack([zero, zero, bottom, right], dim=-1).unsqueeze(1).expand(-1, 4, -1)
+            # From the first quadrant's corner to the last one's.
+            whole = torch.cat([target[:, :1, :2], target[:, 3:, 2:]], dim=-1)
+            source = whole.expand(-1, 4, -1)
         return Paste(size, target, partner, source, tiles=True, resize=self.parts == "resize")
 
     def _cut(self, draws: Draws, side: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
     from augmentations.draws import Draws
     from augmentations.plan import Plan
 
-FEW = 8
-"""Tries that are looked at first on a CPU: in most batches one of them fits everywhere."""
+MOST_TRIES = 100
+RARE = 1e-9
+"""How seldom an image may stay whole because fewer tries than that were drawn."""
+AREAS = 8
+"""Areas by which the share of tries that fit is estimated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +28,9 @@ class RandomErasing(Method):
 
     Source: algorithm 1 and the authors' code: per image with probability 0.5; the aspect is uniform
     (timm and torchvision draw it log-uniformly); up to 100 tries to fit, strictly smaller than the
-    image on both sides, else the image stays whole. Here all tries are drawn at once and the first
-    that fits is taken, which is the same distribution without a loop on the host.
+    image on both sides, else the image stays whole. Here tries are drawn at once and the first that
+    fits is taken, which is the same distribution without a loop on the host; where most tries fit
+    they are fewer than 100, so many that none of them fits in less than one of 10^9 images.
     Deviation: the authors' code fills with CIFAR-10's mean pixel, not normalised, whatever the
     data; `fill="mean"` is the mean colour of the batch at hand.
     """
@@ -36,7 +41,7 @@ class RandomErasing(Method):
     paper: ClassVar[Paper] = Paper(
         "Zhong et al.", 2017, "Random Erasing Data Augmentation", "1708.04896"
     )
-    TRIES: ClassVar[int] = 100
+    revision: ClassVar[int] = 2
 
     min_area: float = parameter(0.02, "smallest area, a fraction of the image", above=0, below=1)
     max_area: float = parameter(0.4, "largest area, a fraction of the image", above=0, at_most=1)
@@ -57,11 +62,30 @@ class RandomErasing(Method):
     def draw(self, draws: Draws) -> Plan:
         from augmentations.paste import Paste
 
-        area, aspect = draws.uniform(tries=self.TRIES), draws.uniform(tries=self.TRIES)
+        tries = self._tries(draws.height, draws.width)
+        area, aspect = draws.uniform(tries=2 * tries).split(tries, dim=1)
         sides = self._sides_at_hand if draws.at_hand else self._sides
         height, width = sides(draws, area, aspect)
         target = inside_box(draws, height, width).unsqueeze(1)
         return Paste((draws.height, draws.width), target, fill=self.fill)
+
+    def _tries(self, height: int, width: int) -> int:
+        """How many tries will do for an image of this size, at most the authors' 100."""
+        low, high = self.min_aspect, 1 / self.min_aspect
+        # A side is rounded and must be smaller than the image's: area times aspect, and area over
+        # aspect, are below these.
+        down, across = ((side - 0.5) ** 2 / (height * width) for side in (height, width))
+        fitting = 0.0
+        for step in range(AREAS):
+            area = self.min_area + (self.max_area - self.min_area) * (step + 0.5) / AREAS
+            lowest, highest = max(low, area / across), min(high, down / area)
+            if lowest <= highest:
+                fitting += (highest - lowest) / (high - low) if low < high else 1
+        # A tenth less: a few areas stand for all, and sides are whole numbers.
+        missing = 1 - 0.9 * fitting / AREAS
+        if missing == 1:
+            return MOST_TRIES
+        return min(MOST_TRIES, math.ceil(math.log(RARE) / math.log(missing)))
 
     def _sides(self, draws: Draws, area: Tensor, aspect: Tensor) -> tuple[Tensor, Tensor]:
         """Height and width of the first try that fits, 0 if none does: each (rows,) int64.
@@ -79,21 +103,19 @@ class RandomErasing(Method):
         return height, width
 
     def _sides_at_hand(self, draws: Draws, area: Tensor, aspect: Tensor) -> tuple[Tensor, Tensor]:
-        """`_sides` on the CPU, from the first tries where they do, in few of numpy's calls."""
+        """`_sides` on the CPU, in few of numpy's calls."""
         import numpy as np
         import torch
 
-        some_area, some_aspect = self._scaled(draws, area[:, :FEW].numpy(), aspect[:, :FEW].numpy())
-        sides = np.empty((2, *some_area.shape))
-        np.multiply(some_area, some_aspect, out=sides[0])
-        np.divide(some_area, some_aspect, out=sides[1])
+        areas, aspects = self._scaled(draws, area.numpy(), aspect.numpy())
+        sides = np.empty((2, *areas.shape))
+        np.multiply(areas, aspects, out=sides[0])
+        np.divide(areas, aspects, out=sides[1])
         np.rint(np.sqrt(sides, out=sides), out=sides)
         fits = (sides[0] < draws.height) & (sides[1] < draws.width)
-        first = fits.argmax(axis=1)
-        rows = np.arange(draws.rows)
-        if not fits[rows, first].all():
-            return self._sides(draws, area, aspect)
-        height, width = torch.from_numpy(sides[:, rows, first].astype(np.int64)).unbind()
+        rows, first = np.arange(draws.rows), fits.argmax(axis=1)
+        found = (sides[:, rows, first] * fits[rows, first]).astype(np.int64)
+        height, width = torch.from_numpy(found).unbind()
         return height, width
 
     def _scaled(self, draws: Draws, area: Any, aspect: Any) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from augmentations.boxes import quadrants
 from augmentations.method import Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -50,15 +51,7 @@ class RICAP(Method):
 
         row = (draws.height * draws.beta(self.beta)).round().long()
         column = (draws.width * draws.beta(self.beta)).round().long()
-        zero = torch.zeros_like(row)
-        bottom, right = zero + draws.height, zero + draws.width
-        edges = (
-            (zero, zero, row, column),
-            (zero, column, row, right),
-            (row, zero, bottom, column),
-            (row, column, bottom, right),
-        )
-        target = torch.stack([edge for box in edges for edge in box], dim=1).view(-1, 4, 4)
+        target = quadrants(draws, row, column)
         size = target[..., 2:] - target[..., :2]
         # Where each crop starts, downwards and sideways: uniform among the places where it fits.
         places = target[:, 3:, 2:] - size + 1

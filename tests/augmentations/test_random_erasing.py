@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import augmentations
+from augmentations.methods.random_erasing import MOST_TRIES, RandomErasing
 from tests.augmentations.oracles import (
     assert_full_rectangles,
     assert_rate,
@@ -133,6 +134,29 @@ def test_what_never_fits_leaves_the_image_whole() -> None:
         boxes = erased_boxes(4, 4, 500, min_area=0.9, max_area=1.0, per_sample=per_sample)
         assert not boxes.any()
     assert not erased_boxes(1, 1, 500).any()
+
+
+@pytest.mark.parametrize("size", [(28, 28), (224, 224), (16, 64), (20, 4), (5, 5), (2, 2), (1, 1)])
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"min_aspect": 1.0}, {"min_aspect": 0.1}, {"max_area": 1.0}, {"min_area": 0.3},
+     {"min_area": 0.9, "max_area": 1.0}, {"max_area": 0.0201}, {"min_aspect": 0.01}],
+    ids=str,
+)  # fmt: skip
+def test_so_many_tries_that_one_fits(given: dict[str, float], size: tuple[int, int]) -> None:
+    """The authors' 100, or none of them fits once in 10^8 images, by a million tries counted."""
+    mix = RandomErasing(**given)
+    tries = mix._tries(*size)
+    if tries == MOST_TRIES:
+        return
+    area = np.random.default_rng(0).uniform(mix.min_area, mix.max_area, 10**6) * size[0] * size[1]
+    aspect = np.random.default_rng(1).uniform(mix.min_aspect, 1 / mix.min_aspect, 10**6)
+    fits = (np.rint(np.sqrt(area * aspect)) < size[0]) & (np.rint(np.sqrt(area / aspect)) < size[1])
+    assert (1 - fits.mean()) ** tries < 1e-8
+
+
+def test_few_tries_where_nearly_all_fit() -> None:
+    assert RandomErasing()._tries(32, 32) < 15
 
 
 @pytest.mark.parametrize("per_sample", [False, True])
