@@ -1,13 +1,15 @@
 """Blend and Paste on a CPU: the same pixels as `eager`, chosen by size for speed.
 
 On a CPU a comparison-driven `torch.where` takes 1 to 3 ns a value, a copy or a bitwise operation
-a tenth of it. Small images are therefore pasted with bit masks over whole batches, large ones
-rectangle by rectangle. Where autograd or a compiler is looking, `eager` does the work.
+a tenth of it; a rectangle that is copied by itself takes 1 us through numpy, 3 us through torch,
+which shares large ones among cores. Small images are therefore pasted with bit masks over whole
+batches, others rectangle by rectangle. Where autograd or a compiler is looking, `eager` does the
+work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +19,9 @@ from torch import Tensor
 from augmentations.pixels import eager
 
 LARGE = 1 << 14
-"""Values of an image from which a few calls for each cost less than passes over all of them."""
+"""Values of an image from which torch's calls for each cost less than passes over all of them."""
+MIDDLING = 1 << 12
+"""Values of an image from which numpy's do."""
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -60,20 +64,33 @@ def paste(
     if columns is not None:
         target = target * columns
         source = None if source is None else source * columns
-    shared = one_row(target) and (source is None or one_row(source))
-    large = images.shape[1:].numel() >= LARGE
-    # One fill for all images is one call, which the cores share.
-    if large and not (shared and partner is None):
-        mixed = _one_by_one(bits, target, partner, source, value)
-    elif shared:
-        mixed = _slices(bits, target, partner, source, value)
-    else:
-        mixed = _masked(bits, target, partner, source, value)
+    mix = _way(images, target, partner, source, value)
+    mixed = mix(bits, target, partner, source, value)
     mixed = mixed.view(images.dtype)
     if scale == 1:
         return mixed
     batch, channels, height, width = images.shape
     return mixed.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _way(
+    images: Tensor,
+    target: Tensor,
+    partner: Tensor | None,
+    source: Tensor | None,
+    value: Tensor | None,
+) -> Callable[..., Tensor]:
+    """Which of the functions below is the fastest."""
+    values = images.shape[1:].numel()
+    shared = one_row(target) and (source is None or one_row(source))
+    # One fill for all images is one call, which the cores share.
+    if shared and (partner is None or values < LARGE):
+        return _slices
+    if partner is not None and values >= LARGE:
+        return _one_by_one
+    # Gathering for a source elsewhere, or filling with a value, takes more passes.
+    few_passes = source is None and value is None
+    return _masked if few_passes and values < MIDDLING else _in_turn
 
 
 def _watched(*tensors: Tensor) -> bool:
@@ -118,6 +135,12 @@ def _slices(
 ) -> Tensor:
     """One set of rectangles for the whole batch: slices touch only the pixels that change."""
     boxes = target[0].tolist()
+    if partner is None and value is None:
+        # A copy that blanks on its way: one pass, and a mask that stays in the cache.
+        outside = np.full(images.shape[2:], -1, dtype=f"i{images.element_size()}")
+        for top, left, bottom, right in boxes:
+            outside[top:bottom, left:right] = 0
+        return images & torch.from_numpy(outside)
     origins = boxes if source is None else source[0].tolist()
     out = images.clone() if partner is None else _start(images, [boxes])
     for rectangle, (top, left, bottom, right) in enumerate(boxes):
@@ -136,21 +159,53 @@ def _slices(
     return out
 
 
-def _one_by_one(
+def _in_turn(
     images: Tensor,
     target: Tensor,
     partner: Tensor | None,
     source: Tensor | None,
     value: Tensor | None,
 ) -> Tensor:
-    """Every rectangle of every image copied by itself."""
+    """Every rectangle of every image copied or filled by itself, by numpy."""
+    batch = images.shape[0]
+    boxes = _rows(target, batch)
+    out = images.clone()
+    mixed, given = out.numpy(), images.numpy()
+    if partner is None:
+        fill = np.zeros((), given.dtype) if value is None else value.numpy()
+        fill = fill[0] if fill.ndim else fill
+        # Pixels of several values lie side by side in a row.
+        wide = fill.ndim > 0 and fill.shape[-1] > 1
+        for image, rectangles in zip(mixed, boxes, strict=True):
+            for top, left, bottom, right in rectangles:
+                if top < bottom and left < right:
+                    image[:, top:bottom, left:right] = fill[..., left:right] if wide else fill
+        return out
+    origins = boxes if source is None else _rows(source, batch)
+    for image, rectangles, places, others in zip(
+        mixed, boxes, origins, partner.tolist(), strict=True
+    ):
+        for box, place, other in zip(rectangles, places, others, strict=True):
+            top, left, bottom, right = box
+            if top < bottom and left < right:
+                first, start, last, end = place
+                image[:, top:bottom, left:right] = given[other, :, first:last, start:end]
+    return out
+
+
+def _one_by_one(
+    images: Tensor,
+    target: Tensor,
+    partner: Tensor,
+    source: Tensor | None,
+    _value: Tensor | None,
+) -> Tensor:
+    """The same for large images, by torch: cores share the copying of a rectangle."""
     batch, planes, height, width = images.shape
     plane, image = height * width, planes * height * width
-    boxes = target[:1].tolist() * batch if one_row(target) else target.tolist()
-    origins = boxes
-    if source is not None:
-        origins = source[:1].tolist() * batch if one_row(source) else source.tolist()
-    others = [()] * batch if partner is None else partner.tolist()
+    boxes = _rows(target, batch)
+    origins = boxes if source is None else _rows(source, batch)
+    others = partner.tolist()
     out = _start(images, boxes)
     strides = (plane, width, 1)
     begin = images.storage_offset()
@@ -161,9 +216,6 @@ def _one_by_one(
             size = (planes, bottom - top, right - left)
             # A fraction of the time of out[sample, :, top:bottom, left:right].
             place = out.as_strided(size, strides, sample * image + top * width + left)
-            if partner is None:
-                _fill(place, value, left)
-                continue
             down, across = origins[sample][rectangle][:2]
             first = begin + others[sample][rectangle] * image + down * width + across
             place.copy_(images.as_strided(size, strides, first))
@@ -174,52 +226,26 @@ def _masked(
     images: Tensor,
     target: Tensor,
     partner: Tensor | None,
-    source: Tensor | None,
-    value: Tensor | None,
+    _source: Tensor | None,
+    _value: Tensor | None,
 ) -> Tensor:
-    """Every image has its own rectangles: bit masks over the whole batch.
+    """Every image has its own rectangles, blanked or taken from the same place elsewhere.
 
-    out ^= (out ^ other) & mask leaves what is outside the mask and takes `other` inside it.
+    By bit masks over the whole batch: out ^= (out ^ other) & mask leaves what is outside the mask
+    and takes `other` inside it.
     """
     height, width = images.shape[2:]
     if partner is None:
-        outside = _masks(target, height, width, images.dtype, outside=True)
-        if value is None:
-            return images & outside
-        return (images ^ value).bitwise_and_(outside).bitwise_xor_(value)
+        return images & _masks(target, height, width, images.dtype, outside=True)
     masks = _masks(target, height, width, images.dtype)
-    others = (
-        (images.index_select(0, index) for index in partner.unbind(1))
-        if source is None
-        else _moved(images, partner, source - target)
-    )
     mixed = images
-    for rectangle, other in enumerate(others):
+    for rectangle, index in enumerate(partner.unbind(1)):
         # Written over what was gathered: a new tensor less each time.
+        other = images.index_select(0, index)
         other ^= mixed
         other &= masks[:, rectangle : rectangle + 1]
         mixed = other.bitwise_xor_(mixed)
     return mixed
-
-
-def _moved(images: Tensor, partner: Tensor, shift: Tensor) -> Iterator[Tensor]:
-    """For each rectangle the batch of its partners, moved so that the source lies on the target.
-
-    What lies outside the source is arbitrary. Every stretch of a row's length in memory is a row of
-    a view, so that one gather copies whole rows, from wherever they start.
-    """
-    batch, planes, height, width = images.shape
-    total = images.numel()
-    # A row that starts left of the first image's corner, or ends right of the last one's.
-    padded = images.new_empty(total + 2 * width)
-    padded[width : width + total].copy_(images.view(-1))
-    stretches = padded.as_strided((total + width + 1, width), (1, 1))
-    row = torch.arange(planes * height, device=images.device) * width + width
-    first = partner * (planes * height * width) + shift[..., 0] * width + shift[..., 1]
-    starts = (first.unsqueeze(-1) + row).clamp_(0, total + width)
-    for rectangle in range(partner.shape[1]):
-        moved = stretches.index_select(0, starts[:, rectangle].reshape(-1))
-        yield moved.view(batch, planes, height, width)
 
 
 def _masks(
@@ -243,6 +269,11 @@ def _masks(
 def _positions(side: int) -> np.ndarray:
     # Not a tensor: one that is made while torch only pretends would be kept for good.
     return np.arange(side, dtype=np.int32)
+
+
+def _rows(boxes: Tensor, batch: int) -> list[list[list[int]]]:
+    """The rectangles of each image."""
+    return boxes[:1].tolist() * batch if one_row(boxes) else boxes.tolist()
 
 
 def _start(images: Tensor, boxes: list[list[list[int]]]) -> Tensor:
