@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -93,11 +94,7 @@ class Blend(Plan):
         if self.weights is not None:
             return self.weights
         if self._counted:
-            # One row of it: the others are the same memory.
-            row = self.keep[:1]
-            own = (row.mean(dim=(1, 2, 3)) if self._spatial else row).item()
-            check_weight("weights", own)
-            return torch.tensor([own, 1 - own], dtype=torch.float32).expand(self.batch, 2)
+            return self._counted_row.expand(self.batch, 2)
         share = self.keep.mean(dim=(1, 2, 3)).expand(self.batch)
         return torch.stack([share, 1 - share], dim=1)
 
@@ -108,6 +105,18 @@ class Blend(Plan):
         # A number has no gradient: a weight that is learned stays a tensor.
         plain = self.weights is None and not self.keep.requires_grad
         return plain and readable(self.keep) and host.one_row(self.keep)
+
+    @cached_property
+    def _counted_row(self) -> Tensor:
+        """The shares of all rows, which are the same memory: (1, 2)."""
+        row = self.keep[:1]
+        own = (row.mean(dim=(1, 2, 3)) if self._spatial else row).item()
+        check_weight("weights", own)
+        return torch.tensor([[own, 1 - own]], dtype=torch.float32)
+
+    def prepare(self) -> None:
+        if self.partner is not None and self._counted:
+            self._counted_row  # noqa: B018  (kept)
 
     def changed(self) -> Tensor:
         part = (self.keep < 1).flatten(1).any(dim=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -85,22 +86,31 @@ class Paste(Plan):
             return torch.ones(self.batch, 1, dtype=torch.float32, device=self.device)
         if self.weights is not None:
             return self.weights
-        total = self.size[0] * self.size[1]
         if self._counted:
-            areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in self.target[0].tolist()]
-            counts = areas if self.tiles else [total - sum(areas), *areas]
-            if min(counts) < 0:
-                raise ValueError(
-                    f"target: expected rectangles within {self.size[0]} x {self.size[1]}, apart "
-                    f"from each other, got {self.target[0].tolist()}"
-                )
-            share = torch.tensor([count / total for count in counts], dtype=torch.float32)
-            return share.expand(self.batch, -1)
+            return self._counted_row.expand(self.batch, -1)
+        total = self.size[0] * self.size[1]
         area = self.area().float()
         if self.tiles:
             return area / total
         rest = total - area.sum(dim=1, keepdim=True)
         return torch.cat([rest, area], dim=1) / total
+
+    @cached_property
+    def _counted_row(self) -> Tensor:
+        """The shares of all rows, which are the same memory: (1, K)."""
+        total = self.size[0] * self.size[1]
+        areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in self.target[0].tolist()]
+        counts = areas if self.tiles else [total - sum(areas), *areas]
+        if min(counts) < 0:
+            raise ValueError(
+                f"target: expected rectangles within {self.size[0]} x {self.size[1]}, apart "
+                f"from each other, got {self.target[0].tolist()}"
+            )
+        return torch.tensor([[count / total for count in counts]], dtype=torch.float32)
+
+    def prepare(self) -> None:
+        if self.partner is not None and self._counted and self.weights is None:
+            self._counted_row  # noqa: B018  (kept)
 
     @property
     def _counted(self) -> bool:

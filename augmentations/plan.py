@@ -98,6 +98,9 @@ class Plan(ABC):
         """What the plan realised, as float32 numbers on its device (nothing waits for it)."""
         return statistics(self)
 
+    def prepare(self) -> None:  # noqa: B027  (optional hook)
+        """Work out now what labels will need, for a plan that is drawn some time before them."""
+
     def check(self) -> None:  # noqa: B027  (optional hook)
         """Raise ValueError unless the plan's tensors fit each other and hold possible values.
 

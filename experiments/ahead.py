@@ -80,7 +80,9 @@ class PlansAhead:
         self._by, self._taken = by, 0
         self._state = self._generator.get_state() if self._count > 1 else None
         for _ in range(self._count):
-            self._waiting.append(self._sample(by, self._generator))
+            plan = self._sample(by, self._generator)
+            plan.prepare()
+            self._waiting.append(plan)
         if self._generator.device.type == "cpu" and _is_small(self._waiting[0]):
             self._count = min(2 * self._count, MOST)
 
