@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,12 +82,10 @@ class Draws:
         """`uniform()` of the one row, where it is `on_host`."""
         return float(self.uniform())
 
-    def places(self, high: np.ndarray) -> np.ndarray:
-        """`integers` of two numbers each, where they are `at_hand`: (2, rows) int64.
-
-        high: (2, rows), or (2, 1).
-        """
-        return (self.uniforms(2).numpy() * high).astype("int64")
+    def places(self, down: int, across: int) -> tuple[int, int]:
+        """`integers(down)` and `integers(across)` of the one row, where it is `on_host`."""
+        first, second = self.uniforms(2).flatten().tolist()
+        return int(first * down), int(second * across)
 
     def beta(self, alpha: float) -> Tensor:
         """Beta(alpha, alpha): (rows,).

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+
+# A job that a shell starts in the background ignores Ctrl-C, and so would every process that the
+# tests start and send one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before torch is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

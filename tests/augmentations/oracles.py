@@ -92,11 +92,10 @@ class ChosenDraws(Draws):
             return row
         return {self.height: row, self.width: column}[int(high)]
 
-    def places(self, high: np.ndarray) -> np.ndarray:
+    def places(self, down: int, across: int) -> tuple[int, int]:
         if self.centre is None:
-            return super().places(high)
-        assert high.tolist() == [[self.height], [self.width]]
-        return np.stack([side.numpy() for side in self.centre])
+            return super().places(down, across)
+        return int(self.centre[0]), int(self.centre[1])
 
     def normal(self, *size: int) -> Tensor:
         return super().normal(*size) if self.noise is None else self.noise(self.rows, *size)
