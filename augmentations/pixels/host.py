@@ -86,11 +86,11 @@ def _way(
     # One fill for all images is one call, which the cores share.
     if shared and (partner is None or values < LARGE):
         return _slices
-    if partner is not None and values >= LARGE:
+    # Gathering for a source elsewhere takes more passes over masks, and filling with a value more
+    # of torch's time for a rectangle.
+    if value is None and values >= LARGE:
         return _one_by_one
-    # Gathering for a source elsewhere, or filling with a value, takes more passes.
-    few_passes = source is None and value is None
-    return _masked if few_passes and values < MIDDLING else _in_turn
+    return _masked if source is None and value is None and values < MIDDLING else _in_turn
 
 
 def _watched(*tensors: Tensor) -> bool:
@@ -196,17 +196,17 @@ def _in_turn(
 def _one_by_one(
     images: Tensor,
     target: Tensor,
-    partner: Tensor,
+    partner: Tensor | None,
     source: Tensor | None,
     _value: Tensor | None,
 ) -> Tensor:
-    """The same for large images, by torch: cores share the copying of a rectangle."""
+    """Every rectangle of large images copied or blanked by itself, by torch: cores share it."""
     batch, planes, height, width = images.shape
     plane, image = height * width, planes * height * width
     boxes = _rows(target, batch)
     origins = boxes if source is None else _rows(source, batch)
-    others = partner.tolist()
-    out = _start(images, boxes)
+    others = [()] * batch if partner is None else partner.tolist()
+    out = images.clone() if partner is None else _start(images, boxes)
     strides = (plane, width, 1)
     begin = images.storage_offset()
     for sample in range(batch):
@@ -216,6 +216,9 @@ def _one_by_one(
             size = (planes, bottom - top, right - left)
             # A fraction of the time of out[sample, :, top:bottom, left:right].
             place = out.as_strided(size, strides, sample * image + top * width + left)
+            if partner is None:
+                place.zero_()
+                continue
             down, across = origins[sample][rectangle][:2]
             first = begin + others[sample][rectangle] * image + down * width + across
             place.copy_(images.as_strided(size, strides, first))
