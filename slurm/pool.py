@@ -233,4 +233,12 @@ def _tail(log: Path, size: int = 4000) -> str:
 
 def _last_line(log: Path) -> str:
     lines = _tail(log).strip().splitlines()
-    return lines[-1] if lines else "it printed nothing"
+    if lines:
+        return lines[-1]
+    try:
+        with log.open("ab") as file:
+            file.write(b"\n")
+    except OSError as error:
+        # Nor could it have printed anything.
+        return str(error.strerror)
+    return "it printed nothing"

@@ -1,4 +1,4 @@
-"""What every test runs under: one thread, no telemetry, no skip in CI but for want of a GPU."""
+"""What every test runs under: one thread, no telemetry, in CI no skip for want of a program."""
 
 from __future__ import annotations
 
@@ -44,17 +44,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+NOT_INSTALLED = ("cuda", "gpu", "no right to mount", "more than three cores")
+"""What skips speak of that a machine has or has not: no package brings it."""
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, Any, Any]:
-    """Where MIXBENCH_ALLOW_SKIP=gpu, a skip for another reason is a failure."""
+    """Where MIXBENCH_ALLOW_SKIP=gpu, a skip is a failure but for what can't be installed."""
     report = yield
     if report.skipped and os.environ.get("MIXBENCH_ALLOW_SKIP") == "gpu":
         reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
-        if not hasattr(report, "wasxfail") and not any(
-            w in reason.lower() for w in ("cuda", "gpu")
-        ):
+        if not hasattr(report, "wasxfail") and not any(w in reason.lower() for w in NOT_INSTALLED):
             report.outcome = "failed"
             report.longrepr = f"skipped where nothing may be: {reason}"
     return report

@@ -115,7 +115,8 @@ def tracked() -> list[Path]:
     """The files of the repository, whether committed yet or not."""
     try:
         done = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard"],
+            # Whoever the checkout belongs to.
+            ["git", "-c", "safe.directory=*", "ls-files", "-co", "--exclude-standard"],
             cwd=ROOT, capture_output=True, text=True, check=True,
         )  # fmt: skip
     except (OSError, subprocess.CalledProcessError):

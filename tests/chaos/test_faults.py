@@ -19,6 +19,7 @@ from experiments.store import RunFolder, SweepFolder
 from experiments.worker import NO_STORE, STOPPED
 from slurm.local import Slot
 from slurm.pool import Pool
+from tests import disks
 from tests.chaos.nursery import Child, Nursery, Setup
 from tests.experiments import running
 
@@ -166,19 +167,8 @@ def test_a_disk_that_is_full_at_any_write(lab: Lab, tmp_path: Path, once: bool) 
 @pytest.fixture
 def tmpfs(tmp_path: Path) -> Iterator[Path]:
     """A disk of two megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    try:
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=2200k", "none", str(place)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    except OSError as error:
-        pytest.skip(f"a small disk can't be mounted: {error}")
-    if mounted.returncode:
-        pytest.skip(f"a small disk can't be mounted: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with disks.mounted(tmp_path / "disk", "2200k") as place:
+        yield place
 
 
 @pytest.fixture
@@ -205,6 +195,8 @@ def test_a_sweep_on_a_small_disk(
     path = tmp_path / "faults.yaml"
     path.write_text(json.dumps(description))  # JSON is YAML
     monkeypatch.setenv("MIXBENCH_RUNS", str(tmpfs))
+    # What Python compiles of the copy of the code would fill the disk.
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     command = ("sweep", str(path), "--device", "cpu", "--no-track", "--no-report")
     # So much room that the sweep begins, too little for its checkpoints.
     first = running.mixbench(*command)

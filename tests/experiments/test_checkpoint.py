@@ -7,7 +7,6 @@ import logging
 import multiprocessing
 import os
 import random
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 
 from experiments import checkpoint
 from experiments.checkpoint import NEWEST, PREVIOUS
+from tests import disks
 
 
 def saving(folder: Path, number: int, said: Any) -> None:
@@ -167,24 +167,13 @@ def test_a_file_that_would_run_code_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_leaves_what_was_there(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("only root can mount a small disk")
-    try:
+    with disks.mounted(tmp_path / "disk", "128k") as disk:
         checkpoint.save(disk, state(1))
         checkpoint.save(disk, state(2))
         with pytest.raises(OSError, match="No space left") as caught:
             checkpoint.save(disk, {"weight": torch.rand(100_000)})
         assert caught.value.errno == errno.ENOSPC
         assert epochs(disk) == [2, 1] and names(disk) == {NEWEST, PREVIOUS}
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_at_every_moment_a_whole_one_is_there(tmp_path: Path) -> None:

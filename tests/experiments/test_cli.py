@@ -177,7 +177,9 @@ def test_workers_of_the_command_and_one_in_this_process_agree(
     finished: Any, trained: SweepFolder
 ) -> None:
     if os.cpu_count() and (os.cpu_count() or 1) > 3:
-        pytest.skip("the workers have several threads, which add in another order")
+        pytest.skip(
+            "more than three cores: workers have several threads, which add in another order"
+        )
     assert running.outcome(finished[0]) == running.outcome(trained)
 
 

@@ -22,6 +22,7 @@ from experiments import claims
 from experiments.claims import Watch
 from experiments.errors import UserError
 from experiments.store import RunFolder, SweepFolder, atomic_write, dump, root
+from tests import disks
 from tests.experiments import running
 
 
@@ -61,17 +62,8 @@ def test_atomic_write_is_for_colleagues_to_read(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 64 KiB, where this process may mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("only root can mount a small disk")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with disks.mounted(tmp_path / "disk", "64k") as disk:
+        yield disk
 
 
 def test_a_full_disk_leaves_the_old_file(small_disk: Path) -> None:

@@ -32,6 +32,7 @@ from experiments.stopping import SIGNALS, Stop, Stopped
 from experiments.store import PlannedRun, RunFolder, SweepFolder, atomic_write
 from experiments.train import Diverged
 from experiments.worker import NO_STORE, STOPPED, Worker
+from tests import disks
 from tests.experiments import running
 
 EPOCHS = 24
@@ -755,17 +756,8 @@ def test_told_to_stop_at_any_moment(runs: Path, impatient: None) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 512 KiB, where this process may mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("only root can mount a small disk")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with disks.mounted(tmp_path / "disk", "512k") as disk:
+        yield disk
 
 
 @pytest.mark.parametrize("how", ["full", "read-only"])

@@ -23,6 +23,7 @@ from experiments.worker import NO_STORE, POISONED, STOPPED
 from slurm import pool as pools
 from slurm.local import Slot
 from slurm.pool import Pool
+from tests import disks
 from tests.experiments import running
 
 ONE = Slot(None, 1)
@@ -539,28 +540,41 @@ def test_what_an_earlier_worker_of_that_name_said_is_not_this_ones(
     assert run.folder.attempts() == [] and run.folder.state() == "running"
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB, where this process may mount one."""
+    with disks.mounted(tmp_path / "disk", "256k") as disk:
+        yield disk
+
+
+def fill(disk: Path) -> None:
+    with contextlib.suppress(OSError), (disk / "filling").open("wb") as file:
+        while True:
+            file.write(bytes(4096))
+            file.flush()
+
+
 def test_a_full_disk_ends_the_pool_in_words(
-    sweep: SweepFolder, broken_torch: None, tmp_path: Path
+    sweep: SweepFolder, broken_torch: None, small_disk: Path
 ) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("only root can mount a small disk")
-    try:
-        shutil.copytree(sweep.path, disk / "one")
-        pool = Pool(SweepFolder(disk / "one"))
-        process = holding(pool, 0)
-        with contextlib.suppress(OSError), (disk / "filling").open("wb") as file:
-            while True:
-                file.write(bytes(4096))
-                file.flush()
-        end(process, -signal.SIGKILL)
-        assert pool.poll() == 0
-        assert pool.unusable and "No space left on device" in pool.unusable
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    shutil.copytree(sweep.path, small_disk / "one")
+    pool = Pool(SweepFolder(small_disk / "one"))
+    process = holding(pool, 0)
+    fill(small_disk)
+    end(process, -signal.SIGKILL)
+    assert pool.poll() == 0
+    assert pool.unusable and "No space left on device" in pool.unusable
+
+
+def test_workers_that_can_not_even_say_so(
+    sweep: SweepFolder, broken_torch: None, small_disk: Path
+) -> None:
+    """Their logs are on the disk that is full: that they are empty tells nothing."""
+    shutil.copytree(sweep.path, small_disk / "one")
+    pool = Pool(SweepFolder(small_disk / "one"))
+    fill(small_disk)
+    pool.start(ONE)
+    until_none(pool)
+    (log,) = (small_disk / "one" / "workers").glob("*.log")
+    assert log.read_bytes() == b""
+    assert pool.unusable == f"a worker could not work: No space left on device ({log})"

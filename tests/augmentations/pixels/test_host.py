@@ -25,6 +25,8 @@ AT_THE_THRESHOLD = [(1, 128, 127), (1, 128, 128), (4, 64, 64), (3, 64, 85), (3, 
 def test_the_sizes_are_on_both_sides() -> None:
     large = [math.prod(shape) >= host.LARGE for shape in AT_THE_THRESHOLD]
     assert large == [False, True, True, False, True]
+    assert all(math.prod(shape) < host.MIDDLING for shape in SMALL)
+    assert math.prod(AT_THE_THRESHOLD[0]) >= host.MIDDLING
 
 
 def images_of(
@@ -136,16 +138,17 @@ def test_large_images_as_the_reference(layout: str, dtype: torch.dtype) -> None:
     for seed, (shape, shared) in enumerate(itertools.product(AT_THE_THRESHOLD, (False, True))):
         _, height, width = shape
         images = images_of(3, shape, dtype, layout, seed)
-        for number, kind in itertools.product((1, 4), ("place", "moved", "fill")):
+        for number, kind in itertools.product((1, 4), ("place", "moved", "fill", "blank")):
             target = rectangles(1 if shared else 3, number, height, width, seed, number == 4)
             source = moved(target, height, width, seed) if kind == "moved" else None
             target = target.expand(3, -1, -1)
             source = None if source is None else source.expand(3, -1, -1)
             partner = None
-            if kind != "fill":
+            if kind in ("place", "moved"):
                 partner = torch.randint(3, (3, number), generator=seeded(seed))
-            got = host.paste(images, target, partner, source, 1.0)
-            assert same_bits(got, eager.paste(images, target, partner, source, 1.0))
+            value = 0.0 if kind == "blank" else 1.0
+            got = host.paste(images, target, partner, source, value)
+            assert same_bits(got, eager.paste(images, target, partner, source, value))
             assert got.is_contiguous(memory_format=eager.layout(images))
 
 
