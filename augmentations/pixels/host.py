@@ -1,7 +1,7 @@
 """Blend and Paste on a CPU: the same pixels as `eager`, chosen by size for speed.
 
 On a CPU a comparison-driven `torch.where` takes 1 to 3 ns a value, a copy or a bitwise operation
-a tenth of it; a rectangle that is copied by itself takes 1 us through numpy, 3 us through torch,
+a tenth of it; a rectangle that is copied by itself takes 1 us through numpy, some through torch,
 which shares large ones among cores. Small images are therefore pasted with bit masks over whole
 batches, others rectangle by rectangle. Where autograd or a compiler is looking, `eager` does the
 work.
@@ -135,27 +135,39 @@ def _slices(
 ) -> Tensor:
     """One set of rectangles for the whole batch: slices touch only the pixels that change."""
     boxes = target[0].tolist()
-    if partner is None and value is None:
-        # A copy that blanks on its way: one pass, and a mask that stays in the cache.
-        outside = np.full(images.shape[2:], -1, dtype=f"i{images.element_size()}")
-        for top, left, bottom, right in boxes:
-            outside[top:bottom, left:right] = 0
-        return images & torch.from_numpy(outside)
+    if partner is None:
+        return _blanked(images, boxes) if value is None else _filled(images, boxes, value)
     origins = boxes if source is None else source[0].tolist()
-    out = images.clone() if partner is None else _start(images, [boxes])
+    out = _start(images, [boxes])
     for rectangle, (top, left, bottom, right) in enumerate(boxes):
         high, wide = bottom - top, right - left
         if high == 0 or wide == 0:
             continue
         # `narrow` takes a third of what the same slices take.
         place = out.narrow(2, top, high).narrow(3, left, wide)
-        if partner is None:
-            _fill(place, value, left)
-            continue
         down, across = origins[rectangle][:2]
         # Whole rows are gathered in one piece each, and cut afterwards.
         rows = images.narrow(2, down, high).index_select(0, partner.select(1, rectangle))
         place.copy_(rows.narrow(3, across, wide))
+    return out
+
+
+def _blanked(images: Tensor, boxes: list[list[int]]) -> Tensor:
+    """A copy that blanks on its way: one pass, and a mask that stays in the cache."""
+    outside = np.full(images.shape[2:], -1, dtype=f"i{images.element_size()}")
+    for top, left, bottom, right in boxes:
+        outside[top:bottom, left:right] = 0
+    return images & torch.from_numpy(outside)
+
+
+def _filled(images: Tensor, boxes: list[list[int]], value: Tensor) -> Tensor:
+    """A copy with `value`, a number's bits or those of every channel, in the rectangles."""
+    value = value[0] if value.dim() else value
+    # A pixel's channels lie side by side in a row: from the rectangle's left edge on.
+    wide = value.dim() > 0 and value.shape[-1] > 1
+    out = images.clone()
+    for top, left, bottom, right in boxes:
+        out[..., top:bottom, left:right] = value[..., left:right] if wide else value
     return out
 
 
@@ -287,13 +299,3 @@ def _start(images: Tensor, boxes: list[list[list[int]]]) -> Tensor:
         for rectangles in boxes
     )
     return torch.empty_like(images) if covered else images.clone()
-
-
-def _fill(place: Tensor, value: Tensor | None, left: int) -> None:
-    if value is None:
-        place.zero_()
-    elif value.dim() and value.shape[-1] > 1:
-        # A pixel's channels side by side, repeated: from the rectangle's left edge on.
-        place.copy_(value[0, :, :, left : left + place.shape[-1]])
-    else:
-        place.copy_(value[0] if value.dim() else value)
