@@ -1,43 +1,54 @@
 """Mixing augmentations behind one batch interface.
 
-    import augmentations
+    import mixbench
 
-    mix = augmentations.create("cutmix", alpha=1.0)
+    mix = mixbench.create("cutmix", alpha=1.0)
     batch = mix(images, labels, num_classes=10)
     loss = batch.targets.cross_entropy(model(batch.images))
 
-Importing this package does not import torch: listing the methods and checking their parameters
-must answer at once. The names below that need torch are loaded when they are first used.
+Each name below is imported when it is first used, so importing this package imports neither torch
+nor any method: listing the methods and checking their parameters must answer at once.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from augmentations.method import Method, Paper, parameter
-from augmentations.registry import available, create, describe, plugins, resolve
-
 if TYPE_CHECKING:
-    from augmentations.blend import Blend
-    from augmentations.draws import Draws
-    from augmentations.manifold import mixing_inside
-    from augmentations.paste import Paste
-    from augmentations.plan import Batch, Plan
-    from augmentations.record import load_plan, save_plan
-    from augmentations.targets import Targets
+    from mixbench.augmentations.integrations.dropin import (
+        Collate,
+        MixBatches,
+        MixTransform,
+        SoftTargets,
+    )
+    from mixbench.augmentations.integrations.hooks import layer_names, mixing_inside
+    from mixbench.augmentations.method import Method, Paper, parameter
+    from mixbench.augmentations.plans.base import Batch, Plan
+    from mixbench.augmentations.plans.blend import Blend
+    from mixbench.augmentations.plans.paste import Paste
+    from mixbench.augmentations.plans.serialise import load_plan, save_plan
+    from mixbench.augmentations.registry import available, create, describe, plugins, resolve
+    from mixbench.augmentations.sampling.draws import Draws
+    from mixbench.augmentations.targets import Targets
 
 __all__ = [
     "Batch",
     "Blend",
+    "Collate",
     "Draws",
     "Method",
+    "MixBatches",
+    "MixTransform",
     "Paper",
     "Paste",
     "Plan",
+    "SoftTargets",
     "Targets",
     "available",
     "create",
     "describe",
+    "layer_names",
     "load_plan",
     "mixing_inside",
     "parameter",
@@ -46,22 +57,40 @@ __all__ = [
     "save_plan",
 ]
 
-_NEEDS_TORCH = {
-    "Batch": "augmentations.plan",
-    "Blend": "augmentations.blend",
-    "Draws": "augmentations.draws",
-    "Paste": "augmentations.paste",
-    "Plan": "augmentations.plan",
-    "Targets": "augmentations.targets",
-    "mixing_inside": "augmentations.manifold",
-    "load_plan": "augmentations.record",
-    "save_plan": "augmentations.record",
+_MODULES = {
+    "Batch": "plans.base",
+    "Blend": "plans.blend",
+    "Collate": "integrations.dropin",
+    "Draws": "sampling.draws",
+    "Method": "method",
+    "MixBatches": "integrations.dropin",
+    "MixTransform": "integrations.dropin",
+    "Paper": "method",
+    "Paste": "plans.paste",
+    "Plan": "plans.base",
+    "SoftTargets": "integrations.dropin",
+    "Targets": "targets",
+    "available": "registry",
+    "create": "registry",
+    "describe": "registry",
+    "layer_names": "integrations.hooks",
+    "load_plan": "plans.serialise",
+    "mixing_inside": "integrations.hooks",
+    "parameter": "method",
+    "plugins": "registry",
+    "resolve": "registry",
+    "save_plan": "plans.serialise",
 }
+"""The module of this package that defines each public name."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NEEDS_TORCH:
-        import importlib
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
 
-        return getattr(importlib.import_module(_NEEDS_TORCH[name]), name)
-    raise AttributeError(f"module 'augmentations' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

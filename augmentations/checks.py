@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from augmentations.blend import Blend
-    from augmentations.paste import Paste
+    from mixbench.augmentations.plans.blend import Blend
+    from mixbench.augmentations.plans.paste import Paste
 
 IGNORED = -100
 """The label that a loss leaves out: `torch.nn.functional.cross_entropy`'s default."""

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
-from augmentations.method import Method
-from augmentations.parameters import rules
+from mixbench.augmentations.method import Method
+from mixbench.augmentations.parameters import rules
 
 GROUP = "mixbench.augmentations"
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from augmentations.parameters import parameter
+from mixbench.augmentations.parameters import parameter
 
 if TYPE_CHECKING:
     import torch
 
-    from augmentations.draws import Draws
-    from augmentations.plan import Batch, Plan
+    from mixbench.augmentations.plans.base import Batch, Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 __all__ = ["PAIRINGS", "Method", "Paper", "parameter"]
 
@@ -137,7 +137,7 @@ class Method(ABC):
         """
         import torch
 
-        from augmentations.draws import Draws
+        from mixbench.augmentations.sampling.draws import Draws
 
         if len(shape) != 4 or min(shape) < 1:
             raise ValueError(f"expected a shape (B, C, H, W), all at least 1, got {tuple(shape)}")
@@ -179,8 +179,8 @@ class Method(ABC):
         format; the very same tensor for `none`), `targets` and `plan`.
         Raises ValueError for images or labels of another shape or dtype, or on another device.
         """
-        from augmentations.checks import check_images
-        from augmentations.plan import Batch
+        from mixbench.augmentations.checks import check_images
+        from mixbench.augmentations.plans.base import Batch
 
         check_images(images)
         plan = self.sample(images.shape, device=images.device, generator=generator, images=images)

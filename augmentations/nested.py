@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from augmentations.method import Method
+from mixbench.augmentations.method import Method
 
 EXAMPLE = "{name: mixup, alpha: 0.8}"
 
@@ -91,7 +91,7 @@ def _with_pairing(spec: Any, pairing: str) -> Any:
 
 def _made(spec: Any) -> Method:
     # The registry finds the methods that are made of methods, so it can't be imported at the top.
-    from augmentations.registry import create
+    from mixbench.augmentations.registry import create
 
     if isinstance(spec, Method):
         return spec

@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
-import augmentations.methods
-from augmentations.discovery import Plugin, discover
-from augmentations.method import Method, Paper
-from augmentations.nested import MethodsRule
-from augmentations.parameters import nearest, rules
+import mixbench.augmentations.methods
+from mixbench.augmentations.discovery import Plugin, discover
+from mixbench.augmentations.method import Method, Paper
+from mixbench.augmentations.nested import MethodsRule
+from mixbench.augmentations.parameters import nearest, rules
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class MethodInfo:
 @cache
 def _own() -> dict[str, type[Method]]:
     found: dict[str, type[Method]] = {}
-    for module_info in pkgutil.iter_modules(augmentations.methods.__path__):
-        module = importlib.import_module(f"augmentations.methods.{module_info.name}")
+    for module_info in pkgutil.iter_modules(mixbench.augmentations.methods.__path__):
+        module = importlib.import_module(f"mixbench.augmentations.methods.{module_info.name}")
         for _, member in inspect.getmembers(module, inspect.isclass):
             if not issubclass(member, Method) or member.__module__ != module.__name__:
                 continue

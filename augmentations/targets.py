@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from augmentations.checks import IGNORED
+from mixbench.augmentations.checks import IGNORED
 
 REDUCTIONS = ("mean", "sum", "none")
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-from experiments.store import SweepFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 
 LOOK_SECONDS = 1.0
 # SLURM warns with one of the user signals, and ends a job with SIGTERM.

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from experiments.errors import UserError
+from mixbench.experiments.errors import UserError
 
 
 def load(path: Path, expected: str) -> dict[str, Any]:

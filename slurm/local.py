@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from experiments.errors import UserError
+from mixbench.experiments.errors import UserError
 
 
 @dataclass(frozen=True)

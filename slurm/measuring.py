@@ -1,4 +1,5 @@
-"""The processes of one machine that measure a sweep's finished runs: `experiments.evaluate.again`.
+"""The processes of one machine that measure a sweep's finished runs:
+`mixbench.experiments.worker.evaluate`.
 
 `mixbench evaluate` has them on this machine, every SLURM task that measures has them in its
 allocation. They find their runs themselves, by claims.
@@ -15,10 +16,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from experiments import evaluations
-from experiments.store import PlannedRun, SweepFolder
-from slurm.local import Slot
-from slurm.pool import in_words
+from mixbench.experiments.store import evaluations
+from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+from mixbench.slurm.local import Slot
+from mixbench.slurm.pool import in_words
 
 PATIENCE_SECONDS = 10.0
 
@@ -55,7 +56,7 @@ class Order(NamedTuple):
 
 
 class Measurers:
-    """The measuring processes of one launcher or SLURM task; used as `slurm.pool.Pool` is.
+    """The measuring processes of one launcher or SLURM task; used as `mixbench.slurm.pool.Pool` is.
 
     deadline: seconds from now at which they are stopped. `unusable` says, when all have ended, how
     those ended that did not do all they could. None is replaced: what one of them can't measure, or
@@ -79,7 +80,13 @@ class Measurers:
         self._started += 1
         command = [
             # -P: an `experiments` folder of the user's must not stand in for ours.
-            *(sys.executable, "-P", "-m", "experiments.evaluate.again", str(self.folder.path)),
+            *(
+                sys.executable,
+                "-P",
+                "-m",
+                "mixbench.experiments.worker.evaluate",
+                str(self.folder.path),
+            ),
             *("--device", "cpu" if slot.gpu is None else "cuda", "--threads", str(slot.threads)),
             *("--name", f"{os.uname().nodename}-{os.getpid()}-{self._started}"),
             *("--wanted", json.dumps(self.order.wanted)),

@@ -1,7 +1,8 @@
 """The processes of one SLURM task on one node, inside its container if it has one: workers, or such
 that measure.
 
-Started by `slurm.task`. Exit status 0 when there is nothing left for it, STOPPED when it was told
+Started by `mixbench.slurm.task`. Exit status 0 when there is nothing left for it, STOPPED when it
+was told
 to stop or its time is up, 1 when no worker can work here.
 """
 
@@ -16,12 +17,12 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from experiments.store import SweepFolder
-from experiments.worker import STOPPED
-from slurm import local
-from slurm.local import Slot
-from slurm.measuring import Measurers, Order
-from slurm.pool import Pool
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.worker.worker import STOPPED
+from mixbench.slurm import local
+from mixbench.slurm.local import Slot
+from mixbench.slurm.measuring import Measurers, Order
+from mixbench.slurm.pool import Pool
 
 POLL_SECONDS = 0.2
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)

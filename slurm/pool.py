@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments import attempts, claims, snapshot
-from experiments.store import RunFolder, SweepFolder
-from experiments.worker import NO_STORE, POISONED, STOPPED
-from slurm.local import Slot
+from mixbench.experiments.store import attempts, claims
+from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from mixbench.experiments.worker import snapshot
+from mixbench.experiments.worker.worker import NO_STORE, POISONED, STOPPED
+from mixbench.slurm.local import Slot
 
 HANG_SECONDS = 600.0
 IDLE_DEATHS = 20
@@ -43,9 +44,11 @@ class _Worker:
 class Pool:
     """The worker processes of one launcher or SLURM task.
 
-    code: the snapshot that they run. retries: see `experiments.attempts`. hang_seconds: how long a
+    code: the snapshot that they run. retries: see `mixbench.experiments.store.attempts`.
+    hang_seconds: how long a
     worker may hold a run without a sign of life. leave, deadline (seconds from now): see
-    `experiments.worker`. `unusable` says why no worker can work, once that is known.
+    `mixbench.experiments.worker.worker`. `unusable` says why no worker can work, once that is
+    known.
     """
 
     folder: SweepFolder
@@ -80,7 +83,13 @@ class Pool:
         self._presence(name).unlink(missing_ok=True)
         command = [
             # -P: an `experiments` folder of the user's must not stand in for ours.
-            *(sys.executable, "-P", "-m", "experiments.worker", str(self.folder.path)),
+            *(
+                sys.executable,
+                "-P",
+                "-m",
+                "mixbench.experiments.worker.worker",
+                str(self.folder.path),
+            ),
             *("--device", device, "--threads", str(slot.threads), "--name", name),
             *("--retries", str(self.retries)),
             *(["--leave"] if self.leave else []),

@@ -17,24 +17,52 @@ from pydantic import (
     model_validator,
 )
 
-from experiments import yaml_file
-from experiments.errors import UserError, unknown
+from mixbench.experiments import yaml_file
+from mixbench.experiments.errors import UserError, unknown
 
 SHIPPED = Path(__file__).parent / "profiles"
 TASKS = 100
 """The most tasks of a sweep, where the profile says neither `tasks` nor `throttle`."""
 
 FIELDS_OF_FLAGS = {
-    "partition": "partition", "account": "account", "qos": "qos", "gres": "gres", "gpus": "gpus",
-    "gpus-per-node": "gpus_per_node", "cpus-per-task": "cpus", "mem": "memory", "time": "time",
-    "constraint": "constraint", "nodes": "nodes", "signal": "signal_seconds",
-}  # fmt: skip
+    "partition": "partition",
+    "account": "account",
+    "qos": "qos",
+    "gres": "gres",
+    "gpus": "gpus",
+    "gpus-per-node": "gpus_per_node",
+    "cpus-per-task": "cpus",
+    "mem": "memory",
+    "time": "time",
+    "constraint": "constraint",
+    "nodes": "nodes",
+    "signal": "signal_seconds",
+}
 """sbatch's flags that have a key of their own in a profile."""
 OURS = (
-    "array", "output", "error", "open-mode", "job-name", "chdir", "wrap", "ntasks",
-    "ntasks-per-node", "parsable", "test-only", "wait", "help", "version", "quiet", "verbose",
-    "usage", "input", "kill-on-invalid-dep", "export", "export-file", "clusters",
-)  # fmt: skip
+    "array",
+    "output",
+    "error",
+    "open-mode",
+    "job-name",
+    "chdir",
+    "wrap",
+    "ntasks",
+    "ntasks-per-node",
+    "parsable",
+    "test-only",
+    "wait",
+    "help",
+    "version",
+    "quiet",
+    "verbose",
+    "usage",
+    "input",
+    "kill-on-invalid-dep",
+    "export",
+    "export-file",
+    "clusters",
+)
 """sbatch's flags that would break what mixbench does with a job."""
 
 _FLAG = re.compile(r"[a-z][a-z0-9-]*")

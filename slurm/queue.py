@@ -17,8 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.errors import UserError
-from experiments.store import SweepFolder
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.sweep_folder import SweepFolder
 
 SECONDS = 20.0
 """How long to wait for an answer, unless $MIXBENCH_SLURM_SECONDS says otherwise."""
@@ -72,7 +72,8 @@ class Task:
 class Submitted:
     """One array of tasks that was submitted for a sweep.
 
-    measure: the order (`slurm.measuring`) of tasks that measure finished runs; None: they train.
+    measure: the order (`mixbench.slurm.measuring`) of tasks that measure finished runs; None: they
+    train.
     """
 
     job: str
@@ -181,10 +182,13 @@ def recorded(sweep: SweepFolder) -> list[Submitted]:
             read = json.loads(row)
             found.append(
                 Submitted(
-                    str(read["job"]), read["tasks"], read["profile"], read["workers"],
+                    str(read["job"]),
+                    read["tasks"],
+                    read["profile"],
+                    read["workers"],
                     read.get("measure"),
                 )
-            )  # fmt: skip
+            )
     return found
 
 

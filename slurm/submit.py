@@ -1,4 +1,4 @@
-"""Submits tasks of a sweep to SLURM: arrays of `slurm.task`, through submitit.
+"""Submits tasks of a sweep to SLURM: arrays of `mixbench.slurm.task`, through submitit.
 
 submitit makes the script. No function is pickled: the script runs a command that names the sweep's
 folder, from a copy of the code.
@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.errors import UserError
-from experiments.store import SweepFolder, atomic_write
-from slurm import queue
-from slurm.measuring import Order
-from slurm.profile import Profile
-from slurm.queue import Answer, Submitted, Unavailable
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.sweep_folder import SweepFolder, atomic_write
+from mixbench.slurm import queue
+from mixbench.slurm.measuring import Order
+from mixbench.slurm.profile import Profile
+from mixbench.slurm.queue import Answer, Submitted, Unavailable
 
 if TYPE_CHECKING:
     from submitit import SlurmExecutor
@@ -29,9 +29,15 @@ SBATCH_SECONDS = 180.0
 """sbatch itself tries again for up to two minutes when the controller is busy."""
 
 _INHERITED = (
-    "MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE",
-    "CUDA_VISIBLE_DEVICES", "SUBMITIT_EXECUTOR",
-)  # fmt: skip
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "CUDA_VISIBLE_DEVICES",
+    "SUBMITIT_EXECUTOR",
+)
 
 
 def submit(
@@ -145,7 +151,8 @@ def script(
 ) -> str:
     """The batch script of an array of `tasks` tasks, or of a single job for None.
 
-    options: more of `slurm.task`'s. throttle: how many tasks may run at a time. measure: the order
+    options: more of `mixbench.slurm.task`'s. throttle: how many tasks may run at a time. measure:
+    the order
     of tasks that measure.
     """
     executor = _executor(folder, profile, code, queue.job_name(folder, measure))
@@ -260,7 +267,7 @@ def _command(folder: SweepFolder, profile: Profile) -> list[str]:
     python = shlex.split(profile.python or "") if own else [sys.executable]
     command = [
         # -P: an `experiments` folder of the user's must not stand in for ours.
-        *(*python, "-P", "-u", "-m", "slurm.task", str(folder.path)),
+        *(*python, "-P", "-u", "-m", "mixbench.slurm.task", str(folder.path)),
         *("--time-limit", str(profile.minutes * 60)),
         *("--signal-seconds", str(profile.signal_seconds)),
     ]

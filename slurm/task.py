@@ -1,11 +1,13 @@
 """What one task of a SLURM array is: it has runs done until its time is up, then puts itself back.
 
-    python -P -m slurm.task SWEEP_FOLDER --device cuda --workers-per-gpu 2 --time-limit 28800
+    python -P -m mixbench.slurm.task SWEEP_FOLDER --device cuda --workers-per-gpu 2 --time-limit
+    28800
 
 With --measure it has finished runs measured, and all else is the same.
 
 It is the process of the batch script itself, so it gets the job's signals. The workers are under
-`slurm.node`, a process of its own that may run inside a container; SLURM's programs are needed here
+`mixbench.slurm.node`, a process of its own that may run inside a container; SLURM's programs are
+needed here
 only. What it does when it is told to stop: see README.md, "The end of a task".
 """
 
@@ -26,10 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from experiments.store import SweepFolder
-from experiments.worker import STOPPED
-from slurm import queue
-from slurm.measuring import Order
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.worker.worker import STOPPED
+from mixbench.slurm import queue
+from mixbench.slurm.measuring import Order
 
 POLL_SECONDS = 0.2
 FRUITLESS = 3
@@ -195,7 +197,7 @@ def _node_command(arguments: argparse.Namespace, deadline: float) -> list[str]:
     if arguments.container:
         python = [*shlex.split(arguments.container), *shlex.split(arguments.python)]
     return [
-        *(*python, "-P", "-u", "-m", "slurm.node", str(arguments.sweep)),
+        *(*python, "-P", "-u", "-m", "mixbench.slurm.node", str(arguments.sweep)),
         *("--device", arguments.device, "--workers", str(arguments.workers)),
         *("--workers-per-gpu", str(arguments.workers_per_gpu)),
         *("--devices", str(arguments.devices), "--deadline", f"{deadline:.1f}"),

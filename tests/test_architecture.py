@@ -31,7 +31,7 @@ def sources(folder: str) -> list[Path]:
 
 
 def imported(path: Path) -> set[str]:
-    """All modules that a file imports, anywhere in it, by their full names."""
+    """All modules that a file imports, anywhere in it, without the `mixbench.` of ours."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -39,7 +39,8 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: imports by their full names"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    assert not {name.split(".")[0] for name in found} & set(OURS), f"{path}: import mixbench.X"
+    return {name.removeprefix("mixbench.") for name in found}
 
 
 def at_the_top(path: Path) -> set[str]:
@@ -47,9 +48,9 @@ def at_the_top(path: Path) -> set[str]:
     found = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            found |= {alias.name.removeprefix("mixbench.").split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add((node.module or "").split(".")[0])
+            found.add((node.module or "").removeprefix("mixbench.").split(".")[0])
     return found
 
 
@@ -84,15 +85,22 @@ def test_workers_do_not_know_mlflow() -> None:
         modules = imported(path)
         assert not any(module.split(".")[0] == "mlflow" for module in modules), path
         if path.parent.name != "cli":
-            assert not any(module.startswith("experiments.tracking") for module in modules), path
+            assert not any(
+                module.startswith("mixbench.experiments.tracking") for module in modules
+            ), path
 
 
 def test_the_launcher_is_without_torch() -> None:
     code = (
         "import sys\n"
-        "import experiments.store, experiments.claims, experiments.config, experiments.sweep\n"
-        "import experiments.progress, experiments.estimate, experiments.listing, slurm.local\n"
-        "import experiments.tracking, experiments.worker, experiments.cli\n"
+        "from mixbench.experiments import cli, tracking\n"
+        "from mixbench.experiments.cli import list\n"
+        "from mixbench.experiments.config import schema\n"
+        "from mixbench.experiments.manage import estimate, render\n"
+        "from mixbench.experiments.store import claims, sweep_folder\n"
+        "from mixbench.experiments.sweep import expand\n"
+        "from mixbench.experiments.worker import worker\n"
+        "from mixbench.slurm import local\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -100,7 +108,9 @@ def test_the_launcher_is_without_torch() -> None:
 
 
 def test_the_command_is_light() -> None:
-    code = "import sys, experiments.cli; print(*{name.split('.')[0] for name in sys.modules})"
+    code = (
+        "import sys, mixbench.experiments.cli; print(*{name.split('.')[0] for name in sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {*HEAVY, "pydantic", "pandas", "numpy", "yaml", "matplotlib", "scipy"}
     assert not heavy & set(done.stdout.split())
@@ -117,8 +127,11 @@ def tracked() -> list[Path]:
         done = subprocess.run(
             # Whoever the checkout belongs to.
             ["git", "-c", "safe.directory=*", "ls-files", "-co", "--exclude-standard"],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a checkout")
     return [ROOT / name for name in done.stdout.splitlines() if (ROOT / name).is_file()]
@@ -149,11 +162,16 @@ def test_nothing_of_one_machine_is_kept() -> None:
 @pytest.mark.parametrize(
     ("text", "caught"),
     [
-        ("see /home/someone/x", True), ("in /root/.cache", True), ("--index-url x", True),
-        ("https://mirror.example.org/simple", True), ("http://127.0.0.1:5000", False),
-        ("~/.cache/mixbench", False), ("$HOME/root", False), ("imagefolder:/path", False),
+        ("see /home/someone/x", True),
+        ("in /root/.cache", True),
+        ("--index-url x", True),
+        ("https://mirror.example.org/simple", True),
+        ("http://127.0.0.1:5000", False),
+        ("~/.cache/mixbench", False),
+        ("$HOME/root", False),
+        ("imagefolder:/path", False),
         ("the root of all", False),
     ],
-)  # fmt: skip
+)
 def test_the_patterns_catch_what_they_should(text: str, caught: bool) -> None:
     assert bool(HOSTS.search(text) or HOMES.search(text)) == caught

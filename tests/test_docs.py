@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiments import sweep
+from mixbench.experiments.sweep import expand
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,7 +20,7 @@ HEAD = """
 from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
-from augmentations import Draws, Method, Plan, parameter
+from mixbench.augmentations import Draws, Method, Plan, parameter
 """
 
 
@@ -44,9 +44,12 @@ def test_the_method_example_is_a_method(monkeypatch: pytest.MonkeyPatch) -> None
     mix = example.HalfMix(share=0.25)
     images = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 4, 8).contiguous()
     batch = mix(images, torch.arange(3), 3)
-    assert torch.equal(batch.targets.dense(3), torch.stack(
-        [(batch.images == label).float().mean(dim=(1, 2, 3)) for label in range(3)], dim=1
-    ))  # fmt: skip
+    assert torch.equal(
+        batch.targets.dense(3),
+        torch.stack(
+            [(batch.images == label).float().mean(dim=(1, 2, 3)) for label in range(3)], dim=1
+        ),
+    )
 
 
 def test_the_sweep_example_is_a_sweep(tmp_path: Path) -> None:
@@ -56,7 +59,7 @@ def test_the_sweep_example_is_a_sweep(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         Image.new("RGB", (8, 8)).save(tmp_path / name / "1.png")
     spec = yaml.safe_load(blocks("yaml")[0].replace("/data/leaves", str(tmp_path)))
-    assert len(sweep.expand(spec).runs) == 20
+    assert len(expand.expand(spec).runs) == 20
 
 
 def test_the_table_is_the_committed_study() -> None:
@@ -68,8 +71,14 @@ def test_the_table_is_the_committed_study() -> None:
             rows[cells[0]] = cells[1:]
     assert set(rows) == set(runs["augmentation.name"])
     means = runs.groupby("augmentation.name").mean(numeric_only=True) * 100
-    shown = ("test/accuracy", None, "test/ece", "test/gap", "occlusion/centre/area",
-             "occlusion/patches/area")  # fmt: skip
+    shown = (
+        "test/accuracy",
+        None,
+        "test/ece",
+        "test/gap",
+        "occlusion/centre/area",
+        "occlusion/patches/area",
+    )
     wide = runs.pivot(index="seed", columns="augmentation.name", values="test/accuracy") * 100
     for name, cells in rows.items():
         for cell, column in zip(cells, shown, strict=True):

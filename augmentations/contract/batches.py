@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from augmentations.contract.case import Case, pixels_of
-from augmentations.contract.promise import expect, expect_close, expect_equal, promise
+from mixbench.augmentations.contract.case import Case, pixels_of
+from mixbench.augmentations.contract.promise import expect, expect_close, expect_equal, promise
 
 
 def _kind(tensor: Tensor) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from augmentations.method import Method
-from augmentations.plan import Plan
+from mixbench.augmentations.method import Method
+from mixbench.augmentations.plans.base import Plan
 
 
 @dataclass(frozen=True)

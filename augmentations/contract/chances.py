@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from augmentations.contract.case import Case, pixels_of
-from augmentations.contract.promise import expect, expect_close, expect_equal, promise
-from augmentations.method import Method
+from mixbench.augmentations.contract.case import Case, pixels_of
+from mixbench.augmentations.contract.promise import expect, expect_close, expect_equal, promise
+from mixbench.augmentations.method import Method
 
 SIGMAS = 5.0
 PROB = 0.3
@@ -87,8 +87,11 @@ def _differs(mixed: Tensor, images: Tensor) -> Tensor:
     return (mixed != images).flatten(1).any(dim=1)
 
 
-@promise("one draw serves the batch, or each sample has its own with per_sample", once=True,
-         chosen_by_images=False)  # fmt: skip
+@promise(
+    "one draw serves the batch, or each sample has its own with per_sample",
+    once=True,
+    chosen_by_images=False,
+)
 def one_draw_or_many(case: Case) -> None:
     """With "roll", channels turned back by b show the same picture for all b, or not."""
     if not case.per_sample and _has_parts_per_sample(case.method()):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from augmentations.contract.case import Case
-from augmentations.contract.promise import PROPERTIES, Broken, Property
-from augmentations.method import Method
+from mixbench.augmentations.contract.case import Case
+from mixbench.augmentations.contract.promise import PROPERTIES, Broken, Property
+from mixbench.augmentations.method import Method
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import pickle
 import subprocess
 import sys
 
-from augmentations.contract.case import Case
-from augmentations.contract.promise import expect, promise
-from augmentations.method import Method
-from augmentations.parameters import rules
+from mixbench.augmentations.contract.case import Case
+from mixbench.augmentations.contract.promise import expect, promise
+from mixbench.augmentations.method import Method
+from mixbench.augmentations.parameters import rules
 
 
 @promise("name, summary, revision, label rule and every parameter are declared", once=True)

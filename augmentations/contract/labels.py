@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from augmentations.contract.case import Case, pixels_of
-from augmentations.contract.promise import expect, expect_close, expect_equal, promise
+from mixbench.augmentations.contract.case import Case, pixels_of
+from mixbench.augmentations.contract.promise import expect, expect_close, expect_equal, promise
 
 
 @promise("labels are (B, K) int64 of the batch's classes; weights float32, and each row sums to 1")

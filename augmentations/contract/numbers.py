@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from augmentations.contract.case import Case, pixels_of
-from augmentations.contract.promise import expect, expect_close, expect_equal, promise
+from mixbench.augmentations.contract.case import Case, pixels_of
+from mixbench.augmentations.contract.promise import expect, expect_close, expect_equal, promise
 
 
 @promise("half precision is mixed in float32 and rounded once")

@@ -8,12 +8,12 @@ from dataclasses import fields, is_dataclass
 import torch
 from torch import Tensor
 
-from augmentations.blend import Blend
-from augmentations.composite import stages_of
-from augmentations.contract.case import Case, pixels_of
-from augmentations.contract.promise import expect, expect_close, expect_equal, promise
-from augmentations.paste import Paste
-from augmentations.plan import Plan
+from mixbench.augmentations.contract.case import Case, pixels_of
+from mixbench.augmentations.contract.promise import expect, expect_close, expect_equal, promise
+from mixbench.augmentations.plans.base import Plan
+from mixbench.augmentations.plans.blend import Blend
+from mixbench.augmentations.plans.composite import stages_of
+from mixbench.augmentations.plans.paste import Paste
 
 
 @promise("the plan is legal: weights in [0, 1], partners in the batch, rectangles in the image")

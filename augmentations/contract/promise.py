@@ -11,8 +11,8 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from augmentations.contract.case import Case
-    from augmentations.method import Method
+    from mixbench.augmentations.contract.case import Case
+    from mixbench.augmentations.method import Method
 
 
 class Broken(AssertionError):

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from augmentations.contract.case import Case, pixels_of
-from augmentations.contract.promise import Broken, expect, expect_equal, promise
+from mixbench.augmentations.contract.case import Case, pixels_of
+from mixbench.augmentations.contract.promise import Broken, expect, expect_equal, promise
 
 
 def _global_states() -> dict[str, Any]:

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations import nested
-from augmentations.method import Method, parameter
+from mixbench.augmentations import nested
+from mixbench.augmentations.method import Method, parameter
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from augmentations.draws import Draws
-    from augmentations.plan import Plan
+    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Choice(nested.Nested):
             object.__setattr__(self, "weights", ())
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.composite import select
+        from mixbench.augmentations.plans.composite import select
 
         weights = self.weights or (1.0,) * len(self.methods)
         if not self.per_sample:

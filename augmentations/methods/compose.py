@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations import nested
-from augmentations.method import Method
+from mixbench.augmentations import nested
+from mixbench.augmentations.method import Method
 
 if TYPE_CHECKING:
-    from augmentations.draws import Draws
-    from augmentations.plan import Plan
+    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Compose(nested.Nested):
     )
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.composite import chain
+        from mixbench.augmentations.plans.composite import chain
 
         plans: list[Plan] = []
         images = draws.images

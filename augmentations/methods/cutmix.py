@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations.boxes import (
+from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.sampling.boxes import (
     centred_box,
     check_areas,
     cut_out,
@@ -13,11 +14,10 @@ from augmentations.boxes import (
     largest_area,
     smallest_area,
 )
-from augmentations.method import Method, Paper, parameter
 
 if TYPE_CHECKING:
-    from augmentations.draws import Draws
-    from augmentations.plan import Plan
+    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class CutMix(Method):
         check_areas(self.name, self.min_area, self.max_area)
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.paste import Paste
+        from mixbench.augmentations.plans.paste import Paste
 
         height, width = cut_out(draws, self.alpha, self.min_area, self.max_area)
         place = centred_box if self.placement == "clipped" else inside_box

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations.boxes import centred_box, inside_box
-from augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.sampling.boxes import centred_box, inside_box
 
 if TYPE_CHECKING:
-    from augmentations.draws import Draws
-    from augmentations.plan import Plan
+    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 DEFAULT_SIZE = 16
 
@@ -61,7 +61,7 @@ class Cutout(Method):
             )
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.paste import Paste
+        from mixbench.augmentations.plans.paste import Paste
 
         self.check_size(draws.height, draws.width)
         place = inside_box if self.placement == "inside" else centred_box

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import Method, Paper, parameter
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor
 
-    from augmentations.draws import Draws
-    from augmentations.plan import Plan
+    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,8 @@ class FMix(Method):
     def draw(self, draws: Draws) -> Plan:
         import torch
 
-        from augmentations.blend import Blend
-        from augmentations.largest import largest
+        from mixbench.augmentations.plans.blend import Blend
+        from mixbench.augmentations.sampling.top_k_mask import largest
 
         pixels = draws.height * draws.width
         if draws.on_host and self.max_soft == 0:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import Method, Paper, parameter
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from augmentations.draws import Draws
-    from augmentations.plan import Plan
+    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class GridMask(Method):
             )
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.blend import Blend
+        from mixbench.augmentations.plans.blend import Blend
 
         side = min(draws.height, draws.width)
         shortest = max(round(self.min_period * side), 1)

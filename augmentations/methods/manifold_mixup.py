@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import Method, Paper, parameter
 
 if TYPE_CHECKING:
-    from augmentations.draws import Draws
-    from augmentations.plan import Plan
+    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class ManifoldMixUp(Method):
             logits = model(batch.images)
 
     Without this only labels would be mixed. Depth 0 is the network's input, depth k the output of
-    its k-th stage (`augmentations/manifold.py`).
+    its k-th stage (`augmentations/integrations/hooks.py`).
 
     Source: section 2 and the authors' code: the layer is drawn once per batch, uniformly among the
     input and the first two of a residual network's stages, α = 2, one λ per batch. The same labels
@@ -56,8 +56,8 @@ class ManifoldMixUp(Method):
         return max(self.depths)
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.blend import Blend
-        from augmentations.composite import AtDepth
+        from mixbench.augmentations.plans.blend import Blend
+        from mixbench.augmentations.plans.composite import AtDepth
 
         depth = self.depths[draws.choose([1.0] * len(self.depths))]
         keep = draws.kept(self.alpha)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import Method, Paper, parameter
 
 if TYPE_CHECKING:
-    from augmentations.draws import Draws
-    from augmentations.plan import Plan
+    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,6 @@ class MixUp(Method):
     alpha: float = parameter(1.0, "λ ~ Beta(α, α); small values mix little", above=0)
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.blend import Blend
+        from mixbench.augmentations.plans.blend import Blend
 
         return Blend(draws.kept(self.alpha), draws.partners(self.pairing))

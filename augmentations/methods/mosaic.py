@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations.boxes import inside_box, quadrants
-from augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.sampling.boxes import inside_box, quadrants
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from augmentations.draws import Draws
-    from augmentations.plan import Plan
+    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Mosaic(Method):
     def draw(self, draws: Draws) -> Plan:
         import torch
 
-        from augmentations.paste import Paste
+        from mixbench.augmentations.plans.paste import Paste
 
         row, column = self._cut(draws, draws.height), self._cut(draws, draws.width)
         target = quadrants(draws, row, column)

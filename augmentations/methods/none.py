@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations.method import Method
+from mixbench.augmentations.method import Method
 
 if TYPE_CHECKING:
-    from augmentations.draws import Draws
-    from augmentations.plan import Plan
+    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class NoMixing(Method):
     def draw(self, draws: Draws) -> Plan:
         import torch
 
-        from augmentations.paste import Paste
+        from mixbench.augmentations.plans.paste import Paste
 
         no_rectangles = torch.zeros(1, 0, 4, dtype=torch.int64, device=draws.device)
         return Paste((draws.height, draws.width), no_rectangles)

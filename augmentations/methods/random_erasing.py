@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from augmentations.boxes import check_areas, inside_box
-from augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.sampling.boxes import check_areas, inside_box
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from augmentations.draws import Draws
-    from augmentations.plan import Plan
+    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 MOST_TRIES = 100
 RARE = 1e-9
@@ -60,7 +60,7 @@ class RandomErasing(Method):
         check_areas(self.name, self.min_area, self.max_area)
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.paste import Paste
+        from mixbench.augmentations.plans.paste import Paste
 
         tries = self._tries(draws.height, draws.width)
         area, aspect = draws.uniform(tries=2 * tries).split(tries, dim=1)

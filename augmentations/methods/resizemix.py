@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations.boxes import inside_box, pushed_box
-from augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.sampling.boxes import inside_box, pushed_box
 
 if TYPE_CHECKING:
-    from augmentations.draws import Draws
-    from augmentations.plan import Plan
+    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class ResizeMix(Method):
     def draw(self, draws: Draws) -> Plan:
         import torch
 
-        from augmentations.paste import Paste
+        from mixbench.augmentations.plans.paste import Paste
 
         scale = draws.uniform(self.min_scale, self.max_scale)
         height = (draws.height * scale).long()

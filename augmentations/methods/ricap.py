@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations.boxes import quadrants
-from augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.sampling.boxes import quadrants
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from augmentations.draws import Draws
-    from augmentations.plan import Plan
+    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class RICAP(Method):
     beta: float = parameter(0.3, "the cut is at Beta(β, β) of each side", above=0)
 
     def draw(self, draws: Draws) -> Plan:
-        from augmentations.paste import Paste
+        from mixbench.augmentations.plans.paste import Paste
 
         crops = self._crops_of_one if draws.on_host else self._crops
         target, source = crops(draws)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations.boxes import (
+from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.sampling.boxes import (
     check_areas,
     clipped_around,
     cut_out,
@@ -13,13 +14,12 @@ from augmentations.boxes import (
     pushed_around,
     smallest_area,
 )
-from augmentations.method import Method, Paper, parameter
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from augmentations.draws import Draws
-    from augmentations.plan import Plan
+    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.sampling.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,8 @@ class SaliencyMix(Method):
 
     Extension, not in the paper: `min_area` and `max_area` bound the box as in CutMix.
 
-    Deviations: the saliency is `augmentations.saliency.fine_grained`, OpenCV's detector without its
+    Deviations: the saliency is `mixbench.augmentations.sampling.saliency.fine_grained`, OpenCV's
+    detector without its
     rounding to 8 bits. The authors hand that detector normalised floating-point images, of which it
     takes the bytes for grey values, so that their peak has little to do with the image; here the
     paper's description is followed. Their code uses one partner's peak for the whole batch;
@@ -81,8 +82,8 @@ class SaliencyMix(Method):
     def draw(self, draws: Draws) -> Plan:
         import torch
 
-        from augmentations.paste import Paste
-        from augmentations.saliency import fine_grained
+        from mixbench.augmentations.plans.paste import Paste
+        from mixbench.augmentations.sampling.saliency import fine_grained
 
         if draws.images is None:
             raise ValueError("saliencymix: expected draws with images, got none")

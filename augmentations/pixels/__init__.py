@@ -16,7 +16,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from augmentations.pixels import eager, host
+from mixbench.augmentations.pixels import eager, host
 
 EAGER = os.environ.get("AUGMENTATIONS_EAGER", "") not in ("", "0")
 """Use the reference alone. May be set at any time."""
@@ -29,7 +29,7 @@ MOST_SCALED = 4
 def blend(images: Tensor, keep: Tensor, partner: Tensor | None, fill: float | str = 0.0) -> Tensor:
     """The pixels of a `Blend` plan; arguments and result as `eager.blend`."""
     if images.dtype in FLOATS and by_kernel(images, keep):
-        from augmentations.pixels import operators
+        from mixbench.augmentations.pixels import operators
 
         return operators.blend(images, keep, partner, *_number(fill))
     return _plain(images).blend(images, keep, partner, fill)
@@ -45,7 +45,7 @@ def paste(
     """The pixels of a `Paste` plan without `resize`; arguments and result as `eager.paste`."""
     taken = images.dtype in FLOATS or (partner is not None and not images.is_complex())
     if taken and 0 < target.shape[1] <= MOST_RECTANGLES and by_kernel(images):
-        from augmentations.pixels import operators
+        from mixbench.augmentations.pixels import operators
 
         return operators.paste(images, target, partner, source, *_number(fill))
     return _plain(images).paste(images, target, partner, source, fill)

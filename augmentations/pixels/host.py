@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from augmentations.pixels import eager
+from mixbench.augmentations.pixels import eager
 
 LARGE = 1 << 14
 """Values of an image from which torch's calls for each cost less than passes over all of them."""

@@ -42,11 +42,24 @@ def _fill(colour, fill, plane, at, MEAN: tl.constexpr, STEP: tl.constexpr):
 
 @triton.jit
 def blend(
-    images, keep, partner, colour, mixed, keep_stride, batch, fill,
-    SIZE: tl.constexpr, PLANE: tl.constexpr, PLANES: tl.constexpr, STEP: tl.constexpr,
-    SPATIAL: tl.constexpr, PARTNER: tl.constexpr, MEAN: tl.constexpr,
-    GRANULES: tl.constexpr, VECTOR: tl.constexpr,
-):  # fmt: skip
+    images,
+    keep,
+    partner,
+    colour,
+    mixed,
+    keep_stride,
+    batch,
+    fill,
+    SIZE: tl.constexpr,
+    PLANE: tl.constexpr,
+    PLANES: tl.constexpr,
+    STEP: tl.constexpr,
+    SPATIAL: tl.constexpr,
+    PARTNER: tl.constexpr,
+    MEAN: tl.constexpr,
+    GRANULES: tl.constexpr,
+    VECTOR: tl.constexpr,
+):
     sample = tl.program_id(0).to(tl.int64)
     granule = tl.program_id(1) * GRANULES + tl.arange(0, GRANULES)
     at = granule[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :]
@@ -76,11 +89,25 @@ def blend(
 
 @triton.jit
 def paste_one(
-    images, target, partner, colour, mixed, target_stride, batch, fill,
-    SIZE: tl.constexpr, PLANE: tl.constexpr, PLANES: tl.constexpr, STEP: tl.constexpr,
-    COLUMNS: tl.constexpr, PARTNER: tl.constexpr, MEAN: tl.constexpr, IN_PLACE: tl.constexpr,
-    GRANULES: tl.constexpr, VECTOR: tl.constexpr,
-):  # fmt: skip
+    images,
+    target,
+    partner,
+    colour,
+    mixed,
+    target_stride,
+    batch,
+    fill,
+    SIZE: tl.constexpr,
+    PLANE: tl.constexpr,
+    PLANES: tl.constexpr,
+    STEP: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PARTNER: tl.constexpr,
+    MEAN: tl.constexpr,
+    IN_PLACE: tl.constexpr,
+    GRANULES: tl.constexpr,
+    VECTOR: tl.constexpr,
+):
     # One rectangle, from the same place of the partner, or filled.
     sample = tl.program_id(0).to(tl.int64)
     granule = tl.program_id(1) * GRANULES + tl.arange(0, GRANULES)
@@ -124,11 +151,29 @@ def paste_one(
 
 @triton.jit
 def paste_many(
-    images, target, partner, source, colour, mixed, target_stride, source_stride, batch, fill,
-    SIZE: tl.constexpr, PLANE: tl.constexpr, PLANES: tl.constexpr, STEP: tl.constexpr,
-    COLUMNS: tl.constexpr, RECTANGLES: tl.constexpr, PARTNER: tl.constexpr, MOVED: tl.constexpr,
-    MEAN: tl.constexpr, WIDE: tl.constexpr, GRANULES: tl.constexpr, VECTOR: tl.constexpr,
-):  # fmt: skip
+    images,
+    target,
+    partner,
+    source,
+    colour,
+    mixed,
+    target_stride,
+    source_stride,
+    batch,
+    fill,
+    SIZE: tl.constexpr,
+    PLANE: tl.constexpr,
+    PLANES: tl.constexpr,
+    STEP: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    RECTANGLES: tl.constexpr,
+    PARTNER: tl.constexpr,
+    MOVED: tl.constexpr,
+    MEAN: tl.constexpr,
+    WIDE: tl.constexpr,
+    GRANULES: tl.constexpr,
+    VECTOR: tl.constexpr,
+):
     # Any rectangles: how far away each element comes from is found once for all planes.
     sample = tl.program_id(0).to(tl.int64)
     granule = tl.program_id(1) * GRANULES + tl.arange(0, GRANULES)
@@ -196,10 +241,23 @@ def _taps(position, target_start, target_end, source_start, source_end, SIDE: tl
 
 @triton.jit
 def paste_scaled(
-    images, target, partner, source, mixed, target_stride, source_stride, batch,
-    SIZE: tl.constexpr, PLANE: tl.constexpr, PLANES: tl.constexpr, STEP: tl.constexpr,
-    COLUMNS: tl.constexpr, RECTANGLES: tl.constexpr, GRANULES: tl.constexpr, VECTOR: tl.constexpr,
-):  # fmt: skip
+    images,
+    target,
+    partner,
+    source,
+    mixed,
+    target_stride,
+    source_stride,
+    batch,
+    SIZE: tl.constexpr,
+    PLANE: tl.constexpr,
+    PLANES: tl.constexpr,
+    STEP: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    RECTANGLES: tl.constexpr,
+    GRANULES: tl.constexpr,
+    VECTOR: tl.constexpr,
+):
     # Rectangles of another size, bilinear: four pixels of the source for each of the target.
     sample = tl.program_id(0).to(tl.int64)
     granule = tl.program_id(1) * GRANULES + tl.arange(0, GRANULES)
@@ -227,13 +285,21 @@ def paste_scaled(
             end = tl.where(readable, bottom, top)
             within = (row >= top) & (row < end) & (column >= left) & (column < right)
             upper, lower, down = _taps(
-                row, top, bottom, tl.load(come).to(tl.int32), tl.load(come + 2).to(tl.int32),
+                row,
+                top,
+                bottom,
+                tl.load(come).to(tl.int32),
+                tl.load(come + 2).to(tl.int32),
                 PLANE // COLUMNS,
-            )  # fmt: skip
+            )
             west, east, across = _taps(
-                column, left, right, tl.load(come + 1).to(tl.int32),
-                tl.load(come + 3).to(tl.int32), COLUMNS // STEP,
-            )  # fmt: skip
+                column,
+                left,
+                right,
+                tl.load(come + 1).to(tl.int32),
+                tl.load(come + 3).to(tl.int32),
+                COLUMNS // STEP,
+            )
             other = images + tl.where(readable, met, sample) * SIZE + offset
             west = west * STEP + channel
             east = east * STEP + channel
@@ -249,10 +315,17 @@ def paste_scaled(
 
 @triton.jit
 def copy_and_sum(
-    images, mixed, sums, programs,
-    SIZE: tl.constexpr, PLANE: tl.constexpr, PLANES: tl.constexpr, STEP: tl.constexpr,
-    GRANULES: tl.constexpr, VECTOR: tl.constexpr,
-):  # fmt: skip
+    images,
+    mixed,
+    sums,
+    programs,
+    SIZE: tl.constexpr,
+    PLANE: tl.constexpr,
+    PLANES: tl.constexpr,
+    STEP: tl.constexpr,
+    GRANULES: tl.constexpr,
+    VECTOR: tl.constexpr,
+):
     # sums (C, programs): what each program adds up, in an order that never changes.
     sample = tl.program_id(0).to(tl.int64)
     granule = tl.program_id(1) * GRANULES + tl.arange(0, GRANULES)
@@ -276,9 +349,18 @@ def copy_and_sum(
 
 @triton.jit
 def _raw_place(
-    offsets, mirrored, sample, row, column, batch, padding,
-    HEIGHT: tl.constexpr, WIDTH: tl.constexpr, CROP: tl.constexpr, FLIP: tl.constexpr,
-):  # fmt: skip
+    offsets,
+    mirrored,
+    sample,
+    row,
+    column,
+    batch,
+    padding,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    CROP: tl.constexpr,
+    FLIP: tl.constexpr,
+):
     # Where in the stored image a pixel of the cropped and mirrored one is, and is it in there?
     if FLIP:
         flipped = tl.load(mirrored + sample) != 0
@@ -298,12 +380,31 @@ def _raw_value(raw, place, there, scale, shift):
 
 @triton.jit
 def raw_blend(
-    raw, offsets, mirrored, scale, shift, keep, partner, mixed,
-    keep_stride, batch, padding, fill,
-    CHANNELS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, PLANES: tl.constexpr,
-    STEP: tl.constexpr, CROP: tl.constexpr, FLIP: tl.constexpr, MIXED: tl.constexpr,
-    SPATIAL: tl.constexpr, PARTNER: tl.constexpr, GRANULES: tl.constexpr, VECTOR: tl.constexpr,
-):  # fmt: skip
+    raw,
+    offsets,
+    mirrored,
+    scale,
+    shift,
+    keep,
+    partner,
+    mixed,
+    keep_stride,
+    batch,
+    padding,
+    fill,
+    CHANNELS: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PLANES: tl.constexpr,
+    STEP: tl.constexpr,
+    CROP: tl.constexpr,
+    FLIP: tl.constexpr,
+    MIXED: tl.constexpr,
+    SPATIAL: tl.constexpr,
+    PARTNER: tl.constexpr,
+    GRANULES: tl.constexpr,
+    VECTOR: tl.constexpr,
+):
     # uint8 images, cropped, mirrored and normalised; blended where MIXED.
     AREA: tl.constexpr = HEIGHT * WIDTH
     PLANE: tl.constexpr = AREA * STEP
@@ -358,13 +459,34 @@ def raw_blend(
 
 @triton.jit
 def raw_paste(
-    raw, offsets, mirrored, scale, shift, target, partner, source, mixed,
-    target_stride, source_stride, batch, padding, fill,
-    CHANNELS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, PLANES: tl.constexpr,
-    STEP: tl.constexpr, CROP: tl.constexpr, FLIP: tl.constexpr, RECTANGLES: tl.constexpr,
-    PARTNER: tl.constexpr, MOVED: tl.constexpr, WIDE: tl.constexpr, GRANULES: tl.constexpr,
+    raw,
+    offsets,
+    mirrored,
+    scale,
+    shift,
+    target,
+    partner,
+    source,
+    mixed,
+    target_stride,
+    source_stride,
+    batch,
+    padding,
+    fill,
+    CHANNELS: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PLANES: tl.constexpr,
+    STEP: tl.constexpr,
+    CROP: tl.constexpr,
+    FLIP: tl.constexpr,
+    RECTANGLES: tl.constexpr,
+    PARTNER: tl.constexpr,
+    MOVED: tl.constexpr,
+    WIDE: tl.constexpr,
+    GRANULES: tl.constexpr,
     VECTOR: tl.constexpr,
-):  # fmt: skip
+):
     # uint8 images, cropped, mirrored and normalised, with rectangles from other samples or filled.
     AREA: tl.constexpr = HEIGHT * WIDTH
     PLANE: tl.constexpr = AREA * STEP
@@ -402,9 +524,18 @@ def raw_paste(
                 there_row = row + (down - top)
                 there_column = column + (across - left)
             place_2, there_2 = _raw_place(
-                offsets, mirrored, met, there_row, there_column, batch, padding,
-                HEIGHT, WIDTH, CROP, FLIP,
-            )  # fmt: skip
+                offsets,
+                mirrored,
+                met,
+                there_row,
+                there_column,
+                batch,
+                padding,
+                HEIGHT,
+                WIDTH,
+                CROP,
+                FLIP,
+            )
             within &= readable
             away = ((met - sample) * SIZE).to(come.dtype)
             come = tl.where(within, place_2 + away, come)

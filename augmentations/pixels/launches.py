@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from augmentations.pixels import kernels
+from mixbench.augmentations.pixels import kernels
 
 MAX_SUMMED_CHANNELS = 4
 """Channels-last images with more take their mean in a pass of its own."""
@@ -59,9 +59,13 @@ class _Grid:
             granules *= 2
         launch = (batch, -(-plane // (granules * vector)), planes // together)
         constants = {
-            "SIZE": channels * height * width, "PLANE": plane, "PLANES": together, "STEP": step,
-            "GRANULES": granules, "VECTOR": vector,
-        }  # fmt: skip
+            "SIZE": channels * height * width,
+            "PLANE": plane,
+            "PLANES": together,
+            "STEP": step,
+            "GRANULES": granules,
+            "VECTOR": vector,
+        }
         # Said for all versions of Triton, whose default changes: what is fused is written as fma.
         options = {"num_warps": max(1, min(4, granules // _WARP)), "enable_fp_fusion": False}
         return cls(launch, constants, options)
@@ -77,11 +81,20 @@ def blend(images: Tensor, keep: Tensor, partner: Tensor | None, fill: float | st
     grid = _Grid.over(images.shape, last, images.element_size(), flat=flat)
     keep = _rows(keep.float())
     kernels.blend[grid.launch](
-        images, keep, _or(partner, images), _mean(images) if mean else images, mixed,
-        _row_stride(keep), images.shape[0], 0.0 if fill == "mean" else float(fill),
-        SPATIAL=spatial, PARTNER=partner is not None, MEAN=mean,
-        **grid.constants, **grid.options,
-    )  # fmt: skip
+        images,
+        keep,
+        _or(partner, images),
+        _mean(images) if mean else images,
+        mixed,
+        _row_stride(keep),
+        images.shape[0],
+        0.0 if fill == "mean" else float(fill),
+        SPATIAL=spatial,
+        PARTNER=partner is not None,
+        MEAN=mean,
+        **grid.constants,
+        **grid.options,
+    )
     return mixed
 
 
@@ -118,17 +131,35 @@ def paste(
     number = 0.0 if fill == "mean" else float(fill)
     if one:
         kernels.paste_one[grid.launch](
-            images, target, _or(partner, target), colour, mixed, _row_stride(target),
-            images.shape[0], number, IN_PLACE=mean, **common,
-        )  # fmt: skip
+            images,
+            target,
+            _or(partner, target),
+            colour,
+            mixed,
+            _row_stride(target),
+            images.shape[0],
+            number,
+            IN_PLACE=mean,
+            **common,
+        )
     else:
         source = None if source is None else _rows(source)
         kernels.paste_many[grid.launch](
-            images, target, _or(partner, target), _or_rows(source, target), colour, mixed,
-            _row_stride(target), 0 if source is None else _row_stride(source), images.shape[0],
-            number, RECTANGLES=rectangles, MOVED=source is not None,
-            WIDE=images.numel() > _INT32, **common,
-        )  # fmt: skip
+            images,
+            target,
+            _or(partner, target),
+            _or_rows(source, target),
+            colour,
+            mixed,
+            _row_stride(target),
+            0 if source is None else _row_stride(source),
+            images.shape[0],
+            number,
+            RECTANGLES=rectangles,
+            MOVED=source is not None,
+            WIDE=images.numel() > _INT32,
+            **common,
+        )
     return mixed.view(dtype)
 
 
@@ -139,10 +170,19 @@ def paste_scaled(images: Tensor, target: Tensor, partner: Tensor, source: Tensor
     grid = _Grid.over(images.shape, last, images.element_size(), together=1)
     target, source = _rows(target), _rows(source)
     kernels.paste_scaled[grid.launch](
-        images, target, partner.contiguous(), source, mixed, _row_stride(target),
-        _row_stride(source), images.shape[0], RECTANGLES=target.shape[1],
-        COLUMNS=images.shape[3] * grid.constants["STEP"], **grid.constants, **grid.options,
-    )  # fmt: skip
+        images,
+        target,
+        partner.contiguous(),
+        source,
+        mixed,
+        _row_stride(target),
+        _row_stride(source),
+        images.shape[0],
+        RECTANGLES=target.shape[1],
+        COLUMNS=images.shape[3] * grid.constants["STEP"],
+        **grid.constants,
+        **grid.options,
+    )
     return mixed
 
 
@@ -173,30 +213,53 @@ def prepare(
     _, last = laid_out(mixed)
     grid = _Grid.over(raw.shape, last, mixed.element_size())
     common = {
-        "CHANNELS": channels, "HEIGHT": height, "WIDTH": width,
-        "PLANES": grid.constants["PLANES"], "STEP": grid.constants["STEP"],
-        "CROP": offsets is not None, "FLIP": mirrored is not None, "PARTNER": partner is not None,
-        "GRANULES": grid.constants["GRANULES"], "VECTOR": grid.constants["VECTOR"],
+        "CHANNELS": channels,
+        "HEIGHT": height,
+        "WIDTH": width,
+        "PLANES": grid.constants["PLANES"],
+        "STEP": grid.constants["STEP"],
+        "CROP": offsets is not None,
+        "FLIP": mirrored is not None,
+        "PARTNER": partner is not None,
+        "GRANULES": grid.constants["GRANULES"],
+        "VECTOR": grid.constants["VECTOR"],
         **grid.options,
-    }  # fmt: skip
+    }
     crop = (raw, _or(offsets, raw), _or(mirrored, raw), scale, shift)
     if target is None:
         keep = None if keep is None else _rows(keep.float())
         kernels.raw_blend[grid.launch](
-            *crop, _or_rows(keep, scale), _or(partner, raw), mixed,
-            0 if keep is None else _row_stride(keep), batch, padding, float(fill),
-            MIXED=keep is not None, SPATIAL=keep is not None and keep.shape[2:] != (1, 1),
+            *crop,
+            _or_rows(keep, scale),
+            _or(partner, raw),
+            mixed,
+            0 if keep is None else _row_stride(keep),
+            batch,
+            padding,
+            float(fill),
+            MIXED=keep is not None,
+            SPATIAL=keep is not None and keep.shape[2:] != (1, 1),
             **common,
-        )  # fmt: skip
+        )
         return
     target = _rows(target)
     source = None if source is None else _rows(source)
     kernels.raw_paste[grid.launch](
-        *crop, target, _or(partner, target), _or_rows(source, target), mixed,
-        _row_stride(target), 0 if source is None else _row_stride(source), batch, padding,
-        float(fill), RECTANGLES=target.shape[1], MOVED=source is not None,
-        WIDE=raw.numel() > _INT32, **common,
-    )  # fmt: skip
+        *crop,
+        target,
+        _or(partner, target),
+        _or_rows(source, target),
+        mixed,
+        _row_stride(target),
+        0 if source is None else _row_stride(source),
+        batch,
+        padding,
+        float(fill),
+        RECTANGLES=target.shape[1],
+        MOVED=source is not None,
+        WIDE=raw.numel() > _INT32,
+        **common,
+    )
 
 
 def laid_out(images: Tensor) -> tuple[Tensor, bool]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from augmentations.pixels import launches
+from mixbench.augmentations.pixels import launches
 
 
 @torch.library.custom_op("augmentations::blend", mutates_args=())
@@ -62,9 +62,19 @@ def prepare(
     mixed = _prepared_like(raw, dtype, channels_last)
     with _on(raw):
         launches.prepare(
-            raw, mixed, scale=scale, shift=shift, offsets=offsets, mirrored=mirrored,
-            padding=padding, keep=keep, target=target, partner=partner, source=source, fill=fill,
-        )  # fmt: skip
+            raw,
+            mixed,
+            scale=scale,
+            shift=shift,
+            offsets=offsets,
+            mirrored=mirrored,
+            padding=padding,
+            keep=keep,
+            target=target,
+            partner=partner,
+            source=source,
+            fill=fill,
+        )
     return mixed
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from augmentations import pixels
-from augmentations.pixels import eager
+from mixbench.augmentations import pixels
+from mixbench.augmentations.pixels import eager
 
 # Values in an image from which on a loop over samples is worth it, for it leaves out the rest.
 _LARGE = 25_000
@@ -40,7 +40,7 @@ def paste(
     """
     few = 0 < target.shape[1] <= pixels.MOST_SCALED
     if few and not nearest and images.dtype in pixels.FLOATS and pixels.by_kernel(images):
-        from augmentations.pixels import operators
+        from mixbench.augmentations.pixels import operators
 
         return operators.paste_scaled(images, target, partner, source)
     on_host = target.device.type == "cpu" and images.device.type == "cpu"

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments import provenance
-from experiments.benchmarks import peers
+from mixbench.experiments.benchmarks import peers
+from mixbench.experiments.store import provenance
 
 SHAPES = ((128, 3, 32, 32), (512, 1, 28, 28), (32, 3, 224, 224))
 CLASSES = 10

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import augmentations
+from mixbench import augmentations
 
 METHODS = ("cutmix", "mixup", "cutout", "random_erasing", "ricap", "fmix")
 """Those that someone else offers too, or whose authors published code."""
@@ -275,8 +275,12 @@ def _each_ricap(images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, T
     rows, columns = (height * cuts[0]).round().tolist(), (width * cuts[1]).round().tolist()
     for sample in range(batch):
         cut, split = int(rows[sample]), int(columns[sample])
-        places = ((0, cut, 0, split), (0, cut, split, width),
-                  (cut, height, 0, split), (cut, height, split, width))  # fmt: skip
+        places = (
+            (0, cut, 0, split),
+            (0, cut, split, width),
+            (cut, height, 0, split),
+            (cut, height, split, width),
+        )
         for part, (top, bottom, left, right) in enumerate(places):
             high, wide = bottom - top, right - left
             row, column = torch.rand(2).tolist()

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from experiments.cli import (
+from mixbench.experiments.cli import (
     benching,
     checking,
     evaluating,
@@ -23,7 +23,7 @@ from experiments.cli import (
     sweeping,
     watching,
 )
-from experiments.errors import UserError, unknown
+from mixbench.experiments.errors import UserError, unknown
 
 SECTIONS: dict[str, dict[str, Any]] = {
     "Look around": {"list": looking.list_, "preview": looking.preview, "check": checking.check},

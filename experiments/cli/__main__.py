@@ -1,8 +1,8 @@
-"""`python -m experiments.cli`."""
+"""`python -m mixbench.experiments.cli`."""
 
 import sys
 
-from experiments.cli import main
+from mixbench.experiments.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli.options import Device
-from experiments.errors import UserError, unknown
+from mixbench.experiments.cli.options import Device
+from mixbench.experiments.errors import UserError, unknown
 
 group = typer.Typer(help="Speed beside timm, torchvision and kornia, on this machine.")
 
@@ -51,9 +51,9 @@ def augment(
 
     import torch
 
-    from experiments import store
-    from experiments.benchmarks import augment as benchmark
-    from experiments.benchmarks import peers
+    from mixbench.experiments.benchmarks import augment as benchmark
+    from mixbench.experiments.benchmarks import peers
+    from mixbench.experiments.store import sweep_folder
 
     for name in names or ():
         if name not in peers.METHODS:
@@ -78,7 +78,7 @@ def augment(
     text = benchmark.table(result)
     print(json.dumps(result) if as_json else text)
     if out is not None:
-        from analysis.speed import speed_figure
+        from mixbench.analysis.figures.speed import speed_figure
 
         written = {
             "augment.md": benchmark.page(result).encode(),
@@ -86,7 +86,7 @@ def augment(
             "augment.png": speed_figure(result["rows"], result["machine"]["device"]),
         }
         for name, content in written.items():
-            store.atomic_write(out / name, content)
+            sweep_folder.atomic_write(out / name, content)
         print(f"wrote {', '.join(str(out / name) for name in written)}", file=sys.stderr)
 
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli.options import ParameterOption, augmentation
-from experiments.errors import UserError
+from mixbench.experiments.cli.options import ParameterOption, augmentation
+from mixbench.experiments.errors import UserError
 
 
 def check(
@@ -23,7 +23,7 @@ def check(
 
     Example: mixbench check cutmix --set alpha=0.2
     """
-    import augmentations
+    from mixbench import augmentations
 
     section = augmentation(method, overrides)
     parameters = {key: value for key, value in section.items() if key != "name"}
@@ -38,7 +38,7 @@ def check(
     except ValueError as error:
         raise UserError(f"augmentation: {error}") from None
 
-    from experiments import contract
+    from mixbench.experiments.cli import contract
 
     findings = contract.check(section)
     print(contract.as_json(section, findings) if as_json else contract.as_text(method, findings))

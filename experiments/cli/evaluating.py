@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli import results, sweeping, watching
-from experiments.cli.options import (
+from mixbench.experiments.cli import results, sweeping, watching
+from mixbench.experiments.cli.options import (
     Cluster,
     ClusterOption,
     Device,
@@ -22,13 +22,13 @@ from experiments.cli.options import (
     WorkersOption,
     check_cluster,
 )
-from experiments.errors import UserError
+from mixbench.experiments.errors import UserError
 
 if TYPE_CHECKING:
-    from experiments.store import PlannedRun, SweepFolder
-    from slurm.local import Slot
-    from slurm.measuring import Order
-    from slurm.profile import Profile
+    from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+    from mixbench.slurm.local import Slot
+    from mixbench.slurm.measuring import Order
+    from mixbench.slurm.profile import Profile
 
 
 def evaluate(
@@ -58,13 +58,15 @@ def evaluate(
 
     Example: mixbench evaluate demo --only calibration,attack
     """
-    from experiments import evaluations, snapshot, tracking
-    from experiments import sweep as sweeps
-    from experiments.evaluate import catalogue
-    from experiments.progress import many
-    from experiments.store import SweepFolder, root
-    from slurm import local
-    from slurm.measuring import Order
+    from mixbench.experiments import tracking
+    from mixbench.experiments.evaluation import catalogue
+    from mixbench.experiments.manage.render import many
+    from mixbench.experiments.store import evaluations
+    from mixbench.experiments.store.sweep_folder import SweepFolder, root
+    from mixbench.experiments.sweep import expand as sweeps
+    from mixbench.experiments.worker import snapshot
+    from mixbench.slurm import local
+    from mixbench.slurm.measuring import Order
 
     check_cluster(cluster, profile, workers, None, device, wait)
     folder = SweepFolder.open(name)
@@ -101,7 +103,7 @@ def evaluate(
     )
     left: list[PlannedRun] = []
     if todo and chosen is not None:
-        from slurm import submit
+        from mixbench.slurm import submit
 
         code = snapshot.take(folder)
         for line in submit.submit(
@@ -137,8 +139,8 @@ def evaluate(
 
 def _left_out(done: list[PlannedRun], wanted: Collection[str]) -> set[str]:
     """Say which of `wanted` can't be made of which runs' networks, and why; their names."""
-    from experiments import evaluations
-    from experiments.progress import many
+    from mixbench.experiments.manage.render import many
+    from mixbench.experiments.store import evaluations
 
     counts = Counter(
         (what, why)
@@ -153,8 +155,8 @@ def _left_out(done: list[PlannedRun], wanted: Collection[str]) -> set[str]:
 
 def _profile(name: str) -> Profile:
     """The profile, if tasks that measure can be had with it; else UserError."""
-    from slurm import profile as profiles
-    from slurm import submit
+    from mixbench.slurm import profile as profiles
+    from mixbench.slurm import submit
 
     chosen = profiles.load(name)
     if chosen.nodes > 1:
@@ -171,7 +173,7 @@ def _check_weights(runs: list[PlannedRun]) -> None:
 
     Or no place for what is measured.
     """
-    from experiments import checkpoint, evaluations
+    from mixbench.experiments.store import checkpoint, evaluations
 
     for run in runs:
         evaluations.place(run.folder)
@@ -196,10 +198,10 @@ def _check_data(order: Order, runs: list[PlannedRun], *, asked: bool) -> None:
     What can't be measured for want of it is said and left out of the order, unless it was `asked`
     for by name.
     """
-    from experiments import config
-    from experiments.evaluate import catalogue
+    from mixbench.experiments.config import schema
+    from mixbench.experiments.evaluation import catalogue
 
-    datasets = dict.fromkeys(config.parse(run.config).dataset for run in runs)
+    datasets = dict.fromkeys(schema.parse(run.config).dataset for run in runs)
     for name, why in catalogue.check(order.wanted, datasets).items():
         if asked:
             raise UserError(f"{name}: {why}")
@@ -211,8 +213,8 @@ def _measure(
     folder: SweepFolder, order: Order, todo: list[PlannedRun], slots: list[Slot]
 ) -> list[PlannedRun]:
     """Measure on this machine, a process per slot; the runs that are left."""
-    from experiments.interrupts import interruptible
-    from slurm.measuring import Measurers
+    from mixbench.experiments.signals import interruptible
+    from mixbench.slurm.measuring import Measurers
 
     processes = Measurers(folder, order)
     with interruptible() as interrupts:
@@ -240,7 +242,7 @@ def _measure(
 
 def _watch(folder: SweepFolder, order: Order, todo: list[PlannedRun]) -> list[PlannedRun]:
     """Watch SLURM's tasks until nothing is left to measure, or no task; the runs that are left."""
-    from slurm import queue
+    from mixbench.slurm import queue
 
     asked, there = float("-inf"), True
 
@@ -272,7 +274,7 @@ def _show(
 
     at_work: is anybody, given the runs that are left. seconds: between two looks.
     """
-    from experiments.progress import duration
+    from mixbench.experiments.manage.render import duration
 
     began = time.monotonic()
     left, shown = todo, -1

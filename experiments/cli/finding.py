@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.errors import UserError
+from mixbench.experiments.errors import UserError
 
 if TYPE_CHECKING:
-    from experiments.store import PlannedRun, SweepFolder
-    from experiments.sweep import Sweep
+    from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+    from mixbench.experiments.sweep.expand import Sweep
 
 
 def wanted(
     name: str, overrides: Sequence[str], rename: str | None, scale: str | None = None
 ) -> Sweep:
     """The runs of a shipped sweep or a YAML, or of a sweep that was begun, by its name."""
-    from experiments import sweep as sweeps
-    from experiments.store import SweepFolder
+    from mixbench.experiments.store.sweep_folder import SweepFolder
+    from mixbench.experiments.sweep import expand as sweeps
 
     plain = not overrides and rename is None and scale is None
     if plain and name not in sweeps.shipped() and name in SweepFolder.names():
@@ -29,7 +29,7 @@ def wanted(
 
 def sweep(name: str) -> SweepFolder:
     """The sweep of that name, or whose folder that is; UserError for anything else."""
-    from experiments.store import SweepFolder, root
+    from mixbench.experiments.store.sweep_folder import SweepFolder, root
 
     if "/" in name or name in ("", ".", ".."):
         # A shell completes the name of a folder; it must be one right below the root.
@@ -65,7 +65,7 @@ def runs(words: Sequence[str]) -> dict[str, tuple[SweepFolder, list[PlannedRun]]
 
     The first word is a sweep if there is one of that name.
     """
-    from experiments.store import SweepFolder
+    from mixbench.experiments.store.sweep_folder import SweepFolder
 
     found: dict[str, tuple[SweepFolder, list[PlannedRun]]] = {}
     first, *others = words
@@ -84,13 +84,13 @@ def runs(words: Sequence[str]) -> dict[str, tuple[SweepFolder, list[PlannedRun]]
 
 def labels(plan: Sequence[PlannedRun]) -> dict[str, str]:
     """cell_key -> what tells the cell from the others of its sweep."""
-    from analysis.labels import cell_labels
+    from mixbench.analysis.tables.labels import cell_labels
 
     return cell_labels({planned.cell_key: planned.config for planned in plan})
 
 
 def _anywhere(prefix: str) -> tuple[SweepFolder, PlannedRun]:
-    from experiments.store import SweepFolder
+    from mixbench.experiments.store.sweep_folder import SweepFolder
 
     names = SweepFolder.names()
     if prefix in names:
@@ -121,7 +121,7 @@ def _anywhere(prefix: str) -> tuple[SweepFolder, PlannedRun]:
 def _unknown(prefix: str, names: Sequence[str]) -> UserError:
     import difflib
 
-    from experiments.store import SweepFolder, root
+    from mixbench.experiments.store.sweep_folder import SweepFolder, root
 
     if not names:
         return UserError(f"no run {prefix!r}: there is no sweep in {root()}")

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.cli.options import ParameterOption, augmentation
-from experiments.errors import UserError
+from mixbench.experiments.cli.options import ParameterOption, augmentation
+from mixbench.experiments.errors import UserError
 
 
 class Shown(StrEnum):
@@ -30,7 +30,7 @@ def list_(
 
     Example: mixbench list augmentations
     """
-    from experiments import listing
+    from mixbench.experiments.cli import list as listing
 
     listing.show(what.value)
 
@@ -66,10 +66,10 @@ def preview(
 
     Example: mixbench preview cutmix --staging hesitate --staging cautious
     """
-    from experiments import config
+    from mixbench.experiments.config import schema
 
     wanted = augmentation(method, overrides)
-    checked = config.parse({"dataset": {"name": dataset}, "augmentation": wanted})
+    checked = schema.parse({"dataset": {"name": dataset}, "augmentation": wanted})
     path = out or Path("preview_staging.png" if staging else f"preview_{method}.png")
     if not path.parent.is_dir():
         raise UserError(f"--out: the folder {str(path.parent)!r} does not exist")
@@ -81,12 +81,13 @@ def preview(
     if epochs is not None:
         raise UserError("--epochs: is for --staging alone")
 
-    from experiments import pictures, store
-    from experiments.data.load import load
+    from mixbench.experiments.data import pictures
+    from mixbench.experiments.data.load import load
+    from mixbench.experiments.store import sweep_folder
 
     loaded = load(checked.dataset, "cpu")
     picture = pictures.preview(loaded, checked.augmentation, rows=rows, columns=columns, seed=seed)
-    store.atomic_write(path, picture)
+    sweep_folder.atomic_write(path, picture)
     print(f"wrote {path}")
 
 
@@ -94,17 +95,18 @@ def _timelines(
     method: dict[str, Any], dataset: str, schedules: list[str], epochs: int, path: Path
 ) -> None:
     """Write the timelines of some schedules, named or in files, for a method to `path`."""
-    from analysis.timeline import Timeline, timeline_figure
-    from experiments import config, store
-    from experiments.moments import steps_of
-    from experiments.staging import timeline
+    from mixbench.analysis.figures.timeline import Timeline, timeline_figure
+    from mixbench.experiments.config import schema
+    from mixbench.experiments.manage.timeline import timeline
+    from mixbench.experiments.staging.moments import steps_of
+    from mixbench.experiments.store import sweep_folder
 
     drawn = []
     for name, sections in _sections(schedules):
         raw = {"dataset": {"name": dataset}, "augmentation": method, **sections}
         raw["training"] = {"epochs": epochs}
         try:
-            made = config.parse(raw)
+            made = schema.parse(raw)
         except UserError as error:
             raise UserError(f"--staging {name}: {error}") from None
         points = made.transfer.points if made.transfer else ()
@@ -113,15 +115,15 @@ def _timelines(
         unfreezings = [step / 100 for step in steps if step is not None]
         drawn.append(Timeline(name, timeline(made), unfreezings, made.augmentation))
     title = f"{method['name']}, {epochs} epoch{'' if epochs == 1 else 's'}"
-    store.atomic_write(path, timeline_figure(drawn, title))
+    sweep_folder.atomic_write(path, timeline_figure(drawn, title))
     print(f"wrote {path}")
 
 
 def _sections(schedules: list[str]) -> list[tuple[str, dict[str, Any]]]:
     """A name and the sections of a configuration, for each schedule that was asked for."""
-    from experiments import yaml_file
-    from experiments.errors import unknown
-    from experiments.staging.named import NAMED
+    from mixbench.experiments import yaml_file
+    from mixbench.experiments.errors import unknown
+    from mixbench.experiments.staging.named import NAMED
 
     expected = "a mapping with `staging` (and `transfer`) or with `phases`"
     found: dict[str, dict[str, Any]] = {}

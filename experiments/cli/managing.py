@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.options import SweepArgument, YesOption
-from experiments.errors import UserError
+from mixbench.experiments.cli.options import SweepArgument, YesOption
+from mixbench.experiments.errors import UserError
 
 if TYPE_CHECKING:
-    from experiments.store import SweepFolder
+    from mixbench.experiments.store.sweep_folder import SweepFolder
 
 PATIENCE_SECONDS = 60.0
 
@@ -34,9 +34,9 @@ def retry(
 
     Example: mixbench retry demo --failed
     """
-    from experiments.cli import finding
-    from experiments.progress import many
-    from experiments.store import SweepFolder
+    from mixbench.experiments.cli import finding
+    from mixbench.experiments.manage.render import many
+    from mixbench.experiments.store.sweep_folder import SweepFolder
 
     if words:
         chosen = finding.runs(words)
@@ -72,10 +72,10 @@ def cancel(name: SweepArgument, yes: YesOption = False) -> None:
 
     Example: mixbench cancel demo
     """
-    from experiments import cancelling
-    from experiments.cli import finding, scheduler
-    from experiments.progress import many
-    from experiments.status import Observer
+    from mixbench.experiments.cli import finding, scheduler
+    from mixbench.experiments.manage import cancel as cancelling
+    from mixbench.experiments.manage.render import many
+    from mixbench.experiments.manage.status import Observer
 
     folder = finding.sweep(name)
     _can_ask(yes)
@@ -138,8 +138,8 @@ def clean(
 
     Example: mixbench clean demo
     """
-    from experiments import cleaning
-    from experiments.cli import finding, scheduler
+    from mixbench.experiments.cli import finding, scheduler
+    from mixbench.experiments.manage import clean as cleaning
 
     folder = finding.sweep(name)
     items = cleaning.useless(folder, weights=weights, jobs=scheduler.jobs(folder))
@@ -163,8 +163,8 @@ def clean(
 
 
 def _cancel_tasks(folder: SweepFolder) -> None:
-    from experiments.cli import scheduler
-    from experiments.progress import many
+    from mixbench.experiments.cli import scheduler
+    from mixbench.experiments.manage.render import many
 
     try:
         print(f"SLURM: {many(scheduler.cancel(folder), 'task')} cancelled", flush=True)
@@ -187,8 +187,8 @@ def _ask(question: str, yes: bool) -> None:
 
 
 def _who_takes_up(folder: SweepFolder) -> str:
-    from experiments import cancelling
-    from experiments.status import Observer
+    from mixbench.experiments.manage import cancel as cancelling
+    from mixbench.experiments.manage.status import Observer
 
     now = Observer(folder).snapshot()
     names = cancelling.at_work(now)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.errors import UserError
+from mixbench.experiments.errors import UserError
 
 
 class Device(StrEnum):
@@ -66,7 +66,7 @@ ParameterOption = Annotated[
 
 def augmentation(method: str, overrides: list[str] | None) -> dict[str, Any]:
     """The `augmentation` section of `METHOD --set KEY=VALUE`; its values are not checked here."""
-    from experiments import sweep as sweeps
+    from mixbench.experiments.sweep import expand as sweeps
 
     section: dict[str, Any] = {"name": method}
     for text in overrides or []:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.options import (
+from mixbench.experiments.cli.options import (
     Cluster,
     Device,
     DeviceOption,
@@ -22,11 +22,11 @@ from experiments.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from experiments.config import RunConfig
-    from experiments.estimate import Cost, Where
-    from experiments.sweep import Sweep
-    from slurm.local import Slot
-    from slurm.profile import Profile
+    from mixbench.experiments.config.schema import RunConfig
+    from mixbench.experiments.manage.estimate import Cost, Where
+    from mixbench.experiments.sweep.expand import Sweep
+    from mixbench.slurm.local import Slot
+    from mixbench.slurm.profile import Profile
 
 
 def plan(
@@ -48,19 +48,19 @@ def plan(
 
     Example: mixbench plan demo --workers 4
     """
-    from experiments.cli import finding
-    from experiments.store import SweepFolder, root
+    from mixbench.experiments.cli import finding
+    from mixbench.experiments.store.sweep_folder import SweepFolder, root
 
     wanted = finding.wanted(name, overrides or [], rename, scale)
     check_cluster(cluster, profile, workers, per_gpu, device)
     slots: list[Slot] = []
     chosen = None
     if cluster is Cluster.slurm:
-        from slurm import profile as profiles
+        from mixbench.slurm import profile as profiles
 
         chosen = profiles.load(profile or "")
     else:
-        from slurm import local
+        from mixbench.slurm import local
 
         devices = max(run.training.devices or 1 for run in wanted.runs)
         slots = local.slots(
@@ -81,10 +81,11 @@ def show(
     per_gpu: int | None = None,
 ) -> None:
     """Print the plan of a sweep for these local slots, or for SLURM tasks of this profile."""
-    from analysis.labels import cell_labels
-    from experiments import estimate, listing, progress
-    from experiments.status import Observer
-    from experiments.store import SweepFolder, root
+    from mixbench.analysis.tables.labels import cell_labels
+    from mixbench.experiments.cli import list as listing
+    from mixbench.experiments.manage import estimate, render
+    from mixbench.experiments.manage.status import Observer
+    from mixbench.experiments.store.sweep_folder import SweepFolder, root
 
     per_task = 0
     if profile is not None:
@@ -116,7 +117,7 @@ def show(
     else:
         tasks = min(-(-len(missing) // per_task), workers or profile.most_tasks)
         where = estimate.Where(profile.gpu_count > 0, None, None)
-        on = f"{progress.many(tasks, 'SLURM task')} of {progress.many(per_task, 'worker')}"
+        on = f"{render.many(tasks, 'SLURM task')} of {render.many(per_task, 'worker')}"
         at_once = min(tasks, profile.throttle or tasks) * per_task
     kinds = {run.run_key: estimate.kind(configs[run.run_key]) for run in missing}
     lacking = [run for run in missing if kinds[run.run_key] not in costs]
@@ -130,7 +131,7 @@ def show(
     lengths = _seconds(priced, epochs)
     seconds = None if lengths is None else [length for _, length in lengths]
     length = _length(lengths, at_once)
-    print(f"{progress.many(len(missing), 'run')} to do on {on}: {length}")
+    print(f"{render.many(len(missing), 'run')} to do on {on}: {length}")
     if seconds is not None:
         share = (profile.workers_per_gpu if profile else per_gpu) or 1
         # A worker of a task has its share of the task's cores.
@@ -163,21 +164,23 @@ def _seconds(
 
 
 def _length(lengths: Sequence[tuple[RunConfig, float]] | None, at_once: int) -> str:
-    from experiments import estimate, progress
+    from mixbench.experiments.manage import estimate, render
 
     if lengths is None:
         return "how long is not known before an epoch was measured"
     seconds = [length for _, length in lengths]
-    longest = f", the longest run {progress.duration(max(seconds))}" if len(seconds) > 1 else ""
+    longest = f", the longest run {render.duration(max(seconds))}" if len(seconds) > 1 else ""
     wall = estimate.wall(seconds, at_once, _needed([run for run, _ in lengths]))
-    return f"about {progress.duration(wall)}{longest}"
+    return f"about {render.duration(wall)}{longest}"
 
 
 def _needed(runs: Sequence[RunConfig]) -> dict[int, int]:
     """The place of a run -> that of the run that must be done before it, where that comes first."""
-    from experiments import needs
+    from mixbench.experiments.store import dependencies
 
-    cells = [needs.cell_of(run.model_dump(mode="json", include={"transfer"})) for run in runs]
+    cells = [
+        dependencies.cell_of(run.model_dump(mode="json", include={"transfer"})) for run in runs
+    ]
     if not any(cells):
         return {}
     places = {(run.cell_key, run.seed): place for place, run in enumerate(runs)}
@@ -206,14 +209,14 @@ def _hours(
 
 def _sources(priced: Sequence[tuple[RunConfig, Cost | None]]) -> list[str]:
     """Where the figures come from: a line per source, with how many runs it stands for."""
-    from experiments import progress
+    from mixbench.experiments.manage import render
 
     counts = Counter(cost.source for _, cost in priced if cost is not None)
     unknown = sum(cost is None for _, cost in priced)
-    lines = [f"  {progress.many(count, 'run')}: {source}" for source, count in counts.most_common()]
+    lines = [f"  {render.many(count, 'run')}: {source}" for source, count in counts.most_common()]
     if unknown:
         lines.append(
-            f"  {progress.many(unknown, 'run')}: no epoch with this data, network and batch has "
+            f"  {render.many(unknown, 'run')}: no epoch with this data, network and batch has "
             "been measured on such a device"
         )
     return lines
@@ -221,9 +224,9 @@ def _sources(priced: Sequence[tuple[RunConfig, Cost | None]]) -> list[str]:
 
 def _slurm(profile: Profile, tasks: int, longest: float | None) -> list[str]:
     """Arrays, limits, and whether the cluster would take them."""
-    from experiments import progress
-    from slurm import profile as profiles
-    from slurm import queue, submit
+    from mixbench.experiments.manage import render
+    from mixbench.slurm import profile as profiles
+    from mixbench.slurm import queue, submit
 
     lines = []
     known = True
@@ -241,7 +244,7 @@ def _slurm(profile: Profile, tasks: int, longest: float | None) -> list[str]:
     )
     source = "scontrol show config" if known else "SLURM's default"
     lines.append(
-        f"{progress.many(len(sizes), 'array')} of tasks: {arrays} (MaxArraySize {most}, from "
+        f"{render.many(len(sizes), 'array')} of tasks: {arrays} (MaxArraySize {most}, from "
         f"{source})"
     )
     if profile.throttle:
@@ -249,7 +252,7 @@ def _slurm(profile: Profile, tasks: int, longest: float | None) -> list[str]:
     if "MaxJobCount" in limits:
         lines.append(f"the cluster holds {limits['MaxJobCount']} jobs at most (MaxJobCount)")
     limit = profiles.seconds(profile.time)
-    text = f"time limit of a task: {progress.duration(limit)} (time of {profile.name})"
+    text = f"time limit of a task: {render.duration(limit)} (time of {profile.name})"
     if longest is not None and longest > limit:
         text += ", less than the longest run: it goes on from its checkpoint in the next task"
     lines.append(text)

@@ -17,8 +17,8 @@ def list_() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from experiments.errors import UserError
-    from slurm import profile
+    from mixbench.experiments.errors import UserError
+    from mixbench.slurm import profile
 
     table = Table("profile", "what", "from", box=None)
     for name, path in profile.available().items():
@@ -36,8 +36,8 @@ def show(name: ProfileArgument) -> None:
     """The file of a profile, and the batch script that it makes."""
     from pathlib import Path
 
-    from experiments.store import SweepFolder
-    from slurm import profile, submit
+    from mixbench.experiments.store.sweep_folder import SweepFolder
+    from mixbench.slurm import profile, submit
 
     path = profile.find(name)
     loaded = profile.load(name)
@@ -49,7 +49,7 @@ def show(name: ProfileArgument) -> None:
 @group.command()
 def check(name: ProfileArgument) -> None:
     """Ask SLURM whether it would take the profile's jobs (sbatch --test-only)."""
-    from slurm import profile, submit
+    from mixbench.slurm import profile, submit
 
     loaded = profile.load(name)
     print(submit.check(loaded))

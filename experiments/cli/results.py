@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.options import UriOption
-from experiments.errors import UserError
+from mixbench.experiments.cli.options import UriOption
+from mixbench.experiments.errors import UserError
 
 if TYPE_CHECKING:
-    from experiments.store import SweepFolder
+    from mixbench.experiments.store.sweep_folder import SweepFolder
 
 
 def report(
@@ -29,7 +29,7 @@ def report(
 
     Example: mixbench report demo --baseline augmentation.name=mixup
     """
-    from experiments.store import SweepFolder
+    from mixbench.experiments.store.sweep_folder import SweepFolder
 
     write_report(SweepFolder.open(name), baseline)
 
@@ -49,7 +49,7 @@ def track(
 
     Example: mixbench track demo --follow
     """
-    from experiments.store import SweepFolder
+    from mixbench.experiments.store.sweep_folder import SweepFolder
 
     if follow and verify:
         raise UserError("--follow and --verify: give one of them")
@@ -74,14 +74,14 @@ def conclude(folder: SweepFolder, *, track: bool, report: bool, uri: str | None)
 
 
 def _follow(folder: SweepFolder, uri: str | None) -> None:
-    from analysis.figures import run_figures
-    from experiments import tracking
+    from mixbench.analysis.figures.summary import run_figures
+    from mixbench.experiments import tracking
 
     tracking.follow(folder, uri, run_figures)
 
 
 def _verify(folder: SweepFolder, uri: str | None) -> None:
-    from experiments import tracking
+    from mixbench.experiments import tracking
 
     verdict = tracking.verify(folder, uri, say_at_once)
     print(verdict)
@@ -97,15 +97,16 @@ def dashboard(
 
     Example: mixbench dashboard --port 8080
     """
-    from experiments import store, tracking
+    from mixbench.experiments import tracking
+    from mixbench.experiments.store import sweep_folder
 
-    tracking.dashboard(store.root(), port=port, uri=uri)
+    tracking.dashboard(sweep_folder.root(), port=port, uri=uri)
 
 
 def project(folder: SweepFolder, uri: str | None) -> None:
     """Bring MLflow up to date with the sweep, and say so."""
-    from analysis.figures import run_figures
-    from experiments import tracking
+    from mixbench.analysis.figures.summary import run_figures
+    from mixbench.experiments import tracking
 
     summary = tracking.project(folder, uri, run_figures, say_at_once)
     print(summary)
@@ -133,7 +134,7 @@ def _this_command() -> str:
 
 def write_report(folder: SweepFolder, baseline: str | None) -> None:
     """Write the report, and say where."""
-    from analysis.report import write_report as write
+    from mixbench.analysis.report.build import write_report as write
 
     written = write(folder, baseline=baseline)
     print(f"report: {written.html}")

@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from experiments.store import SweepFolder
-    from slurm.queue import Task
+    from mixbench.experiments.store.sweep_folder import SweepFolder
+    from mixbench.slurm.queue import Task
 
 
 class Tasks(NamedTuple):
@@ -38,7 +38,7 @@ def jobs(folder: SweepFolder) -> set[str] | None:
 
 def cancel(folder: SweepFolder) -> int:
     """Cancel the sweep's tasks; how many there were. UserError when SLURM can't be asked."""
-    from slurm import queue
+    from mixbench.slurm import queue
 
     return queue.cancel(folder)
 
@@ -51,6 +51,6 @@ def was_asked(folder: SweepFolder) -> bool:
 def _asked(folder: SweepFolder) -> list[Task] | None:
     if not was_asked(folder):
         return None
-    from slurm import queue
+    from mixbench.slurm import queue
 
     return queue.tasks(folder)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.cli import finding, planning, results
-from experiments.cli.options import (
+from mixbench.experiments.cli import finding, planning, results
+from mixbench.experiments.cli.options import (
     Cluster,
     ClusterOption,
     Device,
@@ -25,17 +25,17 @@ from experiments.cli.options import (
     WorkersOption,
     check_cluster,
 )
-from experiments.errors import UserError
+from mixbench.experiments.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from experiments.config import RunConfig
-    from experiments.store import SweepFolder
-    from experiments.sweep import Sweep
-    from slurm.local import Slot
-    from slurm.measuring import Measurers
-    from slurm.pool import Pool
+    from mixbench.experiments.config.schema import RunConfig
+    from mixbench.experiments.store.sweep_folder import SweepFolder
+    from mixbench.experiments.sweep.expand import Sweep
+    from mixbench.slurm.local import Slot
+    from mixbench.slurm.measuring import Measurers
+    from mixbench.slurm.pool import Pool
 
 
 def sweep(
@@ -70,8 +70,9 @@ def sweep(
 
     Example: mixbench sweep demo --set training.epochs=10 --name short
     """
-    from experiments import snapshot, tracking
-    from experiments.store import SweepFolder, root
+    from mixbench.experiments import tracking
+    from mixbench.experiments.store.sweep_folder import SweepFolder, root
+    from mixbench.experiments.worker import snapshot
 
     wanted = finding.wanted(name, overrides or [], rename, scale)
     check_cluster(cluster, profile, workers, per_gpu, device, wait)
@@ -79,11 +80,11 @@ def sweep(
     local_slots: list[Slot] = []
     chosen = None
     if cluster is Cluster.slurm:
-        from slurm import profile as profiles
+        from mixbench.slurm import profile as profiles
 
         chosen = profiles.load(profile or "")
     else:
-        from slurm import local
+        from mixbench.slurm import local
 
         local_slots = local.slots(
             workers, len(wanted.runs), device.value, per_gpu=per_gpu or 1, devices=devices
@@ -97,7 +98,7 @@ def sweep(
         planning.show(wanted, local_slots, chosen, workers=workers, per_gpu=per_gpu)
         return
     if chosen is not None:
-        from slurm import submit
+        from mixbench.slurm import submit
 
         submit.check_possible(chosen, per_gpu=per_gpu, devices=devices)
     wanted = _with_data(wanted, overrides or [], rename)
@@ -113,13 +114,19 @@ def sweep(
     sys.stdout.flush()
     status = 0
     if missing and chosen is not None:
-        from slurm import submit
+        from mixbench.slurm import submit
 
         code = snapshot.take(folder)
         for line in submit.submit(
-            folder, chosen, workers=workers, missing=missing, code=code, retries=retries,
-            hang_seconds=hang_seconds, per_gpu=per_gpu,
-        ):  # fmt: skip
+            folder,
+            chosen,
+            workers=workers,
+            missing=missing,
+            code=code,
+            retries=retries,
+            hang_seconds=hang_seconds,
+            per_gpu=per_gpu,
+        ):
             print(line, flush=True)
         if not wait:
             print(f"follow it with: mixbench status {folder.name} --watch")
@@ -127,7 +134,7 @@ def sweep(
             return
         status = _watch(folder)
     elif missing:
-        from slurm.pool import Pool
+        from mixbench.slurm.pool import Pool
 
         pool = Pool(folder, code=snapshot.take(folder), retries=retries, hang_seconds=hang_seconds)
         status = _run_workers(folder, pool, local_slots[:missing])
@@ -137,8 +144,8 @@ def sweep(
 
 
 def _create(wanted: Sweep) -> SweepFolder:
-    from experiments import provenance
-    from experiments.store import SweepFolder
+    from mixbench.experiments.store import provenance
+    from mixbench.experiments.store.sweep_folder import SweepFolder
 
     return SweepFolder.create(
         wanted.name,
@@ -154,16 +161,16 @@ def _with_data(
     wanted: Sweep, overrides: list[str], rename: str | None, *, may_fall_back: bool = True
 ) -> Sweep:
     """Have the data before any worker needs it; fall back where the sweep says so and it can't."""
-    from experiments import data
-    from experiments import sweep as sweeps
+    from mixbench.experiments.config import datasets
+    from mixbench.experiments.sweep import expand as sweeps
 
     try:
         for name in dict.fromkeys(run.dataset.name for run in wanted.runs):
-            data.ensure(name)
+            datasets.ensure(name)
     except UserError as error:
         other = wanted.spec.get("fallback")
         # Data that is there but damaged is not to be replaced in silence.
-        if not other or not may_fall_back or data.available_offline(name):
+        if not other or not may_fall_back or datasets.available_offline(name):
             raise
         print(f"{error}\n{wanted.name}: falling back to the sweep {other!r}", flush=True)
         return _with_data(
@@ -178,25 +185,25 @@ def _check_runs(wanted: Sweep) -> None:
         # Far from the limits there is no need to pay for torch's import.
         size = dataset.train_size
         if ":" in dataset.name or (size and size * dataset.validation_fraction < 100):
-            from experiments.data.load import check
+            from mixbench.experiments.data.load import check
 
             check(dataset)
     for model in dict.fromkeys(run.model for run in wanted.runs):
         if model.small_stem:
-            from experiments.models.build import build
+            from mixbench.experiments.models.build import build
 
             build(model, channels=3, classes=10, size=32, seed=0)
     if any(run.transfer is not None for run in wanted.runs):
-        from experiments.transfer import trial, weights
+        from mixbench.experiments.transfer import dry_check, load
 
-        trial.check(wanted.runs)
+        dry_check.check(wanted.runs)
         keys = (cell_key for _, cell_key in wanted.keys)
-        weights.check(_not_done(wanted), dict(zip(keys, wanted.runs, strict=True)))
+        load.check(_not_done(wanted), dict(zip(keys, wanted.runs, strict=True)))
 
 
 def _not_done(wanted: Sweep) -> Iterator[RunConfig]:
     """Its runs that are still to be done: what the others started from may be gone by now."""
-    from experiments.store import RunFolder, root
+    from mixbench.experiments.store.sweep_folder import RunFolder, root
 
     runs = root() / wanted.name / "runs"
     for run, (run_key, _) in zip(wanted.runs, wanted.keys, strict=True):
@@ -205,9 +212,9 @@ def _not_done(wanted: Sweep) -> Iterator[RunConfig]:
 
 
 def _run_workers(folder: SweepFolder, pool: Pool, slots: list[Slot]) -> int:
-    from experiments.interrupts import interruptible
-    from experiments.progress import Display, duration
-    from experiments.status import Observer
+    from mixbench.experiments.manage.render import Display, duration
+    from mixbench.experiments.manage.status import Observer
+    from mixbench.experiments.signals import interruptible
 
     progress = Observer(folder)
     progress.snapshot()
@@ -235,8 +242,8 @@ def _run_workers(folder: SweepFolder, pool: Pool, slots: list[Slot]) -> int:
 
 def _watch(folder: SweepFolder) -> int:
     """Show the sweep until nothing is left; a Ctrl-C ends the watching, not the sweep."""
-    from experiments.progress import Display, duration
-    from experiments.status import Observer
+    from mixbench.experiments.manage.render import Display, duration
+    from mixbench.experiments.manage.status import Observer
 
     progress = Observer(folder)
     began = time.monotonic()

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.errors import UserError
+from mixbench.experiments.errors import UserError
 
 if TYPE_CHECKING:
-    from experiments.cli.scheduler import Tasks
-    from experiments.status import Status
-    from experiments.store import SweepFolder
+    from mixbench.experiments.cli.scheduler import Tasks
+    from mixbench.experiments.manage.status import Status
+    from mixbench.experiments.store.sweep_folder import SweepFolder
 
 WATCH_SECONDS = 2.0
 SCHEDULER_SECONDS = 30.0
@@ -37,7 +37,7 @@ def status(
 
     Example: mixbench status demo --watch
     """
-    from experiments.cli import finding
+    from mixbench.experiments.cli import finding
 
     if watch and as_json:
         raise UserError("--watch: not together with --json, which is one object")
@@ -73,8 +73,8 @@ def logs(
 
     Example: mixbench logs 3f2a9c -f
     """
-    from experiments import following
-    from experiments.cli import finding
+    from mixbench.experiments.cli import finding
+    from mixbench.experiments.manage import logs as following
 
     folder, planned = finding.run(words)
     label = finding.labels(folder.plan())[planned.cell_key]
@@ -88,9 +88,9 @@ def logs(
 
 
 def _once(folder: SweepFolder, as_json: bool) -> None:
-    from experiments import progress
-    from experiments.cli import finding, scheduler
-    from experiments.status import Observer
+    from mixbench.experiments.cli import finding, scheduler
+    from mixbench.experiments.manage import render
+    from mixbench.experiments.manage.status import Observer
 
     observer = Observer(folder)
     now = observer.snapshot()
@@ -102,18 +102,18 @@ def _once(folder: SweepFolder, as_json: bool) -> None:
         run.state in ("running", "failed", "stale") or run.faults for run in now.runs
     )
     labels = finding.labels(observer.plan) if shown else {}
-    print(progress.printed(progress.panel(now, labels, notes=_notes(now, tasks))), end="")
+    print(render.printed(render.panel(now, labels, notes=_notes(now, tasks))), end="")
 
 
 def _watch(folder: SweepFolder) -> None:
-    from experiments import progress
-    from experiments.cli import finding, scheduler
-    from experiments.status import Observer
+    from mixbench.experiments.cli import finding, scheduler
+    from mixbench.experiments.manage import render
+    from mixbench.experiments.manage.status import Observer
 
     observer = Observer(folder)
     tasks = None
     asked = float("-inf")
-    with progress.Display(finding.labels(observer.plan)) as display:
+    with render.Display(finding.labels(observer.plan)) as display:
         while True:
             if time.monotonic() - asked >= SCHEDULER_SECONDS:
                 tasks, asked = scheduler.tasks(folder), time.monotonic()
@@ -125,9 +125,9 @@ def _watch(folder: SweepFolder) -> None:
 
 
 def _overview() -> None:
-    from experiments import progress
-    from experiments.status import Observer
-    from experiments.store import SweepFolder, root
+    from mixbench.experiments.manage import render
+    from mixbench.experiments.manage.status import Observer
+    from mixbench.experiments.store.sweep_folder import SweepFolder, root
 
     names = SweepFolder.names()
     if not names:
@@ -140,7 +140,7 @@ def _overview() -> None:
         except UserError as error:
             # One sweep that can't be read must not hide the others.
             rows.append((name, str(error)))
-    print(progress.printed(progress.overview(rows)), end="")
+    print(render.printed(render.overview(rows)), end="")
 
 
 def _notes(now: Status, tasks: Tasks | None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data.select import choose
+from mixbench.experiments.data.select import choose
 
 CLASSES = tuple("0123456789")
 TEST_FRACTION = 0.2

@@ -14,14 +14,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data import data_folder
-from experiments.data.fetching import impatience, reason, work_folder
-from experiments.errors import UserError
+from mixbench.experiments.config.datasets import data_folder
+from mixbench.experiments.data.download import impatience, reason, work_folder
+from mixbench.experiments.errors import UserError
 
 CLASSES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
 PACKAGE = "dataset-fashion-mnist"
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")

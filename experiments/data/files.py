@@ -19,9 +19,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from experiments.data.augment import crop_box
-from experiments.data.split import WHOLE, Batch, Part, crop_draws, steps
-from experiments.stopping import SIGNALS
+from mixbench.experiments.data.crops import crop_box
+from mixbench.experiments.data.split import WHOLE, Batch, Part, crop_draws, steps
+from mixbench.experiments.stopping import SIGNALS
 
 log = logging.getLogger(__name__)
 
@@ -146,9 +146,13 @@ class FileSplit:
     def subset(self, indices: Tensor) -> FileSplit:
         paths = [self.paths[index] for index in indices.tolist()]
         return FileSplit(
-            paths, self.labels[indices.cpu()], self.size,
-            device=self.device, workers=self.workers, warned=self.warned,
-        )  # fmt: skip
+            paths,
+            self.labels[indices.cpu()],
+            self.size,
+            device=self.device,
+            workers=self.workers,
+            warned=self.warned,
+        )
 
     def steps(self, batch_size: int, parts: int = 1) -> int:
         return steps(len(self), batch_size, parts)

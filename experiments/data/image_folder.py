@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.data import class_folders, image_files, image_splits
-from experiments.data.files import FileSplit, decode_all, loader_workers
-from experiments.data.select import Indices, choose
-from experiments.data.split import ArraySplit, Split
-from experiments.errors import UserError
+from mixbench.experiments.config.datasets import class_folders, image_files, image_splits
+from mixbench.experiments.data.files import FileSplit, decode_all, loader_workers
+from mixbench.experiments.data.select import Indices, choose
+from mixbench.experiments.data.split import ArraySplit, Split
+from mixbench.experiments.errors import UserError
 
 IN_MEMORY_BYTES = 2**30
 """Folders whose used images, decoded, take no more are decoded once and kept on the device."""
@@ -50,10 +50,13 @@ def scan(path: str) -> Listing:
         test = choose(labels, max(round(TEST_FRACTION * len(labels)), len(classes)), seed=0)
         train = np.setdiff1d(np.arange(len(labels)), test)
         return Listing(
-            root, classes,
-            [files[index] for index in train], labels[train],
-            [files[index] for index in test], labels[test],
-        )  # fmt: skip
+            root,
+            classes,
+            [files[index] for index in train],
+            labels[train],
+            [files[index] for index in test],
+            labels[test],
+        )
     (train_files, train_labels), (test_files, test_labels) = found["train"], found["test"]
     _enough(train_labels, classes, first, least=1)
     return Listing(root, classes, train_files, train_labels, test_files, test_labels)

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.config import DatasetConfig
-from experiments.data import digits, ensure, fashion_mnist, image_folder, info, torchvision_sets
-from experiments.data.files import FileSplit
-from experiments.data.select import train_and_validation
-from experiments.data.split import ArraySplit, Split
+from mixbench.experiments.config.datasets import ensure, info
+from mixbench.experiments.config.schema import DatasetConfig
+from mixbench.experiments.data import digits, fashion_mnist, image_folder, torchvision_sets
+from mixbench.experiments.data.files import FileSplit
+from mixbench.experiments.data.select import train_and_validation
+from mixbench.experiments.data.split import ArraySplit, Split
 
 STATISTICS_IMAGES = 2000
 """Images that the mean and deviation of a streamed data set are estimated on."""
@@ -93,10 +94,16 @@ def load(
         splits[name] = ArraySplit(images.to(device), labels)
     mean, std = statistics(splits["train"].images)
     return Dataset(
-        name=config.name, classes=arrays.classes, train=splits["train"],
-        validation=splits["validation"], test=splits["test"], mean=mean, std=std,
-        source=source, digest=total.hexdigest()[:16],
-    )  # fmt: skip
+        name=config.name,
+        classes=arrays.classes,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+        mean=mean,
+        std=std,
+        source=source,
+        digest=total.hexdigest()[:16],
+    )
 
 
 @lru_cache(maxsize=4)
@@ -145,10 +152,15 @@ def _load_folder(config: DatasetConfig, device: torch.device, workers: int | Non
     elif isinstance(split, FileSplit):
         mean, std = statistics(image_folder.sample(split, STATISTICS_IMAGES))
     return Dataset(
-        name=config.name, classes=listing.classes, **splits, mean=mean.to(device),
-        std=std.to(device), source=str(listing.root),
-        digest=image_folder.digest(listing, train, validation), skipped=skipped,
-    )  # fmt: skip
+        name=config.name,
+        classes=listing.classes,
+        **splits,
+        mean=mean.to(device),
+        std=std.to(device),
+        source=str(listing.root),
+        digest=image_folder.digest(listing, train, validation),
+        skipped=skipped,
+    )
 
 
 def _read(name: str, source: str) -> _Arrays:
@@ -166,9 +178,12 @@ def _select(config: DatasetConfig, labels: np.ndarray) -> tuple[np.ndarray, np.n
     if config.train_size is not None:
         size = config.train_size
     return train_and_validation(
-        labels, size=size, validation_fraction=config.validation_fraction,
-        seed=config.split_seed, name=config.name,
-    )  # fmt: skip
+        labels,
+        size=size,
+        validation_fraction=config.validation_fraction,
+        seed=config.split_seed,
+        name=config.name,
+    )
 
 
 def _resize(images: Tensor, size: int) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.errors import UserError
+from mixbench.experiments.errors import UserError
 
 Indices = NDArray[np.int64]
 

@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from experiments.data.augment import random_resized_crop
+from mixbench.experiments.data.crops import random_resized_crop
 
 Batch = tuple[Tensor, Tensor]
 Part = tuple[int, int]

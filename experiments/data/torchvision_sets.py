@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data import data_folder
-from experiments.data.fetching import impatience, reason, work_folder
-from experiments.errors import UserError
+from mixbench.experiments.config.datasets import data_folder
+from mixbench.experiments.data.download import impatience, reason, work_folder
+from mixbench.experiments.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,10 @@ def _download(name: str, work: Path) -> None:
 def _checksums(name: str, root: Path) -> list[tuple[Path, str]]:
     kind = _class(name)
     if name == "svhn":
-        return [(root / kind.split_list[part][1], kind.split_list[part][2])
-                for part in ("train", "test")]  # fmt: skip
+        return [
+            (root / kind.split_list[part][1], kind.split_list[part][2])
+            for part in ("train", "test")
+        ]
     files = [*kind.train_list, *kind.test_list]
     if hasattr(kind, "meta"):
         files.append([kind.meta["filename"], kind.meta["md5"]])

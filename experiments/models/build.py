@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from experiments.config import ModelConfig
-from experiments.models import MODELS
-from experiments.models.resizing import Resizing
-from experiments.models.resnet20 import PreActResNet20
-from experiments.models.small_cnn import SmallCNN
-from experiments.models.timm_model import timm_model
+from mixbench.experiments.config.models import MODELS
+from mixbench.experiments.config.schema import ModelConfig
+from mixbench.experiments.models.resizing import Resizing
+from mixbench.experiments.models.resnet20 import PreActResNet20
+from mixbench.experiments.models.small_cnn import SmallCNN
+from mixbench.experiments.models.timm_model import timm_model
 
 
 def build(config: ModelConfig, *, channels: int, classes: int, size: int, seed: int) -> nn.Module:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from experiments.errors import UserError
+from mixbench.experiments.errors import UserError
 
 
 def timm_model(name: str, *, channels: int, classes: int, size: int, small_stem: bool) -> nn.Module:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import augmentations
-from experiments.moments import Moment
-from experiments.staging.phases import StagingConfig
-from experiments.staging.times import Span, Times
-from experiments.staging.values import changes, method_at, value_at
+from mixbench import augmentations
+from mixbench.experiments.config.staging import StagingConfig
+from mixbench.experiments.staging.moments import Moment
+from mixbench.experiments.staging.spans import Span, Times
+from mixbench.experiments.staging.values import changes, method_at, value_at
 
 
 class Schedule:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import augmentations
+from mixbench import augmentations
 
 SCHEDULED = ("prob", "alpha", "min_area", "max_area")
 """The parameters of a method that a phase may set."""

@@ -6,12 +6,12 @@ neither MLflow nor torch: that is left to the call that needs it.
 
 from __future__ import annotations
 
-from experiments.tracking.dashboard import dashboard
-from experiments.tracking.following import follow
-from experiments.tracking.local_store import ensure_store, resolve
-from experiments.tracking.outages import StoreRefused, StoreUnavailable
-from experiments.tracking.projection import Figures, Projector, Summary, project
-from experiments.tracking.verification import Verdict, verify
+from mixbench.experiments.tracking.dashboard import dashboard
+from mixbench.experiments.tracking.follow import follow
+from mixbench.experiments.tracking.local_store import ensure_store, resolve
+from mixbench.experiments.tracking.outages import StoreRefused, StoreUnavailable
+from mixbench.experiments.tracking.projection import Figures, Projector, Summary, project
+from mixbench.experiments.tracking.verify import Verdict, verify
 
 __all__ = [
     "Figures",

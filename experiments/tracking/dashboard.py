@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from experiments.errors import UserError
-from experiments.interrupts import interruptible
-from experiments.tracking import local_store
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.signals import interruptible
+from mixbench.experiments.tracking import local_store
 
 HOST = "127.0.0.1"
 START_SECONDS = 90.0

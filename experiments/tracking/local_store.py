@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from experiments.errors import UserError
-from experiments.tracking import lock
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.tracking import lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

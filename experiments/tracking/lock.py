@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments import claims
-from experiments.errors import UserError
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store import claims
 
 POLL_SECONDS = 0.05
 

@@ -7,9 +7,9 @@ import os
 import re
 from collections.abc import Iterator
 
-from experiments.errors import UserError
-from experiments.tracking import local_store
-from experiments.tracking.local_store import PASSWORD, TIMEOUT, TOKEN, USERNAME
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.tracking import local_store
+from mixbench.experiments.tracking.local_store import PASSWORD, TIMEOUT, TOKEN, USERNAME
 
 _STATUS = re.compile(r"(?:failed with error code|too many) (\d{3})\b")
 _PASSING = (408, 425, 429)

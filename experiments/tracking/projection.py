@@ -22,12 +22,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from experiments.errors import UserError
-from experiments.store import PlannedRun, RunFolder, SweepFolder
-from experiments.tracking import local_store, lock
-from experiments.tracking.changes import Changes, Version, version
-from experiments.tracking.outages import StoreUnavailable, in_words
-from experiments.tracking.records import (
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.sweep_folder import PlannedRun, RunFolder, SweepFolder
+from mixbench.experiments.tracking import local_store, lock
+from mixbench.experiments.tracking.changes import Changes, Version, version
+from mixbench.experiments.tracking.outages import StoreUnavailable, in_words
+from mixbench.experiments.tracking.records import (
     FIGURES,
     Plan,
     Point,

@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import evaluations
-from experiments.store import PlannedRun, RunFolder, SweepFolder
-from experiments.tracking import sections
+from mixbench.experiments.store import evaluations
+from mixbench.experiments.store.sweep_folder import PlannedRun, RunFolder, SweepFolder
+from mixbench.experiments.tracking import sections
 
 ABSENT = "-"
 """The value of a parameter that a method does not have: MLflow's filters and its grouping drop

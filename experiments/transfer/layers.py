@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from augmentations.manifold import checked_layers, layer_names
-from experiments.errors import UserError
-from experiments.models import MODELS
+from mixbench.augmentations.integrations.hooks import checked_layers, layer_names
+from mixbench.experiments.config.models import MODELS
+from mixbench.experiments.errors import UserError
 
 
 @dataclass(frozen=True)

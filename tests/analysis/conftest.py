@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.store import SweepFolder
-from tests.analysis.sweeps import grid, write_sweep
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from tests.support.written_sweeps import grid, write_sweep
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-import augmentations
-from augmentations import Blend, Paste
-from augmentations.dropin import SoftTargets
-from tests.augmentations.oracles import seeded
+from mixbench import augmentations
+from mixbench.augmentations import Blend, Paste
+from mixbench.augmentations.integrations.dropin import SoftTargets
+from tests.support.oracles import seeded
 
 IMAGES, LABELS = torch.zeros(4, 3, 8, 12), torch.tensor([0, 1, 2, 3])
 
@@ -88,7 +88,7 @@ def test_labels(name: str, labels: Any, message: str) -> None:
         ("mix_labels", LABELS[:2], r"labels: expected \(4,\) int64 or .*, got \(2,\) int64"),
         ("mix_labels", LABELS.to("meta"), "labels: expected them on cpu, where .*, got meta"),
     ],
-)  # fmt: skip
+)
 def test_a_plan_takes_what_it_was_drawn_for(
     plan: Any, apply: str, given: Any, message: str
 ) -> None:

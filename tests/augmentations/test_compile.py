@@ -16,8 +16,18 @@ FOLDER = Path(__file__).parents[2]
 
 
 def test_plans_mixes_and_losses_compile_without_a_graph_break() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider",
-               "-p", "no:xdist", "tests/augmentations/compiled.py"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "tests/support/compiled.py",
+    ]
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
         "OMP_NUM_THREADS": "1",

@@ -17,9 +17,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import augmentations
-from augmentations.dropin import SoftTargets
-from tests.augmentations.oracles import assert_rate, boxes_of, chosen, one_hot_images, seeded
+from mixbench import augmentations
+from mixbench.augmentations.integrations.dropin import SoftTargets
+from tests.support.oracles import assert_rate, boxes_of, chosen, one_hot_images, seeded
 
 v2 = pytest.importorskip("torchvision.transforms.v2")
 timm_mixup = pytest.importorskip("timm.data.mixup")
@@ -298,12 +298,20 @@ def _partners(mixed: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     "call",
     [
-        v2.CutMix, v2.MixUp, v2.CutMix.forward, v2.MixUp.forward, v2.RandomErasing,
-        timm_mixup.Mixup, timm_mixup.Mixup.__call__, timm_erasing.RandomErasing,
-        kornia.RandomCutMixV2, kornia.RandomMixUpV2, kornia.RandomMixUpV2.forward,
+        v2.CutMix,
+        v2.MixUp,
+        v2.CutMix.forward,
+        v2.MixUp.forward,
+        v2.RandomErasing,
+        timm_mixup.Mixup,
+        timm_mixup.Mixup.__call__,
+        timm_erasing.RandomErasing,
+        kornia.RandomCutMixV2,
+        kornia.RandomMixUpV2,
+        kornia.RandomMixUpV2.forward,
     ],
     ids=lambda call: call.__qualname__,
-)  # fmt: skip
+)
 def test_no_peer_takes_a_generator(call: Any) -> None:
     assert "generator" not in inspect.signature(call).parameters
     assert "generator" in inspect.signature(augmentations.Method.__call__).parameters

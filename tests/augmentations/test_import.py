@@ -7,7 +7,7 @@ import sys
 
 LIST_ALL = """
 import sys
-import augmentations
+from mixbench import augmentations
 for name in augmentations.available():
     augmentations.describe(name)
     augmentations.resolve(name, {})

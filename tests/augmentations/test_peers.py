@@ -14,8 +14,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import augmentations
-from tests.augmentations.oracles import boxes_of, chosen, seeded
+from mixbench import augmentations
+from tests.support.oracles import boxes_of, chosen, seeded
 
 v2 = pytest.importorskip("torchvision.transforms.v2")
 timm_mixup = pytest.importorskip("timm.data.mixup")
@@ -150,9 +150,11 @@ def test_the_whole_of_timms_mixup(
         rows = 8 if mode == "elem" else 1
         lam, down, across = draws_for(rows, *size, seed=seed, even=method == "cutmix")
         draws = chosen(
-            rows, *size, lam=torch.tensor(lam, dtype=torch.float64),
+            rows,
+            *size,
+            lam=torch.tensor(lam, dtype=torch.float64),
             centre=(torch.tensor(down), torch.tensor(across)),
-        )  # fmt: skip
+        )
         object.__setattr__(draws, "batch", 8)
         mix = augmentations.create(method, pairing="flip", per_sample=mode == "elem")
         plan = mix.draw(draws).expand(8)
@@ -161,9 +163,7 @@ def test_the_whole_of_timms_mixup(
             "mixup_alpha": float(method == "mixup"),
             "cutmix_alpha": float(method == "cutmix"),
         }
-        theirs = timm_mixup.Mixup(
-            **alphas, mode=mode, label_smoothing=0.0, num_classes=CLASSES
-        )  # fmt: skip
+        theirs = timm_mixup.Mixup(**alphas, mode=mode, label_smoothing=0.0, num_classes=CLASSES)
         with monkeypatch.context() as patched:
             patched.setattr(timm_mixup.np, "random", NumpyAnswers(lam, down, across))
             expected, soft = theirs(images.clone(), labels)
@@ -192,9 +192,11 @@ def test_the_whole_of_torchvisions_cutmix(
             patched.setattr(torch, "randint", lambda *_, answers=answers, **__: answers.pop(0))
             expected, soft = theirs(images.flip(0), labels.flip(0))
         draws = chosen(
-            1, *size, lam=torch.tensor([lam], dtype=torch.float64),
+            1,
+            *size,
+            lam=torch.tensor([lam], dtype=torch.float64),
             centre=(torch.tensor([row]), torch.tensor([column])),
-        )  # fmt: skip
+        )
         object.__setattr__(draws, "batch", 7)
         plan = augmentations.create("cutmix", pairing="roll").draw(draws).expand(7)
         mixed = plan.mix_images(images)

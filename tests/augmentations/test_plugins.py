@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-import augmentations
-from augmentations import registry
-from augmentations.discovery import GROUP
-from experiments import listing, provenance
+from mixbench import augmentations
+from mixbench.augmentations import registry
+from mixbench.augmentations.discovery import GROUP
+from mixbench.experiments.cli import list as listing
+from mixbench.experiments.store import provenance
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "example_package"
 
@@ -83,7 +84,7 @@ def add(
 METHOD = """
 from dataclasses import dataclass
 from typing import ClassVar
-from augmentations import Method
+from mixbench.augmentations import Method
 
 @dataclass(frozen=True, kw_only=True)
 class Other(Method):
@@ -102,8 +103,13 @@ def run(
         environment["MIXBENCH_RUNS"] = str(runs)
     return subprocess.run(
         [sys.executable, *arguments],
-        env=environment, capture_output=True, text=True, timeout=240, check=False, **options,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        **options,
+    )
 
 
 # --- the worked example -------------------------------------------------------------------------
@@ -134,7 +140,7 @@ def test_the_example_is_a_method_like_any_other(example: Path) -> None:
 
 
 def test_the_example_is_listed_with_its_distribution(example: Path) -> None:
-    done = run(example, "-m", "experiments.cli", "list", "augmentations")
+    done = run(example, "-m", "mixbench.experiments.cli", "list", "augmentations")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     (at,) = (number for number, line in enumerate(lines) if line.startswith("  strip "))
@@ -144,7 +150,7 @@ def test_the_example_is_listed_with_its_distribution(example: Path) -> None:
 
 
 def test_the_example_keeps_the_contract(example: Path) -> None:
-    done = run(example, "-m", "experiments.cli", "check", "strip", "--json")
+    done = run(example, "-m", "mixbench.experiments.cli", "check", "strip", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["ok"]
@@ -167,9 +173,19 @@ seeds: [0]
 """
     (tmp_path / "strips.yaml").write_text(spec)
     done = run(
-        example, "-m", "experiments.cli", "sweep", str(tmp_path / "strips.yaml"), "--no-track",
-        "--no-report", "--workers", "1", "--device", "cpu", runs=tmp_path / "runs",
-    )  # fmt: skip
+        example,
+        "-m",
+        "mixbench.experiments.cli",
+        "sweep",
+        str(tmp_path / "strips.yaml"),
+        "--no-track",
+        "--no-report",
+        "--workers",
+        "1",
+        "--device",
+        "cpu",
+        runs=tmp_path / "runs",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (result,) = (tmp_path / "runs").rglob("result.json")
     assert json.loads(result.read_text())["provenance"]["plugins"] == {"mixbench-strip": "1.2.3"}
@@ -187,7 +203,7 @@ def test_without_plugins_provenance_is_what_it_was(
 ) -> None:
     import torch
 
-    monkeypatch.setattr("augmentations.discovery.entry_points", lambda **_: [])
+    monkeypatch.setattr("mixbench.augmentations.discovery.entry_points", lambda **_: [])
     assert augmentations.plugins() == ()
     assert provenance.plugins() == {}
     assert "plugins" not in provenance.of(torch.device("cpu"))
@@ -196,7 +212,7 @@ def test_without_plugins_provenance_is_what_it_was(
 NESTED = """
 from dataclasses import dataclass
 from typing import ClassVar
-from augmentations import Method, nested
+from mixbench.augmentations import Method, nested
 
 made = []
 
@@ -290,7 +306,7 @@ def test_a_name_of_ours_is_refused(site: Path) -> None:
     assert type(augmentations.create("cutmix")) is ours
     (found,) = augmentations.plugins()
     assert found.problem == (
-        "cutmix of thief is left out: the name is taken by augmentations.methods.cutmix"
+        "cutmix of thief is left out: the name is taken by mixbench.augmentations.methods.cutmix"
     )
     assert augmentations.describe("cutmix").source == ""
 

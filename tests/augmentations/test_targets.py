@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import augmentations
-from augmentations import Targets
-from augmentations.blend import Blend
-from tests.augmentations.oracles import DEVICES, seeded
+from mixbench import augmentations
+from mixbench.augmentations import Targets
+from mixbench.augmentations.plans.blend import Blend
+from tests.support.oracles import DEVICES, seeded
 
 CLASSES = 6
 IGNORED = -100
@@ -260,10 +260,12 @@ def test_multi_label_loss_is_the_weighted_sum_of_the_sources_losses(
                 logits, reduction, pos_weight
             ),
             lambda logits, reduction=reduction: {  # type: ignore[misc]
-                "none": lambda each: each, "sum": torch.sum, "mean": torch.mean
+                "none": lambda each: each,
+                "sum": torch.sum,
+                "mean": torch.mean,
             }[reduction](by_source(logits)),
             logits,
-        )  # fmt: skip
+        )
 
 
 def test_index_labels_have_the_binary_loss_of_their_one_hot_rows_and_ignored_ones_none() -> None:

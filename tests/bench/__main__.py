@@ -11,9 +11,18 @@ import subprocess
 import sys
 
 ALL = (
-    "throughput", "expansion", "claiming", "status", "overhead", "checkpoints", "projection",
-    "augment", "device", "transfer", "evaluate",
-)  # fmt: skip
+    "throughput",
+    "expansion",
+    "claiming",
+    "status",
+    "overhead",
+    "checkpoints",
+    "projection",
+    "augment",
+    "device",
+    "transfer",
+    "evaluate",
+)
 
 
 def main() -> int:

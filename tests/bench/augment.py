@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-import augmentations
-from experiments.ahead import MOST, PlansAhead
-from experiments.benchmarks import augment, peers
-from experiments.config import ModelConfig
-from experiments.data.augment import prepare
-from experiments.models.build import build
+from mixbench import augmentations
+from mixbench.experiments.benchmarks import augment, peers
+from mixbench.experiments.config.schema import ModelConfig
+from mixbench.experiments.data.crops import prepare
+from mixbench.experiments.models.build import build
+from mixbench.experiments.training.plan_prefetch import MOST, PlansAhead
 
 METHODS = ("cutmix", "mixup", "cutout", "ricap", "fmix")
 SAMPLER, SHARE = 10.0, 0.03
@@ -55,9 +55,10 @@ def _peers(rows: list[dict[str, Any]]) -> list[str]:
         for method in METHODS:
             for mode in ("sample", "batch"):
                 chosen = [
-                    r for r in rows
+                    r
+                    for r in rows
                     if (tuple(r["shape"]), r["method"], r["mode"]) == (shape, method, mode)
-                ]  # fmt: skip
+                ]
                 own = next(row for row in chosen if row["library"] == peers.OURS)
                 copy = own["seconds"] / own["times_copy"]
                 others = {

@@ -18,10 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from experiments import checkpoint, config, train
-from experiments.data.load import load
-from experiments.models.build import build
-from experiments.stopping import Stopped
+from mixbench.experiments.config import schema
+from mixbench.experiments.data.load import load
+from mixbench.experiments.models.build import build
+from mixbench.experiments.stopping import Stopped
+from mixbench.experiments.store import checkpoint
+from mixbench.experiments.training import loop
 
 TARGET = 0.02
 
@@ -43,7 +45,7 @@ def main() -> int:
 
 
 def _share(name: str, seconds: float) -> tuple[float, int, float]:
-    made = config.parse(
+    made = schema.parse(
         {
             "dataset": {"name": "digits", "image_size": 32},
             "model": {"name": name},
@@ -64,10 +66,15 @@ def _share(name: str, seconds: float) -> tuple[float, int, float]:
     checkpoint.save = timed
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            train.train(
-                network, dataset, made, torch.device("cpu"), Path(scratch), lambda *_, **__: None,
+            loop.train(
+                network,
+                dataset,
+                made,
+                torch.device("cpu"),
+                Path(scratch),
+                lambda *_, **__: None,
                 stopping=lambda: time.monotonic() - started > seconds,
-            )  # fmt: skip
+            )
         except Stopped:
             size = (Path(scratch) / checkpoint.NEWEST).stat().st_size
         finally:

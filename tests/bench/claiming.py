@@ -17,10 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from experiments.stopping import Stop
-from experiments.store import SweepFolder
-from experiments.worker import Worker
-from tests.experiments import running
+from mixbench.experiments.stopping import Stop
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.worker.worker import Worker
+from tests.support import running
 
 WORKERS = 16
 TARGET_SECONDS = 0.020

@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import augmentations
-from augmentations import pixels
-from augmentations.fused import prepared_and_mixed
-from augmentations.preparation import Preparation
+from mixbench import augmentations
+from mixbench.augmentations import pixels
+from mixbench.augmentations.pixels.fused import prepared_and_mixed
+from mixbench.augmentations.pixels.preparation import Preparation
 
 METHODS = ("mixup", "cutmix", "cutout", "random_erasing", "ricap", "fmix", "resizemix")
 LARGE, SMALL = (256, 3, 224, 224), (512, 3, 32, 32)
@@ -43,9 +43,12 @@ def main() -> int:
         print("no CUDA device: nothing was measured")
         return 0
     found: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(), "torch": torch.__version__, "pixels": [],
-        "calls": [], "fused": [],
-    }  # fmt: skip
+        "device": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "pixels": [],
+        "calls": [],
+        "fused": [],
+    }
     print(f"{found['device']}, torch {found['torch']}, bfloat16, per sample")
     print(f"{'pixels':16}{'shape':18}{'format':10}{'us':>9}{'x copy':>8}{'eager':>8}{'MiB':>7}")
     for shape in (LARGE, SMALL):
@@ -82,10 +85,17 @@ def measured_pixels(shape: tuple[int, ...], layout: torch.memory_format) -> list
         pixels.EAGER = True
         eager = graph_time(calls)
         pixels.EAGER = False
-        rows.append({
-            "method": name, "shape": shape, "channels": form, "us": ours, "x_copy": ours / copy,
-            "x_copy_eager": eager / copy, "peak_mib": peak,
-        })  # fmt: skip
+        rows.append(
+            {
+                "method": name,
+                "shape": shape,
+                "channels": form,
+                "us": ours,
+                "x_copy": ours / copy,
+                "x_copy_eager": eager / copy,
+                "peak_mib": peak,
+            }
+        )
         print(
             f"{name:16}{shape!s:18}{form:10}{ours:9.1f}{ours / copy:8.2f}{eager / copy:8.2f}"
             f"{peak:7.0f}"
@@ -127,10 +137,15 @@ def measured_fused(shape: tuple[int, ...]) -> list[dict[str, Any]]:
         pixels.EAGER = True
         steps = graph_time([lambda x=x, plan=plan: plan.mix_images(preparation(x)) for x in inputs])
         pixels.EAGER = False
-        rows.append({
-            "method": name, "shape": shape, "us": ours, "x_copy": ours / copy,
-            "x_copy_two_steps": steps / copy,
-        })  # fmt: skip
+        rows.append(
+            {
+                "method": name,
+                "shape": shape,
+                "us": ours,
+                "x_copy": ours / copy,
+                "x_copy_two_steps": steps / copy,
+            }
+        )
         print(f"{name:16}{shape!s:18}{ours:9.1f}{ours / copy:8.2f}{steps / copy:11.2f}")
     return rows
 

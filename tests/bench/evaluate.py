@@ -25,12 +25,14 @@ from unittest import mock
 
 import torch
 
-from experiments import config, train
-from experiments.data.load import load
-from experiments.evaluate import catalogue, hiding
-from experiments.evaluate.measurement import Subject
-from experiments.models.build import build
-from experiments.provenance import device_name
+from mixbench.experiments.config import schema
+from mixbench.experiments.data.load import load
+from mixbench.experiments.evaluation import catalogue
+from mixbench.experiments.evaluation.base import Subject
+from mixbench.experiments.evaluation.occlusion import shapes_and_fills
+from mixbench.experiments.models.build import build
+from mixbench.experiments.store.provenance import device_name
+from mixbench.experiments.training import loop
 from tests.bench import evaluate_processes
 
 MOST_SECONDS = 30.0
@@ -56,7 +58,9 @@ def main() -> int:
         f"{len(subject.split('test'))} test images"
     )
     modules = {
-        name: importlib.import_module(f"experiments.evaluate.{catalogue.MEASUREMENTS[name].module}")
+        name: importlib.import_module(
+            f"mixbench.experiments.evaluation.{catalogue.MEASUREMENTS[name].module}"
+        )
         for name in names
     }
     forwards = _Time(device)
@@ -67,7 +71,7 @@ def main() -> int:
     share = 0.0
     for name, module in modules.items():
         before = whole.seconds, forwards.seconds, forwards.images, time.process_time()
-        with mock.patch.object(hiding, "levels", masks.of(hiding.levels)):
+        with mock.patch.object(shapes_and_fills, "levels", masks.of(shapes_and_fills.levels)):
             whole.of(module.measure)(subject, catalogue.parse(name, {}))
         taken, passes = whole.seconds - before[0], forwards.seconds - before[1]
         images = forwards.images - before[2]
@@ -121,7 +125,7 @@ class _Time:
 
 
 def _trained(device: torch.device) -> Subject:
-    run = config.parse(
+    run = schema.parse(
         {
             "dataset": {"name": "fashion_mnist", "train_size": 10_000},
             "model": {"name": "small_cnn", "width": 12},
@@ -135,7 +139,7 @@ def _trained(device: torch.device) -> Subject:
         run.model, channels=channels, classes=len(dataset.classes), size=size, seed=0
     ).to(device)
     with tempfile.TemporaryDirectory() as folder:
-        train.train(network, dataset, run, device, Path(folder), lambda *_, **__: None)
+        loop.train(network, dataset, run, device, Path(folder), lambda *_, **__: None)
     subject = Subject(network, dataset, run, device)
     # The first pass of a process takes longer.
     images, _ = next(subject.pixels(subject.split("test")))

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-from experiments import sweep, worker
-from experiments.evaluate import catalogue
-from experiments.store import SweepFolder
-from slurm.local import Slot
-from slurm.measuring import Measurers, Order
+from mixbench.experiments.evaluation import catalogue
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.sweep import expand
+from mixbench.experiments.worker import worker
+from mixbench.slurm.local import Slot
+from mixbench.slurm.measuring import Measurers, Order
 
 RUNS = 100
 SETTINGS = {"attack.images": 200, "attack.steps": 5, "hiding.images": 100}
@@ -66,7 +67,7 @@ def _finished(name: str) -> SweepFolder:
     }
 
     def planned(seeds: int) -> SweepFolder:
-        made = sweep.expand({**spec, "seeds": list(range(seeds))})
+        made = expand.expand({**spec, "seeds": list(range(seeds))})
         rows = ((run.run_key, run.cell_key, run.model_dump(mode="json")) for run in made.runs)
         return SweepFolder.create(made.name, "", made.spec, rows, None, made.pretraining)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 
-from experiments import sweep
+from mixbench.experiments.sweep import expand
 
 TARGET_SECONDS = 3.0
 
@@ -44,7 +44,7 @@ def _seconds(runs: int, seeds: int) -> float:
         "seeds": list(range(seeds)),
     }
     started = time.perf_counter()
-    made = sweep.expand(spec)
+    made = expand.expand(spec)
     took = time.perf_counter() - started
     assert len(made.runs) == len(set(made.keys)) == runs
     return took

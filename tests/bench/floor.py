@@ -14,7 +14,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from experiments.models.small_cnn import SmallCNN
+from mixbench.experiments.models.small_cnn import SmallCNN
 
 
 def main() -> None:

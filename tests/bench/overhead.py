@@ -20,9 +20,9 @@ from typing import Any
 
 import yaml
 
-from experiments.store import SweepFolder
-from slurm.local import cores
-from tests.experiments import running
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.slurm.local import cores
+from tests.support import running
 
 TARGET = 0.03
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import v2
 
-from experiments.models.small_cnn import SmallCNN
+from mixbench.experiments.models.small_cnn import SmallCNN
 
 MEAN, STD = (0.2860,), (0.3530,)
 
@@ -62,9 +62,12 @@ def main() -> None:
 
     network = SmallCNN(1, 10, options.width).to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(
-        network.parameters(), lr=options.learning_rate, momentum=0.9, nesterov=True,
+        network.parameters(),
+        lr=options.learning_rate,
+        momentum=0.9,
+        nesterov=True,
         weight_decay=5e-4,
-    )  # fmt: skip
+    )
     steps = options.epochs * math.ceil(options.images / options.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, options.learning_rate, total_steps=steps, pct_start=0.25

@@ -19,10 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-from experiments import tracking
-from experiments.store import SweepFolder
-from experiments.tracking import changes
-from tests.experiments import tracking_fixtures as made
+from mixbench.experiments import tracking
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.tracking import changes
+from tests.support import tracking_fixtures as made
 
 SIZES = (100, 1000)
 """Ten thousand take a quarter of an hour: `--sizes 100 1000 10000`."""

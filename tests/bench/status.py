@@ -16,9 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from experiments import claims
-from experiments.store import SweepFolder
-from tests.experiments import running
+from mixbench.experiments.store import claims
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from tests.support import running
 
 SEEDS = 5
 TARGET_SECONDS = 2.0

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import yaml
 
-from experiments.provenance import device_name
-from slurm.local import cores
+from mixbench.experiments.store.provenance import device_name
+from mixbench.slurm.local import cores
 
 METHODS = ("none", "mixup", "cutmix", "cutout", "random_erasing", "ricap")
 SEEDS = (0, 1)
@@ -40,8 +40,16 @@ def main() -> int:
     workers = cores()
     machine = f"{device_name(torch.device('cpu'))}, {workers} cores, torch {torch.__version__}"
     print(f"{machine}, Python {platform.python_version()}; {runs} runs of {options.epochs} epochs")
-    common = ["--epochs", options.epochs, "--width", WIDTH, "--images", TRAIN,
-              "--batch-size", BATCH]  # fmt: skip
+    common = [
+        "--epochs",
+        options.epochs,
+        "--width",
+        WIDTH,
+        "--images",
+        TRAIN,
+        "--batch-size",
+        BATCH,
+    ]
     with tempfile.TemporaryDirectory() as scratch:
         training, evaluation = _floor(common, options.epochs, workers)
         sweep = _sweep(Path(scratch), options.epochs)
@@ -81,21 +89,35 @@ def _sweep(scratch: Path, epochs: int) -> float:
             "dataset": {"name": "fashion_mnist", "train_size": TRAIN + VALIDATION},
             "model": {"name": "small_cnn", "width": WIDTH},
             "training": {
-                "epochs": epochs, "batch_size": BATCH, "learning_rate": RATE,
-                "crop_padding": 0, "flip": False,
+                "epochs": epochs,
+                "batch_size": BATCH,
+                "learning_rate": RATE,
+                "crop_padding": 0,
+                "flip": False,
             },
             # The script measures the test accuracy alone.
             "evaluation": {"occlusion": {"shapes": []}},
         },
-        "grid": {"augmentation": [
-            {"name": name, **({"size": 14} if name == "cutout" else {})} for name in METHODS
-        ]},
+        "grid": {
+            "augmentation": [
+                {"name": name, **({"size": 14} if name == "cutout" else {})} for name in METHODS
+            ]
+        },
         "seeds": list(SEEDS),
-    }  # fmt: skip
+    }
     path = scratch / "bench.yaml"
     path.write_text(yaml.safe_dump(spec))
-    command = [sys.executable, "-m", "experiments.cli", "sweep", str(path), "--device", "cpu",
-               "--no-track", "--no-report"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "mixbench.experiments.cli",
+        "sweep",
+        str(path),
+        "--device",
+        "cpu",
+        "--no-track",
+        "--no-report",
+    ]
     return _seconds(command, {**os.environ, "MIXBENCH_RUNS": str(scratch / "runs")})
 
 
@@ -104,10 +126,24 @@ def _script(scratch: Path, common: list[object]) -> tuple[float, int]:
     folder = _torchvision_folder(scratch)
 
     def command(method: str, seed: int, loaders: int) -> list[str]:
-        return list(map(str, [
-            sys.executable, "-m", "tests.bench.plain_script", folder, method, seed, *common,
-            "--learning-rate", RATE, "--workers", loaders,
-        ]))  # fmt: skip
+        return list(
+            map(
+                str,
+                [
+                    sys.executable,
+                    "-m",
+                    "tests.bench.plain_script",
+                    folder,
+                    method,
+                    seed,
+                    *common,
+                    "--learning-rate",
+                    RATE,
+                    "--workers",
+                    loaders,
+                ],
+            )
+        )
 
     tried = {n: _seconds(command("none", 0, n), _env()) for n in (0, cores())}
     loaders = min(tried, key=lambda n: tried[n])
@@ -120,11 +156,11 @@ def _script(scratch: Path, common: list[object]) -> tuple[float, int]:
 
 def _torchvision_folder(scratch: Path) -> Path:
     """Fashion-MNIST where torchvision's class looks for it."""
-    from experiments import data
+    from mixbench.experiments.config import datasets
 
     raw = scratch / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    source = Path(data.ensure("fashion_mnist"))
+    source = Path(datasets.ensure("fashion_mnist"))
     import gzip
 
     for file in source.iterdir():

@@ -29,11 +29,12 @@ from typing import Any
 import scipy.stats
 import torch
 
-from experiments import config, train
-from experiments.course import Course
-from experiments.data.load import Dataset, load
-from experiments.models.build import build
-from experiments.provenance import device_name
+from mixbench.experiments.config import schema
+from mixbench.experiments.data.load import Dataset, load
+from mixbench.experiments.models.build import build
+from mixbench.experiments.store.provenance import device_name
+from mixbench.experiments.training import loop
+from mixbench.experiments.training.schedules import Course
 
 IMAGES, BATCH = 1280, 64
 MODELS = {
@@ -136,7 +137,7 @@ def _staged(dataset: Dataset, device: torch.device, pairs: int) -> bool:
     return low < MOST_STAGED
 
 
-def _step(made: config.RunConfig, dataset: Dataset, device: torch.device, steps: int) -> float:
+def _step(made: schema.RunConfig, dataset: Dataset, device: torch.device, steps: int) -> float:
     """The median seconds of a training step."""
     clock = _Clock(device, "step", steps + 3)
     _train(made, dataset, device, clock)
@@ -182,18 +183,23 @@ class _Log(logging.Handler):
             self.seconds = float(found[1])
 
 
-def _train(made: config.RunConfig, dataset: Dataset, device: torch.device, beat: _Clock) -> None:
+def _train(made: schema.RunConfig, dataset: Dataset, device: torch.device, beat: _Clock) -> None:
     channels, size, _ = dataset.shape
     network = build(made.model, channels=channels, classes=10, size=size, seed=0)
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Enough):
-        train.train(network, dataset, made, device, Path(folder), beat)
+        loop.train(network, dataset, made, device, Path(folder), beat)
 
 
 def _configured(
-    model: str, size: int | None, transfer: dict[str, Any] | None = None,
-    augmentation: Any = "none", *, epochs: int = 20, staging: str | None = None,
-) -> config.RunConfig:  # fmt: skip
-    return config.parse(
+    model: str,
+    size: int | None,
+    transfer: dict[str, Any] | None = None,
+    augmentation: Any = "none",
+    *,
+    epochs: int = 20,
+    staging: str | None = None,
+) -> schema.RunConfig:
+    return schema.parse(
         {
             "dataset": {"name": "fashion_mnist", "train_size": IMAGES},
             "model": {"name": model, "input_size": size},
@@ -201,11 +207,14 @@ def _configured(
             "staging": staging,
             "transfer": transfer,
             "training": {
-                "epochs": epochs, "batch_size": BATCH, "learning_rate": 0.01, "crop_padding": 0,
+                "epochs": epochs,
+                "batch_size": BATCH,
+                "learning_rate": 0.01,
+                "crop_padding": 0,
                 "flip": False,
             },
         }
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from experiments import provenance
-from slurm.local import cores
+from mixbench.experiments.store import provenance
+from mixbench.slurm.local import cores
 from tests.chaos import storm
 from tests.chaos.nursery import Nursery
 from tests.chaos.places import PLACES
@@ -38,8 +38,10 @@ def storms(root: Path, kills: int) -> tuple[storm.Outcome, list[int]]:
             print(
                 f"storm {seed}: {sum(came.kills.values())} kills, {came.runs} runs, "
                 f"{sum(came.attempts.values())} attempts, {came.seconds:.0f} s",
-                *came.wrong, sep="\n  ", flush=True,
-            )  # fmt: skip
+                *came.wrong,
+                sep="\n  ",
+                flush=True,
+            )
             total += came
             if sum(total.kills.values()) >= kills or total.wrong:
                 return total, list(range(seed + 1))
@@ -101,9 +103,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         + " |",
         *(
             f"| {name} | {found[name]} |"
-            for name in (
-                "lost results", "double runs", "runs held by two at once", "torn files"
-            )
+            for name in ("lost results", "double runs", "runs held by two at once", "torn files")
         ),
         "| results bit-identical to a sweep left alone | "
         f"{'yes' if found['bit-identical'] else 'NO'} |",
@@ -116,7 +116,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         "|---|---:|",
         *(f"| {place} | {count} |" for place, count in found["kills by place"].items()),
         "",
-    ]  # fmt: skip
+    ]
     if found["broken promises"]:
         lines += ["## Broken promises", "", *(f"- {what}" for what in found["broken promises"]), ""]
     return "\n".join(lines)

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments import bookkeeping, claims, worker
+from mixbench.experiments.store import claims
+from mixbench.experiments.training import state
+from mixbench.experiments.worker import worker
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -27,7 +29,7 @@ def brisk(lease_seconds: float = 120.0, renew_seconds: float = 1.0) -> None:
 
 def save_every_step() -> None:
     """A checkpoint before every step."""
-    bookkeeping.CHECKPOINT_SECONDS, bookkeeping.CHECKPOINT_SHARE = 0.0, 1e9
+    state.CHECKPOINT_SECONDS, state.CHECKPOINT_SHARE = 0.0, 1e9
 
 
 def slow(seconds: float) -> None:

@@ -1,7 +1,8 @@
 """Starts real worker processes without torch's import for each of them.
 
 One process imports all that a worker needs, does no work of its own, and forks a child per worker;
-the child runs `experiments.worker.main()`. A test that kills hundreds of them can afford it.
+the child runs `mixbench.experiments.worker.worker.main()`. A test that kills hundreds of them can
+afford it.
 
     python -m tests.chaos.nursery        reads one request a line (JSON), answers with pids and ends
 """
@@ -62,10 +63,12 @@ class Nursery:
     def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.nursery"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             cwd=Path(__file__).parents[2],
-        )  # fmt: skip
+        )
         self._born: queue.Queue[int] = queue.Queue()
         self._children: dict[int, Child] = {}
         self._ended: dict[int, int] = {}
@@ -131,7 +134,9 @@ def _warm_up() -> None:
     import torch._dynamo  # the first optimiser would import it, in two seconds
     from PIL import Image
 
-    from experiments import claims, config, provenance, run, together  # noqa: F401
+    from mixbench.experiments.config import schema  # noqa: F401
+    from mixbench.experiments.store import claims, provenance
+    from mixbench.experiments.worker import execute, launch_ranks  # noqa: F401
 
     Image.init()
     torch.set_num_threads(1)
@@ -201,8 +206,8 @@ def _live(request: dict[str, Any]) -> None:
         os.dup2(nothing, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        sys.argv = ["experiments.worker", *request["arguments"]]
-        from experiments import worker
+        sys.argv = ["mixbench.experiments.worker.worker", *request["arguments"]]
+        from mixbench.experiments.worker import worker
 
         for name, arguments in request["setup"]:
             module, _, function = name.partition(":")

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import bookkeeping, claims, worker
+from mixbench.experiments.store import claims
+from mixbench.experiments.training import state
+from mixbench.experiments.worker import worker
 
 CHECKPOINT = r"/\.checkpoint\.new$"
 CLAIM = r"/claims/\d{6}\.json$"
@@ -70,7 +72,7 @@ PLACES = {
 
 def eager(renew_seconds: float = 0.02) -> None:
     """A checkpoint before every step, a renewal at nearly every one, and little waiting."""
-    bookkeeping.CHECKPOINT_SECONDS, bookkeeping.CHECKPOINT_SHARE = 0.0, 1e9
+    state.CHECKPOINT_SECONDS, state.CHECKPOINT_SHARE = 0.0, 1e9
     claims.RENEW_SECONDS = renew_seconds
     worker.WAIT_SECONDS = 0.05
 
@@ -123,9 +125,9 @@ def die_at(events: str, name: str, place: str, hit: int) -> None:
     if wanted.operation == "write":
         _wrap_open(lambda path: is_it("write", path), die)
     elif wanted.operation == "call":
-        from experiments import run
+        from mixbench.experiments.worker import execute
 
-        _wrap(run, wanted.file, lambda *_: is_it("call", wanted.file), wanted.when, die)
+        _wrap(execute, wanted.file, lambda *_: is_it("call", wanted.file), wanted.when, die)
     else:
         _wrap(
             os,

@@ -18,11 +18,11 @@ from typing import Any
 
 from PIL import Image
 
-from experiments import checkpoint
-from experiments.store import RunFolder, SweepFolder
+from mixbench.experiments.store import checkpoint
+from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
 from tests.chaos.nursery import Child, Nursery, Setup
 from tests.chaos.places import PLACES
-from tests.experiments import running
+from tests.support import running
 
 WORKERS = 3
 ANY_MOMENT = "any moment"

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from experiments import claims, snapshot
-from experiments.store import RunFolder, SweepFolder
-from experiments.worker import NO_STORE, STOPPED
-from slurm.local import Slot
-from slurm.pool import Pool
-from tests import disks
+from mixbench.experiments.store import claims
+from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from mixbench.experiments.worker import snapshot
+from mixbench.experiments.worker.worker import NO_STORE, STOPPED
+from mixbench.slurm.local import Slot
+from mixbench.slurm.pool import Pool
 from tests.chaos.nursery import Child, Nursery, Setup
-from tests.experiments import running
+from tests.support import disks, running
 
 FULL = os.strerror(errno.ENOSPC)
 STEPS = 15
@@ -122,9 +122,11 @@ def test_a_disk_that_is_full_at_any_write(lab: Lab, tmp_path: Path, once: bool) 
     def attempt(number: int) -> tuple[int, SweepFolder, Child]:
         folder = lab.sweep(description)
         full = {
-            "place": str(folder.path), "number": number, "once": once,
+            "place": str(folder.path),
+            "number": number,
+            "once": once,
             "count": str(tmp_path / f"{number}"),
-        }  # fmt: skip
+        }
         child = lab.worker(folder, "full", setup=[*SAVES, ("tests.chaos.faults:full", full)])
         return number, folder, child
 
@@ -231,9 +233,10 @@ def test_one_who_slept_past_its_lease_stops_when_it_wakes(lab: Lab) -> None:
     run = only(folder)
     lease = ("tests.chaos.faults:brisk", {"lease_seconds": 1.0, "renew_seconds": 0.1})
     sleeper = lab.worker(
-        folder, "sleeper",
+        folder,
+        "sleeper",
         setup=[lease, *SAVES, ("tests.chaos.faults:stop_at", {"step": 7})],
-    )  # fmt: skip
+    )
     running.wait_until(lambda: asleep(sleeper.pid), "it sleeps")
     assert only(folder).state() == "running"
     other = lab.worker(folder, "other", setup=[lease])
@@ -250,8 +253,9 @@ def test_one_who_slept_past_its_lease_stops_when_it_wakes(lab: Lab) -> None:
     assert changed <= {log}, "it wrote into a run that is another's"
     assert running.outcome(folder) == whole == lab.whole(spec())
     assert [(row["worker"], row["outcome"]) for row in run.attempts()] == [
-        ("sleeper", "died"), ("other", "done"),
-    ]  # fmt: skip
+        ("sleeper", "died"),
+        ("other", "done"),
+    ]
 
 
 def test_one_who_wakes_while_another_is_at_work_leaves_it_alone(lab: Lab) -> None:
@@ -259,9 +263,10 @@ def test_one_who_wakes_while_another_is_at_work_leaves_it_alone(lab: Lab) -> Non
     run = only(folder)
     lease = ("tests.chaos.faults:brisk", {"lease_seconds": 1.0, "renew_seconds": 0.1})
     sleeper = lab.worker(
-        folder, "sleeper",
+        folder,
+        "sleeper",
         setup=[lease, *SAVES, ("tests.chaos.faults:stop_at", {"step": 12})],
-    )  # fmt: skip
+    )
     running.wait_until(lambda: asleep(sleeper.pid), "it sleeps")
     slowly = ("tests.chaos.faults:slow", {"seconds": 0.5})
     other = lab.worker(folder, "other", setup=[lease, *SAVES, slowly])
@@ -271,8 +276,9 @@ def test_one_who_wakes_while_another_is_at_work_leaves_it_alone(lab: Lab) -> Non
     assert sleeper.wait() == 0, sleeper.said()
     assert running.outcome(folder) == lab.whole(spec())
     assert [(row["worker"], row["outcome"]) for row in run.attempts()] == [
-        ("sleeper", "died"), ("other", "done"),
-    ]  # fmt: skip
+        ("sleeper", "died"),
+        ("other", "done"),
+    ]
 
 
 def asleep(pid: int) -> bool:
@@ -287,12 +293,15 @@ def test_clocks_a_minute_apart(lab: Lab, clock: float) -> None:
     run = only(folder)
     lease = ("tests.chaos.faults:brisk", {"lease_seconds": lease_seconds, "renew_seconds": 0.1})
     far = lab.worker(
-        folder, "far",
+        folder,
+        "far",
         setup=[
-            ("tests.chaos.faults:elsewhere", {"clock": clock}), lease, *SAVES,
+            ("tests.chaos.faults:elsewhere", {"clock": clock}),
+            lease,
+            *SAVES,
             ("tests.chaos.faults:slow", {"seconds": 0.3}),
         ],
-    )  # fmt: skip
+    )
     running.wait_until(lambda: run.last_claim(), "the far one has the run")
     near = lab.worker(folder, "near", setup=[lease])
     # Longer than a lease, while the one who waits looks on.
@@ -307,8 +316,9 @@ def test_clocks_a_minute_apart(lab: Lab, clock: float) -> None:
     assert near.wait(60) == 0, near.said()
     assert time.monotonic() - died > 0.8 * lease_seconds, "nobody can know that it is dead"
     assert [(row["worker"], row["outcome"]) for row in run.attempts()] == [
-        ("far", "died"), ("near", "done"),
-    ]  # fmt: skip
+        ("far", "died"),
+        ("near", "done"),
+    ]
     assert running.outcome(folder) == lab.whole(spec())
 
 
@@ -397,9 +407,7 @@ def interrupted(lab: Lab) -> SweepFolder:
     """A sweep whose run was killed when it had two checkpoints and more."""
     folder = lab.sweep(spec())
     run = only(folder)
-    child = lab.worker(
-        folder, "first", setup=[*SAVES, ("tests.chaos.faults:stop_at", {"step": 8})]
-    )  # fmt: skip
+    child = lab.worker(folder, "first", setup=[*SAVES, ("tests.chaos.faults:stop_at", {"step": 8})])
     running.wait_until(lambda: asleep(child.pid), "it is in its midst")
     child.send(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL

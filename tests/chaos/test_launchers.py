@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from experiments import claims
-from experiments.store import SweepFolder
-from slurm.local import cores
-from tests.experiments import running
+from mixbench.experiments.store import claims
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.slurm.local import cores
+from tests.support import running
 
 SPEC: dict[str, Any] = {
     "name": "launched",
@@ -47,9 +47,16 @@ def test_a_killed_launcher_and_two_in_its_place(
     path.write_text(json.dumps(SPEC))  # JSON is YAML
     # As many workers as cores, so that each has one thread.
     launch = (
-        *running.COMMAND, "sweep", str(path), "--device", "cpu", "--workers", str(cores()),
-        "--no-track", "--no-report",
-    )  # fmt: skip
+        *running.COMMAND,
+        "sweep",
+        str(path),
+        "--device",
+        "cpu",
+        "--workers",
+        str(cores()),
+        "--no-track",
+        "--no-report",
+    )
     first = running.start(*launch)
     folder = SweepFolder(runs / "launched")
     running.wait_until(lambda: held(folder), "a run in its midst")

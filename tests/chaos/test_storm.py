@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from experiments.store import RunFolder, SweepFolder
+from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
 from tests.chaos import __main__ as chaos
 from tests.chaos import storm
 from tests.chaos.nursery import Nursery

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from augmentations import Method, parameter
+from mixbench.augmentations import Method, parameter
 
 if TYPE_CHECKING:
-    from augmentations import Draws, Plan
+    from mixbench.augmentations import Draws, Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Strip(Method):
         # Imported here: `mixbench list` must answer without torch.
         import torch
 
-        from augmentations import Paste
+        from mixbench.augmentations import Paste
 
         width = (draws.width * (1 - draws.beta(self.alpha))).round().long()
         left = draws.integers(draws.width - width + 1)

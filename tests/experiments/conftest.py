@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.store import SweepFolder
-from tests.experiments import running
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from tests.support import running
 
 
 @pytest.fixture

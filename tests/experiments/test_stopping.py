@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.stopping import SIGNALS, Stop, Stopped
-from experiments.store import SweepFolder
+from mixbench.experiments.stopping import SIGNALS, Stop, Stopped
+from mixbench.experiments.store.sweep_folder import SweepFolder
 
 AT_WORK = """
 import sys, time
 from pathlib import Path
-from experiments.stopping import Stop, Stopped
-from experiments.store import SweepFolder
+from mixbench.experiments.stopping import Stop, Stopped
+from mixbench.experiments.store.sweep_folder import SweepFolder
 stop = Stop(SweepFolder(Path(sys.argv[1])))
 stop.listen()
 try:
@@ -34,8 +34,8 @@ except Stopped as stopped:
 GENTLE = """
 import sys, time
 from pathlib import Path
-from experiments.stopping import Stop, Stopped
-from experiments.store import SweepFolder
+from mixbench.experiments.stopping import Stop, Stopped
+from mixbench.experiments.store.sweep_folder import SweepFolder
 stop = Stop(SweepFolder(Path(sys.argv[1])))
 stop.listen()
 with stop.gently():
@@ -53,8 +53,8 @@ except Stopped as stopped:
 IGNORING = """
 import sys, time
 from pathlib import Path
-from experiments.stopping import Stop
-from experiments.store import SweepFolder
+from mixbench.experiments.stopping import Stop
+from mixbench.experiments.store.sweep_folder import SweepFolder
 stop = Stop(SweepFolder(Path(sys.argv[1])))
 stop.listen()
 stop.ignore()
@@ -134,7 +134,7 @@ def test_no_except_clause_for_errors_catches_it() -> None:
 
 
 def test_the_mark_of_the_sweep(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.stopping.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("mixbench.experiments.stopping.LOOK_SECONDS", 0.2)
     stop = Stop(folder)
     assert not stop.asked()
     folder.ask_to_stop("mixbench cancel")
@@ -157,7 +157,7 @@ def test_no_time_at_all(folder: SweepFolder, seconds: float) -> None:
 
 
 def test_the_end_of_its_time(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.stopping.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("mixbench.experiments.stopping.LOOK_SECONDS", 0.01)
     stop = Stop(folder, 0.3)
     assert not stop.asked()
     time.sleep(0.35)

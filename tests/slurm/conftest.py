@@ -9,21 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.experiments import running
-from tests.slurm import cluster
-from tests.slurm.cluster import Cluster
+from tests.support import running, slurm_cluster
+from tests.support.slurm_cluster import Cluster
 
 
 @pytest.fixture(scope="session")
 def session_cluster() -> Iterator[Cluster]:
     """One SLURM for all tests of a session."""
-    reason = cluster.missing()
+    reason = slurm_cluster.missing()
     if reason:
         pytest.skip(reason)
     # Not below pytest's own folder: the path of a socket must be short.
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     try:
-        with cluster.running(folder) as there:
+        with slurm_cluster.running(folder) as there:
             yield there
     finally:
         shutil.rmtree(folder, ignore_errors=True)

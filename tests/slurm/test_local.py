@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from experiments.errors import UserError
-from slurm import local
-from slurm.local import Slot
+from mixbench.experiments.errors import UserError
+from mixbench.slurm import local
+from mixbench.slurm.local import Slot
 
 
 def test_one_worker_a_core(monkeypatch: pytest.MonkeyPatch) -> None:

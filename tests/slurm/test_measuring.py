@@ -15,16 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from experiments import claims, cli, evaluations
-from experiments.claims import Watch
-from experiments.cli import evaluating
-from experiments.evaluate import again, catalogue, overfitting
-from experiments.store import RunFolder, SweepFolder
-from slurm import measuring, profile, queue, submit, task
-from slurm.local import Slot
-from slurm.measuring import Measurers, Order
-from slurm.task import FRUITLESS, Progress, Return
-from tests.experiments import running
+from mixbench.experiments import cli
+from mixbench.experiments.cli import evaluating
+from mixbench.experiments.evaluation import catalogue, overfitting
+from mixbench.experiments.store import claims, evaluations
+from mixbench.experiments.store.claims import Watch
+from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from mixbench.experiments.worker import evaluate
+from mixbench.slurm import measuring, profile, queue, submit, task
+from mixbench.slurm.local import Slot
+from mixbench.slurm.measuring import Measurers, Order
+from mixbench.slurm.task import FRUITLESS, Progress, Return
+from tests.support import running
 
 ORDER = Order(
     {"calibration": {"bins": 15}, "attack": {"epsilons": [0.1], "words": "it's $HOME %j"}}
@@ -134,7 +136,7 @@ def test_what_a_process_is_told(
     assert gpu == "GPU-7" and words[:4] == [
         "-P",
         "-m",
-        "experiments.evaluate.again",
+        "mixbench.experiments.worker.evaluate",
         str(sweep.path),
     ]
     options = dict(zip(words[4::2], words[5::2], strict=True))
@@ -183,10 +185,12 @@ def test_tasks_that_train_and_that_measure_are_told_apart(
     with (queue.folder_of(sweep) / "jobs.jsonl").open("a") as file:
         file.write('{"job": "14", "tasks": 1, "profile": "x", "workers": 1}\n')
     rows = [
-        "11|11|N/A|mixbench-one|RUNNING|None|n1", "12_0|12|0|mixbench-one-evaluate|PENDING|None|",
+        "11|11|N/A|mixbench-one|RUNNING|None|n1",
+        "12_0|12|0|mixbench-one-evaluate|PENDING|None|",
         # Of another sweep, on a cluster that was set up anew.
-        "13|13|N/A|mixbench-one-evaluate|RUNNING|None|n1", "14|14|N/A|mixbench-one|PENDING|None|",
-    ]  # fmt: skip
+        "13|13|N/A|mixbench-one-evaluate|RUNNING|None|n1",
+        "14|14|N/A|mixbench-one|PENDING|None|",
+    ]
     program = tmp_path / "bin" / "squeue"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\ncat <<'END'\n" + "\n".join(rows) + "\nEND\n")
@@ -194,8 +198,10 @@ def test_tasks_that_train_and_that_measure_are_told_apart(
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     there = queue.asked_tasks(sweep)
     assert {found.name: found.measure for found in there} == {
-        "11": None, "12_0": ORDER.text(), "14": None,
-    }  # fmt: skip
+        "11": None,
+        "12_0": ORDER.text(),
+        "14": None,
+    }
 
 
 def test_the_watching_ends_when_no_task_is_left(
@@ -205,11 +211,17 @@ def test_the_watching_ends_when_no_task_is_left(
     monkeypatch.setattr(evaluating.watching, "SCHEDULER_SECONDS", 0.0)
     monkeypatch.setattr(evaluating.time, "sleep", lambda _: None)
     other = Order({"calibration": {"bins": 3}}).text()
-    looks = iter([
-        # Nobody answers; then the last of these goes, and another one's tasks do not count.
-        None, [queue.Task("1", 0, "RUNNING", "", "", ORDER.text())],
-        [queue.Task("1", 0, "RUNNING", "", "", None), queue.Task("2", 0, "RUNNING", "", "", other)],
-    ])  # fmt: skip
+    looks = iter(
+        [
+            # Nobody answers; then the last of these goes, and another one's tasks do not count.
+            None,
+            [queue.Task("1", 0, "RUNNING", "", "", ORDER.text())],
+            [
+                queue.Task("1", 0, "RUNNING", "", "", None),
+                queue.Task("2", 0, "RUNNING", "", "", other),
+            ],
+        ]
+    )
     monkeypatch.setattr(queue, "tasks", lambda _: next(looks))
     for name in ORDER.wanted:
         measured(done[0].folder, name)
@@ -271,11 +283,21 @@ def test_a_task_measures_what_a_dead_process_left(
     order = Order(catalogue.resolve(settings, ["calibration", "attack"]))
     process = subprocess.Popen(
         [
-            *(sys.executable, "-P", "-u", "-m", "slurm.task", str(sweep.path), "--workers", "2"),
+            *(
+                sys.executable,
+                "-P",
+                "-u",
+                "-m",
+                "mixbench.slurm.task",
+                str(sweep.path),
+                "--workers",
+                "2",
+            ),
             *("--time-limit", "3600", "--measure", order.text()),
         ],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     place = sweep.plan()[0].folder.path / evaluations.FOLDER
     running.wait_until(lambda: claims.holder(place), "a claim", 60)
     claim = claims.holder(place)
@@ -303,7 +325,7 @@ def test_told_to_stop_it_lets_go_of_its_run(
     monkeypatch.setattr(sys, "argv", ["again", str(sweep.path), "--wanted", json.dumps(wanted)])
     before = signal.getsignal(signal.SIGTERM)
     try:
-        assert again.main() == 130
+        assert evaluate.main() == 130
     finally:
         signal.signal(signal.SIGTERM, before)
     claim = claims.last(sweep.plan()[0].folder.path / evaluations.FOLDER)
@@ -325,11 +347,22 @@ def test_a_task_whose_time_is_up_lets_go(
     began = time.monotonic()
     done = subprocess.run(
         [
-            *(sys.executable, "-P", "-m", "slurm.task", str(sweep.path), "--time-limit", "3"),
+            *(
+                sys.executable,
+                "-P",
+                "-m",
+                "mixbench.slurm.task",
+                str(sweep.path),
+                "--time-limit",
+                "3",
+            ),
             *("--signal-seconds", "1", "--measure", order.text()),
         ],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0 and time.monotonic() - began > 2, done.stdout
     assert "not put back into the queue: this is no SLURM job" in done.stdout
     assert "status" not in done.stdout and order.missing(sweep.plan()) == sweep.plan()

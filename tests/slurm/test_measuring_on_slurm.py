@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from experiments import claims, cli, evaluations
-from experiments.claims import Watch
-from experiments.cli import watching
-from experiments.store import SweepFolder, root
-from slurm import profile, queue, submit
-from tests.experiments import running
-from tests.slurm.cluster import Cluster
+from mixbench.experiments import cli
+from mixbench.experiments.cli import watching
+from mixbench.experiments.store import claims, evaluations
+from mixbench.experiments.store.claims import Watch
+from mixbench.experiments.store.sweep_folder import SweepFolder, root
+from mixbench.slurm import profile, queue, submit
 from tests.slurm.test_on_slurm import logs
+from tests.support import running
+from tests.support.slurm_cluster import Cluster
 
 QUICK = ("--only", "calibration,overfitting")
 SLURM = ("--cluster", "slurm", "--profile", "./one.yaml", "--no-track", "--no-report")

@@ -14,26 +14,26 @@ from typing import Any
 
 import pytest
 
-from experiments import together
-from experiments.errors import UserError
-from experiments.store import SweepFolder
-from slurm import node, profile, queue, submit
-from slurm.local import Slot
-from tests.experiments import running
-from tests.slurm import cluster
-from tests.slurm.cluster import Cluster
+import mixbench
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.worker import launch_ranks
+from mixbench.slurm import node, profile, queue
+from mixbench.slurm.local import Slot
 from tests.slurm.test_on_slurm import send, wait_for, wait_for_training, went_on_from
+from tests.support import running, slurm_cluster
+from tests.support.slurm_cluster import Cluster
 
 
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[Cluster]:
     """A SLURM of two nodes, both on this machine."""
-    reason = cluster.missing()
+    reason = slurm_cluster.missing()
     if reason:
         pytest.skip(reason)
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     try:
-        with cluster.running(folder, nodes=2) as there:
+        with slurm_cluster.running(folder, nodes=2) as there:
             yield there
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -68,9 +68,9 @@ def ranks_of(sweep: SweepFolder) -> dict[str, tuple[str, int]]:
         if str(sweep.path) not in words or not Path(words[0]).name.startswith("python"):
             continue
         rank = None
-        if "experiments.worker" in words:
+        if "mixbench.experiments.worker.worker" in words:
             rank = "0"
-        elif "experiments.together" in words:
+        elif "mixbench.experiments.worker.launch_ranks" in words:
             rank = words[words.index("--rank") + 1]
         named = [row for row in environment if row.startswith("SLURMD_NODENAME=")]
         if rank is not None and named:
@@ -129,21 +129,30 @@ def test_a_rank_on_another_node_has_its_gpus_and_ends_with_the_leader(
     )
     (tmp_path / "leader.py").write_text(
         "import os, subprocess, sys\n"
-        "from experiments import together\n"
-        "from slurm import node\n"
-        "print(together.nodes(), node.slots('cuda', 1, devices=4), flush=True)\n"
+        "from mixbench.experiments.worker import launch_ranks\n"
+        "from mixbench.slurm import node\n"
+        "print(launch_ranks.nodes(), node.slots('cuda', 1, devices=4), flush=True)\n"
         "os.environ.pop('CUDA_VISIBLE_DEVICES')\n"
-        "command = [*together._on('node2'), sys.executable, 'rank.py']\n"
+        "command = [*launch_ranks._on('node2'), sys.executable, 'rank.py']\n"
         "both = [subprocess.Popen(command, stdin=-1, stdout=-1, text=True) for _ in range(2)]\n"
         "print([one.stdout.readline().split() for one in both], flush=True)\n"
         "print([one.communicate()[0] for one in both], flush=True)\n"
     )
-    root = Path(submit.__file__).resolve().parent.parent
+    root = Path(mixbench.__file__).resolve().parent.parent
     subprocess.run(
-        ["sbatch", "--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=2", "--cpus-per-task=4",
-         "--mem=100M", "--output=said.txt", f"--wrap=exec {sys.executable} leader.py"],
-        check=True, env={**os.environ, "PYTHONPATH": str(root)},
-    )  # fmt: skip
+        [
+            "sbatch",
+            "--nodes=2",
+            "--ntasks-per-node=1",
+            "--gpus-per-node=2",
+            "--cpus-per-task=4",
+            "--mem=100M",
+            "--output=said.txt",
+            f"--wrap=exec {sys.executable} leader.py",
+        ],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
     said = tmp_path / "said.txt"
     running.wait_until(lambda: not slurm.ask("squeue", "-h"), "ended", 30)
     lines = [row for row in said.read_text().splitlines() if not row.startswith("srun:")]
@@ -198,9 +207,15 @@ def test_several_nodes_on_the_command_line(slurm: Cluster, tmp_path: Path) -> No
     ]
     assert not (tmp_path / "all runs").exists()
     planned = running.mixbench(
-        "plan", "x.yaml", "--set", "training.devices=2", "--cluster", "slurm", "--profile",
+        "plan",
+        "x.yaml",
+        "--set",
+        "training.devices=2",
+        "--cluster",
+        "slurm",
+        "--profile",
         "wide.yaml",
-    )  # fmt: skip
+    )
     assert planned.returncode == 0 and "on 1 SLURM task of 1 worker" in planned.stdout
 
 
@@ -215,5 +230,5 @@ def test_the_share_of_a_run_on_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     assert node.slots("cuda", 1, devices=4) == [Slot("0,1", 8)]
     assert node.slots("cuda", 1, devices=10) == []
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(together.RankFailed, match=r"the job's nodes are not known: .*scontrol"):
-        together.nodes()
+    with pytest.raises(launch_ranks.RankFailed, match=r"the job's nodes are not known: .*scontrol"):
+        launch_ranks.nodes()

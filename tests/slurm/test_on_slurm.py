@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from experiments import snapshot
-from experiments.errors import UserError
-from experiments.store import SweepFolder
-from slurm import profile, queue, submit
-from tests.experiments import running
-from tests.slurm.cluster import Cluster
+import mixbench
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.worker import snapshot
+from mixbench.slurm import profile, queue, submit
+from tests.support import running
+from tests.support.slurm_cluster import Cluster
 
 
 def sweep_of(name: str, runs: int = 1, epochs: int = 3) -> SweepFolder:
@@ -34,9 +35,12 @@ def send(sweep: SweepFolder, tasks: int | None = None, **keys: Any) -> list[str]
     chosen = profile.parse(raw, Path("tests.yaml"))
     states = list(sweep.states().values())
     return submit.submit(
-        sweep, chosen, code=snapshot.take(sweep), missing=len(states) - states.count("done"),
+        sweep,
+        chosen,
+        code=snapshot.take(sweep),
+        missing=len(states) - states.count("done"),
         workers=tasks,
-    )  # fmt: skip
+    )
 
 
 def logs(sweep: SweepFolder) -> str:
@@ -244,18 +248,22 @@ def test_submitting_from_inside_a_job(slurm: Cluster, tmp_path: Path) -> None:
     sweep = sweep_of("inner", runs=2)
     (tmp_path / "inner.yaml").write_text("cpus: 1\ntime: 5\n")
     code = (
-        "from slurm import profile, submit; from experiments import snapshot\n"
-        "from experiments.store import SweepFolder\n"
+        "from mixbench.slurm import profile, submit\n"
+        "from mixbench.experiments.worker import snapshot\n"
+        "from mixbench.experiments.store.sweep_folder import SweepFolder\n"
         "sweep = SweepFolder.open('inner')\n"
         "print(*submit.submit(sweep, profile.load('inner.yaml'), missing=2, workers=1,\n"
         "      code=snapshot.take(sweep)), sep='\\n')\n"
     )
     (tmp_path / "inside.py").write_text(code)
     (tmp_path / "outer.sh").write_text(f"#!/bin/sh\nexec {sys.executable} inside.py\n")
-    root = Path(submit.__file__).resolve().parent.parent
+    root = Path(mixbench.__file__).resolve().parent.parent
     environment = {
-        **os.environ, "PYTHONPATH": str(root), "SBATCH_PARTITION": "urgent", "SBATCH_TIMELIMIT": "7"
-    }  # fmt: skip
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "SBATCH_PARTITION": "urgent",
+        "SBATCH_TIMELIMIT": "7",
+    }
     options = ["--array=3", "--cpus-per-task=2", "--mem=100M", "--output=outer.txt"]
     subprocess.run(["sbatch", *options, "outer.sh"], check=True, env=environment)
     running.wait_until(lambda: queue.recorded(sweep), "submitted", 60)
@@ -320,7 +328,7 @@ def test_a_limit_of_submitted_jobs(slurm: Cluster) -> None:
 
 def test_the_gpus_of_an_allocation(slurm: Cluster, tmp_path: Path) -> None:
     code = (
-        "from slurm import node, queue\n"
+        "from mixbench.slurm import node, queue\n"
         "print([slot.gpu for slot in node.slots('cuda', 1, 2)], end=' ')\n"
         "print([slot.threads for slot in node.slots('cuda', 1, 2)], end=' ')\n"
         "print([slot.gpu for slot in node.slots('cuda', 1, 1, devices=2)], end=' ')\n"
@@ -328,12 +336,19 @@ def test_the_gpus_of_an_allocation(slurm: Cluster, tmp_path: Path) -> None:
         "print(100 < left <= 120, queue.ending(queue.this_job()), queue.restarts())\n"
     )
     (tmp_path / "look.py").write_text(code)
-    root = Path(submit.__file__).resolve().parent.parent
+    root = Path(mixbench.__file__).resolve().parent.parent
     subprocess.run(
-        ["sbatch", "--gres=gpu:2", "--cpus-per-task=4", "--time=2", "--output=look.txt",
-         f"--wrap=exec {sys.executable} look.py"],
-        check=True, env={**os.environ, "PYTHONPATH": str(root)},
-    )  # fmt: skip
+        [
+            "sbatch",
+            "--gres=gpu:2",
+            "--cpus-per-task=4",
+            "--time=2",
+            "--output=look.txt",
+            f"--wrap=exec {sys.executable} look.py",
+        ],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
     said = tmp_path / "look.txt"
     running.wait_until(lambda: said.exists() and said.read_text().endswith("0\n"), "said", 30)
     assert said.read_text() == "['0', '0', '1', '1'] [1, 1, 1, 1] ['0,1'] True running 0\n"

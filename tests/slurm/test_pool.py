@@ -16,24 +16,24 @@ from typing import Any
 
 import pytest
 
-from experiments import claims, snapshot
-from experiments.claims import Watch
-from experiments.store import RunFolder, SweepFolder
-from experiments.worker import NO_STORE, POISONED, STOPPED
-from slurm import pool as pools
-from slurm.local import Slot
-from slurm.pool import Pool
-from tests import disks
-from tests.experiments import running
+from mixbench.experiments.store import claims
+from mixbench.experiments.store.claims import Watch
+from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from mixbench.experiments.worker import snapshot
+from mixbench.experiments.worker.worker import NO_STORE, POISONED, STOPPED
+from mixbench.slurm import pool as pools
+from mixbench.slurm.local import Slot
+from mixbench.slurm.pool import Pool
+from tests.support import disks, running
 
 ONE = Slot(None, 1)
 
 HOLD = """
 import sys
 from pathlib import Path
-from experiments import claims
-from experiments.store import SweepFolder
-from experiments.worker import Worker
+from mixbench.experiments.store import claims
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.worker.worker import Worker
 folder, number, name = SweepFolder(Path(sys.argv[1])), int(sys.argv[2]), sys.argv[3]
 worker = Worker(folder, "cpu", name)
 worker._say(claims.acquire(folder.plan()[number].folder.path, name, claims.Watch()))
@@ -88,8 +88,10 @@ def broken_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def python(code: str, *arguments: Any) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
     assert process.stdout is not None and process.stdout.readline()
     return process
 
@@ -184,16 +186,18 @@ def test_a_crash_in_c_costs_attempts_until_the_run_is_given_up(survived: dict[st
 def test_a_run_that_ended_its_process_is_done_at_the_next_attempt(survived: dict[str, Any]) -> None:
     run = run_of(survived, "cutmix", 0)
     assert outcomes(run) == [
-        (1, "died", "the worker died: exit status 7"), (2, "done", None),
-    ]  # fmt: skip
+        (1, "died", "the worker died: exit status 7"),
+        (2, "done", None),
+    ]
     assert run.failure() is None and run.result() is not None
 
 
 def test_a_run_that_hung_is_done_at_the_next_attempt(survived: dict[str, Any]) -> None:
     run = run_of(survived, "none", 1)
     assert outcomes(run) == [
-        (1, "hung", "no sign of life for 8 s: killed"), (2, "done", None),
-    ]  # fmt: skip
+        (1, "hung", "no sign of life for 8 s: killed"),
+        (2, "done", None),
+    ]
     hung = json.loads((run.path / "claims" / "000001.json").read_text())
     assert hung["released"] == "hung"
     assert claims.process_start(hung["pid"]) is None, "it was killed, deaf to SIGTERM as it was"
@@ -455,8 +459,10 @@ def test_stopping_has_patience_but_not_for_ever(sweep: SweepFolder) -> None:
     pool.stop(patience=1.5)
     assert time.monotonic() - began < 5
     assert [process.returncode for process in processes] == [
-        STOPPED, -signal.SIGKILL, -signal.SIGTERM,
-    ]  # fmt: skip
+        STOPPED,
+        -signal.SIGKILL,
+        -signal.SIGTERM,
+    ]
     assert pool.poll() == 0 and pool.unusable is None
     pool.stop()
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from experiments.errors import UserError
-from slurm import profile
-from slurm.profile import Profile, seconds
-from tests.experiments import running
+from mixbench.experiments.errors import UserError
+from mixbench.slurm import profile
+from mixbench.slurm.profile import Profile, seconds
+from tests.support import running
 
 
 def made(**keys: Any) -> Profile:
@@ -28,10 +28,16 @@ def refusal(**keys: Any) -> str:
 @pytest.mark.parametrize(
     ("time", "length"),
     [
-        ("1", 60), ("90", 5400), ("1:30", 90), ("02:00:00", 7200), ("1:02:03", 3723),
-        ("1-00", 86400), ("1-12:30", 131400), ("2-00:00:01", 172801),
+        ("1", 60),
+        ("90", 5400),
+        ("1:30", 90),
+        ("02:00:00", 7200),
+        ("1:02:03", 3723),
+        ("1-00", 86400),
+        ("1-12:30", 131400),
+        ("2-00:00:01", 172801),
     ],
-)  # fmt: skip
+)
 def test_times_as_sbatch_reads_them(time: str, length: int) -> None:
     assert seconds(time) == length
 
@@ -50,12 +56,20 @@ def test_minutes_round_up_as_in_slurm() -> None:
 @pytest.mark.parametrize(
     ("keys", "gpus"),
     [
-        ({}, 0), ({"gres": "gpu:1"}, 1), ({"gres": "gpu"}, 1), ({"gres": "gpu:a100:4"}, 4),
-        ({"gres": "gpu:a100"}, 1), ({"gres": "gpu:a100:2,gpu:v100:1"}, 3),
-        ({"gres": "lscratch:100"}, 0), ({"gres": "lscratch:100,gpu:2"}, 2), ({"gpus": 2}, 2),
-        ({"gpus": "a100:3"}, 3), ({"gpus_per_node": "h100:4"}, 4), ({"gpus_per_node": 8}, 8),
+        ({}, 0),
+        ({"gres": "gpu:1"}, 1),
+        ({"gres": "gpu"}, 1),
+        ({"gres": "gpu:a100:4"}, 4),
+        ({"gres": "gpu:a100"}, 1),
+        ({"gres": "gpu:a100:2,gpu:v100:1"}, 3),
+        ({"gres": "lscratch:100"}, 0),
+        ({"gres": "lscratch:100,gpu:2"}, 2),
+        ({"gpus": 2}, 2),
+        ({"gpus": "a100:3"}, 3),
+        ({"gpus_per_node": "h100:4"}, 4),
+        ({"gpus_per_node": 8}, 8),
     ],
-)  # fmt: skip
+)
 def test_gpus_of_a_task(keys: dict[str, Any], gpus: int) -> None:
     assert made(**keys).gpu_count == gpus
 
@@ -140,8 +154,14 @@ def test_flags_are_kept_as_given() -> None:
 def test_all_that_is_shipped_is_good() -> None:
     shipped = sorted(profile.SHIPPED.glob("*.yaml"))
     assert {path.stem for path in shipped} >= {
-        "cpu", "gpu", "a100", "h100", "preemptible", "container", "national",
-    }  # fmt: skip
+        "cpu",
+        "gpu",
+        "a100",
+        "h100",
+        "preemptible",
+        "container",
+        "national",
+    }
     for path in shipped:
         loaded = profile.load(str(path))
         assert loaded.name == path.stem and loaded.description

@@ -9,29 +9,39 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import UserError
-from experiments.store import SweepFolder
-from slurm import profile, submit
-from slurm.submit import chunks
-from tests.experiments import running
-from tests.slurm import cluster
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.slurm import profile, submit
+from mixbench.slurm.submit import chunks
+from tests.support import running, slurm_cluster
 
 GOLDEN = Path(__file__).parent / "golden"
 
 PROFILES = {
     "plain": {"time": 30},
     "everything": {
-        "partition": "gpu", "account": "lab-1", "qos": "high", "gres": "gpu:a100:2", "cpus": 16,
-        "memory": "64G", "time": "1-00:00", "constraint": "a100&ib", "throttle": 8,
-        "workers_per_gpu": 3, "signal_seconds": 120, "python": "python3.12",
+        "partition": "gpu",
+        "account": "lab-1",
+        "qos": "high",
+        "gres": "gpu:a100:2",
+        "cpus": 16,
+        "memory": "64G",
+        "time": "1-00:00",
+        "constraint": "a100&ib",
+        "throttle": 8,
+        "workers_per_gpu": 3,
+        "signal_seconds": 120,
+        "python": "python3.12",
         "setup": ["module load cuda", "ulimit -n 4096"],
         "flags": {"exclusive": True, "mail-type": "END,FAIL", "comment": "two words", "nice": 5},
     },
     "contained": {
-        "gpus": "h100:1", "time": "08:00:00", "container": "apptainer exec --nv 'my image.sif'",
+        "gpus": "h100:1",
+        "time": "08:00:00",
+        "container": "apptainer exec --nv 'my image.sif'",
         "flags": {"no-requeue": True},
     },
-}  # fmt: skip
+}
 
 
 def masked(text: str) -> str:
@@ -56,17 +66,23 @@ def test_the_words_of_a_path_stay_together() -> None:
     shown = last.replace(f"exec {sys.executable}", "printf '%s\\n'", 1)
     done = subprocess.run(["bash", "-c", shown], capture_output=True, text=True, check=True)
     words = done.stdout.splitlines()
-    assert words[words.index("slurm.task") + 1] == str(sweep.path)
+    assert words[words.index("mixbench.slurm.task") + 1] == str(sweep.path)
     assert words[words.index("--container") + 1] == "apptainer exec --nv 'my image.sif'"
 
 
 @pytest.mark.parametrize(
     ("tasks", "size", "expected"),
     [
-        (1, 1001, [1]), (1001, 1001, [1001]), (1002, 1001, [1001, 1]), (7, 3, [3, 3, 1]),
-        (6, 3, [3, 3]), (3, 1, [1, 1, 1]), (2, 0, [None, None]), (0, 5, []),
+        (1, 1001, [1]),
+        (1001, 1001, [1001]),
+        (1002, 1001, [1001, 1]),
+        (7, 3, [3, 3, 1]),
+        (6, 3, [3, 3]),
+        (3, 1, [1, 1, 1]),
+        (2, 0, [None, None]),
+        (0, 5, []),
     ],
-)  # fmt: skip
+)
 def test_chunks(tasks: int, size: int, expected: list[int | None]) -> None:
     assert chunks(tasks, size) == expected
 
@@ -98,7 +114,7 @@ def test_no_slurm_on_this_machine(sweep: SweepFolder, monkeypatch: pytest.Monkey
 
 def test_slurm_that_knows_no_cluster(sweep: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     # The packages are there, and nobody has set up a cluster.
-    if reason := cluster.missing():
+    if reason := slurm_cluster.missing():
         pytest.skip(reason)
     empty = sweep.path / "slurm.conf"
     empty.write_text("ClusterName=x\nSlurmctldHost=localhost\n")
@@ -132,7 +148,7 @@ def test_what_can_not_be_submitted(sweep: SweepFolder) -> None:
 
 def test_submitit_stays_out_of_the_launcher() -> None:
     code = (
-        "import sys, slurm.submit, slurm.task, slurm.node, slurm.queue, slurm.profile\n"
+        "import sys; from mixbench.slurm import node, profile, queue, submit, task\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

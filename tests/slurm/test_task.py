@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import claims
-from experiments.claims import Watch
-from experiments.store import SweepFolder
-from slurm import node, queue, task
-from slurm.local import Slot
-from slurm.task import FRUITLESS, Lives, Progress, Return
-from tests.experiments import running
+from mixbench.experiments.store import claims
+from mixbench.experiments.store.claims import Watch
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.slurm import node, queue, task
+from mixbench.slurm.local import Slot
+from mixbench.slurm.task import FRUITLESS, Lives, Progress, Return
+from tests.support import running
 
 
 @pytest.fixture
@@ -128,15 +128,26 @@ def test_workers_in_a_container_and_a_task_outside(sweep: SweepFolder, tmp_path:
     prefix.chmod(0o755)
     done = subprocess.run(
         [
-            *(sys.executable, "-P", "-m", "slurm.task", str(sweep.path), "--time-limit", "3600"),
+            *(
+                sys.executable,
+                "-P",
+                "-m",
+                "mixbench.slurm.task",
+                str(sweep.path),
+                "--time-limit",
+                "3600",
+            ),
             *("--container", f"'{prefix}' ", "--python", sys.executable, "--device", "cuda"),
         ],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 1
     said = (tmp_path / "run image.said").read_text().split("|")
-    assert said[:5] == [sys.executable, "-P", "-u", "-m", "slurm.node"]
+    assert said[:5] == [sys.executable, "-P", "-u", "-m", "mixbench.slurm.node"]
     assert said[5] == str(sweep.path) and "--deadline" in said
     assert "too few GPUs in this allocation: none" in done.stdout
     assert "the workers ended with status 1: not put back into the queue" in done.stdout
@@ -146,11 +157,21 @@ def test_workers_in_a_container_and_a_task_outside(sweep: SweepFolder, tmp_path:
 def test_outside_of_slurm_a_signal_stops_it(sweep: SweepFolder) -> None:
     process = subprocess.Popen(
         [
-            *(sys.executable, "-P", "-u", "-m", "slurm.task", str(sweep.path), "--workers", "1"),
+            *(
+                sys.executable,
+                "-P",
+                "-u",
+                "-m",
+                "mixbench.slurm.task",
+                str(sweep.path),
+                "--workers",
+                "1",
+            ),
             *("--time-limit", "3600"),
         ],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     workers = sweep.path / "workers"
     running.wait_until(lambda: list(workers.glob("*.json")), "a worker", 60)
     process.send_signal(signal.SIGUSR2)

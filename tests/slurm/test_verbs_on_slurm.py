@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli
-from slurm import queue
-from tests.experiments import running
-from tests.slurm.cluster import Cluster
+from mixbench.experiments import cli
+from mixbench.slurm import queue
 from tests.slurm.test_on_slurm import send, sweep_of, wait_for_training
+from tests.support import running
+from tests.support.slurm_cluster import Cluster
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from augmentations import largest, pixels
-from augmentations.pixels import eager, host
-from tests.augmentations.oracles import seeded
+from mixbench.augmentations import pixels
+from mixbench.augmentations.pixels import eager, host
+from mixbench.augmentations.sampling import top_k_mask
+from tests.support.oracles import seeded
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.uint8]
 FLOATS = [dtype for dtype in DTYPES if dtype.is_floating_point]
@@ -58,8 +59,12 @@ def rectangles(rows: int, number: int, height: int, width: int, seed: int, tiles
         across = torch.randint(width + 1, (rows,), generator=random)
         zero = torch.zeros_like(down)
         bottom, right = zero + height, zero + width
-        edges = ((zero, zero, down, across), (zero, across, down, right),
-                 (down, zero, bottom, across), (down, across, bottom, right))  # fmt: skip
+        edges = (
+            (zero, zero, down, across),
+            (zero, across, down, right),
+            (down, zero, bottom, across),
+            (down, across, bottom, right),
+        )
         return torch.stack([torch.stack(edge, dim=-1) for edge in edges], dim=1)
     columns = torch.randint(width + 1, (rows, 2 * number), generator=random).sort(dim=1).values
     lines = torch.randint(height + 1, (rows, number, 2), generator=random).sort(dim=2).values
@@ -86,9 +91,9 @@ def pasted(
     for sample in range(images.shape[0]):
         for box in range(target.shape[1]):
             top, left, bottom, right = target[sample, box].tolist()
-            down, across = (0, 0) if source is None else (
-                (source - target)[sample, box, :2].tolist()
-            )  # fmt: skip
+            down, across = (
+                (0, 0) if source is None else ((source - target)[sample, box, :2].tolist())
+            )
             for row, column in itertools.product(range(top, bottom), range(left, right)):
                 if partner is None:
                     out[sample, :, row, column] = fill
@@ -222,7 +227,7 @@ def naive_largest(values: Tensor, count: Tensor) -> Tensor:
     return torch.from_numpy(keep)
 
 
-@pytest.mark.parametrize("size", [1, 7, 100, 1024, largest.LONG, largest.LONG + 1, 20_000])
+@pytest.mark.parametrize("size", [1, 7, 100, 1024, top_k_mask.LONG, top_k_mask.LONG + 1, 20_000])
 @pytest.mark.parametrize("kind", ["noise", "smooth", "steps", "constant", "wide", "striped"])
 def test_the_largest_values(size: int, kind: str) -> None:
     """Exactly so many, the first of equal ones, for every kind of row."""
@@ -238,11 +243,11 @@ def test_the_largest_values(size: int, kind: str) -> None:
         values = values.pow(9)
     elif kind == "striped":
         # A sample at equal distances sees one kind of value: its bracket is wrong.
-        values[:, :: max(1, size // largest.SAMPLE) | 1] += 100
+        values[:, :: max(1, size // top_k_mask.SAMPLE) | 1] += 100
     count = (torch.rand(rows, generator=seeded(1)) * (size + 1)).floor().double()
     count[0], count[1] = 0, size
     before = values.clone()
-    assert torch.equal(largest.largest(values, count), naive_largest(values, count))
+    assert torch.equal(top_k_mask.largest(values, count), naive_largest(values, count))
     assert torch.equal(values, before)
 
 
@@ -252,12 +257,12 @@ def test_a_threshold_is_found_without_sorting(monkeypatch: pytest.MonkeyPatch) -
     def refuse(*_: object) -> Tensor:
         raise AssertionError("sorted a row without equal values")
 
-    monkeypatch.setattr(largest, "_by_rank", refuse)
+    monkeypatch.setattr(top_k_mask, "_by_rank", refuse)
     for rows, size in ((128, 1024), (8, 50_176)):
         values = torch.randn(rows, size, dtype=torch.float64, generator=seeded(0)).cumsum(dim=1)
         values = values.argsort(dim=1).argsort(dim=1).float()  # no two are equal
         count = (torch.rand(rows, generator=seeded(1)) * size).floor()
-        assert torch.equal(largest.largest(values, count).sum(dim=1), count)
+        assert torch.equal(top_k_mask.largest(values, count).sum(dim=1), count)
 
 
 def test_a_gradient_of_the_weight_flows_through_large_images() -> None:

@@ -13,14 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-import augmentations
-from augmentations import pixels
-from augmentations.blend import Blend
-from augmentations.paste import Paste
-from augmentations.pixels import eager, launches
-from augmentations.plan import Plan
-from tests.augmentations.oracles import seeded
-from tests.augmentations.pixels.ahead import ahead
+from mixbench import augmentations
+from mixbench.augmentations import pixels
+from mixbench.augmentations.pixels import eager, launches
+from mixbench.augmentations.plans.base import Plan
+from mixbench.augmentations.plans.blend import Blend
+from mixbench.augmentations.plans.paste import Paste
+from tests.support.compiled_ahead_of_time import ahead
+from tests.support.oracles import seeded
 
 FOLDER = Path(__file__).parents[3]
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -28,8 +28,18 @@ on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA devic
 
 
 def test_the_interpreter_finds_the_kernels_equal_to_the_eager_code() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider",
-               "-p", "no:xdist", "tests/augmentations/pixels/interpreted.py"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "tests/support/interpreted.py",
+    ]
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
         "TRITON_INTERPRET": "1",
@@ -87,9 +97,13 @@ def accesses(ptx: str, kind: str) -> list[str]:
     [((256, 3, 224, 224), torch.bfloat16), ((512, 3, 32, 32), torch.float32)],
 )
 def test_accesses_are_16_bytes_wide(
-    shape: tuple[int, ...], name: str, kernel: str, dtype: torch.dtype,
-    layout: torch.memory_format, ptx: dict[str, str],
-) -> None:  # fmt: skip
+    shape: tuple[int, ...],
+    name: str,
+    kernel: str,
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+    ptx: dict[str, str],
+) -> None:
     images = torch.empty(shape, dtype=dtype, device="meta").contiguous(memory_format=layout)
     launch(plan_of(name, shape), images)
     assert set(ptx) == {kernel}
@@ -162,10 +176,15 @@ def test_the_fused_pass_compiles(
     elif isinstance(plan, Paste) and name != "none":
         more = {"target": plan.target, "partner": plan.partner, "source": plan.source}
     launches.prepare(
-        torch.empty(shape, dtype=torch.uint8, device="meta"), mixed, scale=numbers, shift=numbers,
-        offsets=torch.zeros(2, 64, dtype=torch.int64), padding=4,
-        mirrored=torch.zeros(64, dtype=torch.int64), **more,
-    )  # fmt: skip
+        torch.empty(shape, dtype=torch.uint8, device="meta"),
+        mixed,
+        scale=numbers,
+        shift=numbers,
+        offsets=torch.zeros(2, 64, dtype=torch.int64),
+        padding=4,
+        mirrored=torch.zeros(64, dtype=torch.int64),
+        **more,
+    )
     (code,) = ptx.values()
     assert all(width.startswith("v4") for width in accesses(code, "st"))
     assert ".local" not in code
@@ -227,9 +246,12 @@ def test_where_triton_can_build_nothing_plain_torch_mixes(
 @pytest.mark.parametrize("shape", [(3, 1, 28, 28), (7, 3, 32, 32), (4, 3, 224, 224), (2, 5, 7, 9)])
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_a_gpu_finds_the_kernels_equal_to_the_eager_code(
-    shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, per_sample: bool,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+    per_sample: bool,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     images = torch.randn(shape, generator=seeded(1)).to("cuda", dtype)
     images = images.contiguous(memory_format=layout)
     for name in augmentations.available():

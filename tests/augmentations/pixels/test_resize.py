@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from augmentations import Paste
-from augmentations.pixels import resize
-from augmentations.pixels.resize import paste
-from tests.augmentations.oracles import located_images, seeded
+from mixbench.augmentations import Paste
+from mixbench.augmentations.pixels import resize
+from mixbench.augmentations.pixels.resize import paste
+from tests.support.oracles import located_images, seeded
 
 # The three ways that the work is done: one box for all samples, and two for boxes of their own.
 WAYS = ["shared", "sample by sample", "whole images"]

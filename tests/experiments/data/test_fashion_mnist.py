@@ -9,11 +9,11 @@ import threading
 import numpy as np
 import pytest
 
-from experiments import data
-from experiments.config import DatasetConfig
-from experiments.data import fashion_mnist
-from experiments.data.load import load
-from experiments.errors import UserError
+from mixbench.experiments.config import datasets
+from mixbench.experiments.config.schema import DatasetConfig
+from mixbench.experiments.data import fashion_mnist
+from mixbench.experiments.data.load import load
+from mixbench.experiments.errors import UserError
 
 HERE = fashion_mnist.find()
 pytestmark = pytest.mark.skipif(HERE is None, reason="Fashion-MNIST is not on this machine")
@@ -66,10 +66,10 @@ def files_below(folder):
 )
 def test_found_in_mixbench_data(nowhere, monkeypatch, below, unpacked):
     folder = copy(nowhere / "mine" / below, unpacked)
-    assert not data.available_offline("fashion_mnist")
+    assert not datasets.available_offline("fashion_mnist")
     monkeypatch.setenv("MIXBENCH_DATA", str(nowhere / "mine"))
-    assert data.available_offline("fashion_mnist")
-    assert data.ensure("fashion_mnist") == str(folder)
+    assert datasets.available_offline("fashion_mnist")
+    assert datasets.ensure("fashion_mnist") == str(folder)
     # What the user names comes before what the system has.
     copy(nowhere / "system")
     assert fashion_mnist.find() == folder
@@ -220,11 +220,11 @@ def test_unpacked_from_the_package(tmp_path, monkeypatch, sound):
     monkeypatch.setenv("PATH", str(commands), prepend=":")
 
     if sound:
-        assert data.ensure("fashion_mnist") == str(kept)
+        assert datasets.ensure("fashion_mnist") == str(kept)
         assert len(files_below(tmp_path / "cache")) == 4
     else:
         with pytest.raises(UserError, match=rf"the fetched {LABELS}\.gz is corrupt.*\(removed\)"):
-            data.ensure("fashion_mnist")
+            datasets.ensure("fashion_mnist")
         assert not (tmp_path / "cache").exists()
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.config import DatasetConfig
-from experiments.data import image_folder
-from experiments.data.files import FileSplit, decode
-from experiments.data.load import load
-from experiments.data.split import ArraySplit
-from experiments.errors import UserError
+from mixbench.experiments.config.schema import DatasetConfig
+from mixbench.experiments.data import image_folder
+from mixbench.experiments.data.files import FileSplit, decode
+from mixbench.experiments.data.load import load
+from mixbench.experiments.data.split import ArraySplit
+from mixbench.experiments.errors import UserError
 
 RNG = np.random.RandomState(0)
 
@@ -82,14 +82,16 @@ def gradient16():
 
 CASES = {
     "grey": (solid("L", 77), (77, 77, 77)),
-    "palette": (solid("RGB", (10, 200, 30)).convert("P", palette=Image.Palette.ADAPTIVE),
-                (10, 200, 30)),
+    "palette": (
+        solid("RGB", (10, 200, 30)).convert("P", palette=Image.Palette.ADAPTIVE),
+        (10, 200, 30),
+    ),
     "opaque": (solid("RGBA", (10, 20, 30, 255)), (10, 20, 30)),
     "transparent": (solid("RGBA", (10, 20, 30, 0)), (255, 255, 255)),
     "grey with alpha": (solid("LA", (50, 255)), (50, 50, 50)),
     "one bit": (solid("1", 1), (255, 255, 255)),
     "16 bits": (gradient16(), (128, 128, 128)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -294,9 +296,7 @@ def test_both_forms_crop_alike(tmp_path, monkeypatch):
 
 def streamed_split(paths, workers=0):
     labels = torch.zeros(len(paths), dtype=torch.int64)
-    return FileSplit(
-        paths, labels, 16, device=torch.device("cpu"), workers=workers, warned=set()
-    )  # fmt: skip
+    return FileSplit(paths, labels, 16, device=torch.device("cpu"), workers=workers, warned=set())
 
 
 def test_batches_that_are_passed_over_are_not_decoded(tmp_path):

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import data
-from experiments.config import DatasetConfig
-from experiments.data import fashion_mnist
-from experiments.data.load import load, statistics
-from experiments.data.split import ArraySplit
-from experiments.errors import UserError
+from mixbench.experiments.config import datasets
+from mixbench.experiments.config.schema import DatasetConfig
+from mixbench.experiments.data import fashion_mnist
+from mixbench.experiments.data.load import load, statistics
+from mixbench.experiments.data.split import ArraySplit
+from mixbench.experiments.errors import UserError
 
 needs_fashion = pytest.mark.skipif(
     fashion_mnist.find() is None, reason="Fashion-MNIST is not on this machine"
@@ -57,8 +57,8 @@ def test_fashion_mnist_small_is_stratified_nested_and_reproducible():
 
 def test_digits():
     dataset = load(DatasetConfig(name="digits"))
-    assert len(dataset.train) + len(dataset.validation) == data.info("digits").train == 1438
-    assert len(dataset.test) == data.info("digits").test == 359
+    assert len(dataset.train) + len(dataset.validation) == datasets.info("digits").train == 1438
+    assert len(dataset.test) == datasets.info("digits").test == 359
     assert dataset.shape == (1, 8, 8)
     images = everything(dataset.train)
     assert images.dtype == torch.uint8 and images.min() == 0 and images.max() == 255

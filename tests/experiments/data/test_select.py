@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.data.select import choose, train_and_validation
-from experiments.errors import UserError
+from mixbench.experiments.data.select import choose, train_and_validation
+from mixbench.experiments.errors import UserError
 
 BALANCED = np.random.RandomState(0).permutation(np.repeat(np.arange(10), 300))
 

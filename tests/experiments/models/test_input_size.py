@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from experiments import config, train
-from experiments.config import ModelConfig
-from experiments.data.load import load
-from experiments.evaluate.measure import measure
-from experiments.models.build import build
-from experiments.models.resizing import resized
+from mixbench.experiments.config import schema
+from mixbench.experiments.config.schema import ModelConfig
+from mixbench.experiments.data.load import load
+from mixbench.experiments.evaluation.after_training import measure
+from mixbench.experiments.models.build import build
+from mixbench.experiments.models.resizing import resized
+from mixbench.experiments.training import loop
 
 
 def built(name: str, size: int, input_size: int | None = None) -> nn.Module:
@@ -77,7 +78,7 @@ def test_copies_and_networks_without_storage_have_it_too() -> None:
 
 
 def test_it_holds_for_training_and_for_every_measurement(tmp_path: Path) -> None:
-    made = config.parse(
+    made = schema.parse(
         {
             "dataset": {"name": "digits", "train_size": 100},
             "model": {"name": "small_cnn", "width": 4, "input_size": 16},
@@ -94,7 +95,7 @@ def test_it_holds_for_training_and_for_every_measurement(tmp_path: Path) -> None
     network.get_submodule("features.0").register_forward_pre_hook(
         lambda _module, arguments: seen.append(tuple(arguments[0].shape[1:]))
     )
-    train.train(network, dataset, made, torch.device("cpu"), tmp_path, lambda *_, **__: None)
+    loop.train(network, dataset, made, torch.device("cpu"), tmp_path, lambda *_, **__: None)
     steps = len(seen)
     measured = measure(network, dataset, made, lambda: None)
     assert steps >= 4 and len(seen) > steps

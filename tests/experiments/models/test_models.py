@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from augmentations.manifold import layer_names
-from experiments.config import ModelConfig
-from experiments.errors import UserError
-from experiments.models import MODELS
-from experiments.models.build import build
+from mixbench.augmentations.integrations.hooks import layer_names
+from mixbench.experiments.config.models import MODELS
+from mixbench.experiments.config.schema import ModelConfig
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.models.build import build
 
 
 def made(name: str, size: int = 32, channels: int = 3, seed: int = 0, **options: Any) -> nn.Module:
@@ -101,9 +101,9 @@ def sizes_within(network: nn.Module, images: Tensor, place: str) -> list[tuple[i
 
 
 @pytest.mark.parametrize(
-    ("small_stem", "expected"), [(True, [(32, 32), (16, 16), (8, 8), (4, 4)]),
-                                 (False, [(8, 8), (4, 4), (2, 2), (1, 1)])],
-)  # fmt: skip
+    ("small_stem", "expected"),
+    [(True, [(32, 32), (16, 16), (8, 8), (4, 4)]), (False, [(8, 8), (4, 4), (2, 2), (1, 1)])],
+)
 def test_a_small_stem_keeps_the_resolution(
     small_stem: bool, expected: list[tuple[int, int]]
 ) -> None:

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import config, identity
-from experiments.config import RunConfig
-from experiments.errors import UserError
-from experiments.grid import Grid
-from experiments.staging.named import NAMED
-from tests.experiments.test_config import complaint
+from mixbench.experiments.config import keys, schema
+from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.staging.named import NAMED
+from mixbench.experiments.sweep.grid import Grid
+from tests.experiments.config.test_config import complaint
 
 METHODS = ("mixup", "cutmix", "saliencymix", "random_erasing", "ricap", "choice", "manifold_mixup")
 
@@ -35,7 +35,7 @@ def raw(
 
 
 def parsed(*arguments: Any, **more: Any) -> RunConfig:
-    return config.parse(raw(*arguments, **more))
+    return schema.parse(raw(*arguments, **more))
 
 
 def phases(*written: Any, **more: Any) -> tuple[dict[str, Any], ...]:
@@ -58,22 +58,36 @@ def test_the_ends_of_phases_are_where_their_neighbours_are() -> None:
 
 def test_values_are_numbers_or_changes_and_what_the_method_has_anyway_is_left_out() -> None:
     (phase,) = phases(
-        {"prob": {"to": 0, "shape": "cosine"}, "alpha": {"from": "0.2", "to": 0.2},
-         "min_area": 0, "max_area": {"from": 0.5}},
-    )  # fmt: skip
+        {
+            "prob": {"to": 0, "shape": "cosine"},
+            "alpha": {"from": "0.2", "to": 0.2},
+            "min_area": 0,
+            "max_area": {"from": 0.5},
+        },
+    )
     assert phase == {
-        "from": 0.0, "to": 1.0, "alpha": 0.2,
+        "from": 0.0,
+        "to": 1.0,
+        "alpha": 0.2,
         "prob": {"from": 1.0, "to": 0.0, "shape": "cosine"},
         "max_area": {"from": 0.5, "to": 1.0, "shape": "linear"},
-    }  # fmt: skip
-    (first, second) = phases({"to": 0.5, "method": {"name": "mixup", "alpha": 2}},
-                             {"method": "cutmix", "prob": {"from": 0}})  # fmt: skip
+    }
+    (first, second) = phases(
+        {"to": 0.5, "method": {"name": "mixup", "alpha": 2}},
+        {"method": "cutmix", "prob": {"from": 0}},
+    )
     assert first["method"] == {
-        "name": "mixup", "prob": 1.0, "per_sample": False, "pairing": "permute", "alpha": 2.0,
-    }  # fmt: skip
+        "name": "mixup",
+        "prob": 1.0,
+        "per_sample": False,
+        "pairing": "permute",
+        "alpha": 2.0,
+    }
     assert second == {
-        "from": 0.5, "to": 1.0, "prob": {"from": 0.0, "to": 1.0, "shape": "linear"},
-    }  # fmt: skip
+        "from": 0.5,
+        "to": 1.0,
+        "prob": {"from": 0.0, "to": 1.0, "shape": "linear"},
+    }
     # A value missing in a change is that of the phase's own method.
     (phase,) = phases({"method": {"name": "mixup", "alpha": 3.0}, "alpha": {"to": 1}})
     assert phase["alpha"]["from"] == 3.0
@@ -83,7 +97,7 @@ def test_values_are_numbers_or_changes_and_what_the_method_has_anyway_is_left_ou
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_stored_is_read_back_as_the_same_run(name: str, method: str) -> None:
     made = parsed(name, method)
-    again = config.parse(json.loads(json.dumps(made.model_dump(mode="json"))))
+    again = schema.parse(json.loads(json.dumps(made.model_dump(mode="json"))))
     assert again == made and again.run_key == made.run_key
 
 
@@ -107,7 +121,7 @@ def test_every_named_schedule_is_a_run_of_its_own() -> None:
 
 @pytest.mark.parametrize("method", [*METHODS, "none"])
 def test_always_is_no_staging(method: str) -> None:
-    plain = config.parse(
+    plain = schema.parse(
         {key: value for key, value in raw(None, method).items() if key != "staging"}
     )
     whole = {"phases": [{"from": 0, "to": 1}]}
@@ -134,7 +148,7 @@ def test_a_phase_may_bring_a_method_to_a_run_without_one() -> None:
 
 def test_a_parameter_that_a_method_got_later_does_not_change_the_key_of_its_phase() -> None:
     made = parsed({"phases": [{"from": 0.5, "method": "cutmix"}]}, "mixup")
-    text = identity.of(made)["staging"]
+    text = keys.of(made)["staging"]
     assert '"cutmix"' in text and '"placement"' in text and '"max_area"' not in text
 
 
@@ -155,7 +169,7 @@ def test_a_grid_resolves_phases_as_parse_does() -> None:
             for epochs in (10, 20):
                 spec = raw(staging, method, epochs)
                 key, run_keys, made = grid.runs(spec, [0, 3])
-                expected = [config.parse({**spec, "seed": seed}) for seed in (0, 3)]
+                expected = [schema.parse({**spec, "seed": seed}) for seed in (0, 3)]
                 assert made == expected
                 assert key == expected[0].cell_key
                 assert run_keys == [one.run_key for one in expected]
@@ -177,21 +191,31 @@ UNFROZEN = {"freeze": "all", "unfreeze": [{"at": 0.5, "down_to": "all"}]}
         ({"phases": 3}, "staging.phases: got 3, expected a list"),
         ({"phases": [3]}, "staging.phases.0: got 3, expected a mapping"),
         ([{"frm": 0.5}], "unknown key of staging.phases[0] 'frm'; did you mean 'from'?"),
-        ([{"to": 0.5}, {"probe": 0.5}], "unknown key of staging.phases[1] 'probe'; did you mean "
-         "'prob'?"),
+        (
+            [{"to": 0.5}, {"probe": 0.5}],
+            "unknown key of staging.phases[1] 'probe'; did you mean 'prob'?",
+        ),
         ([{"to": 1.5}], "staging.phases[0].to: got 1.5, expected a fraction from 0 to 1"),
         ([{"from": "plato"}], "staging.phases[0].from: got 'plato', expected a fraction"),
         ([{"to": "epoch 30"}], "staging.phases[0].to: got 'epoch 30', expected at most 'epoch 20'"),
         ([{"to": "plateau by epoch 21"}], "expected at most 'epoch 20', the end of the training"),
-        ([{"from": 0.5, "to": 0.4}], "staging.phases[0].to: got 0.4, expected nothing before 0.5, "
-         "staging.phases[0].from: phases come in order and don't overlap"),
+        (
+            [{"from": 0.5, "to": 0.4}],
+            "staging.phases[0].to: got 0.4, expected nothing before 0.5, "
+            "staging.phases[0].from: phases come in order and don't overlap",
+        ),
         ([{"from": "epoch 11", "to": 0.5}], "staging.phases[0].to: got 0.5, expected nothing"),
-        ([{"to": 0.6}, {"from": 0.5}], "staging.phases[1].from: got 0.5, expected nothing before "
-         "0.6, staging.phases[0].to"),
+        (
+            [{"to": 0.6}, {"from": 0.5}],
+            "staging.phases[1].from: got 0.5, expected nothing before 0.6, staging.phases[0].to",
+        ),
         ([{"from": 0.6}, {"from": 0.2}], "staging.phases[0].to: got 0.2"),
         ([{"from": 0.6, "to": "plateau"}, {"from": 0.2}], "staging.phases[1].from: got 0.2"),
-        ([{"to": "plateau by 0.5"}, {"from": 0.4}], "staging.phases[1].from: got 0.4, expected "
-         "nothing before 'plateau 3 by 0.5', staging.phases[0].to"),
+        (
+            [{"to": "plateau by 0.5"}, {"from": 0.4}],
+            "staging.phases[1].from: got 0.4, expected "
+            "nothing before 'plateau 3 by 0.5', staging.phases[0].to",
+        ),
         ([{"from": 0.5, "to": 0.5}], "staging.phases[0].to: got 0.5, expected something later"),
         ([{"from": 1}], "staging.phases[0].to: got 1.0, expected something later"),
         ([{"to": 0.5}, {"to": 0.5}], "staging.phases[1].to: got 0.5, expected something later"),
@@ -216,28 +240,43 @@ UNFROZEN = {"freeze": "all", "unfreeze": [{"at": 0.5, "down_to": "all"}]}
         ([{"prob": {}}], "staging.phases[0].prob: got {}, expected a number, or `from` or `to`"),
         ([{"prob": {"shape": "cosine"}}], "expected a number, or `from` or `to`"),
         ([{"prob": {"too": 1}}], "unknown key of staging.phases[0].prob 'too'; did you mean 'to'?"),
-        ([{"prob": {"to": 0, "shape": "cosin"}}], "staging.phases[0].prob.shape 'cosin'; did you "
-         "mean 'cosine'?"),
-        ([{"min_area": 0.6, "max_area": 0.5}], "staging.phases[0]: cutmix.min_area: got 0.6, "
-         "expected at most max_area (0.5)"),
+        (
+            [{"prob": {"to": 0, "shape": "cosin"}}],
+            "staging.phases[0].prob.shape 'cosin'; did you mean 'cosine'?",
+        ),
+        (
+            [{"min_area": 0.6, "max_area": 0.5}],
+            "staging.phases[0]: cutmix.min_area: got 0.6, expected at most max_area (0.5)",
+        ),
         ([{"min_area": 0.3, "max_area": {"to": 0.2}}], "staging.phases[0]: cutmix.min_area: got"),
         # In order at both ends, but not on the way.
-        ([{"min_area": {"to": 0.9}, "max_area": {"from": 0.05, "to": 0.95, "shape": "cosine"}}],
-         "staging.phases[0]: cutmix.min_area: got"),
-        ([{"method": "mixpu"}], "staging.phases[0].method: unknown augmentation 'mixpu'; did you "
-         "mean 'mixup'?"),
+        (
+            [{"min_area": {"to": 0.9}, "max_area": {"from": 0.05, "to": 0.95, "shape": "cosine"}}],
+            "staging.phases[0]: cutmix.min_area: got",
+        ),
+        (
+            [{"method": "mixpu"}],
+            "staging.phases[0].method: unknown augmentation 'mixpu'; did you mean 'mixup'?",
+        ),
         ([{"method": {"alpha": 1}}], "staging.phases[0].method: a name with parameters"),
         ([{"method": {"name": "mixup", "alhpa": 1}}], "mixup has no parameter 'alhpa'; did you"),
-        ([{"method": "mixup", "max_area": 0.5}], "staging.phases[0].max_area: mixup has no "
-         "max_area, only prob, alpha can be staged"),
+        (
+            [{"method": "mixup", "max_area": 0.5}],
+            "staging.phases[0].max_area: mixup has no max_area, only prob, alpha can be staged",
+        ),
         ([{"method": "choice", "alpha": 0.5}], "choice has no alpha, only prob can be staged"),
         ([{"method": {"name": "cutout", "size": 9}}], "phases[0].method: cutout.size: got 9"),
-        ([{"method": {"name": "manifold_mixup", "depths": [7]}}], "staging.phases[0].method: "
-         "manifold_mixup mixes down to layer 7, expected at most 3"),
-        ([{"from": "unfreeze 1"}], "staging.phases[0].from: got 'unfreeze 1', expected none of "
-         "these, for transfer.unfreeze has none"),
+        (
+            [{"method": {"name": "manifold_mixup", "depths": [7]}}],
+            "staging.phases[0].method: manifold_mixup mixes down to layer 7, expected at most 3",
+        ),
+        (
+            [{"from": "unfreeze 1"}],
+            "staging.phases[0].from: got 'unfreeze 1', expected none of "
+            "these, for transfer.unfreeze has none",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_staging_is_named_with_what_is_right(written: Any, expected: str) -> None:
     staging = {"phases": written} if isinstance(written, list) else written
     text = complaint(raw(staging))
@@ -247,12 +286,17 @@ def test_a_wrong_staging_is_named_with_what_is_right(written: Any, expected: str
 def test_phases_and_unfreezings() -> None:
     assert parsed({"phases": [{"from": "unfreeze 1"}]}, transfer=UNFROZEN).staging is not None
     for written, expected in (
-        ([{"from": "unfreeze 2"}], "staging.phases[0].from: got 'unfreeze 2', expected at most "
-         "'unfreeze 1', for transfer.unfreeze has 1"),
-        ([{"from": "unfreeze 1", "to": 0.4}], "staging.phases[0].to: got 0.4, expected nothing "
-         "before 'unfreeze 1'"),
+        (
+            [{"from": "unfreeze 2"}],
+            "staging.phases[0].from: got 'unfreeze 2', expected at most "
+            "'unfreeze 1', for transfer.unfreeze has 1",
+        ),
+        (
+            [{"from": "unfreeze 1", "to": 0.4}],
+            "staging.phases[0].to: got 0.4, expected nothing before 'unfreeze 1'",
+        ),
         ([{"to": 0.6}, {"from": "unfreeze 1"}], "staging.phases[1].from: got 'unfreeze 1'"),
-    ):  # fmt: skip
+    ):
         text = complaint(raw({"phases": written}, transfer=UNFROZEN))
         assert expected in text, text
 
@@ -278,9 +322,10 @@ def test_fixed_phases_are_accepted_just_where_they_are_in_order_and_not_empty(
     right = (
         all(a <= b for a, b in itertools.pairwise(places))
         and places[-1] <= 1
-        and all(round(220 * a) < round(220 * b)
-                for a, b in zip(places[::2], places[1::2], strict=True))
-    )  # fmt: skip
+        and all(
+            round(220 * a) < round(220 * b) for a, b in zip(places[::2], places[1::2], strict=True)
+        )
+    )
     if right:
         found = phases(*written)
         assert [phase[key] for phase in found for key in ("from", "to")] == edges
@@ -290,10 +335,19 @@ def test_fixed_phases_are_accepted_just_where_they_are_in_order_and_not_empty(
 
 def test_a_wrong_staging_ends_a_command_with_one_line() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.cli", "plan", "demo", "--set",
-         "staging.phases=[{from: 0.5, to: 0.2}]"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "mixbench.experiments.cli",
+            "plan",
+            "demo",
+            "--set",
+            "staging.phases=[{from: 0.5, to: 0.2}]",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "staging.phases[0].to: got 0.2, expected nothing before 0.5" in line

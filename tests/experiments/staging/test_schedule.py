@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import config
-from experiments.course import Course
-from experiments.errors import UserError
-from experiments.staging import Schedule, timeline
-from experiments.staging.named import NAMED
+from mixbench.experiments.config import schema
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.manage.timeline import timeline
+from mixbench.experiments.staging.named import NAMED
+from mixbench.experiments.staging.schedule import Schedule
+from mixbench.experiments.training.schedules import Course
 from tests.experiments.staging.test_phases import UNFROZEN, parsed
 
 EPOCHS, PER_EPOCH = 20, 10
@@ -70,9 +71,12 @@ def test_small_boxes_where_cautious_mixes() -> None:
 
 
 @given(
-    first=st.floats(0, 1), last=st.floats(0, 1), shape=st.sampled_from(["linear", "cosine"]),
-    begin=st.integers(0, 15), length=st.integers(1, 5),
-)  # fmt: skip
+    first=st.floats(0, 1),
+    last=st.floats(0, 1),
+    shape=st.sampled_from(["linear", "cosine"]),
+    begin=st.integers(0, 15),
+    length=st.integers(1, 5),
+)
 def test_a_change_goes_from_exactly_its_first_to_exactly_its_last_value(
     first: float, last: float, shape: str, begin: int, length: int
 ) -> None:
@@ -252,13 +256,25 @@ def test_the_timeline_has_a_row_for_every_epoch() -> None:
     assert [row["phase"] for row in hesitating] == [1] * 12 + [2] * 6 + [3] * 2
     assert {row["method"] for row in hesitating[:12]} == {"cutmix"}
     assert hesitating[0] == {
-        "epoch": 1, "phase": 1, "method": "cutmix", "prob": 1.0, "alpha": 0.5, "min_area": 0.0,
-        "max_area": 1.0, "until_plateau": False,
-    }  # fmt: skip
+        "epoch": 1,
+        "phase": 1,
+        "method": "cutmix",
+        "prob": 1.0,
+        "alpha": 0.5,
+        "min_area": 0.0,
+        "max_area": 1.0,
+        "until_plateau": False,
+    }
     assert hesitating[13] | {"epoch": 0, "phase": 0} == {
-        "epoch": 0, "phase": 0, "method": "none", "prob": 0.0, "alpha": None, "min_area": None,
-        "max_area": None, "until_plateau": False,
-    }  # fmt: skip
+        "epoch": 0,
+        "phase": 0,
+        "method": "none",
+        "prob": 0.0,
+        "alpha": None,
+        "min_area": None,
+        "max_area": None,
+        "until_plateau": False,
+    }
     assert [row["max_area"] for row in timeline(parsed("first_50", "mixup"))] == [None] * 20
     assert [row["phase"] for row in timeline(parsed("last_50"))] == [None] * 10 + [1] * 10
     assert [row["phase"] for row in timeline(parsed(None))] == [1] * 20
@@ -281,13 +297,14 @@ def test_the_timeline_needs_no_torch() -> None:
     import sys
 
     code = (
-        "import sys; from experiments import config; from experiments.staging import timeline\n"
-        "timeline(config.parse({'dataset': {'name': 'digits'}, 'augmentation': 'cutmix', "
+        "import sys; from mixbench.experiments.config import schema\n"
+        "from mixbench.experiments.manage.timeline import timeline\n"
+        "timeline(schema.parse({'dataset': {'name': 'digits'}, 'augmentation': 'cutmix', "
         "'staging': 'cautious'})); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-    assert config.RunConfig is not None
+    assert schema.RunConfig is not None
 
 
 def test_with_a_probability_of_0_nothing_is_drawn() -> None:

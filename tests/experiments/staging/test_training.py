@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from experiments import bookkeeping, checkpoint, config
-from experiments.data.load import Dataset, load
-from experiments.evaluate.predict import score
-from tests.experiments import running
-from tests.experiments.test_train import Killed, rows, same, stop_at, trained
+from mixbench.experiments.config import schema
+from mixbench.experiments.data.load import Dataset, load
+from mixbench.experiments.evaluation.predict import score
+from mixbench.experiments.store import checkpoint
+from mixbench.experiments.training import state as bookkeeping
+from tests.experiments.training.test_loop import Killed, rows, same, stop_at, trained
+from tests.support import running
 
 EPOCHS = 6
 
@@ -25,8 +27,8 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def configured(staging: Any, augmentation: Any = "cutmix", **training: Any) -> config.RunConfig:
-    return config.parse(
+def configured(staging: Any, augmentation: Any = "cutmix", **training: Any) -> schema.RunConfig:
+    return schema.parse(
         {
             "dataset": {"name": "digits", "train_size": 200, "image_size": 12},
             "model": {"name": "small_cnn", "width": 2},
@@ -46,7 +48,7 @@ def digits() -> Dataset:
 @pytest.fixture(scope="module")
 def many() -> Dataset:
     section = {"name": "digits", "train_size": 1438, "image_size": 12}
-    return load(config.parse({"dataset": section}).dataset)
+    return load(schema.parse({"dataset": section}).dataset)
 
 
 def within(realised: float, expected: float, deviation: float, count: float) -> bool:
@@ -67,7 +69,7 @@ def test_every_phase_realises_its_probability_and_its_lambda(tmp_path: Path, man
         {"to": "epoch 4", "prob": 0.6, "alpha": 8},
         {"prob": {"from": 0.1, "to": 0.9, "shape": "cosine"}, "every": 2},
     ]
-    made = config.parse(
+    made = schema.parse(
         {
             "dataset": {"name": "digits", "train_size": 1438, "image_size": 12},
             "model": {"name": "small_cnn", "width": 2},
@@ -167,15 +169,19 @@ def flat(monkeypatch: pytest.MonkeyPatch) -> None:
     def scored(*arguments: Any) -> dict[str, float]:
         return {**score(*arguments), "accuracy": 0.5}
 
-    monkeypatch.setattr("experiments.train.score", scored)
+    monkeypatch.setattr("mixbench.experiments.training.loop.score", scored)
 
 
 @pytest.mark.parametrize("every_step", [True, False])
 @pytest.mark.parametrize("kind", SCHEDULES)
 def test_going_on_crosses_a_boundary_exactly(
-    kind: str, every_step: bool, tmp_path: Path, digits: Dataset, flat: None,
+    kind: str,
+    every_step: bool,
+    tmp_path: Path,
+    digits: Dataset,
+    flat: None,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """Killed in every step, or around the boundaries: weights and metrics to the last bit."""
     made = configured({"phases": SCHEDULES[kind]}, {"name": "cutmix", "per_sample": True})
     whole, _ = trained(tmp_path / "whole", digits, made)

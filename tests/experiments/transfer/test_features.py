@@ -13,24 +13,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import augmentations
-from experiments import bookkeeping, config, train
-from experiments.ahead import PlansAhead
-from experiments.config import RunConfig
-from experiments.data.load import Dataset, load
-from experiments.data.split import ArraySplit
-from experiments.errors import UserError
-from experiments.inputs import Pixels
-from experiments.models.build import build
-from experiments.ranks import ALONE, Ranks
-from experiments.stopping import Stopped
-from experiments.transfer import features as making
-from experiments.transfer.layers import Layers
-from experiments.transfer.mixed import mixed
-from experiments.transfer.splitting import Place, reach, split
-from experiments.transfer.varying import why_not_cached
-from tests.experiments import running
-from tests.experiments.ranking import on_ranks
+from mixbench import augmentations
+from mixbench.experiments.config import schema
+from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.varying import why_not_cached
+from mixbench.experiments.data.load import Dataset, load
+from mixbench.experiments.data.split import ArraySplit
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.models.build import build
+from mixbench.experiments.ranks import ALONE, Ranks
+from mixbench.experiments.stopping import Stopped
+from mixbench.experiments.training import cached_features as making
+from mixbench.experiments.training import loop, state
+from mixbench.experiments.training.inputs import Pixels
+from mixbench.experiments.training.mix_features import mixed
+from mixbench.experiments.training.plan_prefetch import PlansAhead
+from mixbench.experiments.transfer.layers import Layers
+from mixbench.experiments.transfer.split_network import Place, reach, split
+from tests.support import running
+from tests.support.ranking import on_ranks
 
 CPU = torch.device("cpu")
 CUTMIX = {"name": "cutmix", "per_sample": True}
@@ -43,11 +44,14 @@ def one_thread() -> Iterator[None]:
 
 
 def configured(
-    transfer: dict[str, Any], augmentation: Any = "none", model: str = "small_cnn",
-    staging: Any = None, **training: Any,
-) -> RunConfig:  # fmt: skip
+    transfer: dict[str, Any],
+    augmentation: Any = "none",
+    model: str = "small_cnn",
+    staging: Any = None,
+    **training: Any,
+) -> RunConfig:
     given = {"crop_padding": 0, "flip": False, "learning_rate": 0.1} | training
-    return config.parse(
+    return schema.parse(
         {
             # 180 images: 32, 32, 32, 32, 32 and 20.
             "dataset": {"name": "digits", "train_size": 200},
@@ -75,7 +79,7 @@ def trained(
     folder.mkdir(exist_ok=True)
     network = network_of(made)
     dataset = dataset or load(made.dataset)
-    train.train(network, dataset, made, CPU, folder, beat or (lambda *_, **__: None), **more)
+    loop.train(network, dataset, made, CPU, folder, beat or (lambda *_, **__: None), **more)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         del row["time"], row["images_per_second"]
@@ -84,7 +88,7 @@ def trained(
 
 def uncached(made: RunConfig) -> RunConfig:
     raw = made.model_dump()
-    return config.parse(raw | {"transfer": {**raw["transfer"], "cache": False}})
+    return schema.parse(raw | {"transfer": {**raw["transfer"], "cache": False}})
 
 
 def assert_alike(one: Any, other: Any) -> None:
@@ -115,9 +119,14 @@ def assert_alike(one: Any, other: Any) -> None:
     ],
 )
 def test_cached_features_give_the_same_result(
-    model: str, freeze: Any, mixing: str, augmentation: Any, place: str, tmp_path: Path,
+    model: str,
+    freeze: Any,
+    mixing: str,
+    augmentation: Any,
+    place: str,
+    tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     caplog.set_level(logging.INFO)
     made = configured({"freeze": freeze, "mixing": mixing}, augmentation, model)
     whole = trained(tmp_path / "whole", uncached(made))
@@ -199,7 +208,8 @@ def test_nothing_is_cached_without_a_frozen_part(
         ({"freeze": 2}, {"crop_padding": 1}, "crops vary (training.crop_padding: 1"),
         ({"freeze": 2}, {"flip": True}, "images are flipped (training.flip: true"),
         (
-            {"freeze": 2, "unfreeze": [{"at": 0.5, "down_to": "all"}]}, {},
+            {"freeze": 2, "unfreeze": [{"at": 0.5, "down_to": "all"}]},
+            {},
             "does not stay frozen (transfer.unfreeze)",
         ),
         ({"freeze": 2}, {}, None),
@@ -211,11 +221,14 @@ def test_nothing_is_cached_without_a_frozen_part(
         ),
         ({"freeze": 2, "mixing": "features"}, {"augmentation": "mixup"}, None),
     ],
-)  # fmt: skip
+)
 def test_what_varies_is_not_cached(
-    transfer: dict[str, Any], more: dict[str, Any], said: str | None, tmp_path: Path,
+    transfer: dict[str, Any],
+    more: dict[str, Any],
+    said: str | None,
+    tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     caplog.set_level(logging.INFO)
     made = configured(transfer, epochs=1, **more)
     reason = why_not_cached(made)
@@ -305,8 +318,8 @@ class Killed(Exception):
 
 
 def test_going_on_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bookkeeping, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(bookkeeping, "CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(state, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(state, "CHECKPOINT_SHARE", 1e9)
     made = configured({"freeze": 2, "mixing": "features", "cache": True}, CUTMIX)
     straight = trained(tmp_path / "straight", made)
     for kill in (1, 4, 6, 9):
@@ -327,9 +340,11 @@ def test_it_beats_and_stops_while_features_are_made(tmp_path: Path) -> None:
     beats: list[Any] = []
     with pytest.raises(Stopped):
         trained(
-            tmp_path, configured({"freeze": 2}), beat=lambda progress, **_: beats.append(progress),
+            tmp_path,
+            configured({"freeze": 2}),
+            beat=lambda progress, **_: beats.append(progress),
             stopping=lambda: len(beats) >= 8,
-        )  # fmt: skip
+        )
     # Six batches of training images, two of validation images, and no step was made.
     assert beats == [None] * 8
 
@@ -438,8 +453,9 @@ def test_what_cannot_be_mixed_in_features(freeze: Any, augmentation: str, said: 
 
 
 def test_a_boundary_that_gives_no_features(tmp_path: Path) -> None:
-    made = configured({"freeze": "blocks.0.attn.qkv", "mixing": "features"}, "mixup",
-                      "timm/test_vit")  # fmt: skip
+    made = configured(
+        {"freeze": "blocks.0.attn.qkv", "mixing": "features"}, "mixup", "timm/test_vit"
+    )
     # Queries, keys and values are tokens too, so that works; what runs twice doesn't.
     trained(tmp_path / "a", made)
 
@@ -455,18 +471,24 @@ def test_a_boundary_that_gives_no_features(tmp_path: Path) -> None:
     made = configured({"freeze": "features.0", "mixing": "features"}, "mixup")
     (tmp_path / "b").mkdir()
     with pytest.raises(UserError, match=r"features\.0 runs 2 times for a batch"):
-        train.train(
-            Twice(network_of(made)), load(made.dataset), made, CPU, tmp_path / "b",
-            lambda *_, **__: None, ranks=ALONE,
-        )  # fmt: skip
+        loop.train(
+            Twice(network_of(made)),
+            load(made.dataset),
+            made,
+            CPU,
+            tmp_path / "b",
+            lambda *_, **__: None,
+            ranks=ALONE,
+        )
 
 
 def test_features_are_mixed_where_they_were_when_layers_thaw(tmp_path: Path) -> None:
     """The boundary of the start stays; the layers that thaw get gradients through it."""
     made = configured(
         {"freeze": 2, "mixing": "features", "unfreeze": [{"at": 0.5, "down_to": "all"}]},
-        CUTMIX, learning_rate=0.3,
-    )  # fmt: skip
+        CUTMIX,
+        learning_rate=0.3,
+    )
     weights, rows = trained(tmp_path, made)
     first = network_of(made).state_dict()
     assert not torch.equal(first["features.0.weight"], weights["features.0.weight"])

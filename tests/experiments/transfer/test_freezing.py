@@ -12,27 +12,31 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from experiments import checkpoint, config
-from experiments import train as training
-from experiments.config import ModelConfig, RunConfig
-from experiments.data.load import Dataset, load
-from experiments.errors import UserError
-from experiments.models.build import build
-from experiments.ranks import ALONE, Ranks
-from experiments.stopping import Stopped
-from experiments.transfer import TransferConfig
-from experiments.transfer.freezing import Freezing
-from experiments.transfer.layers import Layers
-from tests.experiments import running
-from tests.experiments.ranking import on_ranks
+from mixbench.experiments.config import schema
+from mixbench.experiments.config.schema import ModelConfig, RunConfig
+from mixbench.experiments.config.transfer import TransferConfig
+from mixbench.experiments.data.load import Dataset, load
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.models.build import build
+from mixbench.experiments.ranks import ALONE, Ranks
+from mixbench.experiments.stopping import Stopped
+from mixbench.experiments.store import checkpoint
+from mixbench.experiments.training import loop as training
+from mixbench.experiments.transfer.freeze import Freezing
+from mixbench.experiments.transfer.layers import Layers
+from tests.support import running
+from tests.support.ranking import on_ranks
 
 CPU = torch.device("cpu")
 STEPS = 6
 """Of an epoch: 180 images in batches of 32."""
 LAYERS = {
-    "stem": (), "1": ("features.0", "features.1"), "2": ("features.3", "features.4"),
-    "3": ("features.7", "features.8"), "head": ("classifier",),
-}  # fmt: skip
+    "stem": (),
+    "1": ("features.0", "features.1"),
+    "2": ("features.3", "features.4"),
+    "3": ("features.7", "features.8"),
+    "head": ("classifier",),
+}
 """Those of small_cnn that have parameters, by hand; it has no neck and nothing in the stem."""
 
 
@@ -43,12 +47,15 @@ def one_thread() -> Iterator[None]:
 
 
 def configured(
-    transfer: dict[str, Any] | None, augmentation: Any = "none", model: str = "small_cnn",
-    staging: Any = None, **section: Any,
-) -> RunConfig:  # fmt: skip
+    transfer: dict[str, Any] | None,
+    augmentation: Any = "none",
+    model: str = "small_cnn",
+    staging: Any = None,
+    **section: Any,
+) -> RunConfig:
     if transfer is not None and "unfreeze" not in transfer and "freeze" in transfer:
         transfer = {"cache": False, **transfer}
-    return config.parse(
+    return schema.parse(
         {
             "dataset": {"name": "digits", "train_size": 200, "image_size": 12},
             "model": {"name": model} if model.startswith("timm") else {"name": model, "width": 4},
@@ -56,11 +63,14 @@ def configured(
             "staging": staging,
             "transfer": transfer,
             "training": {
-                "epochs": 4, "batch_size": 32, "learning_rate": 0.05, "weight_decay": 0.01,
+                "epochs": 4,
+                "batch_size": 32,
+                "learning_rate": 0.05,
+                "weight_decay": 0.01,
                 **section,
             },
         }
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +91,12 @@ def state_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def trained(
-    folder: Path, dataset: Dataset, made: RunConfig, network: nn.Module | None = None,
+    folder: Path,
+    dataset: Dataset,
+    made: RunConfig,
+    network: nn.Module | None = None,
     beat: training.Beat = quiet,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     folder.mkdir(exist_ok=True)
     network = network or network_of(made)
     training.train(network, dataset, made, CPU, folder, beat)
@@ -117,9 +130,13 @@ FROZEN: list[tuple[Any, tuple[str, ...]]] = [
 @pytest.mark.parametrize(("freeze", "layers"), FROZEN)
 @pytest.mark.parametrize("cache", [False, None])
 def test_frozen_parameters_and_statistics_are_bit_identical(
-    freeze: Any, layers: tuple[str, ...], optimiser: str, cache: bool | None, tmp_path: Path,
+    freeze: Any,
+    layers: tuple[str, ...],
+    optimiser: str,
+    cache: bool | None,
+    tmp_path: Path,
     digits: Dataset,
-) -> None:  # fmt: skip
+) -> None:
     made = configured({"freeze": freeze, "cache": cache}, epochs=2, optimiser=optimiser)
     before = state_of(network_of(made))
     after = trained(tmp_path, digits, made)
@@ -153,7 +170,7 @@ def test_other_networks(
 ) -> None:
     section = {"image_size": 32, "name": "digits", "train_size": 100}
     made = configured({"freeze": freeze}, model=model, epochs=1, batch_size=45)
-    made = config.parse({**made.model_dump(mode="json"), "dataset": section})
+    made = schema.parse({**made.model_dump(mode="json"), "dataset": section})
     network = build(made.model, channels=1, classes=10, size=32, seed=0)
     before = state_of(network)
     after = trained(tmp_path, load(made.dataset), made, network)
@@ -195,24 +212,42 @@ def modules(*layers: str) -> set[str]:
 
 UNFREEZINGS: list[tuple[dict[str, Any], dict[int, tuple[str, ...]]]] = [
     # The step, of 24, and what is trained from then on.
-    ({"freeze": "all", "unfreeze": "gradual"},
-     {0: ("head",), 6: ("head", "3"), 12: ("head", "3", "2"), 18: ("head", "3", "2", "1")}),
-    ({"freeze": 2, "unfreeze": "gradual"},
-     {0: ("head", "3"), 8: ("head", "3", "2"), 16: ("head", "3", "2", "1")}),
-    ({"freeze": "all", "unfreeze": [{"at": 0.4, "down_to": 2}, {"at": "epoch 3", "down_to": "all"}],
-      "layer_decay": 0.5},
-     {0: ("head",), 10: ("head", "3", "2"), 18: ("head", "3", "2", "1")}),
-    ({"freeze": "features.3", "unfreeze": [{"at": 0.01, "down_to": 2}, {"at": 0.9, "down_to": 1}]},
-     {0: ("head", "3", "2"), 22: ("head", "3", "2", "1")}),
-]  # fmt: skip
+    (
+        {"freeze": "all", "unfreeze": "gradual"},
+        {0: ("head",), 6: ("head", "3"), 12: ("head", "3", "2"), 18: ("head", "3", "2", "1")},
+    ),
+    (
+        {"freeze": 2, "unfreeze": "gradual"},
+        {0: ("head", "3"), 8: ("head", "3", "2"), 16: ("head", "3", "2", "1")},
+    ),
+    (
+        {
+            "freeze": "all",
+            "unfreeze": [{"at": 0.4, "down_to": 2}, {"at": "epoch 3", "down_to": "all"}],
+            "layer_decay": 0.5,
+        },
+        {0: ("head",), 10: ("head", "3", "2"), 18: ("head", "3", "2", "1")},
+    ),
+    (
+        {
+            "freeze": "features.3",
+            "unfreeze": [{"at": 0.01, "down_to": 2}, {"at": 0.9, "down_to": 1}],
+        },
+        {0: ("head", "3", "2"), 22: ("head", "3", "2", "1")},
+    ),
+]
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
 @pytest.mark.parametrize(("transfer", "expected"), UNFREEZINGS)
 def test_unfreezing_comes_at_its_step(
-    transfer: dict[str, Any], expected: dict[int, tuple[str, ...]], optimiser: str, tmp_path: Path,
-    digits: Dataset, caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+    transfer: dict[str, Any],
+    expected: dict[int, tuple[str, ...]],
+    optimiser: str,
+    tmp_path: Path,
+    digits: Dataset,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     made = configured(transfer, optimiser=optimiser, learning_rate=0.01)
     network = network_of(made)
@@ -261,9 +296,13 @@ def test_the_first_unfreezing_of_the_last_case_is_in_the_log_too(
     ],
 )
 def test_unfreezing_at_a_plateau(
-    at: str, accuracies: list[float], step: int | None, tmp_path: Path, digits: Dataset,
+    at: str,
+    accuracies: list[float],
+    step: int | None,
+    tmp_path: Path,
+    digits: Dataset,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     given = iter(accuracies)
     validate = training.validate
     monkeypatch.setattr(
@@ -442,9 +481,10 @@ def test_constants_of_a_network_are_never_trained() -> None:
     network = build(ModelConfig(name="small_cnn"), channels=1, classes=10, size=12, seed=0)
     network.get_submodule("features.1").bias.requires_grad_(False)  # type: ignore[union-attr]
     freezing = Freezing(
-        network, Layers.of(network, "small_cnn"),
+        network,
+        Layers.of(network, "small_cnn"),
         TransferConfig(freeze=1, unfreeze=({"at": 0.5, "down_to": "all"},)),
-    )  # fmt: skip
+    )
     assert freezing.thaw(1) and not freezing.thaw(1) and freezing.frozen == frozenset()
     fixed = [name for name, p in network.named_parameters() if not p.requires_grad]
     assert fixed == ["features.1.bias"]
@@ -461,8 +501,11 @@ def test_gradual_is_one_layer_at_a_time_from_the_top() -> None:
     parameters = dict(network.named_parameters())
     for number in range(9):
         assert freezing.thaw(number) == (number > 0)
-        trained = {n.split(".")[1] for n, p in parameters.items()
-                   if n.startswith("blocks") and p.requires_grad}  # fmt: skip
+        trained = {
+            n.split(".")[1]
+            for n, p in parameters.items()
+            if n.startswith("blocks") and p.requires_grad
+        }
         assert trained == {str(block) for block in range(7 - min(number, 7), 7)}
         assert parameters["conv_head.weight"].requires_grad == (number > 0)
         assert parameters["conv_stem.weight"].requires_grad == (number == 8)
@@ -488,9 +531,13 @@ class Halt:
 
 
 def halted(
-    made: RunConfig, digits: Dataset, folder: Path, stops: list[int], ranks: Ranks = ALONE,
+    made: RunConfig,
+    digits: Dataset,
+    folder: Path,
+    stops: list[int],
+    ranks: Ranks = ALONE,
     network: Callable[[RunConfig], nn.Module] = network_of,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     """Stopped before each of the steps and started again: other weights, the same folder."""
     folder.mkdir(exist_ok=True)
     for number, stop in enumerate([*stops, -1]):
@@ -509,13 +556,29 @@ def halted(
 
 GOING_ON = [
     # Unfreezings at 6 (an epoch's end) and 15 (within one).
-    ({"freeze": "all", "unfreeze": [{"at": "epoch 1", "down_to": 2}, {"at": 0.63, "down_to": 1}],
-      "layer_decay": 0.7}, "sgd"),
-    ({"freeze": "all", "unfreeze": [{"at": "epoch 1", "down_to": 2}, {"at": 0.63, "down_to": 1}]},
-     "sgd"),
-    ({"freeze": 2, "unfreeze": [{"at": "plateau 1 by 0.25", "down_to": 2},
-                                {"at": 0.63, "down_to": "all"}]}, "adamw"),
-]  # fmt: skip
+    (
+        {
+            "freeze": "all",
+            "unfreeze": [{"at": "epoch 1", "down_to": 2}, {"at": 0.63, "down_to": 1}],
+            "layer_decay": 0.7,
+        },
+        "sgd",
+    ),
+    (
+        {
+            "freeze": "all",
+            "unfreeze": [{"at": "epoch 1", "down_to": 2}, {"at": 0.63, "down_to": 1}],
+        },
+        "sgd",
+    ),
+    (
+        {
+            "freeze": 2,
+            "unfreeze": [{"at": "plateau 1 by 0.25", "down_to": 2}, {"at": 0.63, "down_to": "all"}],
+        },
+        "adamw",
+    ),
+]
 
 
 @pytest.mark.parametrize(("transfer", "optimiser"), GOING_ON)
@@ -523,9 +586,12 @@ def test_going_on_across_an_unfreezing_is_exact(
     transfer: dict[str, Any], optimiser: str, tmp_path: Path, digits: Dataset
 ) -> None:
     made = configured(
-        transfer, {"name": "cutmix", "per_sample": True}, optimiser=optimiser, crop_padding=1,
+        transfer,
+        {"name": "cutmix", "per_sample": True},
+        optimiser=optimiser,
+        crop_padding=1,
         learning_rate=0.01,
-    )  # fmt: skip
+    )
     whole = trained(tmp_path / "whole", digits, made)
     # Before, at and after the steps of the unfreezings.
     for number, stops in enumerate(([5], [6], [14], [15], [5, 6, 7, 14, 15, 16, 23])):
@@ -552,9 +618,14 @@ def test_a_stop_in_the_validation_before_an_unfreezing(tmp_path: Path, digits: D
 
     with pytest.raises(Stopped):
         training.train(
-            network_of(made), digits, made, CPU, tmp_path / "halted", beat,
+            network_of(made),
+            digits,
+            made,
+            CPU,
+            tmp_path / "halted",
+            beat,
             stopping=lambda: bool(validating) and validating[-1],
-        )  # fmt: skip
+        )
     state = next(checkpoint.load(tmp_path / "halted"))
     assert (state["step"], state["position"]) == (12, 6)
     again = trained(tmp_path / "halted", digits, made)
@@ -635,9 +706,11 @@ def test_what_the_network_does_not_have() -> None:
         ({"freeze": 4}, "transfer.freeze: got layer 4, expected at most 3, the network's layers: "),
         ({"freeze": "blcks.2"}, "no module 'blcks.2'; did you mean 'blocks.2'? Its layers 1 to 3"),
         ({"freeze": "classifier"}, "'classifier' is the classifier, which is always trained"),
-        ({"freeze": "all", "unfreeze": ({"at": 0.5, "down_to": 4},)},
-         "transfer.unfreeze: got layer 4, expected at most 3"),
-    ):  # fmt: skip
+        (
+            {"freeze": "all", "unfreeze": ({"at": 0.5, "down_to": 4},)},
+            "transfer.unfreeze: got layer 4, expected at most 3",
+        ),
+    ):
         with pytest.raises(UserError) as caught:
             Freezing(network, layers, TransferConfig(**given))
         assert expected in str(caught.value) and "\n" not in str(caught.value)

@@ -6,37 +6,103 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.config import ModelConfig
-from experiments.errors import UserError
-from experiments.models.build import build
-from experiments.transfer.layers import Layers, end_of
+from mixbench.experiments.config.schema import ModelConfig
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.models.build import build
+from mixbench.experiments.transfer.layers import Layers, end_of
 
 # Of timm, none with weights of interest: how many layers, and some parameters' layers.
 NETWORKS: dict[str, tuple[int, dict[str, int]]] = {
-    "small_cnn": (3, {"features.0.weight": 1, "features.1.running_mean": 1, "features.3.weight": 2,
-                      "features.8.running_var": 3, "classifier.bias": 5}),
-    "resnet20": (3, {"stem.weight": 0, "blocks.0.norm1.weight": 1, "blocks.2.conv2.weight": 1,
-                     "blocks.3.shortcut.weight": 2, "blocks.8.conv2.weight": 3, "norm.weight": 4,
-                     "norm.running_var": 4, "classifier.weight": 5}),
-    "timm/resnet18": (4, {"conv1.weight": 0, "bn1.running_mean": 0, "layer1.0.conv1.weight": 1,
-                          "layer4.1.bn2.running_var": 4, "fc.weight": 6}),
-    "timm/tf_efficientnet_lite0": (7, {"conv_stem.weight": 0, "bn1.weight": 0,
-                                       "blocks.0.0.conv_dw.weight": 1,
-                                       "blocks.6.0.bn3.running_mean": 7, "conv_head.weight": 8,
-                                       "bn2.running_mean": 8, "classifier.bias": 9}),
-    "timm/vit_tiny_patch16_224": (12, {"cls_token": 0, "pos_embed": 0, "patch_embed.proj.weight": 0,
-                                       "blocks.0.norm1.weight": 1, "blocks.11.mlp.fc2.bias": 12,
-                                       "norm.weight": 13, "head.weight": 14}),
-    "timm/convnext_atto": (4, {"stem.0.weight": 0, "stages.0.blocks.0.gamma": 1,
-                               "stages.3.downsample.1.weight": 4, "head.norm.weight": 5,
-                               "head.fc.weight": 6}),
-    "timm/mobilenetv3_small_050": (6, {"conv_stem.weight": 0, "blocks.5.0.conv.weight": 6,
-                                       "conv_head.weight": 7, "classifier.weight": 8}),
-    "timm/vgg11_bn": (8, {"features.0.weight": 1, "features.4.weight": 2,
-                          "pre_logits.fc1.weight": 9, "head.fc.bias": 10}),
-    "timm/densenet121": (8, {"features.conv0.weight": 1, "features.norm5.running_mean": 8,
-                             "classifier.weight": 10}),
-}  # fmt: skip
+    "small_cnn": (
+        3,
+        {
+            "features.0.weight": 1,
+            "features.1.running_mean": 1,
+            "features.3.weight": 2,
+            "features.8.running_var": 3,
+            "classifier.bias": 5,
+        },
+    ),
+    "resnet20": (
+        3,
+        {
+            "stem.weight": 0,
+            "blocks.0.norm1.weight": 1,
+            "blocks.2.conv2.weight": 1,
+            "blocks.3.shortcut.weight": 2,
+            "blocks.8.conv2.weight": 3,
+            "norm.weight": 4,
+            "norm.running_var": 4,
+            "classifier.weight": 5,
+        },
+    ),
+    "timm/resnet18": (
+        4,
+        {
+            "conv1.weight": 0,
+            "bn1.running_mean": 0,
+            "layer1.0.conv1.weight": 1,
+            "layer4.1.bn2.running_var": 4,
+            "fc.weight": 6,
+        },
+    ),
+    "timm/tf_efficientnet_lite0": (
+        7,
+        {
+            "conv_stem.weight": 0,
+            "bn1.weight": 0,
+            "blocks.0.0.conv_dw.weight": 1,
+            "blocks.6.0.bn3.running_mean": 7,
+            "conv_head.weight": 8,
+            "bn2.running_mean": 8,
+            "classifier.bias": 9,
+        },
+    ),
+    "timm/vit_tiny_patch16_224": (
+        12,
+        {
+            "cls_token": 0,
+            "pos_embed": 0,
+            "patch_embed.proj.weight": 0,
+            "blocks.0.norm1.weight": 1,
+            "blocks.11.mlp.fc2.bias": 12,
+            "norm.weight": 13,
+            "head.weight": 14,
+        },
+    ),
+    "timm/convnext_atto": (
+        4,
+        {
+            "stem.0.weight": 0,
+            "stages.0.blocks.0.gamma": 1,
+            "stages.3.downsample.1.weight": 4,
+            "head.norm.weight": 5,
+            "head.fc.weight": 6,
+        },
+    ),
+    "timm/mobilenetv3_small_050": (
+        6,
+        {
+            "conv_stem.weight": 0,
+            "blocks.5.0.conv.weight": 6,
+            "conv_head.weight": 7,
+            "classifier.weight": 8,
+        },
+    ),
+    "timm/vgg11_bn": (
+        8,
+        {
+            "features.0.weight": 1,
+            "features.4.weight": 2,
+            "pre_logits.fc1.weight": 9,
+            "head.fc.bias": 10,
+        },
+    ),
+    "timm/densenet121": (
+        8,
+        {"features.conv0.weight": 1, "features.norm5.running_mean": 8, "classifier.weight": 10},
+    ),
+}
 
 
 def network_of(name: str) -> nn.Module:
@@ -136,5 +202,8 @@ def test_networks_without_what_is_needed() -> None:
 def test_the_end_of_a_module() -> None:
     order = ["", "a", "a.b", "a.c", "ab", "d"]
     assert [order[end_of(name, order)] for name in ("a", "a.b", "ab", "d")] == [
-        "a.c", "a.b", "ab", "d",
-    ]  # fmt: skip
+        "a.c",
+        "a.b",
+        "ab",
+        "d",
+    ]

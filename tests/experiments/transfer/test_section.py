@@ -11,16 +11,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import cli, config
-from experiments.errors import UserError
-from experiments.grid import Grid
-from experiments.transfer import trial
+from mixbench.experiments import cli
+from mixbench.experiments.config import schema
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.sweep.grid import Grid
+from mixbench.experiments.transfer import dry_check
 
 CELL = "cell:0123456789abcdef"
 
 
-def parsed(transfer: Any, **sections: Any) -> config.RunConfig:
-    return config.parse({"dataset": {"name": "digits"}, "transfer": transfer, **sections})
+def parsed(transfer: Any, **sections: Any) -> schema.RunConfig:
+    return schema.parse({"dataset": {"name": "digits"}, "transfer": transfer, **sections})
 
 
 NOTHING: list[dict[str, Any]] = [
@@ -33,7 +34,7 @@ NOTHING: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("transfer", NOTHING)
 def test_a_section_that_asks_for_nothing_is_none(transfer: dict[str, Any]) -> None:
-    made, bare = parsed(transfer), config.parse({"dataset": {"name": "digits"}})
+    made, bare = parsed(transfer), schema.parse({"dataset": {"name": "digits"}})
     assert made.transfer is None
     assert (made.run_key, made.cell_key) == (bare.run_key, bare.cell_key)
 
@@ -44,12 +45,16 @@ THE_SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"freeze": "all", "backbone_rate": 0.1, "layer_decay": 0.5}, {"freeze": "all"}),
     ({"weights": CELL, "freeze": "none", "backbone_rate": 1.0}, {"weights": CELL}),
     (
-        {"freeze": "all", "unfreeze": [{"at": "0.5", "down_to": "3"}, {"at": "plateau",
-                                                                       "down_to": "all"}]},
-        {"freeze": "all", "unfreeze": [{"down_to": 3, "at": 0.5}, {"at": "plateau 3",
-                                                                   "down_to": "all"}]},
+        {
+            "freeze": "all",
+            "unfreeze": [{"at": "0.5", "down_to": "3"}, {"at": "plateau", "down_to": "all"}],
+        },
+        {
+            "freeze": "all",
+            "unfreeze": [{"down_to": 3, "at": 0.5}, {"at": "plateau 3", "down_to": "all"}],
+        },
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("one", "other"), THE_SAME)
@@ -57,7 +62,7 @@ def test_ways_of_writing_the_same(one: dict[str, Any], other: dict[str, Any]) ->
     assert parsed(one) == parsed(other)
     assert parsed(one).run_key == parsed(other).run_key != parsed({}).run_key
     stored = json.loads(json.dumps(parsed(one).model_dump(mode="json")))
-    assert config.parse(stored) == parsed(one)
+    assert schema.parse(stored) == parsed(one)
 
 
 def test_rates_of_what_will_be_trained_count() -> None:
@@ -116,8 +121,10 @@ BAD: list[tuple[Any, str]] = [
     (unfreezing((0.5, 3), ("plateau", 2), (0.4, 1)), "3, at: got 0.4, expected after 0.5"),
     (unfreezing((0.5, 2), (0.6, 2)), "2, down_to: got 2, which unfreezing 1 leaves trained"),
     (unfreezing((0.5, "all"), (0.6, 1)), "expected no more of them, everything is trained"),
-    (unfreezing((0.5, 3), freeze=2), "1, down_to: got 3, which freeze leaves trained already; "
-     "expected a layer up to 2, or all"),
+    (
+        unfreezing((0.5, 3), freeze=2),
+        "1, down_to: got 3, which freeze leaves trained already; expected a layer up to 2, or all",
+    ),
     ({"mixing": "features"}, "mixing: got features, but nothing is frozen; give freeze"),
     ({"mixing": "feature", "freeze": 1}, "expected one of 'pixels' or 'features'"),
     ({"mixing": "features", "freeze": 0}, "features are the output of a frozen layer"),
@@ -128,7 +135,7 @@ BAD: list[tuple[Any, str]] = [
     ({"cache": "maybe"}, "transfer.cache: got 'maybe', expected true or false"),
     ({"cache": True}, "transfer.cache: got true, but nothing is frozen"),
     ({"cache": True, **unfreezing((0.5, 3))}, "but the frozen part does not stay frozen"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("transfer", "expected"), BAD)
@@ -179,16 +186,23 @@ MISSING: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("model", "transfer", "expected"), MISSING)
 def test_what_the_network_lacks(
-    model: str, transfer: dict[str, Any], expected: str, tmp_path: Path, runs: Path,
+    model: str,
+    transfer: dict[str, Any],
+    expected: str,
+    tmp_path: Path,
+    runs: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     spec = {
         "name": "bad",
-        "fixed": {"dataset": {"name": "digits", "train_size": 1300, "image_size": 32},
-                  "model": {"name": model}, "training": {"epochs": 1}},
+        "fixed": {
+            "dataset": {"name": "digits", "train_size": 1300, "image_size": 32},
+            "model": {"name": model},
+            "training": {"epochs": 1},
+        },
         "grid": {"transfer": [None, transfer]},
         "seeds": [0],
-    }  # fmt: skip
+    }
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(spec))
     assert cli.main(["sweep", str(tmp_path / "bad.yaml"), "--device", "cpu"]) == 2
     out, err = capsys.readouterr()
@@ -203,7 +217,7 @@ def test_more_unfreezings_than_the_network_has_layers() -> None:
         staging = {"phases": [{"from": f"unfreeze {number}"}]}
         made = parsed(transfer, augmentation="mixup", staging=staging)
         if number == 3:
-            trial.check([made])
+            dry_check.check([made])
             continue
         with pytest.raises(UserError, match=r"from: unfreeze 4, but in small_cnn .* 3 unfreezings"):
-            trial.check([made])
+            dry_check.check([made])

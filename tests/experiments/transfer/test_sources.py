@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from experiments.config import RunConfig, parse
-from experiments.errors import UserError
-from experiments.grid import Grid
-from experiments.transfer import sources
-from tests.experiments import running
+from mixbench.experiments.config import weights as sources
+from mixbench.experiments.config.schema import RunConfig, parse
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.sweep.grid import Grid
+from tests.support import running
 
 CELL = "cell:0123456789abcdef"
 
@@ -142,15 +142,26 @@ FORMS = "expected hub, efficientnet_lite0, file:PATH, run:SWEEP/KEY or pretrain:
 BAD = {
     "hub and our own": ("hub", "small_cnn", "hub is for a model of timm, got model small_cnn"),
     "hub without weights": (
-        "hub", "timm/botnet50ts_256", "hub has no weights for model timm/botnet50ts_256"),
+        "hub",
+        "timm/botnet50ts_256",
+        "hub has no weights for model timm/botnet50ts_256",
+    ),
     "hub of another model": (
-        "hub:resnet34.a1_in1k", "timm/resnet18", "which are not for model timm/resnet18"),
+        "hub:resnet34.a1_in1k",
+        "timm/resnet18",
+        "which are not for model timm/resnet18",
+    ),
     "two names": (
-        "hub:resnet18.a1_in1k", "timm/resnet18.tv_in1k", "timm/resnet18.tv_in1k names other"),
+        "hub:resnet18.a1_in1k",
+        "timm/resnet18.tv_in1k",
+        "timm/resnet18.tv_in1k names other",
+    ),
     "an unknown tag": ("hub", "timm/resnet18.tv_in1", "did you mean 'resnet18.tv_in1k'?"),
     "lite0 and another model": (
-        "efficientnet_lite0", "timm/resnet18",
-        "efficientnet_lite0 is for model timm/tf_efficientnet_lite0, got model timm/resnet18"),
+        "efficientnet_lite0",
+        "timm/resnet18",
+        "efficientnet_lite0 is for model timm/tf_efficientnet_lite0, got model timm/resnet18",
+    ),
     "a slip": ("efficientnet_lite", "small_cnn", "did you mean 'efficientnet_lite0'?"),
     "another slip": ("hubb", "small_cnn", f"got 'hubb', {FORMS}"),
     "no file": ("file:{folder}/wieghts.pt", "small_cnn", "did you mean 'weights.pt'?"),
@@ -163,7 +174,7 @@ BAD = {
     "an unknown run": ("run:first/zzz", "small_cnn", "no run 'zzz' in sweep 'first'"),
     "no cell": ("cell:xyz", "small_cnn", f"got 'cell:xyz', {FORMS}"),
     "a pretraining": ("pretrain:base", "small_cnn", "a sweep with that name under `pretrain`"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -191,6 +202,6 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_sources_are_without_torch() -> None:
-    code = "import sys, experiments.transfer.sources; print('torch' in sys.modules)"
+    code = "import sys, mixbench.experiments.config.weights; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

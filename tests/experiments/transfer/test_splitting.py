@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from experiments.config import ModelConfig
-from experiments.models.build import build
-from experiments.transfer.layers import Layers, head_of
-from experiments.transfer.splitting import Place, agree, changed, reach, split
+from mixbench.experiments.config.schema import ModelConfig
+from mixbench.experiments.models.build import build
+from mixbench.experiments.transfer.layers import Layers, head_of
+from mixbench.experiments.transfer.split_network import Place, agree, changed, reach, split
 
 NETWORKS = {
     "small_cnn": 28,

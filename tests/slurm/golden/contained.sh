@@ -17,4 +17,4 @@ export PYTHONSAFEPATH=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-exec PYTHON -P -u -m slurm.task '/data/all runs/demo' --time-limit 28800 --signal-seconds 90 --device cuda --workers-per-gpu 1 --container 'apptainer exec --nv '"'"'my image.sif'"'"'' --python python --retries 2 --hang 600
+exec PYTHON -P -u -m mixbench.slurm.task '/data/all runs/demo' --time-limit 28800 --signal-seconds 90 --device cuda --workers-per-gpu 1 --container 'apptainer exec --nv '"'"'my image.sif'"'"'' --python python --retries 2 --hang 600

@@ -29,4 +29,4 @@ export PYTHONSAFEPATH=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-exec python3.12 -P -u -m slurm.task '/data/all runs/demo' --time-limit 86400 --signal-seconds 120 --device cuda --workers-per-gpu 3 --retries 2 --hang 600
+exec python3.12 -P -u -m mixbench.slurm.task '/data/all runs/demo' --time-limit 86400 --signal-seconds 120 --device cuda --workers-per-gpu 3 --retries 2 --hang 600

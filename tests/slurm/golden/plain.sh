@@ -16,4 +16,4 @@ export PYTHONSAFEPATH=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-exec PYTHON -P -u -m slurm.task '/data/all runs/demo' --time-limit 1800 --signal-seconds 90 --device cpu --retries 2 --hang 600
+exec PYTHON -P -u -m mixbench.slurm.task '/data/all runs/demo' --time-limit 1800 --signal-seconds 90 --device cpu --retries 2 --hang 600

@@ -1,0 +1,118 @@
+"""One colour and one marker per series, the same in every figure, on light and on dark paper.
+
+The colours start with Okabe and Ito's eight (2008), which stay apart under the common colour
+vision deficiencies; no two series share colour and marker, so none is told by colour alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What a figure is drawn on and with."""
+
+    name: str
+    paper: str
+    ink: str
+    soft: str
+    grid: str
+    neutral: str
+    colours: tuple[str, ...]
+
+
+LIGHT = Paper(
+    name="light",
+    paper="#ffffff",
+    ink="#1c2126",
+    soft="#5f6871",
+    grid="#e3e6ea",
+    neutral="#4a5158",
+    colours=(
+        "#0072b2",
+        "#d55e00",
+        "#009e73",
+        "#cc79a7",
+        "#e69f00",
+        "#56b4e9",
+        "#332288",
+        "#882255",
+        "#8a8a1e",
+        "#0b6e6e",
+        "#a65628",
+        "#7a5bd0",
+    ),
+)
+DARK = Paper(
+    name="dark",
+    paper="#171b20",
+    ink="#e8ebee",
+    soft="#a2abb4",
+    grid="#2d343b",
+    neutral="#c3cad1",
+    colours=(
+        "#4fa3dc",
+        "#f08a4b",
+        "#2fc79a",
+        "#e07bb5",
+        "#f2bd4a",
+        "#8fd0f7",
+        "#9a8ff0",
+        "#b8497f",
+        "#c4c454",
+        "#4db8b8",
+        "#d18f63",
+        "#b8a2f5",
+    ),
+)
+MARKERS = ("o", "D", "s", "^", "v", "P", "X", "<", ">", "h", "p", "d", "8")
+
+# The well-known methods keep their colour from one sweep to the next.
+_USUAL = {
+    "mixup": 0,
+    "cutmix": 1,
+    "cutout": 2,
+    "random_erasing": 3,
+    "ricap": 4,
+    "fmix": 5,
+    "resizemix": 6,
+    "manifold_mixup": 7,
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a series is drawn."""
+
+    colour: str
+    marker: str
+
+
+def styles(
+    series: Sequence[str], paper: Paper, baselines: Collection[str] = ()
+) -> dict[str, Style]:
+    """series -> style; baselines (and "none") are neutral, every other series has its own pair."""
+    places: dict[str, int] = {}
+    names = list(dict.fromkeys(series))
+    neutral = [name for name in names if name in baselines or name == "none"]
+    rest = [name for name in names if name not in neutral]
+    for name in rest:
+        if name in _USUAL:
+            places[name] = _USUAL[name]
+    for name in rest:
+        if name not in places:
+            # A variant ("cutmix α=0.2") takes its method's colour where that is still free.
+            usual = _USUAL.get(name.split(" ")[0])
+            taken = set(places.values())
+            free = [place for place in range(len(names) + len(_USUAL)) if place not in taken]
+            places[name] = usual if usual is not None and usual not in taken else free[0]
+    count = len(paper.colours)
+    styled = {
+        name: Style(paper.colours[place % count], MARKERS[1:][(place + place // count) % 12])
+        for name, place in places.items()
+    }
+    for place, name in enumerate(neutral):
+        styled[name] = Style(paper.neutral, MARKERS[(13 - place) % 13] if place else MARKERS[0])
+    return {name: styled[name] for name in names}

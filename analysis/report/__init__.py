@@ -1,0 +1,1 @@
+"""Build a report page from its sections."""

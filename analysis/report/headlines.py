@@ -1,0 +1,199 @@
+"""What the report knows of a measurement of `mixbench evaluate`: title, meaning, metrics.
+
+A measurement without an entry here is shown with all its metrics.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mixbench.analysis.statistics.comparison import Metric
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A metric in the table of a measurement; context is shown, but not compared."""
+
+    metric: Metric
+    is_compared: bool = True
+
+
+@dataclass(frozen=True)
+class _Headline:
+    """Metrics whose name, after the measurement's own, matches `pattern` as a whole.
+
+    title: may say \\1 for what a group of the pattern matched.
+    """
+
+    pattern: str
+    title: str
+    percent: bool = True
+    better: int = 1
+    is_compared: bool = True
+
+
+@dataclass(frozen=True)
+class _Known:
+    title: str
+    meaning: str
+    headlines: tuple[_Headline, ...]
+    has_chance: bool = False
+
+
+def _context(pattern: str, title: str, percent: bool = True) -> _Headline:
+    return _Headline(pattern, title, percent, 0, is_compared=False)
+
+
+_KNOWN = {
+    "calibration": _Known(
+        "Calibration",
+        "How far confidence is from accuracy on the test set, as trained and with temperature "
+        "scaling: logits divided by one number that is fitted on the validation split. ECE by "
+        "chance is what these confidences would show if all of them were right: no network "
+        "scores 0.",
+        (
+            _Headline("ece", "ECE", better=-1),
+            _context("ece_by_chance", "ECE by chance"),
+            _Headline("gap", "Conf − acc", better=0),
+            _Headline("temperature", "Temperature", percent=False, better=0),
+            _Headline("scaled/ece", "ECE, scaled", better=-1),
+            _Headline("scaled/nll", "NLL, scaled", percent=False, better=-1),
+        ),
+    ),
+    "overfitting": _Known(
+        "Overfitting",
+        "Clean images that the network was trained on against the test set. The gaps are train "
+        "minus test accuracy and test minus train NLL: above 0 is overfitting.",
+        (
+            _Headline("train/accuracy", "Train accuracy", better=0),
+            _Headline("gap", "Gap", better=-1),
+            _Headline("train/nll", "Train NLL", percent=False, better=0),
+            _Headline("nll_gap", "NLL gap", percent=False, better=-1),
+        ),
+    ),
+    "hiding": _Known(
+        "Hidden parts",
+        "Accuracy where a growing part of the image is hidden, averaged from none of it to the "
+        "largest part tried (area), over shapes and fills; retention is that divided by the "
+        "accuracy with nothing hidden (clean). A method that cuts out or pastes rectangles is at "
+        "home where rectangles are hidden: “favour” is how much better those are withstood than "
+        "the other shapes, which is no robustness. Where another image is what is there instead, "
+        "a network may name that one, and fall below guessing.",
+        (
+            _context("clean", "Clean"),
+            _Headline("area", "Area"),
+            _Headline("retention", "Retention"),
+            _Headline("rectangles/area", "Area, rectangles"),
+            _Headline("others/area", "Area, others"),
+            _Headline("favour", "Favour", better=0),
+        ),
+        has_chance=True,
+    ),
+    "corruption": _Known(
+        "Common corruptions",
+        "Accuracy on test images that are noisy, blurred, in bad weather or badly stored, mean "
+        "over five severities. Retention is the mean over all corruptions divided by the accuracy "
+        "on the same images as they are (clean).",
+        (
+            _context("clean", "Clean"),
+            _Headline("mean", "All"),
+            _Headline("retention", "Retention"),
+            _Headline("(noise|blur|weather|digital)", r"\1"),
+        ),
+        has_chance=True,
+    ),
+    "attack": _Known(
+        "Attacks",
+        "Accuracy where every value of an image, from 0 to 1, may be changed by up to ε to mislead "
+        "the network: in one step along the gradient (FGSM) or in many (PGD, the stronger). An "
+        "attack that fails is no proof that another one would.",
+        (
+            _context("clean", "Clean"),
+            _Headline("fgsm/(.+)", r"FGSM \1"),
+            _Headline("pgd/(.+)", r"PGD \1"),
+        ),
+        has_chance=True,
+    ),
+    "smoothness": _Known(
+        "Smoothness",
+        "How fast the answer changes around an image whose values are from 0 to 1: the norm of "
+        "the loss's gradient; how far the boundary would be if the network were linear; "
+        "predictions that Gaussian noise changes. They depend on the number of pixels, and the "
+        "gradient on how sure the network is.",
+        (
+            _Headline("loss_gradient", "Loss gradient", percent=False, better=0),
+            _Headline("distance", "Distance", percent=False),
+            _Headline("flip/(.+)", r"Flips, noise \1", better=-1),
+            _Headline("entropy", "Entropy, nats", percent=False, better=0),
+        ),
+    ),
+    "shift": _Known(
+        "Shift",
+        "Whether images of another data set get less confidence. AUROC is the chance that one of "
+        "the test set gets more than a foreign one: 0.5 is guessing. FPR95 is the share of "
+        "foreign images that pass where 95% of the own do: 95% is guessing.",
+        (
+            _Headline("auroc", "AUROC", percent=False),
+            _Headline("fpr95", "FPR95", better=-1),
+            _Headline("confidence", "Confidence there", better=-1),
+            _context("own_confidence", "Confidence on own"),
+        ),
+    ),
+    "localisation": _Known(
+        "Localisation",
+        "Whether the map of a class (Grad-CAM) shows where its object is, in scenes that are "
+        "composed of test images: its highest place is in the object's box (pointing), its high "
+        "part and the box overlap (IoU), its sum lies in the box (energy). RICAP trains on "
+        "collages of four images and is at home in scenes, other methods that paste less so.",
+        tuple(
+            _Headline(f"{prefix}{key}", f"{title}{where}")
+            for prefix, where in (("", ""), ("boxes/", ", own images"))
+            for key, title in (("pointing", "Pointing"), ("iou", "IoU"), ("energy", "Energy"))
+        ),
+    ),
+}
+
+
+def names() -> list[str]:
+    """The measurements that are known, in the order of the pages."""
+    return list(_KNOWN)
+
+
+def title(name: str) -> str:
+    """What a measurement is called on the pages."""
+    known = _KNOWN.get(name)
+    return known.title if known else name.replace("_", " ").capitalize()
+
+
+def meaning(name: str, classes: int) -> str:
+    """What it says, in a sentence or two, with the accuracy of guessing; empty if not known."""
+    known = _KNOWN.get(name)
+    if known is None:
+        return ""
+    chance = f" Guessing is right in {100 / classes:.3g}%." if known.has_chance and classes else ""
+    return f"{known.meaning}{chance}"
+
+
+def shown(name: str, keys: Sequence[str]) -> list[Shown]:
+    """Those of the metrics `keys` ("attack/clean") that the table has; all where none is known."""
+    short = {key.removeprefix(f"{name}/"): key for key in keys}
+    known = _KNOWN.get(name)
+    found = [
+        Shown(_metric(short[text], match, headline), headline.is_compared)
+        for headline in (known.headlines if known else ())
+        for text in short
+        if (match := re.fullmatch(headline.pattern, text))
+    ]
+    return found or [Shown(Metric(key, text, False, 0)) for text, key in short.items()]
+
+
+def is_known(name: str) -> bool:
+    """Has the report something of its own to say of this measurement?"""
+    return name in _KNOWN
+
+
+def _metric(key: str, match: re.Match[str], headline: _Headline) -> Metric:
+    text = match.expand(headline.title).replace("-255", "/255")
+    return Metric(key, text[:1].upper() + text[1:], headline.percent, headline.better)

@@ -1,0 +1,1 @@
+"""Compare cells: paired differences, intervals, corrections."""

@@ -1,0 +1,1 @@
+"""Turn run folders into tidy tables."""

@@ -1,0 +1,265 @@
+"""Short names for the cells of a sweep, made of what varies in it and of nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from mixbench.analysis.tables import schedules, transfers
+from mixbench.analysis.tables.nested_methods import KEY, recipes
+
+JOIN = " · "
+EMPTY = "[]"
+_SYMBOLS = {"alpha": "α", "beta": "β"}
+_SECTIONS = ("augmentation", "model", "dataset", "transfer", "staging")
+_DECIDES = {"transfer": transfers.WEIGHTS, "staging": "augmentation.name"}
+"""The field that those of a section depend on, where that is not the section's name."""
+_UNSAID = (schedules.PHASES,)
+"""Said by another field."""
+_RESOLVED_BY_DATASET = ("dataset.image_size", "training.crop_padding", "training.flip")
+
+Flat = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Label:
+    """`method` is the augmentation's part of the name, `group` the rest (either may be empty)."""
+
+    method: str
+    group: str
+
+    @property
+    def text(self) -> str:
+        return JOIN.join(part for part in (self.method, self.group) if part)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration with dotted keys; lists become JSON text, so values are hashable."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            flat[f"{prefix}{key}"] = json.dumps(list(value))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def settings(configs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The configurations of one sweep flattened, all with the same fields of staging and transfer.
+
+    Schedules without a name get one. Fields of a section that no configuration uses are left out.
+    """
+    flat = [flatten(config) for config in configs]
+    schedules.named(flat)
+    transfers.spread(flat)
+    return flat
+
+
+def cell_labels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """cell_key -> label, from the nested configuration of one run of each cell."""
+    flat = [
+        {key: value for key, value in config.items() if key != "seed"}
+        for config in settings(configs.values())
+    ]
+    labels = name_cells(flat, origins_of(configs))
+    return dict(zip(configs, (label.text for label in labels), strict=True))
+
+
+def origins_of(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """cell_key -> words, for the cells whose weights others start from."""
+    needed = {
+        str((config.get("transfer") or {}).get("weights") or "").removeprefix("cell:")
+        for config in configs.values()
+    }
+    return transfers.origins({key: configs[key] for key in configs if key in needed})
+
+
+def name_cells(configs: Sequence[Flat], origins: Mapping[str, str] | None = None) -> list[Label]:
+    """One label per flattened configuration (without seed), in order; different ones differ.
+
+    The augmentation is named when it varies or when nothing does; of its parameters, those that
+    vary among the cells of the same method. Further factors follow as "key value". origins: what
+    the cells that others start from are called.
+    """
+    origins = origins or {}
+    keys = list(dict.fromkeys(key for config in configs for key in config if key not in _UNSAID))
+    varying = [key for key in keys if _distinct(configs, key) > 1]
+    own = [key for key in varying if _section(key) == "augmentation"]
+    others = [key for key in varying if key not in own and not _implied(configs, key)]
+    short = _short_names(others)
+    # What varies within a method is found once for all its cells: there may be thousands.
+    telling, made_of = {}, {}
+    for method, cells in _grouped(configs, "augmentation.name").items():
+        made_of[method] = recipes(cells, _parameter)
+        telling[method] = [
+            key
+            for key in own
+            if key != "augmentation.name"
+            and (made_of[method] if key == KEY else _distinct(cells, key) > 1)
+        ]
+    silent = {key: _silent_for(configs, key) for key in others}
+    labels = []
+    for config in configs:
+        # An empty list says as little as a parameter that is not there.
+        parameters = [
+            key for key in telling[config["augmentation.name"]] if config.get(key, EMPTY) != EMPTY
+        ]
+        parameters.sort(key=lambda key: key != KEY)
+        names = made_of[config["augmentation.name"]]
+        parts = [
+            names[config[key]] if key == KEY else _parameter(key, config[key]) for key in parameters
+        ]
+        is_named = bool(own) or not others
+        method = " ".join([str(config["augmentation.name"]), *parts]) if is_named else ""
+        rest = [
+            factor_text(short[key], key, config.get(key), origins)
+            for key in others
+            if not _is_silent(silent[key], key, config)
+        ]
+        labels.append(Label(method, JOIN.join(rest)))
+    return _told_apart(labels, configs, varying, origins)
+
+
+def value_text(value: Any) -> str:
+    """A configuration's value as a reader writes it: 1 for 1.0, "default" for what is not set."""
+    if value is None:
+        return "default"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    return str(value)
+
+
+def _distinct(configs: Iterable[Flat], key: str) -> int:
+    return len({_frozen(config, key) for config in configs})
+
+
+def _frozen(config: Flat, key: str) -> Hashable:
+    # True == 1 == 1.0 in Python; a bool and a number are told apart here, 1 and 1.0 are not.
+    value = config.get(key)
+    return (isinstance(value, bool), key in config, value)
+
+
+def _section(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _implied(configs: Sequence[Flat], key: str) -> bool:
+    """Does the name of the data set or model already say it in every cell?"""
+    by = _decider(key)
+    return by is not None and _section(key) not in _DECIDES and not _varies_within(configs, key, by)
+
+
+def _varies_within(configs: Sequence[Flat], key: str, by: str) -> bool:
+    return any(_distinct(group, key) > 1 for group in _grouped(configs, by).values())
+
+
+def _grouped(configs: Sequence[Flat], by: str) -> dict[Any, list[Flat]]:
+    groups: dict[Any, list[Flat]] = {}
+    for config in configs:
+        groups.setdefault(config.get(by), []).append(config)
+    return groups
+
+
+def _decider(key: str) -> str | None:
+    """The field that a field depends on, such as the name of the model; None for most."""
+    section = _section(key)
+    if key in _RESOLVED_BY_DATASET:
+        return "dataset.name"
+    by = _DECIDES.get(section, f"{section}.name")
+    return None if key == by or section not in _SECTIONS else by
+
+
+def _silent_for(configs: Sequence[Flat], key: str) -> set[Any]:
+    """The models or data sets that have only one value of this parameter."""
+    by = _decider(key)
+    if by is None:
+        return set()
+    groups = _grouped(configs, by)
+    return {name for name, group in groups.items() if _distinct(group, key) == 1}
+
+
+def _is_silent(silent: set[Any], key: str, config: Flat) -> bool:
+    """A parameter of a model or data set goes unsaid where that one has only one value of it.
+
+    So does a field of transfer that is not set, but for the weights, and the schedule of a method
+    that mixes nothing.
+    """
+    if _section(key) == "transfer" and key != transfers.WEIGHTS and config.get(key) is None:
+        return True
+    by = _decider(key)
+    if by is None or config.get(by) not in silent:
+        return False
+    if key == schedules.NAME:
+        return config.get(by) == "none"
+    return _section(key) != "transfer"
+
+
+def _short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The last part of each dotted key, with as many parts before it as tell the keys apart."""
+    short = {}
+    for key in keys:
+        parts = key.split(".")
+        for length in range(1, len(parts) + 1):
+            tail = parts[-length:]
+            if sum(other.split(".")[-length:] == tail for other in keys) == 1:
+                break
+        short[key] = ".".join(tail)
+    return short
+
+
+def _parameter(key: str, value: Any) -> str:
+    name = key.removeprefix("augmentation.")
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    if isinstance(value, str) and value.startswith("["):
+        value = ",".join(value_text(item) for item in json.loads(value))
+    return f"{_SYMBOLS.get(name, name)}={value_text(value)}"
+
+
+def factor_text(short: str, key: str, value: Any, origins: Mapping[str, str]) -> str:
+    """A field and its value as a label has them. short: the field's name among the others."""
+    if key in ("dataset.name", "model.name"):
+        kind, colon, path = str(value).partition(":")
+        return f"{kind}:{PurePath(path).name}" if colon and path else str(value)
+    if key == schedules.NAME:
+        return f"staging {value}"
+    if _section(key) == "transfer":
+        return transfers.words(key, value, origins)
+    return f"{short} {value_text(value)}"
+
+
+def _told_apart(
+    labels: Sequence[Label],
+    configs: Sequence[Flat],
+    varying: Sequence[str],
+    origins: Mapping[str, str],
+) -> list[Label]:
+    """Labels that still coincide get every varying field in full, and a number as a last resort."""
+    texts = Counter(label.text for label in labels)
+    told = []
+    for label, config in zip(labels, configs, strict=True):
+        if texts[label.text] > 1:
+            rest = [
+                factor_text("", key, config[key], origins)
+                if _section(key) in ("staging", "transfer")
+                else f"{key} {config[key]!r}"
+                for key in varying
+                if key in config
+            ]
+            label = Label(label.method, JOIN.join(rest))
+        told.append(label)
+    seen: dict[str, int] = {}
+    for place, label in enumerate(told):
+        seen[label.text] = seen.get(label.text, 0) + 1
+        if seen[label.text] > 1:
+            numbered = JOIN.join(part for part in (label.group, f"#{seen[label.text]}") if part)
+            told[place] = Label(label.method, numbered)
+    return told

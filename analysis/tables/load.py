@@ -1,0 +1,292 @@
+"""A sweep folder as tidy tables: one row per planned run, per cell, and per point of a curve."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from mixbench.analysis.tables.labels import name_cells, origins_of, settings
+from mixbench.analysis.tables.schedules import PHASES
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store import evaluations
+from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+
+STATES = ("done", "failed", "running", "waiting")
+_EXTRAS = {"dataset": "data", "provenance": "provenance", "timing": "timing"}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of one sweep.
+
+    runs: one row per planned run, in plan order: run_key, cell_key, label, seed, state, failure
+        (its first line), every field of the configuration as a dotted column (object dtype, so
+        that 2000 stays 2000 beside a missing value), every metric under its own name (float64),
+        data.*, provenance.* and timing.*.
+    cells: one row per cell, in plan order: cell_key, label, method, group, planned, one count per
+        state, and the configuration without the seed.
+    occlusion: cell_key, run_key, seed, shape, point (place on the curve), fraction, accuracy.
+    reliability: cell_key, run_key, seed, bin, low, high, count, confidence, accuracy.
+    mixing: what was mixed in each epoch of the runs with a schedule: cell_key, run_key, seed, epoch
+        (1 is the first), prob, lambda, area (NaN where nothing is known).
+    pretraining: rows as in `runs`, of the runs that are there only because others start from their
+        weights; no other table has them.
+    origins: cell_key -> what a cell is called that others start from.
+    """
+
+    runs: pd.DataFrame
+    cells: pd.DataFrame
+    occlusion: pd.DataFrame
+    reliability: pd.DataFrame
+    mixing: pd.DataFrame
+    pretraining: pd.DataFrame
+    origins: Mapping[str, str]
+    config_columns: tuple[str, ...]
+    metric_columns: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+def load(folder: SweepFolder) -> Tables:
+    """The tables of a sweep, whatever is done of it; UserError if it plans no run."""
+    plan = folder.plan()
+    if not plan:
+        raise UserError(f"sweep {folder.name!r}: plan.jsonl holds no run")
+    # A failure that an older attempt left behind does not undo a result.
+    results = {run.run_key: evaluations.measured(run.folder) for run in plan}
+    flat = settings(run.config for run in plan)
+    configs = dict(zip((run.run_key for run in plan), flat, strict=True))
+    origins = origins_of({run.cell_key: run.config for run in plan})
+    # A sweep of pretrainings alone is about them.
+    compared = [run for run in plan if not run.pretraining]
+    needed_only = [run for run in plan if run.pretraining] if compared else []
+    plan = compared or plan
+    config_columns = tuple(
+        dict.fromkeys(key for run in plan for key in configs[run.run_key] if key != "seed")
+    )
+    metric_columns = tuple(
+        dict.fromkeys(name for run in plan for name in _section(results[run.run_key], "metrics"))
+    )
+    cells = _cells(plan, configs, origins)
+    runs = _runs(plan, cells, configs, results, config_columns, metric_columns)
+    counts = pd.crosstab(runs["cell_key"], runs["state"]).reindex(columns=list(STATES))
+    counts = counts.reindex(cells["cell_key"]).fillna(0).astype(int).reset_index(drop=True)
+    counts.columns.name = None
+    cells = pd.concat([cells, counts], axis=1)
+    curves = [(run, result) for run in plan if (result := results[run.run_key])]
+    return Tables(
+        runs,
+        cells,
+        pd.DataFrame(
+            [row for run, result in curves for row in _occlusion(run, result)],
+            columns=["cell_key", "run_key", "seed", "shape", "point", "fraction", "accuracy"],
+        ),
+        pd.DataFrame(
+            [row for run, result in curves for row in _reliability(run, result)],
+            columns=[
+                "cell_key",
+                "run_key",
+                "seed",
+                "bin",
+                "low",
+                "high",
+                "count",
+                "confidence",
+                "accuracy",
+            ],
+        ),
+        pd.DataFrame(
+            [row for run, _ in curves if configs[run.run_key].get(PHASES) for row in _mixing(run)],
+            columns=["cell_key", "run_key", "seed", "epoch", "prob", "lambda", "area"],
+        ),
+        _runs(
+            needed_only,
+            _cells(needed_only, configs, origins),
+            configs,
+            results,
+            config_columns,
+            metric_columns,
+        ),
+        origins,
+        config_columns,
+        metric_columns,
+        _classes(results[run.run_key] for run in plan),
+    )
+
+
+def _runs(
+    plan: list[PlannedRun],
+    cells: pd.DataFrame,
+    configs: Mapping[str, dict[str, Any]],
+    results: Mapping[str, Mapping[str, Any] | None],
+    config_columns: tuple[str, ...],
+    metric_columns: tuple[str, ...],
+) -> pd.DataFrame:
+    names = dict(zip(cells["cell_key"], cells["label"], strict=True))
+    rows = [_row(run, results[run.run_key], names[run.cell_key]) for run in plan]
+    parts = [pd.DataFrame(rows)]
+    parts.append(_frame([configs[run.run_key] for run in plan], config_columns, object))
+    metrics = [
+        {key: _number(value) for key, value in _section(results[run.run_key], "metrics").items()}
+        for run in plan
+    ]
+    parts.append(_frame(metrics, metric_columns, "float64"))
+    extras = [_extras(results[run.run_key]) for run in plan]
+    parts.append(_frame(extras, tuple(dict.fromkeys(k for row in extras for k in row)), object))
+    return pd.concat(parts, axis=1)
+
+
+def occlusion_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The occlusion curves of one result: shape, point, fraction, accuracy."""
+    rows = []
+    for shape, curve in _section(_section(result, "curves"), "occlusion").items():
+        pairs = zip(curve["fraction"], curve["accuracy"], strict=True)
+        for point, (fraction, accuracy) in enumerate(pairs):
+            if _is_number(fraction) and _is_number(accuracy):
+                rows.append(
+                    {"shape": shape, "point": point, "fraction": fraction, "accuracy": accuracy}
+                )
+    return rows
+
+
+def reliability_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The reliability bins of one result; confidence and accuracy are NaN where a bin is empty."""
+    curve = _section(_section(result, "curves"), "reliability")
+    if not curve:
+        return []
+    edges = curve["edges"]
+    columns = zip(curve["count"], curve["confidence"], curve["accuracy"], strict=True)
+    return [
+        {
+            "bin": place,
+            "low": edges[place],
+            "high": edges[place + 1],
+            "count": int(count),
+            "confidence": _number(confidence),
+            "accuracy": _number(accuracy),
+        }
+        for place, (count, confidence, accuracy) in enumerate(columns)
+    ]
+
+
+def _cells(
+    plan: list[PlannedRun], configs: Mapping[str, dict[str, Any]], origins: Mapping[str, str]
+) -> pd.DataFrame:
+    first: dict[str, PlannedRun] = {}
+    planned: dict[str, int] = {}
+    for run in plan:
+        first.setdefault(run.cell_key, run)
+        planned[run.cell_key] = planned.get(run.cell_key, 0) + 1
+    flat = [
+        {key: value for key, value in configs[run.run_key].items() if key != "seed"}
+        for run in first.values()
+    ]
+    labels = name_cells(flat, origins)
+    columns = tuple(dict.fromkeys(key for config in flat for key in config))
+    head = pd.DataFrame(
+        {
+            "cell_key": list(first),
+            "label": [label.text for label in labels],
+            "method": [label.method for label in labels],
+            "group": [label.group for label in labels],
+            "planned": [planned[key] for key in first],
+        }
+    )
+    return pd.concat([head, _frame(flat, columns, object)], axis=1)
+
+
+def _row(run: PlannedRun, result: Mapping[str, Any] | None, label: str) -> dict[str, Any]:
+    state = run.folder.state()
+    if state == "done" and result is None:
+        state = "failed"
+        failure = "result.json cannot be read as JSON"
+    else:
+        failure = _first_line(run.folder.failure()) if state == "failed" else ""
+    epochs = run.config.get("training", {}).get("epochs")
+    rows = run.folder.metrics() if state == "running" else []
+    done = rows[-1].get("epoch") if rows else None
+    return {
+        "run_key": run.run_key,
+        "cell_key": run.cell_key,
+        "label": label,
+        "seed": run.config["seed"],
+        "state": state,
+        "failure": failure,
+        "progress": f"epoch {done} of {epochs}" if done is not None else "",
+    }
+
+
+def _first_line(failure: Mapping[str, Any] | None) -> str:
+    lines = str((failure or {}).get("error") or "no error was recorded").strip().splitlines()
+    return lines[0] if lines else "no error was recorded"
+
+
+def _section(result: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
+    section = (result or {}).get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _number(value: Any) -> float:
+    return float(value) if _is_number(value) else float("nan")
+
+
+def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...], dtype: Any) -> pd.DataFrame:
+    missing = None if dtype is object else float("nan")
+    data = {
+        column: pd.Series([row.get(column, missing) for row in rows], dtype=dtype)
+        for column in columns
+    }
+    return pd.DataFrame(data, index=range(len(rows)))
+
+
+def _extras(result: Mapping[str, Any] | None) -> dict[str, Any]:
+    extras: dict[str, Any] = {}
+    # "dataset.name" is what the configuration asks for; what was found is "data.name".
+    for section, prefix in _EXTRAS.items():
+        for key, value in _section(result, section).items():
+            if key == "classes":
+                extras[f"{prefix}.classes"] = len(value)
+            else:
+                is_plain = value is None or isinstance(value, str | int | float)
+                extras[f"{prefix}.{key}"] = value if is_plain else json.dumps(value)
+    return extras
+
+
+def _classes(results: Iterable[Mapping[str, Any] | None]) -> tuple[str, ...]:
+    for result in results:
+        classes = _section(result, "dataset").get("classes")
+        if isinstance(classes, list) and classes:
+            return tuple(map(str, classes))
+    return ()
+
+
+def _occlusion(run: PlannedRun, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{**_keys(run), **row} for row in occlusion_rows(result)]
+
+
+def _reliability(run: PlannedRun, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{**_keys(run), **row} for row in reliability_rows(result)]
+
+
+def _mixing(run: PlannedRun) -> list[dict[str, Any]]:
+    return [
+        {
+            **_keys(run),
+            "epoch": int(row["epoch"]),
+            **{name: _number(row.get(f"mix/{name}")) for name in ("prob", "lambda", "area")},
+        }
+        for row in run.folder.metrics()
+        if _is_number(row.get("epoch"))
+    ]
+
+
+def _keys(run: PlannedRun) -> dict[str, Any]:
+    return {"cell_key": run.cell_key, "run_key": run.run_key, "seed": run.config["seed"]}

@@ -1,0 +1,103 @@
+"""What a run was started from and what of it is frozen, in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from mixbench.analysis.tables.schedules import moment_text
+
+WEIGHTS = "transfer.weights"
+_SECTION = "transfer"
+# What a run does that says nothing of a field.
+_UNSET = {
+    "freeze": "freeze none",
+    "unfreeze": "no unfreezing",
+    "head": "head new",
+    "backbone_rate": "backbone_rate 1",
+    "layer_decay": "layer_decay 1",
+    "mixing": "mixing pixels",
+    "cache": "cache where possible",
+}
+
+
+def spread(flat: Sequence[dict[str, Any]]) -> None:
+    """Give every flattened configuration all `transfer` fields that one of them has, in place."""
+    keys = dict.fromkeys(key for config in flat for key in config if key.startswith(f"{_SECTION}."))
+    for config in flat:
+        config.pop(_SECTION, None)
+        for key in keys:
+            config.setdefault(key, None)
+
+
+def origins(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What the cells that others start from were trained on, by cell key, told apart.
+
+    cells: cell key -> nested configuration.
+    """
+    short = {key: _dataset(config) for key, config in cells.items()}
+    longer = {
+        key: f"{short[key]}, {config['augmentation']['name']}" for key, config in cells.items()
+    }
+    found: dict[str, str] = {}
+    for key in cells:
+        is_alone = list(short.values()).count(short[key]) == 1
+        name = short[key] if is_alone else longer[key]
+        if name in found.values():
+            name = f"{name} #{sum(other.startswith(name) for other in found.values()) + 1}"
+        found[key] = name
+    return found
+
+
+def words(key: str, value: Any, origin: Mapping[str, str]) -> str:
+    """A field of `transfer` (its dotted key) and its value. origin: as from `origins`."""
+    name = key.partition(".")[2]
+    if key == WEIGHTS:
+        return _weights(value, origin)
+    if value is None:
+        return _UNSET.get(name, f"{name} default")
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    if name == "unfreeze":
+        return _unfreezing(value)
+    if name == "freeze" and _is_whole(value):
+        return f"freeze to layer {value}"
+    if name == "freeze" and value not in ("none", "all"):
+        return f"freeze to {value}"
+    return f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}"
+
+
+def _weights(value: Any, origin: Mapping[str, str]) -> str:
+    if value is None:
+        return "from scratch"
+    kind, colon, rest = str(value).partition(":")
+    if not colon:
+        return "pretrained: timm's hub" if kind == "hub" else f"pretrained: {kind}"
+    if kind == "cell":
+        return f"pretrained on {origin[rest]}" if rest in origin else "pretrained in this sweep"
+    if kind == "run":
+        return f"pretrained in {rest.partition('/')[0]}"
+    return f"pretrained: {PurePath(rest).name}"
+
+
+def _unfreezing(value: Any) -> str:
+    """The unfreezings, such as "unfreeze at 50 % to layer 3"; value: as JSON text or a word."""
+    if not str(value).startswith("["):
+        return f"unfreeze {value}"
+    texts = []
+    for item in json.loads(value):
+        target = item.get("down_to")
+        down = f"layer {target}" if _is_whole(target) else str(target)
+        texts.append(f"at {moment_text(item.get('at'))} to {down}")
+    return f"unfreeze {', '.join(texts)}" if texts else "no unfreezing"
+
+
+def _dataset(config: Mapping[str, Any]) -> str:
+    kind, colon, path = str(config["dataset"]["name"]).partition(":")
+    return f"{kind}:{PurePath(path).name}" if colon else kind
+
+
+def _is_whole(value: Any) -> bool:
+    return str(value).isdigit()

@@ -1,0 +1,199 @@
+"""What a reader must know before believing the numbers: few seeds, missing runs, mixed machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from mixbench.analysis.statistics.comparison import Comparison
+from mixbench.analysis.statistics.tests import SEEDS_WANTED, is_number
+from mixbench.analysis.tables.labels import value_text
+from mixbench.analysis.tables.schedules import PHASES
+from mixbench.analysis.tables.transfers import WEIGHTS
+from mixbench.analysis.text.formatting import count, joined, seeds
+
+_MIXED = {
+    "provenance.device": "devices",
+    "provenance.torch": "versions of torch",
+    "provenance.mixbench": "versions of mixbench",
+    "provenance.commit": "commits",
+}
+
+
+def caveats(
+    comparison: Comparison,
+    runs: pd.DataFrame,
+    spec: Mapping[str, Any],
+    pretraining: pd.DataFrame | None = None,
+) -> list[str]:
+    """All warnings of a report, the gravest first; empty when there is nothing to warn of.
+
+    pretraining: the runs that are there only because others start from them.
+    """
+    found = [*_missing(comparison.cells, runs), *_fallback(runs, spec), *_few_seeds(comparison)]
+    found += [*_pretraining(pretraining), *_weights(runs, pretraining), *_plateaus(runs)]
+    if comparison.note:
+        found.append(f"No differences are tested: {comparison.note}.")
+    found += [*_unpaired(comparison), *_mixed(runs), *_undefined(comparison, runs)]
+    return found
+
+
+def why_missing(rows: pd.DataFrame) -> str:
+    """Why runs have no result: one clause per state, with the seeds and the errors."""
+    parts = []
+    failed = rows[rows["state"] == "failed"]
+    for error, group in failed.groupby("failure", sort=False):
+        parts.append(f"{_seeds(group)} failed ({error})")
+    for state, words in (("running", "still running"), ("waiting", "not begun")):
+        group = rows[rows["state"] == state]
+        if len(group):
+            parts.append(f"{_seeds(group)} {words}")
+    return "; ".join(parts)
+
+
+def _missing(cells: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
+    found = []
+    untouched = []
+    for cell in cells.itertuples():
+        rows = runs[(runs["cell_key"] == cell.cell_key) & (runs["state"] != "done")]
+        if rows.empty:
+            continue
+        if len(rows) == cell.planned and set(rows["state"]) == {"waiting"}:
+            untouched.append(str(cell.label))
+            continue
+        what = "no run" if len(rows) == cell.planned else f"{cell.done} of {cell.planned} runs"
+        found.append(f"{cell.label}: {what} finished; {why_missing(rows)}.")
+    if untouched:
+        which = "configuration" if len(untouched) == 1 else "configurations"
+        names = joined(f"“{name}”" for name in untouched)
+        found.append(f"No run of the {which} {names} has begun.")
+    if len(found) > 1:
+        done = int((runs["state"] == "done").sum())
+        found.insert(0, f"The sweep is not complete: {done} of {len(runs)} runs are done.")
+    return found
+
+
+def _fallback(runs: pd.DataFrame, spec: Mapping[str, Any]) -> list[str]:
+    if "digits" not in set(runs["dataset.name"]):
+        return []
+    asked = _asked_dataset(spec)
+    instead = f", used in place of {asked}" if asked not in (None, "digits") else ""
+    return [
+        f"The data are scikit-learn's digits{instead}: 1,797 images of 8×8 pixels. They show that "
+        "everything works, and little about the methods."
+    ]
+
+
+def _asked_dataset(spec: Mapping[str, Any]) -> str | None:
+    fixed = spec.get("fixed")
+    section = fixed.get("dataset") if isinstance(fixed, Mapping) else None
+    if isinstance(section, Mapping):
+        section = section.get("name")
+    if section is None and isinstance(fixed, Mapping):
+        section = fixed.get("dataset.name")
+    return section if isinstance(section, str) else None
+
+
+def _few_seeds(comparison: Comparison) -> list[str]:
+    done = comparison.cells.loc[comparison.cells["done"] > 0, "done"]
+    if done.empty or done.min() >= SEEDS_WANTED:
+        return []
+    low, high = int(done.min()), int(done.max())
+    if high == 1:
+        return [
+            f"One seed per cell: there are no intervals, and no difference can be shown. Use at "
+            f"least {SEEDS_WANTED} seeds."
+        ]
+    have = count(low, "seed") if low == high else f"{low} to {count(high, 'seed')}"
+    single = " A cell with one seed has no interval." if low == 1 else ""
+    return [
+        f"Only {have} per cell: the intervals are wide, a small effect will be missed, and a few "
+        f"seeds that agree by luck can look clear. Use at least {SEEDS_WANTED}.{single}"
+    ]
+
+
+def _unpaired(comparison: Comparison) -> list[str]:
+    labels = dict(zip(comparison.cells["cell_key"], comparison.cells["label"], strict=True))
+    key = comparison.metrics[0].key if comparison.metrics else ""
+    who: dict[str, list[str]] = {}
+    for (cell, metric), difference in comparison.differences.items():
+        is_partly = difference.n > 0 and not difference.note.startswith("one pair")
+        if metric == key and difference.note and is_partly:
+            who.setdefault(difference.note, []).append(labels[cell])
+    return [f"Differences of {joined(names)}: {note}." for note, names in who.items()]
+
+
+def _mixed(runs: pd.DataFrame) -> list[str]:
+    found = []
+    done = runs[runs["state"] == "done"]
+    for column, words in _MIXED.items():
+        if column in done and done[column].nunique() > 1:
+            values = joined(map(str, done[column].dropna().unique()))
+            found.append(f"The runs mix {words} ({values}): a paired difference may contain that.")
+    if "data.digest" in done:
+        groups = [
+            "dataset.name",
+            "dataset.train_size",
+            "dataset.train_fraction",
+            "dataset.split_seed",
+            "dataset.image_size",
+        ]
+        present = [column for column in groups if column in done]
+        digests = done.groupby([done[column].map(value_text) for column in present])["data.digest"]
+        if (digests.nunique() > 1).any():
+            found.append(
+                "Runs with the same data settings saw different data (their digests "
+                "differ): don't compare them."
+            )
+    return found
+
+
+def _pretraining(runs: pd.DataFrame | None) -> list[str]:
+    if runs is None or runs.empty:
+        return []
+    return [
+        f"Pretraining on {name}: {why_missing(rows)}; what starts from it is missing too."
+        for name, rows in runs[runs["state"] != "done"].groupby("dataset.name", sort=False)
+    ]
+
+
+def _weights(runs: pd.DataFrame, pretraining: pd.DataFrame | None) -> list[str]:
+    if WEIGHTS not in runs or runs[WEIGHTS].nunique(dropna=False) < 2:
+        return []
+    more = ""
+    if pretraining is not None and not pretraining.empty:
+        epochs = sorted(set(pretraining["training.epochs"]))
+        more = f" ({joined(map(str, epochs), 'or')} epochs of pretraining)"
+    return [
+        "The runs start from different weights. They are compared after the same number of epochs, "
+        f"but those that start from trained weights had more training in all{more}, and saw more "
+        "images."
+    ]
+
+
+def _plateaus(runs: pd.DataFrame) -> list[str]:
+    texts = [runs[column] for column in (PHASES, "transfer.unfreeze") if column in runs]
+    if not any(column.astype(str).str.contains("plateau").any() for column in texts):
+        return []
+    return [
+        "Validation accuracy decided when a phase began or ended at a plateau: in those runs it is "
+        "no independent measure, and the moment differs between seeds. The test set was not used."
+    ]
+
+
+def _undefined(comparison: Comparison, runs: pd.DataFrame) -> list[str]:
+    done = runs[runs["state"] == "done"]
+    found = []
+    for metric in comparison.metrics:
+        lacking = done[~done[metric.key].map(is_number)]
+        if len(lacking):
+            who = joined(dict.fromkeys(lacking["label"]))
+            found.append(f"{metric.title} is undefined in {count(len(lacking), 'run')} ({who}).")
+    return found
+
+
+def _seeds(rows: pd.DataFrame) -> str:
+    word = "seed" if len(rows) == 1 else "seeds"
+    return f"{word} {seeds(rows['seed'])}"

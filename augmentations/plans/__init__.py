@@ -1,0 +1,1 @@
+"""What a method draws: blends, pasted rectangles, and combinations of both."""

@@ -1,0 +1,284 @@
+"""Plans that are made of plans: one after another, one of several per sample, inside a network.
+
+They decide nothing about pixels themselves: whatever they are applied to goes through the `Blend`
+and `Paste` plans in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixbench.augmentations.checks import check_features, check_images
+from mixbench.augmentations.plans import pixel_shares
+from mixbench.augmentations.plans.base import Plan
+from mixbench.augmentations.plans.blend import Blend
+
+
+@dataclass(frozen=True)
+class AtDepth(Plan):
+    """`plan`, applied to the output of layer `layer` (from 1) of a network, not to the images.
+
+    `mix_images` gives the images back as they are; masks, boxes and labels, which are what the
+    network is compared with, are mixed. `augmentations.mixing_inside` mixes inside the network.
+    """
+
+    plan: Plan
+    layer: int
+
+    @property
+    def batch(self) -> int:
+        return self.plan.batch
+
+    @property
+    def device(self) -> torch.device:
+        return self.plan.device
+
+    @property
+    def depth(self) -> int:
+        return self.layer
+
+    def mix_images(self, images: Tensor) -> Tensor:
+        check_images(images, self.batch, None, self.device)
+        return images
+
+    def mix_masks(self, masks: Tensor) -> Tensor:
+        return self.plan.mix_masks(masks)
+
+    def mix_features(self, features: Tensor) -> Tensor:
+        return self.plan.mix_features(features)
+
+    def mix_boxes(
+        self, targets: Sequence[Mapping[str, Any]], *, visibility: float = 0.1
+    ) -> list[dict[str, Any]]:
+        return self.plan.mix_boxes(targets, visibility=visibility)
+
+    def sources(self) -> tuple[Tensor, Tensor]:
+        return self.plan.sources()
+
+    def changed(self) -> Tensor:
+        return self.plan.changed()
+
+    def only_where(self, apply: Tensor) -> AtDepth:
+        return replace(self, plan=self.plan.only_where(apply))
+
+    def expand(self, batch: int) -> AtDepth:
+        return replace(self, plan=self.plan.expand(batch))
+
+    def check(self) -> None:
+        if self.layer < 1:
+            raise ValueError(f"layer: expected at least 1, got {self.layer}")
+        if self.plan.depth:
+            raise ValueError(f"plan: expected one of depth 0, got {self.plan.depth}")
+        self.plan.check()
+
+
+@dataclass(frozen=True)
+class Chain(Plan):
+    """Plans applied one after another: each mixes what the one before it made.
+
+    stages: by depth, those for the images first (`chain` sorts them). A partner comes with the
+    labels that it has by then: K is the product of the stages' K. Shares are exact: where two
+    stages differ between pixels (a box in a box), they are counted pixel by pixel; a stage with
+    declared weights, and one inside the network, multiplies.
+    """
+
+    stages: tuple[Plan, ...]
+
+    @property
+    def batch(self) -> int:
+        return max(stage.batch for stage in self.stages)
+
+    @property
+    def device(self) -> torch.device:
+        return self.stages[0].device
+
+    @property
+    def depth(self) -> int:
+        return max(stage.depth for stage in self.stages)
+
+    def mix_images(self, images: Tensor) -> Tensor:
+        for stage in self.stages:
+            images = stage.mix_images(images)
+        return images
+
+    def mix_masks(self, masks: Tensor) -> Tensor:
+        for stage in self.stages:
+            masks = stage.mix_masks(masks)
+        return masks
+
+    def mix_features(self, features: Tensor) -> Tensor:
+        check_features(features, self.batch, self.device)
+        if features.dim() == 2:
+            # With the shares that were counted pixel by pixel, as labels are.
+            return self._mix_vectors(features)
+        for stage in self.stages:
+            features = stage.mix_features(features)
+        return features
+
+    def mix_boxes(
+        self, targets: Sequence[Mapping[str, Any]], *, visibility: float = 0.1
+    ) -> list[dict[str, Any]]:
+        for stage in self.stages:
+            targets = stage.mix_boxes(targets, visibility=visibility)
+        return list(targets)  # type: ignore[arg-type]
+
+    def sources(self) -> tuple[Tensor, Tensor]:
+        index, share = self.stages[0].sources()
+        for stage in self.stages[1:]:
+            via, part = stage.sources()
+            index = index[via].flatten(1)
+            share = (part.unsqueeze(2) * share[via]).flatten(1)
+        if sum(pixel_shares.is_spatial(stage) for stage in self.stages) > 1:
+            share = pixel_shares.shares(self)
+        return index, share
+
+    def changed(self) -> Tensor:
+        changed = self.stages[0].changed()
+        for stage in self.stages[1:]:
+            changed = changed | stage.changed()
+        return changed
+
+    def only_where(self, apply: Tensor) -> Chain:
+        return Chain(tuple(stage.only_where(apply) for stage in self.stages))
+
+    def expand(self, batch: int) -> Chain:
+        return Chain(tuple(stage.expand(batch) for stage in self.stages))
+
+    def check(self) -> None:
+        if not self.stages:
+            raise ValueError("stages: expected at least one plan, got none")
+        batches = {stage.batch for stage in self.stages}
+        depths = [stage.depth for stage in self.stages]
+        if len(batches) > 1 or depths != sorted(depths):
+            raise ValueError(
+                "stages: expected plans for the same batch, by depth, got batches of "
+                f"{sorted(batches)} at depths {depths}"
+            )
+        for stage in self.stages:
+            stage.check()
+
+
+@dataclass(frozen=True)
+class Select(Plan):
+    """One of several plans for each sample; partners are those of the batch as it came.
+
+    choice: (B,) int64, which of `plans` each sample follows. The plans have the same depth, or 0
+    where they do nothing. K is the largest K of the plans; others are filled up with weight 0.
+    """
+
+    choice: Tensor
+    plans: tuple[Plan, ...]
+
+    @property
+    def batch(self) -> int:
+        return self.choice.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.choice.device
+
+    @property
+    def depth(self) -> int:
+        return max(plan.depth for plan in self.plans)
+
+    def mix_images(self, images: Tensor) -> Tensor:
+        if self.depth:
+            check_images(images, self.batch, None, self.device)
+            return images
+        return self._picked([plan.mix_images(images) for plan in self.plans])
+
+    def mix_masks(self, masks: Tensor) -> Tensor:
+        return self._picked([plan.mix_masks(masks) for plan in self.plans])
+
+    def mix_features(self, features: Tensor) -> Tensor:
+        return self._picked([plan.mix_features(features) for plan in self.plans])
+
+    def mix_boxes(
+        self, targets: Sequence[Mapping[str, Any]], *, visibility: float = 0.1
+    ) -> list[dict[str, Any]]:
+        mixed = [plan.mix_boxes(targets, visibility=visibility) for plan in self.plans]
+        # How many boxes are left is known to the host anyhow.
+        return [mixed[which][sample] for sample, which in enumerate(self.choice.tolist())]
+
+    def sources(self) -> tuple[Tensor, Tensor]:
+        found = [plan.sources() for plan in self.plans]
+        most = max(share.shape[1] for _, share in found)
+        own = torch.arange(self.batch, device=self.device).unsqueeze(1)
+        indices, shares = [], []
+        for index, share in found:
+            missing = most - share.shape[1]
+            indices.append(torch.cat([index, own.expand(-1, missing)], dim=1))
+            shares.append(torch.nn.functional.pad(share, (0, missing)))
+        return self._picked(indices), self._picked(shares)
+
+    def changed(self) -> Tensor:
+        return self._picked([plan.changed() for plan in self.plans])
+
+    def only_where(self, apply: Tensor) -> Select:
+        return replace(self, plans=tuple(plan.only_where(apply) for plan in self.plans))
+
+    def expand(self, batch: int) -> Select:
+        plans = tuple(plan.expand(batch) for plan in self.plans)
+        return Select(self.choice.expand(batch), plans)
+
+    def check(self) -> None:
+        if not self.plans or {plan.batch for plan in self.plans} != {self.batch}:
+            raise ValueError(
+                f"plans: expected at least one, all for a batch of {self.batch}, got batches of "
+                f"{[plan.batch for plan in self.plans]}"
+            )
+        if len({plan.depth for plan in self.plans} - {0}) > 1:
+            raise ValueError(
+                "plans: expected one depth, or 0, got depths of "
+                f"{[plan.depth for plan in self.plans]}"
+            )
+        if self.choice.dtype != torch.int64 or self.choice.dim() != 1:
+            raise ValueError(
+                f"choice: expected (B,) int64, got {tuple(self.choice.shape)} {self.choice.dtype}"
+            )
+        low, high = (int(value) for value in self.choice.aminmax())
+        if low < 0 or high >= len(self.plans):
+            raise ValueError(
+                f"choice: expected values from 0 to {len(self.plans) - 1}, got {low} to {high}"
+            )
+        for plan in self.plans:
+            plan.check()
+
+    def _picked(self, results: Sequence[Tensor]) -> Tensor:
+        return pixel_shares.picked(self.choice, results)
+
+
+def chain(plans: Iterable[Plan]) -> Plan:
+    """The plans one after another: those for the images first, then by depth, else as they come."""
+    stages = [stage for plan in plans for stage in stages_of(plan)]
+    stages.sort(key=lambda stage: stage.depth)
+    return stages[0] if len(stages) == 1 else Chain(tuple(stages))
+
+
+def select(choice: Tensor, plans: Sequence[Plan]) -> Plan:
+    """For each sample one of the plans; choice (B,) int64.
+
+    Plans of several depths become a chain: what is mixed at a layer is mixed with partners that
+    have been through their own choice's plan for the images.
+    """
+    depths = sorted({stage.depth for plan in plans for stage in stages_of(plan)})
+    return chain([Select(choice, tuple(_at(plan, depth) for plan in plans)) for depth in depths])
+
+
+def stages_of(plan: Plan) -> tuple[Plan, ...]:
+    """The plans that `plan` applies one after another, each at its own depth."""
+    return plan.stages if isinstance(plan, Chain) else (plan,)
+
+
+def _at(plan: Plan, depth: int) -> Plan:
+    stages = [stage for stage in stages_of(plan) if stage.depth == depth]
+    if stages:
+        return chain(stages)
+    # A blend that keeps everything: the sample as it is, in every respect.
+    keep = torch.ones(1, 1, 1, 1, device=plan.device, dtype=torch.float32)
+    return Blend(keep.expand(plan.batch, -1, -1, -1))

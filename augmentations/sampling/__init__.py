@@ -1,0 +1,1 @@
+"""Random draws that methods share: partners, boxes, saliency, masks."""

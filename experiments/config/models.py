@@ -1,0 +1,103 @@
+"""The networks, by name, without torch. `mixbench.experiments.models.build` makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from mixbench.experiments.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A network as `mixbench list` shows it."""
+
+    name: str
+    summary: str
+    default_width: int
+    stages: tuple[str, ...]
+    """The modules whose outputs are at depth 1, 2, ..."""
+
+
+MODELS = {
+    entry.name: entry
+    for entry in (
+        ModelInfo(
+            "small_cnn",
+            "three convolutions; the demo's, quick on two CPU cores",
+            16,
+            ("features.2", "features.6", "features.10"),
+        ),
+        ModelInfo(
+            "resnet20",
+            "ResNet-20 with pre-activation, for 28 x 28 and 32 x 32 images",
+            16,
+            ("blocks.2", "blocks.5", "blocks.8"),
+        ),
+    )
+}
+
+
+def check(name: str) -> None:
+    """UserError unless `name` is one of ours or `timm/NAME` with a name that timm knows.
+
+    The name may have the tag of pretrained weights, as in `timm/resnet18.a1_in1k`.
+    """
+    if name in MODELS:
+        return
+    kind, slash, rest = name.partition("/")
+    if kind == "timm" and slash:
+        known: Iterable[str] = _timm_names()
+        bare, dot, _ = rest.partition(".")
+        if dot and bare in known:
+            known = _tagged(bare)
+        if rest not in known:
+            near = unknown("timm model", rest, known)
+            # The list of all names would not be one clear line.
+            every = "timm.list_pretrained()" if dot else "timm.list_models()"
+            raise UserError(f"{str(near).split(' valid:')[0]} (all names: {every})")
+        return
+    raise unknown("model", name, [*MODELS, "timm/NAME"])
+
+
+def check_options(name: str, *, width: int | None, small_stem: bool) -> None:
+    """UserError for an option that the network does not have."""
+    is_timm = name.startswith("timm/")
+    if is_timm and width is not None:
+        raise UserError(f"width: got {width}, but timm models have a fixed width; leave it out")
+    if small_stem and not is_timm:
+        raise UserError(f"small_stem: {name} has a small stem already; it is for timm models")
+
+
+def without_tag(name: str) -> str:
+    """The name of a model without the tag of pretrained weights: `timm/resnet18`."""
+    return name.partition(".")[0] if name.startswith("timm/") else name
+
+
+def pretrained_name(name: str) -> str | None:
+    """timm's name of the pretrained weights of model `timm/NAME`: `resnet18.a1_in1k`.
+
+    Without a tag timm's first choice; None where timm has none.
+    """
+    import timm
+
+    found = timm.get_pretrained_cfg(name.removeprefix("timm/"))
+    if found is None or not found.has_weights:
+        return None
+    return f"{without_tag(name).removeprefix('timm/')}.{found.tag}"
+
+
+@cache
+def _tagged(bare: str) -> frozenset[str]:
+    import timm
+
+    return frozenset(timm.list_pretrained(f"{bare}.*"))
+
+
+@cache
+def _timm_names() -> frozenset[str]:
+    # Slow to import, so only when a timm model is asked for.
+    import timm
+
+    return frozenset(timm.list_models())

@@ -1,0 +1,149 @@
+"""Pictures of mixed batches: the strip of every run, and the grid of `mixbench preview`."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from mixbench import augmentations
+from mixbench.experiments.cli.list import value_text
+from mixbench.experiments.data.crops import denormalise, normalise
+from mixbench.experiments.data.load import Dataset
+
+STRIP = 8
+SEED = 4
+SIDE = 84
+GAP = 6
+LINE = 14
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def mixed_strip(dataset: Dataset, augmentation: dict[str, Any]) -> bytes:
+    """A PNG of eight mixed training images, the same eight and the same seed for every method."""
+    raw, labels = _one_per_class(dataset, STRIP)
+    mixed, _, depth = _mix(dataset, augmentation, raw, labels, SEED)
+    tiles = [_tile(image) for image in mixed]
+    strip = Image.new("RGB", (_across(len(tiles)), SIDE), "white")
+    for number, tile in enumerate(tiles):
+        strip.paste(tile, (number * (SIDE + GAP), 0))
+    if depth:
+        draw = ImageDraw.Draw(strip)
+        draw.rectangle((0, SIDE - LINE, strip.width, SIDE), "white")
+        draw.text((0, SIDE - LINE), _inside(depth), fill="black", font=_font())
+    return _png(strip)
+
+
+def preview(
+    dataset: Dataset, augmentation: dict[str, Any], *, rows: int, columns: int, seed: int
+) -> bytes:
+    """A PNG grid of mixed training images with their label weights, the unmixed ones above it."""
+    raw, labels = _one_per_class(dataset, rows * columns)
+    mixed, targets, depth = _mix(dataset, augmentation, raw, labels, seed)
+    font = _font()
+    lines = 1 + max(len(_weights(dataset, targets, n)) for n in range(len(mixed)))
+    caption = LINE * lines
+    scale = 130
+    block = 2 * scale + 4
+    width = GAP + columns * (block + 2 * GAP)
+    settings = ", ".join(
+        f"{name}={value_text(value)}"
+        for name, value in augmentation.items()
+        if name not in ("name", "per_sample")
+    )
+    title = f"{augmentation['name']} ({settings}), drawn per sample, on {dataset.name}"
+    texts = [*_wrapped(title, width - 2 * GAP, font), *([_inside(depth)] if depth else [])]
+    head = 10 + LINE * len(texts)
+    sheet = Image.new("RGB", (width, head + rows * (scale + caption + GAP)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for line, text in enumerate(texts):
+        draw.text((GAP, 6 + LINE * line), text, fill="black", font=font)
+    for number in range(len(mixed)):
+        left = GAP + (number % columns) * (block + 2 * GAP)
+        top = head + (number // columns) * (scale + caption + GAP)
+        sheet.paste(_tile(raw[number], scale), (left, top))
+        sheet.paste(_tile(mixed[number], scale), (left + scale + 4, top))
+        own = dataset.classes[int(labels[number])]
+        draw.text((left, top + scale + 1), _short(own), fill="#555555", font=font)
+        for line, text in enumerate(_weights(dataset, targets, number)):
+            place = (left + scale + 4, top + scale + 1 + LINE * line)
+            draw.text(place, text, fill="black", font=font)
+    return _png(sheet)
+
+
+def _mix(
+    dataset: Dataset, augmentation: dict[str, Any], raw: Tensor, labels: Tensor, seed: int
+) -> tuple[Tensor, Tensor, int]:
+    """Mixed images (uint8), their dense soft labels, on the CPU, and the plan's depth."""
+    images = normalise(raw, dataset.mean, dataset.std)
+    generator = torch.Generator().manual_seed(seed)
+    # One batch shows one draw, unless the draws are per sample: a picture is to show the variety.
+    parameters = {"per_sample": True} if augmentation["name"] != "none" else {}
+    mix = augmentations.create(**{**augmentation, **parameters})
+    batch = mix(images, labels, len(dataset.classes), generator=generator)
+    pixels = denormalise(batch.images, dataset.mean, dataset.std)
+    return pixels, batch.targets.dense(len(dataset.classes)), batch.plan.depth
+
+
+def _inside(depth: int) -> str:
+    """What is said of a batch that is mixed at a layer of the network."""
+    return f"mixed at layer {depth} of the network; these are the images that enter it"
+
+
+def _font() -> Font:
+    return ImageFont.load_default(size=11)
+
+
+def _wrapped(text: str, width: int, font: Font) -> list[str]:
+    """The words of `text` on lines of at most `width` pixels."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _one_per_class(dataset: Dataset, count: int) -> tuple[Tensor, Tensor]:
+    """The first `count` training images, taking classes in turn, on the CPU."""
+    by_class = [
+        (dataset.train.labels == label).nonzero()[:, 0] for label in range(len(dataset.classes))
+    ]
+    rounds = -(-count // len(dataset.classes))
+    turns = [int(own[turn]) for turn in range(rounds) for own in by_class if len(own) > turn]
+    subset = dataset.train.subset(torch.tensor(turns[:count]))
+    images, own_labels = zip(*subset.batches(count), strict=True)
+    return torch.cat(images).cpu(), torch.cat(own_labels).cpu()
+
+
+def _weights(dataset: Dataset, targets: Tensor, number: int) -> list[str]:
+    shares = sorted(enumerate(targets[number].tolist()), key=lambda item: -item[1])
+    return [f"{_short(dataset.classes[c])} {w:.2f}" for c, w in shares if w > 0.005][:4]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 14 else f"{text[:13]}…"
+
+
+def _tile(image: Tensor, side: int = SIDE) -> Image.Image:
+    pixels = image.permute(1, 2, 0)
+    pixels = pixels.expand(-1, -1, 3) if pixels.shape[2] == 1 else pixels
+    tile = Image.fromarray(pixels.contiguous().numpy(), "RGB")
+    larger = side >= tile.width
+    return tile.resize((side, side), Image.Resampling.NEAREST if larger else Image.Resampling.BOX)
+
+
+def _across(count: int) -> int:
+    return count * (SIDE + GAP) - GAP
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

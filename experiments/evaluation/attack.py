@@ -1,0 +1,187 @@
+"""Attack: accuracy where each pixel may be changed by up to ε to mislead the network.
+
+FGSM (Goodfellow et al. 2015, "Explaining and Harnessing Adversarial Examples", equation 2.2) takes
+one step of ε along the sign of the loss's gradient. PGD (Madry et al. 2018, "Towards Deep Learning
+Models Resistant to Adversarial Attacks") takes many small ones and is the stronger. Both see the
+network's gradients in evaluation mode. ε is in pixels from 0 to 1, before normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mixbench.experiments.evaluation.base import Found, Subject
+from mixbench.experiments.evaluation.gradients import input_gradients, slope
+from mixbench.experiments.evaluation.image_random import Draws
+from mixbench.experiments.evaluation.settings import AttackSettings
+
+Predict = Callable[[Tensor], Tensor]
+Ascent = tuple[Tensor, Tensor, Tensor]
+
+
+def measure(subject: Subject, settings: AttackSettings) -> Found:
+    """Accuracy on `settings.images` test images under FGSM and PGD, by ε.
+
+    Metrics: `attack/clean`, `attack/fgsm/8-255` and `attack/pgd/8-255` for ε = 8/255 (`0.07` for an
+    ε that is no whole number of 255ths). Curves: `epsilon` and `accuracy` by attack from ε = 0,
+    `step` (the step size of PGD by ε), and `flat`, the share of images whose gradient is 0: they
+    withstand FGSM because it has nothing to follow.
+    """
+    epsilons = settings.epsilons
+    right = {(name, epsilon): 0 for name in ("fgsm", "pgd") for epsilon in epsilons}
+    clean = flat = done = 0
+
+    def predict(pixels: Tensor) -> Tensor:
+        subject.beat()
+        logits: Tensor = subject.network(subject.normalised(pixels))
+        return logits
+
+    with input_gradients(subject.network):
+        for pixels, labels, where in subject.placed(settings.images, settings.seed):
+            first = ascent(predict, pixels, labels)
+            rising, _, hit = first
+            clean += int(hit.sum())
+            flat += int((rising == 0).flatten(1).all(dim=1).sum())
+            done += len(labels)
+            for epsilon in epsilons:
+                once = Ball(pixels, epsilon).step(pixels, rising, epsilon)
+                right["fgsm", epsilon] += _hits(predict, once, labels)
+                draws = Draws(where, settings.seed, f"attack {epsilon:.6g}")
+                _, left = pgd(
+                    predict,
+                    pixels,
+                    labels,
+                    epsilon,
+                    steps=settings.steps,
+                    step=settings.step_size(epsilon),
+                    draws=draws,
+                    first=first,
+                )
+                right["pgd", epsilon] += int(left.sum())
+    metrics: dict[str, float | None] = {"attack/clean": clean / done}
+    metrics |= {
+        f"attack/{name}/{metric_name(epsilon)}": count / done
+        for (name, epsilon), count in right.items()
+    }
+    accuracy = {
+        name: [clean / done, *(right[name, epsilon] / done for epsilon in epsilons)]
+        for name in ("fgsm", "pgd")
+    }
+    curves: dict[str, Any] = {
+        "images": done,
+        "epsilon": [0.0, *epsilons],
+        "accuracy": accuracy,
+        "steps": settings.steps,
+        "step": [settings.step_size(epsilon) for epsilon in epsilons],
+        "flat": flat / done,
+    }
+    return Found(metrics, curves)
+
+
+class Ball:
+    """The images in [0,1] of which no value is further than ε from that of `pixels` (B,C,H,W).
+
+    Exactly, not but for rounding: bounds that rounding put outside are moved to the next number.
+    """
+
+    def __init__(self, pixels: Tensor, epsilon: float) -> None:
+        exact = pixels.double()
+        low, high = (exact - epsilon).float(), (exact + epsilon).float()
+        low = torch.where(exact - low.double() > epsilon, _next(low, 2.0), low)
+        high = torch.where(high.double() - exact > epsilon, _next(high, -2.0), high)
+        self.low, self.high = low.clamp(min=0), high.clamp(max=1)
+
+    def step(self, images: Tensor, slope: Tensor, size: float) -> Tensor:
+        """From `images` in the direction of `slope`, by its sign alone, and back into the ball."""
+        return torch.clamp(images + size * slope.sign(), self.low, self.high)
+
+    def random(self, draws: Draws) -> Tensor:
+        """Anywhere in the ball, with equal chances."""
+        share = draws.uniform("start", *self.low.shape[1:])
+        return torch.clamp(self.low + (self.high - self.low) * share, self.low, self.high)
+
+    def take(self, index: Tensor) -> Ball:
+        """The ball around some of the images."""
+        part = object.__new__(Ball)
+        part.low, part.high = self.low[index], self.high[index]
+        return part
+
+
+def fgsm(predict: Predict, pixels: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+    """Images (B,C,H,W) in the ball of ε around `pixels`, one step of ε up the loss."""
+    rising, _, _ = ascent(predict, pixels, labels)
+    return Ball(pixels, epsilon).step(pixels, rising, epsilon)
+
+
+def pgd(
+    predict: Predict,
+    pixels: Tensor,
+    labels: Tensor,
+    epsilon: float,
+    *,
+    steps: int,
+    step: float,
+    draws: Draws,
+    first: Ascent | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The worst images found in the ball of ε around `pixels`, and which of them are still right.
+
+    Two ascents of `steps` steps of size `step`: from a random place in the ball and from FGSM's.
+    Kept of an image is the first place that is misclassified, else that with the highest loss, of
+    all places seen, `pixels` and FGSM's among them: so PGD is never weaker than FGSM. first:
+    `ascent` at `pixels`, where it is known. Returns (B,C,H,W) and bool (B,).
+    """
+    ball = Ball(pixels, epsilon)
+    rising, loss, hit = first or ascent(predict, pixels, labels)
+    worst, highest, right = pixels.clone(), loss.clone(), hit.clone()
+    for start in (ball.step(pixels, rising, epsilon), ball.random(draws)):
+        # Those that are misled already are left as they are, which saves most of the work.
+        index = right.nonzero().flatten()
+        places, own = start[index], ball.take(index)
+        for _ in range(steps + 1):
+            if not len(index):
+                break
+            rising, loss, hit = ascent(predict, places, labels[index])
+            better = ~hit | (loss > highest[index])
+            worst[index[better]], highest[index[better]] = places[better], loss[better]
+            right[index] = hit
+            index, own = index[hit], own.take(hit)
+            places = own.step(places[hit], rising[hit], step)
+    return worst, right
+
+
+def ascent(predict: Predict, images: Tensor, labels: Tensor) -> Ascent:
+    """The way up the loss by the images (B,C,H,W), the loss (B,), what is classified right.
+
+    The loss is the cross-entropy, softplus of the log odds against the label; the way up is the
+    gradient of these log odds. It has the signs of the loss's own, which are all that is used, and
+    does not vanish where a network is so confident that the loss's rounds to 0: FGSM would stand
+    still, and the network seem robust.
+    """
+    variable = images.detach().clone().requires_grad_(True)
+    logits = predict(variable).double()
+    label = labels.unsqueeze(1)
+    others = logits.scatter(1, label, -torch.inf).logsumexp(dim=1)
+    against = others - logits.gather(1, label).squeeze(1)
+    loss = F.softplus(against.detach())
+    return slope(against.sum(), variable), loss, logits.argmax(dim=1) == labels
+
+
+def metric_name(epsilon: float) -> str:
+    """ε as it stands in names: "8-255", or "0.07" where it is no whole number of 255ths."""
+    shades = epsilon * 255
+    return f"{round(shades)}-255" if abs(shades - round(shades)) < 1e-6 else f"{epsilon:.6g}"
+
+
+def _hits(predict: Predict, images: Tensor, labels: Tensor) -> int:
+    with torch.no_grad():
+        return int((predict(images).argmax(dim=1) == labels).sum())
+
+
+def _next(values: Tensor, towards: float) -> Tensor:
+    return torch.nextafter(values, torch.full_like(values, towards))

@@ -1,0 +1,1 @@
+"""Whether confidence equals accuracy: calibration errors, temperature scaling, reliability."""

@@ -1,0 +1,115 @@
+"""Calibration in full, before and after temperature scaling, from logits alone.
+
+The measurement `calibration`. What every training run measures at once is `scores.measure`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixbench.experiments.evaluation import metrics as scores
+from mixbench.experiments.evaluation.base import Found, Subject
+from mixbench.experiments.evaluation.calibration import errors as calibration_errors
+from mixbench.experiments.evaluation.calibration.binning import (
+    binned,
+    diagram,
+    equal_mass,
+    equal_width,
+)
+from mixbench.experiments.evaluation.calibration.temperature import fit
+from mixbench.experiments.evaluation.settings import CalibrationSettings
+
+NAMES = (
+    "gap",
+    "ece",
+    "ece_by_chance",
+    "ece_equal_mass",
+    "ece_classwise",
+    "debiased_squared",
+    "debiased",
+    "overconfidence",
+    "mce",
+    "ks",
+    "brier",
+    "nll",
+)
+
+
+def measure(subject: Subject, settings: CalibrationSettings) -> Found:
+    """Calibration of the test set, as it is and with logits divided by a fitted temperature.
+
+    The temperature is fitted on the validation split; test labels have no part in it.
+
+    Metrics: `calibration/NAME` and `calibration/scaled/NAME` for the `NAMES` of `errors`;
+    `calibration/temperature`, its `temperature_error` (standard error of its logarithm) and
+    `temperature_bounded` (1 where it is a bound or arbitrary, and no optimum). None where logits
+    are not finite. Curves: `bins`, `temperature` and, `before` and `after`, the reliability data of
+    bins of equal `width` and of equal `mass` (`binning.diagram`).
+    """
+    bins = settings.bins or subject.config.evaluation.ece_bins
+    metrics: dict[str, float | None] = {
+        f"calibration/{kind}{name}": None for kind in ("", "scaled/") for name in NAMES
+    }
+    metrics |= {f"calibration/temperature{what}": None for what in ("", "_error", "_bounded")}
+    curves: dict[str, Any] = {"bins": bins}
+
+    logits, labels = subject.logits("test")
+    if not np.isfinite(logits).all():
+        return Found(metrics, curves)
+    found, curves["before"] = errors(logits, labels, bins)
+    metrics |= {f"calibration/{name}": value for name, value in found.items()}
+
+    known, truth = subject.logits("validation")
+    if not np.isfinite(known).all():
+        return Found(metrics, curves)
+    fitted = fit(known, truth, settings.lowest_temperature, settings.highest_temperature)
+    curves["temperature"] = {
+        "value": fitted.value,
+        "end": fitted.end,
+        "error": fitted.error,
+        "images": len(truth),
+    }
+    found, curves["after"] = errors(logits.astype(np.float64) / fitted.value, labels, bins)
+    metrics |= {f"calibration/scaled/{name}": value for name, value in found.items()}
+    metrics["calibration/temperature"] = fitted.value
+    metrics["calibration/temperature_error"] = fitted.error
+    metrics["calibration/temperature_bounded"] = float(fitted.end is not None)
+    return Found(metrics, curves)
+
+
+def errors(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], bins: int
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """All `NAMES`, and the reliability data of bins of equal `width` and `mass`.
+
+    logits (N,K) finite, labels (N,), N at least 1. `ece`, `ece_by_chance`, `overconfidence` and
+    `mce` are of bins of equal width; `ece_equal_mass` and `debiased_squared` of equal mass, as in
+    Kumar's code; `debiased` is the root of the latter, 0 where that is negative.
+    """
+    probability = scores.probabilities(logits)
+    # Of the logits, as `scores.accuracy`: where two probabilities round to one, a temperature
+    # would change who is right.
+    top = logits.argmax(axis=1)
+    confidence, correct = probability[np.arange(len(top)), top], top == labels
+    index = {"width": equal_width(confidence, bins), "mass": equal_mass(confidence, bins)}
+    width, mass = (binned(confidence, correct, of, bins) for of in index.values())
+    square = calibration_errors.debiased_square(mass)
+    found = {
+        "gap": calibration_errors.gap(confidence, correct),
+        "ece": calibration_errors.expected(width),
+        "ece_by_chance": calibration_errors.expected_by_chance(width),
+        "ece_equal_mass": calibration_errors.expected(mass),
+        "ece_classwise": calibration_errors.classwise(probability, labels, bins),
+        "debiased_squared": square,
+        "debiased": math.sqrt(max(square, 0.0)),
+        "overconfidence": calibration_errors.overconfidence(width),
+        "mce": calibration_errors.greatest(width),
+        "ks": calibration_errors.kolmogorov_smirnov(confidence, correct),
+        "brier": scores.brier(probability, labels),
+        "nll": scores.nll(logits, labels),
+    }
+    return found, {kind: diagram(confidence, correct, of, bins) for kind, of in index.items()}

@@ -1,0 +1,37 @@
+"""Corrupts a batch: `corrupt(images, "fog", 3, draws)`."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mixbench.experiments.evaluation.corruption import blur, digital, noise, weather
+from mixbench.experiments.evaluation.corruption.levels import (
+    CORRUPTIONS,
+    LARGE_FROM,
+    LARGE_SIDE,
+    SMALL_SIDE,
+)
+from mixbench.experiments.evaluation.image_random import Draws
+
+_FAMILIES = {"noise": noise, "blur": blur, "weather": weather, "digital": digital}
+
+
+def applies(name: str, channels: int) -> bool:
+    """Whether there is such a corruption of images with that many channels."""
+    return channels == 3 or not CORRUPTIONS[name].colour
+
+
+def corrupt(images: Tensor, name: str, severity: int, draws: Draws) -> Tensor:
+    """The images (B,C,H,W) float32 in [0,1], corrupted: the same shape and range.
+
+    name: of `levels.CORRUPTIONS`. severity: 1 to 5. Harder ones use the same draws, so that an
+    image gets worse, and not another one. Values are not rounded to the 256 that files hold.
+    """
+    levels = CORRUPTIONS[name]
+    side = min(images.shape[-2:])
+    large = side >= LARGE_FROM
+    level = (levels.large if large else levels.small)[severity - 1]
+    scale = side / (LARGE_SIDE if large else SMALL_SIDE)
+    apply = getattr(_FAMILIES[levels.family], name)
+    corrupted: Tensor = apply(images, level, scale, draws)
+    return corrupted.clamp_(0, 1)

@@ -1,0 +1,55 @@
+"""Noise: every value of an image is disturbed on its own.
+
+Each function takes images (B,C,H,W) float32 in [0,1], the constants of a severity (`levels`), the
+images' scale against those that the constants are for, and what is drawn for each image.
+"""
+
+# All have the same parameters, whether they need them or not.
+# ruff: noqa: ARG001
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixbench.experiments.evaluation.image_random import Draws
+
+SHADES = 256
+
+
+def gaussian_noise(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+    return images + level * draws.normal("noise", *images.shape[1:])
+
+
+def shot_noise(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+    """Photons counted: Poisson, by its quantiles; images are taken in 256 shades, as stored."""
+    table = _poisson(level, images.device)
+    shade = (images * (SHADES - 1)).round().long()
+    wanted = shade + draws.uniform("noise", *images.shape[1:]).double()
+    # The table is one rising list: of shade s, s + the share of counts that are at most k.
+    place = torch.searchsorted(table.view(-1), wanted, right=True)
+    counts = place - shade * table.shape[1]
+    return counts.clamp(max=table.shape[1] - 1) / float(level)
+
+
+def impulse_noise(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+    hit = draws.uniform("hit", *images.shape[1:]) < level
+    white = draws.uniform("white", *images.shape[1:]) < 0.5
+    return torch.where(hit, white.to(images.dtype), images)
+
+
+def speckle_noise(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+    return images + images * level * draws.normal("noise", *images.shape[1:])
+
+
+@lru_cache(maxsize=16)
+def _poisson(photons: int, device: torch.device) -> Tensor:
+    """s + P(count <= k) at [s, k], where white has `photons` and s of 255 has its share."""
+    rates = torch.arange(SHADES, dtype=torch.float64) * (photons / (SHADES - 1))
+    counts = torch.arange(int(photons + 10 * photons**0.5 + 20), dtype=torch.float64)
+    log = torch.special.xlogy(counts, rates.unsqueeze(1)) - rates.unsqueeze(1)
+    below = (log - torch.lgamma(counts + 1)).exp().cumsum(dim=1).clamp(max=1)
+    return (below + torch.arange(SHADES).unsqueeze(1)).to(device)

@@ -1,0 +1,89 @@
+"""Weather: fog, snow, bright light, all made without pictures. Parameters as in `noise`.
+
+The original's frost is a photograph laid over the image, and is left out.
+"""
+
+# All have the same parameters, whether they need them or not.
+# ruff: noqa: ARG001
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixbench.experiments.evaluation.corruption import separable
+from mixbench.experiments.evaluation.corruption.blur import trail
+from mixbench.experiments.evaluation.image_random import Draws
+
+LUMINANCE = (0.299, 0.587, 0.114)
+
+
+def brightness(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+    """More value, at the same hue and saturation: all channels by the same factor."""
+    if images.shape[1] != 3:
+        return images + level
+    value = images.amax(dim=1, keepdim=True)
+    brighter = (value + level).clamp(max=1)
+    return torch.where(value > 0, images * (brighter / value.clamp(min=1e-6)), brighter)
+
+
+def fog(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+    """A plasma fractal is added, then the brightest value is brought back to what it was."""
+    thickness, fading = level
+    brightest = images.amax(dim=(1, 2, 3), keepdim=True)
+    height, width = images.shape[-2:]
+    cloud = plasma(draws, 1 << (max(height, width) - 1).bit_length(), fading)
+    return (images + thickness * cloud[..., :height, :width]) * (
+        brightest / (brightest + thickness)
+    )
+
+
+def snow(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+    """Flakes are the peaks of noise, drawn out by motion; the image behind them gets whiter."""
+    mean, deviation, zoom, least, radius, sigma, seen = level
+    height, width = images.shape[-2:]
+    noise = mean + deviation * draws.normal("flakes", 1, height, width)
+    rows, columns = (separable.zoom(side, max(1.0, zoom * scale)) for side in (height, width))
+    noise = separable.apply(noise, separable.Maps([(rows, columns)]))
+    flakes = torch.where(noise < least, 0.0, noise).clamp(0, 1)
+    # Downwards, within 45 degrees.
+    angle = math.pi / 4 + draws.uniform("angle") * (math.pi / 2)
+    flakes = trail(flakes, radius * scale, sigma * scale, angle)
+    whiter = torch.maximum(images, 1.5 * grey(images) + 0.5)
+    return seen * images + (1 - seen) * whiter + flakes + flakes.flip(-1, -2)
+
+
+def grey(images: Tensor) -> Tensor:
+    """Luminance (ITU-R BT.601) of colour images, the mean of other channels: (B,1,H,W)."""
+    if images.shape[1] != 3:
+        return images.mean(dim=1, keepdim=True)
+    red, green, blue = images.unbind(1)
+    parts = LUMINANCE[0] * red + LUMINANCE[1] * green + LUMINANCE[2] * blue
+    return parts.unsqueeze(1)
+
+
+def plasma(draws: Draws, side: int, fading: float) -> Tensor:
+    """Clouds (B,1,side,side) from 0 to 1, by diamonds and squares on a torus; side a power of 2.
+
+    Each halving of the grid adds noise that is `fading` squared times weaker, as in the original,
+    which multiplies by its amplitude twice.
+    """
+    noise = draws.uniform("plasma", side, side) * 2 - 1
+    clouds = torch.zeros_like(noise)
+    step, strength = side, 1.0
+    while step > 1:
+        half = step // 2
+        corners = clouds[:, ::step, ::step]
+        pairs = corners + corners.roll(-1, 1)
+        middles = (pairs + pairs.roll(-1, 2)) / 4 + strength * noise[:, half::step, half::step]
+        above = middles.roll(1, 1) + middles + corners + corners.roll(-1, 2)
+        beside = middles.roll(1, 2) + middles + corners + corners.roll(-1, 1)
+        clouds[:, half::step, half::step] = middles
+        clouds[:, ::step, half::step] = above / 4 + strength * noise[:, ::step, half::step]
+        clouds[:, half::step, ::step] = beside / 4 + strength * noise[:, half::step, ::step]
+        step, strength = half, strength / fading**2
+    clouds = clouds - clouds.amin(dim=(1, 2), keepdim=True)
+    return (clouds / clouds.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)).unsqueeze(1)

@@ -1,0 +1,1 @@
+"""Whether a network looks at the object: class activation maps against boxes."""

@@ -1,0 +1,128 @@
+"""The user's own images with boxes, as a network gets them: the central square, resized."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mixbench.experiments.data.files import decode
+from mixbench.experiments.data.image_folder import scan
+from mixbench.experiments.errors import UserError, unknown
+from mixbench.experiments.evaluation.localisation.boxes import Box, read
+
+EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Boxed:
+    """Images with the boxes of one class each: `boxes` (N,K,4) in fractions of the square.
+
+    outside: pairs of an image and a class that are left out because no box reaches into the
+    square; trained: those of images that the network was trained or chosen on.
+    """
+
+    rows: tuple[Box, ...]
+    labels: Tensor
+    boxes: Tensor
+    outside: int
+    trained: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batches(self, batch_size: int, size: int) -> Iterator[tuple[Tensor, slice]]:
+        """uint8 (B,3,size,size) on the CPU, and which they are. UserError for a broken file."""
+        with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
+            for start in range(0, len(self), batch_size):
+                part = slice(start, min(start + batch_size, len(self)))
+                images = pool.map(partial(_decoded, size=size), self.rows[part])
+                yield torch.stack(list(images)), part
+
+
+def boxed(path: Path, dataset: str, classes: Sequence[str]) -> Boxed:
+    """What is in the CSV file for a run on `dataset`, which is an image folder.
+
+    The boxes of an image and a class belong together. UserError for a class that the network does
+    not know, a box that is not in its image, and where nothing is left.
+    """
+    kind, _, folder = dataset.partition(":")
+    if kind != "imagefolder":
+        raise UserError(
+            f"localisation.boxes: {dataset} has no image files, expected a run on an image folder"
+        )
+    listing = scan(folder)
+    trained = {str(file) for file in listing.train}
+    groups: dict[tuple[str, str], list[Box]] = {}
+    for row in read(path):
+        if row.label not in classes:
+            raise unknown(f"class in {row.where}: class:", row.label, classes)
+        groups.setdefault((str(row.image.resolve()), row.label), []).append(row)
+    rows, found, outside, known = [], [], 0, 0
+    for (file, _), group in groups.items():
+        # A folder's images may be links: neither name may be of a trained one.
+        if trained & {file, os.path.abspath(group[0].image)}:
+            known += 1
+            continue
+        size = _upright_size(group[0])
+        squares = [square for row in group if (square := _in_square(row, size)) is not None]
+        if squares:
+            rows.append(group[0])
+            found.append(squares)
+        else:
+            outside += 1
+    if not rows:
+        raise UserError(
+            f"localisation.boxes: {path}: no image is left: {known} are of the training or "
+            f"validation split, and {outside} have their boxes outside of the central square"
+        )
+    boxes = torch.zeros(len(rows), max(map(len, found)), 4, dtype=torch.float64)
+    for number, squares in enumerate(found):
+        boxes[number, : len(squares)] = torch.tensor(squares, dtype=torch.float64)
+    labels = torch.tensor([list(classes).index(row.label) for row in rows])
+    return Boxed(tuple(rows), labels, boxes, outside, known)
+
+
+def _in_square(row: Box, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
+    """The box in fractions of the central square of an image of `size`; None if it is outside."""
+    width, height = size
+    left, top, right, bottom = row.sides
+    for side, value, most in (("right", right, width), ("bottom", bottom, height)):
+        if value > most:
+            raise UserError(
+                f"{row.where}: {side}: got {value:g}, expected at most {most}: the image has "
+                f"{width} x {height} pixels"
+            )
+    short = min(width, height)
+    x, y = (width - short) / 2, (height - short) / 2
+    edges = [(left - x) / short, (top - y) / short, (right - x) / short, (bottom - y) / short]
+    left, top, right, bottom = (min(max(edge, 0.0), 1.0) for edge in edges)
+    return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+def _upright_size(row: Box) -> tuple[int, int]:
+    try:
+        with Image.open(row.image) as image:
+            turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else image.size
+    except Exception as error:  # a broken file can raise anything
+        raise _broken(row, error) from None
+
+
+def _decoded(row: Box, size: int) -> Tensor:
+    try:
+        return decode(row.image, size)
+    except Exception as error:  # a broken file can raise anything
+        raise _broken(row, error) from None
+
+
+def _broken(row: Box, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return UserError(f"{row.where}: image: not readable ({reason})")

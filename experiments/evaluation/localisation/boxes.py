@@ -1,0 +1,96 @@
+"""Boxes around objects in the user's own images, from a CSV file, without torch.
+
+    image,class,left,top,right,bottom
+    photos/one.jpg,cat,12,30,140,200
+
+Images are found relative to the file. Sides are in pixels of the upright image, from its left and
+top edge: the whole of a 640 x 480 image is 0,0,640,480. An image may have many boxes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixbench.experiments.errors import UserError
+
+SIDES = ("left", "top", "right", "bottom")
+COLUMNS = ("image", "class", *SIDES)
+
+
+@dataclass(frozen=True)
+class Box:
+    """One row: `where` names it in errors; `sides` are left, top, right, bottom in pixels."""
+
+    where: str
+    image: Path
+    label: str
+    sides: tuple[float, float, float, float]
+
+
+def read(path: Path) -> list[Box]:
+    """All rows. UserError, with the row's number in the file and the field, for what is wrong."""
+    name = f"localisation.boxes: {path}"
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(f"{name} can't be read: {reason}") from None
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+    found: list[Box] = []
+    header: list[str] | None = None
+    try:
+        for row in rows:
+            fields = [field.strip() for field in row]
+            if not any(fields):
+                continue
+            where = f"{name}, row {rows.line_num}"
+            if header is None:
+                header = _header(fields, where)
+                continue
+            if len(fields) != len(header):
+                raise UserError(f"{where}: got {len(fields)} fields, expected {len(header)}")
+            found.append(_box(dict(zip(header, fields, strict=True)), where, path.parent))
+    except csv.Error as error:
+        raise UserError(f"{name}, row {rows.line_num}: {error}") from None
+    if not found:
+        raise UserError(f"{name}: no box in it; expected rows of {','.join(COLUMNS)}")
+    return found
+
+
+def _header(fields: list[str], where: str) -> list[str]:
+    names = [field.lower() for field in fields]
+    for column in COLUMNS:
+        if names.count(column) != 1:
+            problem = "no" if column not in names else "more than one"
+            raise UserError(
+                f"{where}: {problem} column {column!r}; expected a first row {','.join(COLUMNS)}"
+            )
+    return names
+
+
+def _box(row: dict[str, str], where: str, folder: Path) -> Box:
+    image = folder / row["image"]
+    if not row["image"] or not image.is_file():
+        raise UserError(f"{where}: image: no file {str(image)!r}")
+    left, top, right, bottom = (_pixels(row[side], side, where) for side in SIDES)
+    for low, high, first, second in (
+        (left, right, "left", "right"),
+        (top, bottom, "top", "bottom"),
+    ):
+        if low >= high:
+            raise UserError(f"{where}: {second}: got {high:g}, expected above {first}, {low:g}")
+    return Box(where, image, row["class"], (left, top, right, bottom))
+
+
+def _pixels(text: str, side: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise UserError(f"{where}: {side}: got {text!r}, expected pixels, at least 0")
+    return value

@@ -1,0 +1,154 @@
+"""Class activation maps: where a network sees a class, by Grad-CAM at its last spatial output.
+
+Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): each channel of a module's output is weighted
+with the mean over places of the logit's gradient; the map is what is positive of their sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mixbench.augmentations.integrations.hooks import layer_names
+from mixbench.experiments.errors import Impossible
+
+Predict = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The module whose output maps are made of, and the output's (height, width) in places."""
+
+    name: str
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Output:
+    place: Place
+    weighted: bool
+    matters: bool
+
+
+def place(network: nn.Module, predict: Predict, images: Tensor) -> Place:
+    """The last module whose output still has places, found by running square `images` (B,C,H,H).
+
+    Looked at are the network's layers, as `augmentations.mixing_inside` counts them, and what is
+    outside of them; not the insides of layers. Of the outputs on which logits depend, at places and
+    not at a class token alone, it is the last that has the extent of the last with weights: so it
+    comes after normalisation and activation, and before pooling. To be called within
+    `input_gradients`. Impossible where there is none.
+    """
+    outputs = _traced(network, predict, images)
+    # All of them, where a network ignores what it sees.
+    outputs = [output for output in outputs if output.matters] or outputs
+    if not outputs:
+        raise Impossible("no part of the network has an output with places, which a map needs")
+    weighted = [number for number, output in enumerate(outputs) if output.weighted]
+    rest = outputs[weighted[-1] if weighted else -1 :]
+    return [output.place for output in rest if output.place.size == rest[0].place.size][-1]
+
+
+def maps(
+    network: nn.Module, predict: Predict, images: Tensor, labels: Tensor, where: Place
+) -> Tensor:
+    """The maps (B,h,w) of the classes `labels` (B,) for `images`, at least 0.
+
+    To be called within `input_gradients`. The gradient begins behind `where`: what comes before is
+    computed without one.
+    """
+    with _cut(network, where.name) as outputs:
+        logits = predict(images)
+    output = outputs[-1]
+    total = logits.gather(1, labels.unsqueeze(1)).sum()
+    slope = None
+    if total.requires_grad:
+        (slope,) = torch.autograd.grad(total, output, allow_unused=True)
+    if slope is None:
+        slope = torch.zeros_like(output)
+    values, slopes = _grid(network, output.detach()), _grid(network, slope)
+    if values is None or slopes is None:
+        raise RuntimeError(f"{where.name}: an output of shape {tuple(output.shape)} has no places")
+    weights = slopes.mean(dim=(2, 3), keepdim=True)
+    return (weights * values).sum(dim=1).relu()
+
+
+def _traced(network: nn.Module, predict: Predict, images: Tensor) -> list[_Output]:
+    """The outputs with places, in the order in which they are made."""
+    layers = layer_names(network)
+    seen: list[tuple[str, nn.Module, Tensor]] = []
+
+    def recorder(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def record(module: nn.Module, _arguments: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and _grid(network, output) is not None:
+                seen.append((name, module, output))
+
+        return record
+
+    with ExitStack() as hooks:
+        for name, module in network.named_modules():
+            within = any(name.startswith(f"{layer}.") for layer in layers)
+            around = any(layer.startswith(f"{name}.") for layer in layers)
+            if name and not within and not around:
+                hooks.enter_context(module.register_forward_hook(recorder(name)))
+        logits = predict(images.clone().requires_grad_(True))
+    # Different weights: those of classes may cancel in a plain sum.
+    total = (logits * torch.arange(1, logits.shape[1] + 1, device=logits.device)).sum()
+    tensors = [output for _, _, output in seen]
+    slopes: tuple[Tensor | None, ...] = (None,) * len(seen)
+    if total.requires_grad and tensors:
+        slopes = torch.autograd.grad(total, tensors, allow_unused=True)
+    outputs = []
+    for (name, module, output), slope in zip(seen, slopes, strict=True):
+        grid = _grid(network, output)
+        at_places = None if slope is None else _grid(network, slope)
+        if grid is not None:
+            size = (grid.shape[2], grid.shape[3])
+            weighted = any(parameter.dim() > 1 for parameter in module.parameters())
+            matters = at_places is not None and bool(at_places.any())
+            outputs.append(_Output(Place(name, size), weighted, matters))
+    return outputs
+
+
+@contextmanager
+def _cut(network: nn.Module, name: str) -> Iterator[list[Tensor]]:
+    """Within it, gradients begin at the outputs of module `name`, which are put into the list."""
+    outputs: list[Tensor] = []
+
+    def begin(_module: nn.Module, _arguments: Any, output: Tensor) -> Tensor:
+        outputs.append(output.detach().requires_grad_(True))
+        # A copy: what follows may change it in place.
+        return outputs[-1].clone()
+
+    hook = network.get_submodule(name).register_forward_hook(begin)
+    try:
+        yield outputs
+    finally:
+        hook.remove()
+
+
+def _grid(network: nn.Module, output: Tensor) -> Tensor | None:
+    """An output for square images as (B,C,h,w); None where it has no places, or only one.
+
+    With channels last (B,h,w,C), as some transformers have them, or tokens (B,N,C), of which the
+    first may belong to no place.
+    """
+    if output.dim() == 4:
+        if output.shape[2] != output.shape[3] and output.shape[1] == output.shape[2]:
+            output = output.permute(0, 3, 1, 2)
+        return output if min(output.shape[2:]) > 1 else None
+    if output.dim() != 3:
+        return None
+    count = output.shape[1]
+    side = math.isqrt(count)
+    first = getattr(network, "num_prefix_tokens", count - side**2)
+    side = math.isqrt(max(count - first, 0))
+    if side < 2 or first + side**2 != count:
+        return None
+    return output[:, first:].transpose(1, 2).unflatten(2, (side, side))

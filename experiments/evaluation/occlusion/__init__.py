@@ -1,0 +1,1 @@
+"""Accuracy with a part of each image hidden."""

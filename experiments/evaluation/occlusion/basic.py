@@ -1,0 +1,135 @@
+"""Occlusion robustness: accuracy on images of which a growing part is hidden.
+
+Every model sees the same hidden pixels: the masks come from a seed of their own and the image's
+place in the test set. Hidden pixels get the data set's mean colour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixbench.experiments.ranks import ALONE, Ranks
+
+Predict = Callable[[Tensor], Tensor]
+CLEAN = ("", 0.0)
+
+
+def centre_square(height: int, width: int, fraction: float) -> Tensor:
+    """The hidden pixels (H, W) bool: a centred rectangle with `fraction` of each image's area.
+
+    As in CutMix, appendix E.1, by area and not by side; sides are rounded to whole pixels.
+    """
+    rows, columns = (max(1, round(side * math.sqrt(fraction))) for side in (height, width))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    hidden = torch.zeros(height, width, dtype=torch.bool)
+    hidden[top : top + rows, left : left + columns] = True
+    return hidden
+
+
+def patch_grid(height: int, width: int) -> tuple[int, int, int]:
+    """Patch side, rows, columns: 14 x 14 patches from 112 pixels on (PatchDrop), else about 7."""
+    side = min(height, width)
+    patch = max(1, round(side / (14 if side >= 112 else 7)))
+    return patch, math.ceil(height / patch), math.ceil(width / patch)
+
+
+def patch_order(count: int, patches: int, seed: int) -> Tensor:
+    """For each image, the order in which its patches are hidden: (count, patches) int64.
+
+    Growing fractions hide growing sets of patches, so a curve is about one image at a time.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, patches, generator=generator).argsort(dim=1)
+
+
+def random_patches(order: Tensor, height: int, width: int, fraction: float) -> Tensor:
+    """The hidden pixels (B, H, W) bool: the first `fraction` of each image's patches."""
+    patch, rows, columns = patch_grid(height, width)
+    hidden = torch.zeros(order.shape[0], rows * columns, dtype=torch.bool, device=order.device)
+    hidden.scatter_(1, order[:, : max(1, round(fraction * rows * columns))], True)
+    grid = hidden.view(-1, rows, columns)
+    full = grid.repeat_interleave(patch, dim=1).repeat_interleave(patch, dim=2)
+    return full[:, :height, :width]
+
+
+def measure(
+    predict: Predict,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    *,
+    shapes: tuple[str, ...],
+    fractions: tuple[float, ...],
+    count: int,
+    seed: int,
+    batch_size: int,
+    ranks: Ranks = ALONE,
+) -> tuple[dict[str, float | None], dict[str, Any]]:
+    """Accuracy by shape and hidden fraction, its normalised area, and what is retained of it.
+
+    predict: normalised images (B, C, H, W) to logits. batches: normalised images and labels in a
+    fixed order, `batch_size` apart, `count` images in all; where several ranks share the work,
+    every `size`-th batch, and only rank 0 gets something.
+
+    Metrics: `centre/0.25` (accuracy), `centre/retention/0.25` (that over the accuracy of the same
+    images unhidden; None if that is 0), `centre/area` (area under accuracy over the hidden
+    fraction, divided by the largest fraction). Curves: the realised `fraction`s, from 0, and
+    `accuracy`.
+    """
+    found: list[dict[Any, tuple[float, float]]] = []
+    order: Tensor | None = None
+    for number, (images, labels) in enumerate(batches):
+        height, width = images.shape[-2:]
+        if order is None:
+            _, rows, columns = patch_grid(height, width)
+            order = patch_order(count, rows * columns, seed)
+        first = (ranks.rank + number * ranks.size) * batch_size
+        own_order = order[first : first + len(labels)].to(images.device)
+        if not len(labels):
+            found.append({})
+            continue
+        sums: dict[Any, tuple[float, float]] = {
+            CLEAN: (_hits(predict(images), labels), len(labels))
+        }
+        for shape in shapes:
+            for fraction in fractions:
+                if shape == "centre":
+                    hidden = centre_square(height, width, fraction).to(images.device).unsqueeze(0)
+                else:
+                    hidden = random_patches(own_order, height, width, fraction)
+                logits = predict(images.masked_fill(hidden.unsqueeze(1), 0.0))
+                share = hidden.float().mean().item() * len(labels)
+                sums[shape, fraction] = (_hits(logits, labels), share)
+        found.append(sums)
+
+    found = ranks.interleave(found)
+    if not ranks.leads:
+        return {}, {}
+    hits, covered = (
+        {key: sum(sums[key][which] for sums in found if sums) for key in _keys(shapes, fractions)}
+        for which in (0, 1)
+    )
+    clean, done = hits[CLEAN], covered[CLEAN]
+    metrics: dict[str, float | None] = {}
+    curves: dict[str, Any] = {}
+    for shape in shapes:
+        accuracy = [clean / done, *(hits[shape, fraction] / done for fraction in fractions)]
+        hidden_share = [0.0, *(covered[shape, fraction] / done for fraction in fractions)]
+        curves[shape] = {"fraction": hidden_share, "accuracy": accuracy}
+        metrics[f"{shape}/area"] = float(np.trapezoid(accuracy, hidden_share)) / hidden_share[-1]
+        for fraction, value in zip(fractions, accuracy[1:], strict=True):
+            metrics[f"{shape}/{fraction:g}"] = value
+            metrics[f"{shape}/retention/{fraction:g}"] = value / accuracy[0] if clean else None
+    return metrics, curves
+
+
+def _keys(shapes: tuple[str, ...], fractions: tuple[float, ...]) -> list[Any]:
+    return [CLEAN, *((shape, fraction) for shape in shapes for fraction in fractions)]
+
+
+def _hits(logits: Tensor, labels: Tensor) -> int:
+    return int((logits.argmax(dim=1) == labels).sum())

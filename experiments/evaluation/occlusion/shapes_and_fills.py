@@ -1,0 +1,188 @@
+"""Hiding: accuracy where a growing part of an image is hidden, by many shapes and many fills.
+
+A network that was trained on images with rectangles cut out, or pasted in, is at home where
+rectangles are hidden: its advantage there is not robustness (Marcu and Prügel-Bennett 2022, "On the
+Effects of Artificial Data Modification", ICML). So the shapes stand side by side, and `favour` says
+how much better rectangles are withstood than the others. Every model sees the same hidden pixels:
+they come from a seed and the image's place in the test set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixbench.experiments.data.split import Split
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.evaluation.base import Found, Subject
+from mixbench.experiments.evaluation.image_random import Draws
+from mixbench.experiments.evaluation.occlusion.masks import levels
+from mixbench.experiments.evaluation.settings import HidingSettings
+from mixbench.experiments.evaluation.subset import places, some
+
+RECTANGLES = ("centre", "boundary", "square")
+"""The others are `patches` and `blobs`."""
+
+
+@torch.inference_mode()
+def measure(subject: Subject, settings: HidingSettings) -> Found:
+    """Accuracy on `settings.images` test images, by shape and fill, over the hidden fraction.
+
+    Metrics: `hiding/clean` (nothing hidden); `hiding/SHAPE/FILL/area`, the mean accuracy from
+    fraction 0 to the largest one (`area`), and `hiding/SHAPE/FILL/retention`, that over `clean`
+    (None if that is 0); `hiding/area` and `hiding/retention`, their means;
+    `hiding/rectangles/area`, `hiding/others/area` and `hiding/favour`, the first less the second
+    (None where there is no shape of a kind). Curves: the realised `fraction` from 0 by shape, the
+    `accuracy` by shape and fill.
+    """
+    shapes, fills, fractions = settings.shapes, settings.fills, settings.fractions
+    cases = [(shape, fill) for shape in shapes for fill in fills]
+    hits = {(*case, step): 0 for case in cases for step in range(len(fractions))}
+    # Pixels, in whole numbers: their sum does not depend on the batches.
+    covered = {(shape, step): 0 for shape in shapes for step in range(len(fractions))}
+    clean = done = pixels = 0
+    for images, labels, others, draws in _batches(subject, settings):
+        shown = subject.normalised(images)
+        done += len(labels)
+        clean += _hits(subject, shown, labels)
+        height, width = images.shape[-2:]
+        pixels += len(labels) * height * width
+        over = {
+            fill: subject.normalised(filling(fill, subject, images, draws, others))
+            for fill in fills
+        }
+        for shape in shapes:
+            level = levels(shape, draws, height, width, fractions)
+            for step in range(len(fractions)):
+                hidden = (level <= step).unsqueeze(1)
+                covered[shape, step] += int(hidden.sum()) * (len(labels) // len(hidden))
+                for fill in fills:
+                    covering = torch.where(hidden, over[fill], shown)
+                    hits[shape, fill, step] += _hits(subject, covering, labels)
+    fraction = {
+        shape: [0.0, *(covered[shape, step] / pixels for step in range(len(fractions)))]
+        for shape in shapes
+    }
+    accuracy = {
+        shape: {
+            fill: [clean / done, *(hits[shape, fill, n] / done for n in range(len(fractions)))]
+            for fill in fills
+        }
+        for shape in shapes
+    }
+    curves: dict[str, Any] = {"images": done, "fraction": fraction, "accuracy": accuracy}
+    return Found(_metrics(fraction, accuracy, clean / done, fractions[-1]), curves)
+
+
+def filling(
+    fill: str, subject: Subject, images: Tensor, draws: Draws, others: Tensor | None
+) -> Tensor:
+    """What hidden pixels become, (B,C,H,W) or (1,C,1,1), in pixels from 0 to 1.
+
+    black; mean: the data set's, by channel; noise: Gaussian by value with the data set's mean and
+    deviation, clipped to [0,1]; image: `others`, as CutMix does.
+    """
+    mean, std = (
+        part.view(1, -1, 1, 1).to(images.device)
+        for part in (subject.dataset.mean, subject.dataset.std)
+    )
+    if fill == "black":
+        return torch.zeros_like(mean)
+    if fill == "mean":
+        return mean
+    if fill == "noise":
+        return (mean + std * draws.normal("noise", *images.shape[1:])).clamp_(0, 1)
+    if others is None:
+        raise ValueError("the fill 'image' needs other images")
+    return others
+
+
+def partners(labels: Tensor, own_places: Tensor, seed: int) -> Tensor:
+    """For each image the place of one of another class, all equally likely: int64 (n,).
+
+    labels: of the whole split, int64 (N,). UserError where there is a single class.
+    """
+    by_class = labels.argsort(stable=True)
+    classes, counts = labels.unique(return_counts=True)
+    own = torch.searchsorted(classes, labels[own_places])
+    first, count = (counts.cumsum(dim=0) - counts)[own], counts[own]
+    if len(classes) < 2:
+        raise UserError("hiding.fills: 'image' needs test images of two classes, got one class")
+    share = Draws(own_places, seed, "hiding").uniform("image", 1).squeeze(1).double()
+    rank = (share * (len(labels) - count)).long()
+    # Its own class is skipped.
+    return by_class[torch.where(rank >= first, rank + count, rank)]
+
+
+def area(fraction: Sequence[float], accuracy: Sequence[float], largest: float) -> float:
+    """The mean accuracy over hidden fractions from 0 to `largest`: normalised area under the curve.
+
+    Between realised fractions (ascending from 0) the curve is straight; it ends at `largest`, the
+    same for all shapes, though rounded sides may hide a little more or less.
+    """
+    at = [*(one for one in fraction if one < largest), largest]
+    return float(np.trapezoid(np.interp(at, fraction, accuracy), at)) / largest
+
+
+def _batches(
+    subject: Subject, settings: HidingSettings
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Draws]]:
+    """Images in [0,1], their labels, images of other classes where they are asked for, draws."""
+    test = subject.split("test")
+    own_places = places(len(test), settings.images, settings.seed)
+    subset = some(test, settings.images, settings.seed)
+    other: Split | None = None
+    if "image" in settings.fills:
+        other = test.subset(partners(test.labels, own_places, settings.seed))
+    size = subject.config.evaluation.batch_size
+    more = None if other is None else subject.pixels(other, size)
+    for number, (images, labels) in enumerate(subject.pixels(subset, size)):
+        others = None if more is None else next(more)[0]
+        # Files that can't be read leave batches with fewer images.
+        if not len(labels) or (others is not None and not len(others)):
+            continue
+        if others is not None and len(others) != len(labels):
+            others = others[torch.arange(len(labels), device=others.device) % len(others)]
+        where = own_places[number * size : number * size + len(labels)].to(images.device)
+        yield images, labels, others, Draws(where, settings.seed, "hiding")
+
+
+def _hits(subject: Subject, images: Tensor, labels: Tensor) -> int:
+    subject.beat()
+    return int((subject.network(images).argmax(dim=1) == labels).sum())
+
+
+def _metrics(
+    fraction: dict[str, list[float]],
+    accuracy: dict[str, dict[str, list[float]]],
+    clean: float,
+    largest: float,
+) -> dict[str, float | None]:
+    areas = {
+        (shape, fill): area(fraction[shape], values, largest)
+        for shape, by_fill in accuracy.items()
+        for fill, values in by_fill.items()
+    }
+    rectangles = _mean([one for (shape, _), one in areas.items() if shape in RECTANGLES])
+    others = _mean([one for (shape, _), one in areas.items() if shape not in RECTANGLES])
+    mean = _mean(list(areas.values()))
+    metrics: dict[str, float | None] = {"hiding/clean": clean}
+    for (shape, fill), value in areas.items():
+        metrics[f"hiding/{shape}/{fill}/area"] = value
+        metrics[f"hiding/{shape}/{fill}/retention"] = value / clean if clean else None
+    favour = None if rectangles is None or others is None else rectangles - others
+    return metrics | {
+        "hiding/area": mean,
+        "hiding/retention": mean / clean if mean is not None and clean else None,
+        "hiding/rectangles/area": rectangles,
+        "hiding/others/area": others,
+        "hiding/favour": favour,
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,40 @@
+"""Overfitting: how much better the network is on its training images than on the test set.
+
+The training images are clean here: as they are, neither mixed nor cropped nor mirrored. Accuracy
+during training is no measure, because mixed images are harder than clean ones.
+"""
+
+from __future__ import annotations
+
+import math
+
+from mixbench.experiments.evaluation.base import Found, Subject
+from mixbench.experiments.evaluation.metrics import accuracy, nll
+from mixbench.experiments.evaluation.predict import score
+from mixbench.experiments.evaluation.settings import OverfittingSettings
+from mixbench.experiments.evaluation.subset import some
+
+
+def measure(subject: Subject, settings: OverfittingSettings) -> Found:
+    """Clean train accuracy and NLL, and how far the test set is behind: above 0 is overfitting.
+
+    Metrics: `overfitting/train/accuracy`, `overfitting/train/nll`, `overfitting/gap` (train - test
+    accuracy), `overfitting/nll_gap` (test - train NLL, in nats). All training images give the
+    `train/accuracy` and `train/nll` of a run's result. None where logits are not finite.
+    """
+    # Not subject.logits: of a million images with a thousand classes they would take 4 GB.
+    train = score(
+        subject.network,
+        subject.images(some(subject.split("train"), settings.images, settings.seed)),
+    )
+    logits, labels = subject.logits("test")
+    loss = nll(logits, labels)
+    # Who is right is told by the largest logit, and there is none where some are no numbers.
+    known = math.isfinite(loss) and math.isfinite(train["nll"])
+    metrics = {
+        "train/accuracy": train["accuracy"],
+        "train/nll": train["nll"],
+        "gap": train["accuracy"] - accuracy(logits, labels),
+        "nll_gap": loss - train["nll"],
+    }
+    return Found({f"overfitting/{k}": v if known else None for k, v in metrics.items()})

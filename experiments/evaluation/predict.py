@@ -1,0 +1,71 @@
+"""What a network makes of batches, in evaluation mode and full precision: logits, or scores.
+
+Where several ranks share the work, `batches` are every `size`-th one, and rank 0 gets what all have
+found, in their order; the others get their own, which may be nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.evaluation.metrics import losses
+from mixbench.experiments.ranks import ALONE, Ranks
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+@torch.inference_mode()
+def logits_of(
+    network: nn.Module, batches: Batches, ranks: Ranks = ALONE
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Logits (N, K) float32 and labels (N,) int64 of all `batches` of normalised images.
+
+    The network is left in evaluation mode. UserError where there is no image.
+    """
+    network.eval()
+    found = [
+        (network(images).float().cpu(), labels.cpu()) if len(labels) else None
+        for images, labels in batches
+    ]
+    pairs = [pair for pair in ranks.interleave(found) if pair is not None]
+    if not pairs:
+        _not_on_rank_0(ranks)
+        return np.empty((0, 0), np.float32), np.empty(0, np.int64)
+    logits, labels = zip(*pairs, strict=True)
+    return torch.cat(logits).numpy(), torch.cat(labels).numpy()
+
+
+@torch.inference_mode()
+def score(network: nn.Module, batches: Batches, ranks: Ranks = ALONE) -> dict[str, float]:
+    """accuracy and nll over all `batches` of normalised images; of no meaning but on rank 0.
+
+    To the last digit those of `logits_of`, without the room for as many logits: a million images of
+    a thousand classes would take 4 GB. UserError where there is no image.
+    """
+    network.eval()
+    found: list[tuple[Tensor, Tensor] | None] = []
+    for images, labels in batches:
+        if not len(labels):
+            found.append(None)
+            continue
+        logits = network(images).float().cpu().numpy()
+        truth = labels.cpu().numpy()
+        hits = torch.from_numpy(logits.argmax(axis=1) == truth)
+        found.append((hits, torch.from_numpy(losses(logits, truth))))
+    pairs = [pair for pair in ranks.interleave(found) if pair is not None]
+    if not pairs:
+        _not_on_rank_0(ranks)
+        return {}
+    hits_of_all, losses_of_all = (torch.cat(part).numpy() for part in zip(*pairs, strict=True))
+    return {"accuracy": float(hits_of_all.mean()), "nll": float(losses_of_all.mean())}
+
+
+def _not_on_rank_0(ranks: Ranks) -> None:
+    if ranks.leads:
+        raise UserError("dataset: no image of a split can be read")

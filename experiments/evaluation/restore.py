@@ -1,0 +1,58 @@
+"""A finished run's network, from its saved weights, with the data that it is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from mixbench.experiments.config import schema
+from mixbench.experiments.data.load import load_once
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.evaluation.base import Subject
+from mixbench.experiments.models.build import build
+from mixbench.experiments.store import checkpoint
+from mixbench.experiments.store.sweep_folder import PlannedRun
+
+
+def subject_of(planned: PlannedRun, device: torch.device, beat: Callable[[], None]) -> Subject:
+    """The network of a finished run and its data on `device`.
+
+    UserError where there are no weights, or none that this version of mixbench can read or fit, and
+    where the images changed.
+    """
+    parsed = schema.parse(planned.config)
+    state = next(checkpoint.load(planned.folder.path), None)
+    if state is None:
+        found = checkpoint.exists(planned.folder.path)
+        raise UserError(
+            f"run {planned.run_key}: "
+            + ("its weights can't be read, or are of another version" if found else "no weights")
+        )
+    dataset = load_once(parsed.dataset, str(device))
+    trained_on = ((planned.folder.result() or {}).get("dataset") or {}).get("digest")
+    if trained_on not in (None, dataset.digest):
+        raise UserError(
+            f"run {planned.run_key}: the images of {parsed.dataset.name} are no longer those that "
+            "it was trained on"
+        )
+    network = build(
+        parsed.model,
+        channels=dataset.shape[0],
+        classes=len(dataset.classes),
+        size=dataset.shape[1],
+        seed=parsed.seed,
+    )
+    try:
+        network.load_state_dict(state["network"])
+    except (KeyError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"run {planned.run_key}: its weights don't fit the network: {first}"
+        ) from None
+    # Two calls: the types of `Module.to` know device and memory format only apart.
+    channels_last = parsed.training.channels_last
+    network.to(device).to(
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )
+    return Subject(network, dataset, parsed, device, beat)

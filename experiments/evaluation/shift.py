@@ -1,0 +1,183 @@
+"""Shift: whether a network is less sure of images from another data set than of its own.
+
+The score is the largest probability (Hendrycks and Gimpel 2017, "A Baseline for Detecting
+Misclassified and Out-of-Distribution Examples in Neural Networks"). It ranks by the log odds of
+that class, which says the same and tells apart what is 1 after rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mixbench.experiments.config import datasets
+from mixbench.experiments.config.datasets import DatasetInfo
+from mixbench.experiments.config.schema import DatasetConfig
+from mixbench.experiments.data.load import Dataset, load_once
+from mixbench.experiments.errors import Impossible, UserError
+from mixbench.experiments.evaluation.base import Found, Subject
+from mixbench.experiments.evaluation.corruption.weather import grey
+from mixbench.experiments.evaluation.predict import logits_of
+from mixbench.experiments.evaluation.settings import ShiftSettings
+from mixbench.experiments.evaluation.subset import some
+
+DEFAULTS = {
+    "fashion_mnist": "digits",
+    "digits": "fashion_mnist",
+    "cifar10": "svhn",
+    "cifar100": "svhn",
+    "stl10": "svhn",
+    "svhn": "cifar10",
+}
+"""The other data set where none is named, with as many channels; for folders it is cifar10."""
+FOLDERS = "cifar10"
+
+BINS = 20
+POINTS = 101
+Scores = NDArray[np.float64]
+
+
+def measure(subject: Subject, settings: ShiftSettings) -> Found:
+    """How well confidence tells the test set from `settings.images` of another data set.
+
+    Those are resized to the network's images; grey ones are repeated in three channels, and colours
+    become their luminance. Normalised like the network's own.
+
+    Metrics: `shift/auroc` (chance that an own image gets more confidence than a foreign one; 0.5 is
+    no better than guessing), `shift/fpr95` (share of foreign images above the confidence that 95 %
+    of the own reach), `shift/confidence` (mean, on the foreign images) and `shift/own_confidence`.
+    None where logits are not finite. Curves: `dataset`, its `size` and `channels` and the
+    network's (`own_size`, `own_channels`), `resized`; the ROC curve; histograms of confidence.
+    """
+    channels, height, _ = subject.dataset.shape
+    facts = other(settings, subject.dataset.name, channels)
+    name = facts.name
+    foreign = some(_foreign(name, height, subject.device).test, settings.images, settings.seed)
+    batches = (
+        (subject.normalised(as_channels(pixels, channels)), labels)
+        for pixels, labels in subject.pixels(foreign)
+    )
+    out = certainty(logits_of(subject.network, batches)[0])
+    own = certainty(subject.logits("test")[0])
+    described: dict[str, Any] = {
+        "dataset": name,
+        "images": len(out),
+        "size": facts.size,
+        "own_size": height,
+        "resized": facts.size != height,
+        "channels": facts.channels,
+        "own_channels": channels,
+    }
+    metrics: dict[str, float | None] = dict.fromkeys(
+        f"shift/{key}" for key in ("auroc", "fpr95", "confidence", "own_confidence")
+    )
+    if np.isnan(out).any() or np.isnan(own).any():
+        return Found(metrics, described)
+    sure, own_sure = confidence(out), confidence(own)
+    metrics = {
+        "shift/auroc": auroc(own, out),
+        "shift/fpr95": false_positives(own, out, 0.95),
+        "shift/confidence": float(sure.mean()),
+        "shift/own_confidence": float(own_sure.mean()),
+    }
+    shares = np.linspace(0, 1, POINTS)
+    described["roc"] = {
+        "true": shares.tolist(),
+        "false": [false_positives(own, out, share) for share in shares],
+    }
+    edges = np.linspace(0, 1, BINS + 1)
+    described["confidence"] = {
+        "edges": edges.tolist(),
+        "own": np.histogram(own_sure, edges)[0].tolist(),
+        "foreign": np.histogram(sure, edges)[0].tolist(),
+    }
+    return Found(metrics, described)
+
+
+def check(settings: ShiftSettings, dataset: DatasetConfig) -> None:
+    """Have the other data set for runs on `dataset`.
+
+    UserError where the one that is asked for can't be had, or not be compared; Impossible where
+    nobody asked for it.
+    """
+    name = other(settings, dataset.name, datasets.info(dataset.name).channels).name
+    try:
+        datasets.ensure(name)
+    except UserError as error:
+        if settings.dataset is not None:
+            raise UserError(f"shift.dataset: {error}") from None
+        raise Impossible(f"{error}; another one can be had with --set shift.dataset=NAME") from None
+
+
+def other(settings: ShiftSettings, own: str, channels: int) -> DatasetInfo:
+    """What is known of the other data set for a network of `channels` on data set `own`."""
+    name = settings.dataset or DEFAULTS.get(own, FOLDERS)
+    if name == own:
+        raise UserError(
+            f"shift.dataset: got {name!r}, the data set of the run itself; expected another one"
+        )
+    facts = datasets.info(name)
+    if channels != facts.channels and {channels, facts.channels} != {1, 3}:
+        raise UserError(
+            f"shift.dataset: {name} has {facts.channels} channels, expected {channels}, those of "
+            f"{own}"
+        )
+    return facts
+
+
+def certainty(logits: NDArray[np.floating]) -> Scores:
+    """The log odds of the most probable class, from logits (N,K): (N,). NaN of what is not finite.
+
+    It rises with the largest probability, and does not reach a largest number when that is 1.
+    """
+    ordered = np.sort(logits.astype(np.float64), axis=1)
+    rest = ordered[:, :-1] - ordered[:, -2:-1]
+    with np.errstate(invalid="ignore"):
+        return (ordered[:, -1] - ordered[:, -2]) - np.log(np.exp(rest).sum(axis=1))
+
+
+def confidence(certainties: Scores) -> Scores:
+    """The largest probability, from its log odds."""
+    return 1 / (1 + np.exp(-certainties))
+
+
+def auroc(own: Scores, foreign: Scores) -> float:
+    """Chance that one of `own` is above one of `foreign`, ties counting a half.
+
+    The Mann-Whitney statistic over the number of pairs, and the area under the ROC curve.
+    """
+    ordered = np.sort(foreign)
+    below = np.searchsorted(ordered, own, side="left")
+    up_to = np.searchsorted(ordered, own, side="right")
+    return float((below + up_to).mean() / 2 / len(foreign))
+
+
+def false_positives(own: Scores, foreign: Scores, share: float) -> float:
+    """The share of `foreign` that pass where the highest threshold is set that `share` of own pass.
+
+    What equals the threshold passes. share 0: none passes.
+    """
+    passing = int(np.ceil(share * len(own) - 1e-9))
+    if not passing:
+        return 0.0
+    threshold = np.sort(own)[len(own) - passing]
+    return float((foreign >= threshold).mean())
+
+
+def as_channels(images: Tensor, channels: int) -> Tensor:
+    """Grey images as colours that are all alike, colours as their luminance (B,channels,H,W)."""
+    if images.shape[1] == channels:
+        return images
+    return grey(images) if channels == 1 else images.expand(-1, channels, -1, -1)
+
+
+def _foreign(name: str, size: int, device: torch.device) -> Dataset:
+    """The data set with images of that size; of its training images, which nothing needs, few."""
+    facts = datasets.info(name)
+    few = 20 * (facts.classes or 1)
+    few = min(few, facts.train) if facts.train else few
+    return load_once(DatasetConfig(name=name, train_size=few, image_size=size), str(device))

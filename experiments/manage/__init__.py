@@ -1,0 +1,1 @@
+"""Watch and manage sweeps: status, logs, estimates, cancel, clean."""

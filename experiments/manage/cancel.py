@@ -1,0 +1,55 @@
+"""Stops the workers of a sweep, wherever they are. What they did is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+from mixbench.experiments.manage.status import Observer, Status
+from mixbench.experiments.store import workers
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.store.workers import Worker
+
+LOOK_SECONDS = 0.25
+
+
+def at_work(now: Status) -> list[str]:
+    """The names of the workers that are alive, on this machine or elsewhere."""
+    alive = {worker.name for worker in now.workers if worker.alive}
+    return sorted(alive | {run.worker or "?" for run in now.running})
+
+
+def terminate(folder: SweepFolder) -> int:
+    """Send SIGTERM to the sweep's workers on this machine; to how many.
+
+    Only to a process that is certainly the worker: same machine and boot, same process id, same
+    moment of start.
+    """
+    return sum(_terminate(worker) for worker in workers.workers(folder))
+
+
+def wait(folder: SweepFolder, seconds: float) -> Iterator[list[str]]:
+    """Yield who is still at work whenever that changes, until nobody is or the time is up."""
+    observer = Observer(folder)
+    limit = time.monotonic() + seconds
+    last: list[str] | None = None
+    while True:
+        names = at_work(observer.snapshot())
+        if names != last:
+            last = names
+            yield names
+        if not names or time.monotonic() > limit:
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+def _terminate(worker: Worker) -> bool:
+    if not worker.is_running_here():
+        return False
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(int(worker.body["pid"]), signal.SIGTERM)
+        return True
+    return False

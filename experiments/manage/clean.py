@@ -1,0 +1,212 @@
+"""What of a sweep's folder is of no use any more, and how to be rid of it.
+
+Never a result, a configuration, metrics, predictions, a log of a run, or anything of a run that is
+not done; never anything outside the folder: links are not followed, and not removed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store import claims, dependencies, evaluations, workers
+from mixbench.experiments.store.sweep_folder import PlannedRun, RunFolder, SweepFolder
+
+OLD_SECONDS = 3600.0
+"""Younger files may be in the making, however dead their maker looks from here."""
+_CLAIM = re.compile(r"\d{6}\.json")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file, or a folder with all that is in it, that can go."""
+
+    path: Path
+    size: int
+    kind: str
+
+
+def useless(
+    folder: SweepFolder, *, weights: bool = False, jobs: set[str] | None = None
+) -> list[Item]:
+    """What can go. `weights` takes the last checkpoint of done runs too: their trained networks,
+    but for those from which a run that is not done is to start.
+
+    jobs: ids of the sweep's SLURM jobs that wait or run; None when nobody can say, and then what
+    belongs to jobs stays.
+    """
+    now = time.time()
+    items: list[Item] = []
+    begun = folder.begun()
+    plan = folder.plan()
+    awaited = _awaited(folder, plan) if weights else set()
+    for planned in plan:
+        if planned.run_key in begun:
+            can_go = weights and planned.run_key not in awaited
+            items += _of_run(planned.folder, can_go, now)
+    items += _temporary(folder.path, now)
+    people = workers.workers(folder)
+    items += _of_workers(folder.path / "workers", people, now)
+    somebody = any(_may_live(worker, now) for worker in people)
+    if not somebody and jobs is not None and not jobs:
+        items += _of_code(folder.path / "code", now)
+    items += _of_jobs(folder.path / "slurm", jobs, now)
+    return items
+
+
+def delete(items: list[Item]) -> int:
+    """Remove them; the bytes that were freed. What is gone already counts as nothing."""
+    freed = 0
+    for item in items:
+        try:
+            # Once more without following: what is a folder now may not be ours.
+            mode = item.path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                continue
+            if stat.S_ISDIR(mode):
+                shutil.rmtree(item.path)
+            else:
+                item.path.unlink()
+        except FileNotFoundError:
+            continue
+        freed += item.size
+    return freed
+
+
+def _awaited(folder: SweepFolder, plan: list[PlannedRun]) -> set[str]:
+    """The runs from whose weights one is to start that is not done, in this sweep or another."""
+    kept = {
+        other.run_key
+        for key, other in dependencies.needed(plan).items()
+        if not _is_done(folder, key)
+    }
+    place = f"run:{folder.name}/"
+    for name in SweepFolder.names():
+        try:
+            others = SweepFolder.open(name)
+            wanted = [(run.run_key, dependencies.weights_of(run.config)) for run in others.plan()]
+        except UserError:
+            continue
+        for key, weights in wanted:
+            if weights is not None and weights.startswith(place) and not _is_done(others, key):
+                start = weights.removeprefix(place)
+                kept |= {run.run_key for run in plan if run.run_key.startswith(start)}
+    return kept
+
+
+def _is_done(folder: SweepFolder, key: str) -> bool:
+    return RunFolder(folder.path / "runs" / key).state_on_file() == "done"
+
+
+def _of_run(folder: RunFolder, weights: bool, now: float) -> Iterator[Item]:
+    if not _is_folder(folder.path):
+        return
+    if claims.holder(folder.path) or claims.holder(folder.path / evaluations.FOLDER):
+        # Trained, or measured from its weights.
+        return
+    yield from _temporary(folder.path, now)
+    in_claims = folder.path / "claims"
+    if _is_folder(in_claims):
+        yield from _temporary(in_claims, now)
+    if folder.state_on_file() != "done":
+        # Its checkpoints are what it goes on from, its claims count its attempts.
+        return
+    yield from _file(folder.path / "checkpoint.previous.pt", "checkpoints before the last")
+    if weights:
+        yield from _file(folder.path / "checkpoint.pt", "trained networks")
+    if _is_folder(in_claims):
+        numbered = sorted(p for p in in_claims.iterdir() if _CLAIM.fullmatch(p.name))
+        for path in numbered[:-1]:
+            yield from _file(path, "old claims of done runs")
+
+
+def _temporary(folder: Path, now: float) -> Iterator[Item]:
+    """Hidden files right in the folder, which a kill or a crash left in the making."""
+    for path in folder.iterdir():
+        if path.name.startswith(".") and _age(path, now) > OLD_SECONDS:
+            yield from _file(path, "files left half-written")
+
+
+def _of_workers(folder: Path, people: list[workers.Worker], now: float) -> Iterator[Item]:
+    if not _is_folder(folder):
+        return
+    staying = {worker.path.stem for worker in people if _may_live(worker, now)}
+    known = {worker.path.stem for worker in people}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix not in (".json", ".log"):
+            continue
+        # A worker that is only starting has a log and no file yet.
+        if path.stem not in staying and (path.stem in known or _age(path, now) > OLD_SECONDS):
+            yield from _file(path, "logs of workers that ended")
+
+
+def _may_live(worker: workers.Worker, now: float) -> bool:
+    """Of one elsewhere that holds no run nobody can tell, until it has been so for a day."""
+    if worker.alive is None:
+        return _age(worker.path, now) < 24 * OLD_SECONDS
+    return worker.alive
+
+
+def _of_code(folder: Path, now: float) -> Iterator[Item]:
+    if not _is_folder(folder):
+        return
+    copies = [path for path in folder.iterdir() if _is_folder(path)]
+    whole = [path for path in copies if not path.name.startswith(".")]
+    latest = max(whole, key=lambda path: path.stat().st_mtime, default=None)
+    for path in sorted(copies):
+        if path != latest and _age(path, now) > OLD_SECONDS:
+            yield Item(path, _size(path), "copies of the code that no worker runs")
+
+
+def _of_jobs(folder: Path, jobs: set[str] | None, now: float) -> Iterator[Item]:
+    if jobs is None or not _is_folder(folder):
+        return
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if path.name == "jobs.jsonl" or any(
+            _is_link(folder / p) for p in [inside, *inside.parents]
+        ):
+            continue
+        numbers = set(re.findall(r"\d+", str(inside)))
+        # Without a number it can't be told whose it is.
+        if numbers and not numbers & jobs and _age(path, now) > OLD_SECONDS:
+            yield from _file(path, "scripts and logs of SLURM jobs that ended")
+
+
+def _file(path: Path, kind: str) -> Iterator[Item]:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(found.st_mode):
+        yield Item(path, found.st_size, kind)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_link(path: Path) -> bool:
+    return path.is_symlink()
+
+
+def _age(path: Path, now: float) -> float:
+    try:
+        return now - path.lstat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _size(folder: Path) -> int:
+    return sum(
+        os.lstat(os.path.join(place, name)).st_size
+        for place, _, names in os.walk(folder)
+        for name in names
+    )

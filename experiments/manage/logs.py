@@ -1,0 +1,127 @@
+"""The log of a run, as it is and as it grows, through all attempts at the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mixbench.experiments.manage.status import host_name, job_name
+from mixbench.experiments.store.attempts import FAULTS
+from mixbench.experiments.store.sweep_folder import PlannedRun, RunFolder, SweepFolder
+
+LOOK_SECONDS = 0.5
+
+
+def heading(folder: SweepFolder, planned: PlannedRun, label: str) -> str:
+    """Which run it is, in a line."""
+    state = planned.folder.state()
+    return f"{folder.name}/{planned.run_key}: {label}, seed {planned.config['seed']}, {state}"
+
+
+def report(folder: RunFolder, lines: int | None = None) -> str:
+    """The attempts, the log (or its last `lines`), and the traceback of a run that failed."""
+    parts = [_attempts(folder)]
+    log, _ = _read(folder.path / "log.txt")
+    parts.append(_last(log, lines) or "the log is empty: no worker has begun with it\n")
+    failure = folder.failure()
+    if failure is not None and folder.state_on_file() == "failed":
+        trace = str(failure.get("traceback") or "").strip()
+        if trace and trace not in log:
+            parts.append(f"\n{trace}\n")
+        parts.append(f"failed: {failure.get('error')}\n")
+    return "\n".join(part for part in parts if part)
+
+
+def follow(folder: RunFolder, lines: int | None = None) -> Iterator[str]:
+    """What the run has logged and logs, until it is done or given up; one waits for the next try.
+
+    Between two attempts a line says how the one before ended.
+    """
+    path = folder.path / "log.txt"
+    text, place = _read(path)
+    yield _last(text, lines)
+    told = len(folder.attempts())
+    waiting = False
+    while True:
+        # First the state and then the log: what was logged before the end is not missed.
+        ended = folder.state_on_file()
+        rows = folder.attempts()
+        if path.exists() and path.stat().st_size < place:
+            place = 0
+        new, place = _read(path, place)
+        if new:
+            waiting = False
+            yield new
+        for row in rows[told:]:
+            yield f"-- {_sentence(row)}\n"
+        told = len(rows)
+        if ended == "done":
+            result = folder.result() or {"metrics": {}}
+            score = result["metrics"].get("test/accuracy")
+            yield f"-- done{'' if score is None else f', test accuracy {score:.4f}'}\n"
+            return
+        if ended == "failed":
+            yield f"-- failed: {(folder.failure() or {}).get('error')}\n"
+            return
+        if not waiting and folder.claim() is None:
+            waiting = True
+            yield "-- waiting for a worker\n"
+        time.sleep(LOOK_SECONDS)
+
+
+def _attempts(folder: RunFolder) -> str:
+    rows = folder.attempts()
+    if not rows:
+        return ""
+    return "".join(f"{_sentence(row)}\n" for row in rows)
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    """One attempt, in words."""
+    if row.get("outcome") == "retry":
+        return f"to be tried again, since {_clock(row.get('time'))}"
+    place = str(row.get("worker") or "?")
+    host = host_name(row.get("host")) or ""
+    if not place.startswith(host):
+        place = f"{place} on {host}"
+    job = job_name(row.get("job"))
+    if job:
+        place += f", job {job}"
+    began, ended = row.get("started"), row.get("ended")
+    span = _clock(began)
+    if began and ended:
+        span += f", {_spent(ended - began)}"
+    error = str(row.get("error") or "").split("\n")[0]
+    why = f": {error}" if error and row.get("outcome") in (*FAULTS, "diverged", "stopped") else ""
+    return f"attempt {row.get('attempt')} ({place}; {span}): {row.get('outcome')}{why}"
+
+
+def _clock(moment: float | None) -> str:
+    return "?" if not moment else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+
+
+def _spent(seconds: float) -> str:
+    from mixbench.experiments.manage.render import duration
+
+    return duration(max(0.0, seconds))
+
+
+def _read(path: Path, place: int = 0) -> tuple[str, int]:
+    """The file from this byte on up to the end of its last whole line, and where that is."""
+    try:
+        with path.open("rb") as file:
+            file.seek(place)
+            content = file.read()
+    except FileNotFoundError:
+        return "", place
+    whole = content[: content.rfind(b"\n") + 1]
+    return whole.decode("utf-8", errors="replace"), place + len(whole)
+
+
+def _last(text: str, lines: int | None) -> str:
+    if lines is None:
+        return text
+    kept = text.splitlines(keepends=True)
+    return "".join(kept[len(kept) - lines :] if lines < len(kept) else kept)

@@ -1,0 +1,1 @@
+"""Read and write sweep and run folders: claims, attempts, checkpoints, results."""

@@ -1,0 +1,77 @@
+"""How the attempts at a run ended, and whether it is worth another one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from mixbench.experiments.store.sweep_folder import RunFolder
+
+FAULTS = ("failed", "out of memory", "died", "hung")
+"""Outcomes that may be the machine's fault. "stopped" is nobody's, "diverged" is the run's own."""
+
+RETRIES = 2
+
+
+def record(
+    folder: RunFolder,
+    claim: Mapping[str, Any],
+    outcome: str,
+    error: str | None = None,
+    *,
+    traceback: str = "",
+    retries: int = RETRIES,
+    final: bool = False,
+) -> bool:
+    """Put the end of an attempt on record; is the run given up with it?
+
+    claim: the claim's body with its `number`. `final` gives the run up at once; otherwise a fault
+    does when `retries` repetitions got no further than the checkpoint that was there before.
+    """
+    progress = claim.get("progress") or {}
+    folder.add_attempt(
+        {
+            "attempt": claim["number"],
+            "worker": claim.get("worker"),
+            "host": claim.get("host"),
+            "job": claim.get("job"),
+            "started": claim.get("started"),
+            "ended": time.time(),
+            "outcome": outcome,
+            "error": error,
+            "saved": progress.get("saved", 0),
+        }
+    )
+    tries = in_vain(folder.attempts())
+    if not final and (outcome not in FAULTS or tries <= retries):
+        return False
+    said = error or outcome
+    if not final and tries > 1:
+        first, *rest = said.split("\n")
+        said = "\n".join([f"{first} ({tries} attempts got no further)", *rest])
+    folder.fail(said, traceback, claim["number"])
+    return True
+
+
+def in_vain(rows: list[dict[str, Any]]) -> int:
+    """The faults since the run last got further, or was forgiven.
+
+    An attempt that left a later checkpoint than all before it did not fail in vain: a run that is
+    killed every hour and gains an hour each time comes to its end.
+    """
+    count = 0
+    furthest = 0
+    for row in rows:
+        if row.get("outcome") == "retry":
+            count = 0
+            continue
+        saved = int(row.get("saved") or 0)
+        if saved > furthest:
+            furthest, count = saved, 0
+            if row.get("outcome") in FAULTS:
+                # It failed on the way from there: the first of those that may.
+                count = 1
+        elif row.get("outcome") in FAULTS:
+            count += 1
+    return count

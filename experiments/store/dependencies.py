@@ -1,0 +1,92 @@
+"""Which run of a sweep needs which: one that starts from the weights of a pretraining.
+
+`transfer.weights: cell:KEY` means the run of that cell with the same seed, in the same sweep. A
+run waits until the one that it needs is done, and fails with it. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.sweep_folder import PlannedRun
+
+CELL = "cell:"
+
+
+class NeedFailed(UserError):
+    """The run whose weights this one starts from is given up."""
+
+
+def weights_of(config: Mapping[str, Any]) -> str | None:
+    """`transfer.weights` of a run's configuration."""
+    weights = (config.get("transfer") or {}).get("weights")
+    return weights if isinstance(weights, str) else None
+
+
+def cell_of(config: Mapping[str, Any]) -> str | None:
+    """The key of the cell whose weights a run of this configuration starts from; None if none."""
+    weights = weights_of(config)
+    if weights is not None and weights.startswith(CELL):
+        return weights.removeprefix(CELL)
+    return None
+
+
+def needed(plan: Iterable[PlannedRun]) -> dict[str, PlannedRun]:
+    """run_key -> the run that it needs, of those that need one of the sweep's."""
+    plan = list(plan)
+    wanted = [(run, cell) for run in plan if (cell := cell_of(run.config)) is not None]
+    if not wanted:
+        return {}
+    by_cell = {(run.cell_key, run.config.get("seed")): run for run in plan}
+    found = {}
+    for run, cell in wanted:
+        other = by_cell.get((cell, run.config.get("seed")))
+        # One that the plan does not hold is not waited for: loading the weights says so.
+        if other is not None and other.run_key != run.run_key:
+            found[run.run_key] = other
+    return found
+
+
+def depth(run_key: str, needs: Mapping[str, PlannedRun]) -> int:
+    """How many runs must be done, one after the other, before this one can begin."""
+    return len(chain(run_key, needs))
+
+
+def chain(run_key: str, needs: Mapping[str, PlannedRun]) -> list[PlannedRun]:
+    """The runs that this one needs, its own first, then that one's, and so on."""
+    found: list[PlannedRun] = []
+    seen = {run_key}
+    while run_key in needs and needs[run_key].run_key not in seen:
+        found.append(needs[run_key])
+        run_key = found[-1].run_key
+        seen.add(run_key)
+    return found
+
+
+def dependants(keys: Collection[str], needs: Mapping[str, PlannedRun]) -> set[str]:
+    """The keys of the runs that need one of these, however many runs lie between."""
+    wanted = set(keys)
+    return {key for key in needs if any(run.run_key in wanted for run in chain(key, needs))}
+
+
+def check(planned: PlannedRun, needs: Mapping[str, PlannedRun]) -> None:
+    """NeedFailed, in one line that names it, where the run that this one needs is given up."""
+    other = needs.get(planned.run_key)
+    if other is None or other.folder.state_on_file() != "failed":
+        return
+    said = str((other.folder.failure() or {}).get("error") or "no reason is known")
+    raise NeedFailed(
+        f"the run that it starts from failed, {in_short(other)}: {said.strip().splitlines()[0]}"
+    )
+
+
+def in_short(run: PlannedRun) -> str:
+    """A run as a line can name it."""
+    return f"{run.run_key[:8]} ({run.config['dataset']['name']} seed {run.config['seed']})"
+
+
+def by_need(plan: Sequence[PlannedRun], needs: Mapping[str, PlannedRun]) -> list[PlannedRun]:
+    """The plan with what is needed before what needs it, else in its order."""
+    return sorted(plan, key=lambda run: depth(run.run_key, needs)) if needs else list(plan)

@@ -1,0 +1,88 @@
+"""The workers of a sweep, from what they say of themselves in `workers/`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mixbench.experiments.store import claims
+from mixbench.experiments.store.sweep_folder import SweepFolder
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker process. `body` is its file in `workers/`.
+
+    alive: on this machine, is its process there? elsewhere, does the run that it holds show signs
+    of life? None where neither can be told: it is on another machine and holds no run.
+    """
+
+    name: str
+    path: Path
+    body: dict[str, Any]
+    alive: bool | None
+
+    @property
+    def here(self) -> bool:
+        """Is it on this machine, where its process id means something?"""
+        return self.body.get("host") == claims.this_host()
+
+    @property
+    def host(self) -> str:
+        """The machine's name."""
+        return str(self.body.get("host") or "?").split(" ")[0]
+
+    def as_json(self) -> dict[str, Any]:
+        """What `mixbench status --json` says of it."""
+        kept = ("pid", "job", "device", "started", "time", "run_key")
+        row = {"worker": self.name, "host": self.host}
+        return {**row, **{key: self.body.get(key) for key in kept}, "alive": self.alive}
+
+    def is_running_here(self) -> bool:
+        """Is the process that wrote the file alive on this machine, and no other with its id?"""
+        start = self.body.get("process_start")
+        return self.here and bool(start) and claims.process_start(int(self.body["pid"])) == start
+
+
+def workers(folder: SweepFolder) -> list[Worker]:
+    """All that ever worked on the sweep and left their file, the first one first."""
+    found = []
+    for path in files(folder.path / "workers", ".json"):
+        try:
+            body = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(body, dict):
+            name = str(body.get("worker") or path.stem)
+            worker = Worker(name, path, body, None)
+            found.append(replace(worker, alive=_is_alive(folder, worker)))
+    return sorted(found, key=lambda worker: worker.body.get("started") or 0.0)
+
+
+def _is_alive(folder: SweepFolder, worker: Worker) -> bool | None:
+    if worker.here:
+        return worker.is_running_here()
+    run, number = worker.body.get("run_key"), worker.body.get("claim")
+    if not run or "/" in run:
+        return None
+    claim = claims.last(folder.path / "runs" / run)
+    if claim is None or claim["number"] != number or "released" in claim:
+        # It holds nothing any more and did not get to say so, or is about to.
+        return None
+    return not claims.is_stale(claim)
+
+
+def files(folder: Path, ending: str) -> list[Path]:
+    """The files of a folder, if there is one, whose names end so; hidden ones left out."""
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                Path(entry.path)
+                for entry in entries
+                if entry.name.endswith(ending) and not entry.name.startswith(".")
+            ]
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,103 @@
+"""The sizes of a sweep: `scales:` says what is different in each; `--scale NAME` chooses one.
+
+scales:
+  quick: {fixed: {training: {epochs: 20}}, seeds: [0, 1, 2]}
+  paper: {fixed: {dataset: {name: cifar100}, training: {epochs: 200}}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mixbench.experiments.errors import UserError, unknown
+from mixbench.experiments.merge import merge
+
+BY_KEY = ("grid", "zip", "pretrain")
+"""Replaced key by key: an axis or a pretraining of the same name by another, by null for none."""
+WHOLE = ("include", "exclude", "seeds", "baseline", "fallback")
+KEYS = ("description", "fixed", *BY_KEY, *WHOLE)
+
+
+def names(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """The scales of a sweep description, in order; UserError if `scales` is not a mapping."""
+    if "scales" not in spec:
+        return ()
+    scales = spec["scales"]
+    good = isinstance(scales, dict) and scales
+    if not good or not all(isinstance(part, dict) for part in scales.values()):
+        raise UserError(
+            f"scales: got {scales!r}, expected a mapping of names to what is different there, "
+            "such as {quick: {seeds: [0, 1, 2]}}"
+        )
+    return tuple(str(name) for name in scales)
+
+
+def chosen(spec: Mapping[str, Any], scale: str | None) -> dict[str, Any]:
+    """`spec` at one of its scales; without a `scale` at the first. It is named NAME_SCALE.
+
+    `fixed` is merged key by key at every depth, where a section with another `name` replaces the
+    section; `grid`, `zip` and `pretrain` are replaced key by key, all else as a whole, and a
+    `description` is added to the sweep's. UserError for a scale that there isn't.
+    """
+    if "scale" in spec:
+        raise unknown("key in the sweep", "scale", ["scales"])
+    known = names(spec)
+    if not known:
+        if scale is not None:
+            raise UserError(
+                f"--scale: got {scale!r}, but the sweep {spec.get('name')!r} has only one size; "
+                "leave the option out"
+            )
+        return dict(spec)
+    if scale is None:
+        scale = known[0]
+    if scale not in known:
+        raise unknown("scale", scale, known)
+    whole = {key: value for key, value in spec.items() if key != "scales"}
+    by_name = {str(name): part for name, part in spec["scales"].items()}
+    for key, value in by_name[scale].items():
+        if key not in KEYS:
+            raise unknown(f"key of scales.{scale}", key, KEYS)
+        if key == "description":
+            whole[key] = f"{str(whole.get(key) or '').strip()} {value}".strip()
+        elif key in WHOLE:
+            whole[key] = value
+        elif not isinstance(value, dict):
+            raise UserError(f"scales.{scale}.{key}: got {value!r}, expected a mapping")
+        elif key == "fixed":
+            whole[key] = _merged(_nested(whole.get(key)), _nested(value))
+        else:
+            kept = {**_mapping(whole.get(key)), **value}
+            whole[key] = {name: part for name, part in kept.items() if part is not None}
+            if not whole[key]:
+                del whole[key]
+    given = whole.get("name")
+    if isinstance(given, str):
+        whole["name"] = f"{given}_{scale}"
+    whole["scale"] = {"sweep": given, "scale": scale}
+    return whole
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _nested(section: Any) -> dict[str, Any]:
+    """With `training.epochs` as a key of `training`."""
+    return merge({}, ((str(key), value) for key, value in _mapping(section).items()))
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    made = dict(base)
+    for key, value in changes.items():
+        old = made.get(key)
+        # The parameters of another method, network or data set mean nothing here.
+        if (
+            isinstance(old, dict)
+            and isinstance(value, dict)
+            and value.get("name", old.get("name")) == old.get("name")
+        ):
+            value = _merged(old, value)
+        made[key] = value
+    return made

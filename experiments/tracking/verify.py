@@ -1,0 +1,367 @@
+"""MLflow's store held against the run folders, run by run and point by point.
+
+Nothing that the projection keeps or writes for itself is believed: the store is read through the
+MLflow client, the folders as they are, and what is in one and not in the other is said.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.tracking import local_store
+from mixbench.experiments.tracking.outages import in_words
+from mixbench.experiments.tracking.projection import KIND, NOTE, PAGE, PARENT, SWEEP_ID, sweep_id
+from mixbench.experiments.tracking.records import (
+    Plan,
+    Point,
+    Record,
+    Standing,
+    run_record,
+    sweep_record,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+SHOWN = 20
+RUNS_PER_REQUEST, MOST_POINTS = 100, 25_000
+"""What MLflow answers at once of one metric of many runs."""
+
+_Row = tuple[int, int, str]
+"""Step, timestamp and value of a point; the value in words, which NaN too equals itself in."""
+
+
+@dataclass
+class Verdict:
+    """What was compared, and what differs. Only the first lines of `differences` are kept."""
+
+    sweep: str
+    uri: str
+    runs: int = 0
+    metrics: int = 0
+    points: int = 0
+    params: int = 0
+    earlier: int = 0
+    different: set[str] = field(default_factory=set)
+    found: int = 0
+    differences: list[str] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        """Does MLflow say what the folders say, no more and no less?"""
+        return not self.found
+
+    def differs(self, run: str, what: str) -> None:
+        """One more difference, of the run of that name."""
+        self.found += 1
+        self.different.add(run)
+        if len(self.differences) < SHOWN:
+            self.differences.append(f"{run}: {what}")
+
+    def __str__(self) -> str:
+        compared = (
+            f"{self.runs} runs, {self.metrics} metrics with {self.points} points, "
+            f"{self.params} parameters"
+        )
+        where = f"MLflow at {local_store.shown(self.uri)}"
+        earlier = ""
+        if self.earlier:
+            earlier = f" ({self.earlier} runs of an earlier sweep of this name not compared)"
+        if self.equal:
+            return f"equal: {where} and the folders of {self.sweep}, {compared}{earlier}"
+        more = self.found - len(self.differences)
+        lines = [*self.differences, *([f"and {more} more"] if more else [])]
+        lines.append(
+            f"different: {where} and the folders of {self.sweep}, {self.found} differences in "
+            f"{len(self.different)} runs; compared: {compared}{earlier}"
+        )
+        lines.append(
+            f"`mixbench track {self.sweep}` sends what is missing; a run that is deleted in "
+            "MLflow is made again by it"
+        )
+        return "\n".join(lines)
+
+
+def verify(
+    sweep: SweepFolder, uri: str | None = None, say: Callable[[str], object] | None = None
+) -> Verdict:
+    """Compare all that MLflow has of the sweep with its folders. Changes nothing.
+
+    Compared are name, status, end, parameters, tags, data sets and every point of every metric of
+    each run and of the sweep's own run; not the artifacts. While the sweep runs, what was written
+    in the last seconds may differ. say: gets a line now and then while it takes long.
+    """
+    uri = local_store.resolve(sweep.path.parent, uri)
+    with in_words(uri):
+        return _Comparison(sweep, uri, say).verdict()
+
+
+class _Comparison:
+    def __init__(self, sweep: SweepFolder, uri: str, say: Callable[[str], object] | None) -> None:
+        database = local_store.sqlite_path(uri)
+        if database is not None and not database.exists():
+            raise UserError(f"{database}: no such MLflow store; `mixbench track` makes it")
+        self._client = local_store.connect(uri)
+        self._sweep = sweep
+        self._say = say
+        self._served = local_store.is_served(uri)
+        self._bulk = True
+        self._plan = Plan(sweep.plan())
+        self._planned = {run.run_key: run for run in self._plan.runs}
+        self._standing: list[tuple[str, int | None]] = []
+        self._verdict = Verdict(sweep.name, uri)
+
+    def verdict(self) -> Verdict:
+        """The comparison, page by page of what the store has."""
+        verdict = self._verdict
+        there = self._client.get_experiment_by_name(self._sweep.name)
+        if there is None or there.lifecycle_stage != "active":
+            verdict.differs(self._sweep.name, "MLflow has no experiment of this name")
+            return verdict
+        own = sweep_id(self._sweep)
+        seen: set[str] = set()
+        parents: list[Run] = []
+        nested: list[tuple[str, str | None]] = []
+        for page in _pages(self._client, str(there.experiment_id)):
+            fresh: list[tuple[Run, Record]] = []
+            for run in page:
+                tags = run.data.tags
+                key = tags.get("run_key", "")
+                if tags.get(SWEEP_ID) != own:
+                    self._not_ours(run)
+                elif tags.get(KIND) == "sweep" and not key:
+                    parents.append(run)
+                elif key in seen:
+                    verdict.differs(_name(run), f"a second run in MLflow, {run.info.run_id}")
+                elif (record := self._record(key)) is None:
+                    verdict.differs(_name(run), f"in MLflow, {run.info.run_id}, but in no folder")
+                else:
+                    seen.add(key)
+                    fresh.append((run, record))
+                    nested.append((_name(run), tags.get(PARENT)))
+            self._compare(fresh)
+            if self._say is not None and len(page) == PAGE:
+                self._say(f"{len(seen)} of {len(self._planned)} runs compared")
+        for key in sorted(self._sweep.begun() & self._planned.keys() - seen):
+            record = self._record(key)
+            if record is not None:
+                verdict.runs += 1
+                self._standing.append((record.status, record.ended))
+                verdict.differs(record.name, "not in MLflow")
+        self._compare_parent(parents)
+        for name, parent in nested:
+            if parents and parent != parents[0].info.run_id:
+                verdict.differs(name, f"its parent in MLflow is {parent}, not the sweep's run")
+        return verdict
+
+    def _record(self, key: str) -> Record | None:
+        planned = self._planned.get(key)
+        if planned is None or not planned.folder.path.is_dir():
+            return None
+        return run_record(self._plan, planned, self._sweep.name)
+
+    def _not_ours(self, run: Run) -> None:
+        if SWEEP_ID in run.data.tags:
+            self._verdict.earlier += 1
+        else:
+            self._verdict.differs(_name(run), f"a run of no sweep in MLflow, {run.info.run_id}")
+
+    def _compare_parent(self, parents: list[Run]) -> None:
+        name = self._sweep.name
+        if not parents:
+            self._verdict.differs(name, "the sweep's own run is not in MLflow")
+            return
+        for twin in parents[1:]:
+            self._verdict.differs(name, f"a second run of the sweep in MLflow, {twin.info.run_id}")
+        standing = Standing.of(self._standing)
+        record = sweep_record(self._sweep, self._plan, standing)
+        if record.status == "KILLED" and parents[0].info.status == "RUNNING":
+            # A follower keeps it so between two runs.
+            record = sweep_record(self._sweep, self._plan, standing, working=True)
+        self._compare([(parents[0], record)])
+        self._standing.pop()
+
+    def _compare(self, pairs: list[tuple[Run, Record]]) -> None:
+        histories = self._histories([run for run, _ in pairs])
+        for run, record in pairs:
+            self._verdict.runs += bool(record.key)
+            self._standing.append((record.status, record.ended))
+            self._compare_run(run, record)
+            self._compare_metrics(run, record, histories.get(run.info.run_id, {}))
+
+    def _compare_run(self, run: Run, record: Record) -> None:
+        differs = self._verdict.differs
+        info = run.info
+        for what, stored, said in (
+            ("name", info.run_name, record.name),
+            ("status", info.status, record.status),
+            ("end", info.end_time or None, record.ended),
+        ):
+            if stored != said:
+                differs(record.name, f"{what} is {stored} in MLflow, {said} in the folder")
+        self._verdict.params += len(record.params)
+        # What a user writes in MLflow, a note above all, is the user's.
+        tags = {key: value for key, value in record.tags.items() if key != NOTE}
+        for kind, there, wanted in (
+            ("parameter", run.data.params, record.params),
+            ("tag", run.data.tags, tags),
+        ):
+            for key, value in wanted.items():
+                if key not in there:
+                    differs(record.name, f"{kind} {key} is not in MLflow")
+                elif there[key] != value:
+                    differs(
+                        record.name,
+                        f"{kind} {key} is {there[key]!r} in MLflow, {value!r} in the folder",
+                    )
+        used = run.inputs.dataset_inputs if run.inputs is not None else []
+        stored_sets = {
+            (item.tags[0].value if item.tags else "", item.dataset.name, item.dataset.digest)
+            for item in used
+        }
+        said_sets = {(use.context, use.name, use.digest) for use in record.datasets}
+        if stored_sets != said_sets:
+            differs(
+                record.name,
+                f"data sets are {sorted(stored_sets)} in MLflow, {sorted(said_sets)} in the folder",
+            )
+
+    def _compare_metrics(self, run: Run, record: Record, histories: dict[str, list[_Row]]) -> None:
+        differs = self._verdict.differs
+        said: dict[str, set[_Row]] = {}
+        for point in record.points:
+            said.setdefault(point.key, set()).add(_row(point))
+        self._verdict.metrics += len(said)
+        self._verdict.points += sum(len(rows) for rows in said.values())
+        for key in sorted(said.keys() | run.data.metrics.keys()):
+            stored = histories.get(key, [])
+            expected = said.get(key, set())
+            for step, when, value in sorted(expected.difference(stored)):
+                same = [row[2] for row in stored if row[:2] == (step, when)]
+                found = f"is {', '.join(same)} in MLflow" if same else "is not in MLflow"
+                differs(record.name, f"metric {key}, step {step}, {value} at {when}, {found}")
+            for step, when, value in sorted(set(stored) - expected):
+                if not any(row[:2] == (step, when) for row in expected):
+                    differs(
+                        record.name,
+                        f"metric {key}, step {step}, {value} at {when}, is only in MLflow",
+                    )
+            if len(stored) != len(set(stored)):
+                differs(record.name, f"metric {key} has points twice in MLflow")
+            self._compare_latest(run, record, key, expected)
+
+    def _compare_latest(self, run: Run, record: Record, key: str, expected: set[_Row]) -> None:
+        """The value that MLflow's tables show, which it keeps apart from the history."""
+        if not expected:
+            if key in run.data.metrics:
+                self._verdict.differs(
+                    record.name, f"metric {key} is in MLflow's tables and not in the folder"
+                )
+            return
+        last = max(row[:2] for row in expected)
+        values = {row[2] for row in expected if row[:2] == last}
+        shown = run.data.metrics.get(key)
+        if shown is None:
+            self._verdict.differs(record.name, f"metric {key} has no value in MLflow's tables")
+        elif _value(shown) not in values:
+            self._verdict.differs(
+                record.name,
+                f"metric {key} is {_value(shown)} in MLflow's tables, "
+                f"{', '.join(sorted(values))} in the folder",
+            )
+
+    def _histories(self, runs: list[Run]) -> dict[str, dict[str, list[_Row]]]:
+        """run id -> metric -> its points in the store."""
+        ids: dict[str, list[str]] = {}
+        for run in runs:
+            for key in run.data.metrics:
+                ids.setdefault(key, []).append(run.info.run_id)
+        found: dict[str, dict[str, list[_Row]]] = {}
+        for key, run_ids in ids.items():
+            for start in range(0, len(run_ids), RUNS_PER_REQUEST):
+                for run_id, row in self._history(key, run_ids[start : start + RUNS_PER_REQUEST]):
+                    found.setdefault(run_id, {}).setdefault(key, []).append(row)
+        return found
+
+    def _history(self, key: str, run_ids: list[str]) -> Iterator[tuple[str, _Row]]:
+        if self._bulk:
+            answer = self._asked_at_once(key, run_ids)
+            if answer is None:
+                self._bulk = False
+            elif len(answer) < MOST_POINTS:
+                yield from answer
+                return
+            elif len(run_ids) > 1:
+                half = len(run_ids) // 2
+                yield from self._history(key, run_ids[:half])
+                yield from self._history(key, run_ids[half:])
+                return
+        for run_id in run_ids:
+            for metric in self._client.get_metric_history(run_id, key):
+                yield run_id, _stored_row(metric)
+
+    def _asked_at_once(self, key: str, run_ids: list[str]) -> list[tuple[str, _Row]] | None:
+        """One metric of up to a hundred runs; None where the store cannot be asked so."""
+        store: Any = self._client._tracking_client.store
+        if not self._served:
+            if not hasattr(store, "get_metric_history_bulk"):
+                return None
+            return [
+                (found.run_id, _stored_row(found))
+                for found in store.get_metric_history_bulk(run_ids, key, MOST_POINTS)
+            ]
+        from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+        # The one that MLflow's own page asks: the client's methods go run by run.
+        place = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+        asked = {"run_id": run_ids, "metric_key": key, "max_results": MOST_POINTS}
+        answer = http_request(store.get_host_creds(), place, "GET", params=asked)
+        if answer.status_code == 404:
+            return None
+        rows = verify_rest_response(answer, place).json()["metrics"]
+        return [
+            (row["run_id"], (int(row["step"]), int(row["timestamp"]), _value(float(row["value"]))))
+            for row in rows
+        ]
+
+
+def _pages(client: MlflowClient, experiment_id: str) -> Iterator[list[Run]]:
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            max_results=PAGE,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        yield list(page)
+        token = page.token
+        if not token:
+            return
+
+
+def _name(run: Run) -> str:
+    return run.info.run_name or run.info.run_id
+
+
+def _row(point: Point) -> _Row:
+    return point.step, point.timestamp, _value(point.value)
+
+
+def _stored_row(metric: Any) -> _Row:
+    return metric.step, metric.timestamp, _value(metric.value)
+
+
+def _value(value: float) -> str:
+    # Databases have no infinity: MLflow stores the largest number instead.
+    if math.isinf(value):
+        value = math.copysign(sys.float_info.max, value)
+    # Zero has no sign there either.
+    return repr(float(value) + 0.0)

@@ -1,0 +1,1 @@
+"""Train one run: inputs, loop, optimiser, schedules, state."""

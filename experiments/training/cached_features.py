@@ -1,0 +1,284 @@
+"""Features made once: the frozen part of a network runs over all images before the training.
+
+Where it never thaws and its images never vary, it would make the same of them in every epoch. What
+is trained then gets the features, in the order and with the mixing that it would have had.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from mixbench import augmentations
+from mixbench.augmentations.pixels.preparation import Preparation
+from mixbench.augmentations.plans.base import Batch
+from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.varying import why_not_cached
+from mixbench.experiments.data.crops import normalise
+from mixbench.experiments.data.load import Dataset
+from mixbench.experiments.data.split import WHOLE, ArraySplit, Part
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.ranks import Ranks
+from mixbench.experiments.training.mix_features import mixed
+from mixbench.experiments.training.plan_prefetch import PlansAhead
+from mixbench.experiments.training.state import Beat
+from mixbench.experiments.transfer.freeze import Freezing
+from mixbench.experiments.transfer.layers import Layers, head_of
+from mixbench.experiments.transfer.split_network import Place, agree, reach, split, undisturbed
+
+log = logging.getLogger(__name__)
+SHARE_OF_GPU = 0.5
+"""The most of a GPU's free memory that features may take: the training needs some too."""
+SHARE_OF_HOST = 0.25
+"""The same of the host's, which several workers share."""
+CHECKED = 8
+"""Images on which the network in two parts is compared with the whole."""
+
+Precision = Callable[[], AbstractContextManager[None]]
+"""The precision of training; measurements are in full."""
+
+
+def last_frozen(config: RunConfig, layers: Layers) -> Place | None:
+    """The output of the last layer that is frozen at the start; None where there is none."""
+    freeze = config.transfer.freeze if config.transfer else None
+    if freeze == "all":
+        return Place(layers.names[-1]) if layers.names else None
+    if isinstance(freeze, int):
+        return Place(layers.names[freeze - 1]) if 1 <= freeze <= len(layers.names) else None
+    return None if freeze in (None, "none") else Place(freeze)
+
+
+class Features:
+    """The inputs of a training behind the frozen part: see
+    `mixbench.experiments.training.inputs.Inputs`."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        rest: nn.Module,
+        dataset: Dataset,
+        config: RunConfig,
+        train: _Store,
+        validation: _Store,
+        plans: PlansAhead,
+    ) -> None:
+        self.network = rest
+        self._whole = network
+        self._dataset = dataset
+        self._config = config
+        self._train = train
+        self._validation = validation
+        self._plans = plans
+        self._mixes = config.transfer is not None and config.transfer.mixing == "features"
+        # Splits of the images' numbers: with the same draws, batches of the same images.
+        self._numbers = _numbers(dataset.train.labels, train.device)
+        self._numbers_of_validation = _numbers(dataset.validation.labels, train.device)
+
+    def epoch(
+        self, order: torch.Generator, *, start: int, part: Part
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images' numbers (B,) in place of images: features are looked up when needed."""
+        size = self._config.training.batch_size
+        return self._numbers.epoch(size, order, start=start, part=part)
+
+    def forward(
+        self, model: nn.Module, mix: augmentations.Method, raw: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Batch]:
+        """As that of images, with the same draws; raw: the images' numbers (B,)."""
+        dataset = self._dataset
+        images = None
+        if mix.needs_images and isinstance(dataset.train, ArraySplit):
+            images = _prepared(dataset, self._config)(dataset.train.images.index_select(0, raw))
+        plan = self._plans.next(mix, (len(raw), *dataset.shape), images)
+        targets = plan.mix_labels(labels, len(dataset.classes))
+        features = self._train.take(raw)
+        if self._mixes:
+            features = mixed(plan, features, self._whole)
+        return model(features), Batch(features, targets, plan)
+
+    def validation(self, beat: Beat, part: Part = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
+        """The validation split's features, in order, with labels."""
+        size = self._config.evaluation.batch_size
+        for numbers, labels in self._numbers_of_validation.batches(size, part=part):
+            beat(None)
+            yield self._validation.take(numbers), labels
+
+
+def cached(
+    network: nn.Module,
+    dataset: Dataset,
+    config: RunConfig,
+    layers: Layers,
+    freezing: Freezing,
+    precision: Precision,
+    *,
+    plans: PlansAhead,
+    beat: Beat,
+    ranks: Ranks,
+) -> Features | None:
+    """The inputs of a training whose features are made now, or None where they can't be.
+
+    Which way it is, and why, is in the log. UserError where `cache: true` asked for what can't be.
+    `beat` is called at every batch, and what it raises comes out.
+    """
+    transfer = config.transfer
+    if transfer is None or transfer.freeze in (None, "none") or transfer.cache is False:
+        return None
+    found = _rest(network, dataset, config, layers, freezing, precision)
+    # All ranks or none: they train the same modules.
+    others = ranks.meet(int(isinstance(found, str)), 0)[0]
+    if isinstance(found, str) or any(others):
+        reason = found if isinstance(found, str) else "another rank can't"
+        if transfer.cache:
+            raise UserError(f"transfer.cache: got true, but {reason}")
+        log.info("features are not cached: %s", reason)
+        return None
+    place, rest = found
+    started = time.monotonic()
+    freezing.train()
+    with precision():
+        images = _training_images(dataset, config)
+        train = _made(network, place, images, len(dataset.train), beat)
+    network.eval()
+    images = _validation_images(dataset, config)
+    validation = _made(network, place, images, len(dataset.validation), beat)
+    log.info(
+        "features of %d images at %s cached: %.2f GB, %.1f s",
+        len(dataset.train) + len(dataset.validation),
+        f"the input of {place.name}" if place.before else place.name,
+        (train.nbytes + validation.nbytes) / 1e9,
+        time.monotonic() - started,
+    )
+    return Features(network, rest, dataset, config, train, validation, plans)
+
+
+def _rest(
+    network: nn.Module,
+    dataset: Dataset,
+    config: RunConfig,
+    layers: Layers,
+    freezing: Freezing,
+    precision: Precision,
+) -> tuple[Place, nn.Module] | str:
+    """Where the network is cut, and the part behind, which was seen to work alone; or why not."""
+    reason = why_not_cached(config)
+    if reason is not None:
+        return reason
+    if not isinstance(dataset.train, ArraySplit) or not isinstance(dataset.validation, ArraySplit):
+        return "the images are streamed, and cropped at random"
+    if dataset.train.crops:
+        return "the images are cropped at random"
+    place = last_frozen(config, layers)
+    transfer = config.transfer
+    # All but the classifier is frozen, and nothing is mixed before it.
+    if transfer is not None and transfer.freeze == "all" and transfer.mixing != "features":
+        place = Place(head_of(network), before=True)
+    if place is None:
+        return "no whole layer is frozen"
+    freezing.train()
+    images = _prepared(dataset, config)(dataset.train.images[:CHECKED])
+    try:
+        with precision(), undisturbed(network, images.device):
+            features = reach(network, place, images)
+            if place.before:
+                rest = network.get_submodule(place.name)
+                reason = agree(network, rest, place, images, features)
+            if not place.before or reason is not None:
+                rest = split(network, place, images)
+                reason = agree(network, rest, place, images, features)
+    # Whatever a network does that can't be cut, it can still be trained whole.
+    except Exception as error:
+        reason = f"the network can't be cut at {place.name}: {str(error).splitlines()[0]}"
+    if reason is not None:
+        return reason
+    count = len(dataset.train) + len(dataset.validation)
+    needed = count * features[0].nbytes
+    room = _room(features.device)
+    if needed > room:
+        return f"they take {needed / 1e9:.1f} GB, of {room / 1e9:.1f} GB that they may"
+    return place, rest
+
+
+class _Store:
+    """The features of the images of a split, by the images' numbers."""
+
+    def __init__(self, count: int, like: Tensor) -> None:
+        # Features keep the type and the memory format in which they were made: the rest of the
+        # network does with them what it would have done.
+        last = torch.channels_last
+        self._turned = like.dim() == 4 and like.is_contiguous(memory_format=last)
+        shape = like.shape[1:] if not self._turned else like.permute(0, 2, 3, 1).shape[1:]
+        self._kept = like.new_empty((count, *shape))
+
+    @property
+    def device(self) -> torch.device:
+        return self._kept.device
+
+    @property
+    def nbytes(self) -> int:
+        return self._kept.nbytes
+
+    def put(self, first: int, features: Tensor) -> None:
+        turned = features.permute(0, 2, 3, 1) if self._turned else features
+        self._kept[first : first + len(features)] = turned
+
+    def take(self, numbers: Tensor) -> Tensor:
+        """A copy of the features of these images: the network may overwrite it."""
+        taken = self._kept.index_select(0, numbers)
+        return taken.permute(0, 3, 1, 2) if self._turned else taken
+
+
+def _made(
+    network: nn.Module, place: Place, batches: Iterator[Tensor], count: int, beat: Beat
+) -> _Store:
+    """The features at `place` of the `count` images that come in `batches`."""
+    store: _Store | None = None
+    first = 0
+    for images in batches:
+        beat(None)
+        features = reach(network, place, images)
+        store = store or _Store(count, features)
+        store.put(first, features)
+        first += len(features)
+    if store is None:
+        raise UserError("dataset: a split has no images")
+    return store
+
+
+def _training_images(dataset: Dataset, config: RunConfig) -> Iterator[Tensor]:
+    """In batches as training has them, because sums may depend on a batch's size."""
+    prepared = _prepared(dataset, config)
+    for raw, _ in dataset.train.batches(config.training.batch_size):
+        yield prepared(raw)
+
+
+def _validation_images(dataset: Dataset, config: RunConfig) -> Iterator[Tensor]:
+    channels_last = config.training.channels_last
+    for raw, _ in dataset.validation.batches(config.evaluation.batch_size):
+        yield normalise(raw, dataset.mean, dataset.std, channels_last=channels_last)
+
+
+def _prepared(dataset: Dataset, config: RunConfig) -> Preparation:
+    return Preparation(dataset.mean, dataset.std, channels_last=config.training.channels_last)
+
+
+def _numbers(labels: Tensor, device: torch.device) -> ArraySplit:
+    return ArraySplit(torch.arange(len(labels), device=device), labels)
+
+
+def _room(device: torch.device) -> float:
+    """Bytes that features may take on `device`."""
+    if device.type == "cuda":
+        return SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            available = next(line for line in file if line.startswith("MemAvailable:"))
+        return SHARE_OF_HOST * 1024 * int(available.split()[1])
+    except (OSError, StopIteration):
+        return SHARE_OF_HOST * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

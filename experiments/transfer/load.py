@@ -1,0 +1,126 @@
+"""Weights that were trained before: into a network, or checked for it before any run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mixbench.experiments.config import datasets, weights
+from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.models.build import build
+from mixbench.experiments.store import sweep_folder
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.transfer import read
+from mixbench.experiments.transfer.fit import fitted
+from mixbench.experiments.transfer.layers import head_of
+
+
+def load(network: nn.Module, config: RunConfig, runs: Path) -> None:
+    """Put the weights that `config.transfer` names into `network`, all but a new head's.
+
+    runs: the folder of the sweep's runs, where those of its own pretraining are. UserError where
+    they can't be had or don't fit.
+    """
+    if config.transfer is None or config.transfer.weights is None:
+        return
+    source = weights.parts(config.transfer.weights)
+    if source.kind == "cell":
+        sweep = SweepFolder(runs.parent)
+        run = read.planned_cell(sweep, source.key, config.seed)
+        state = read.of_run(run, sweep.name)
+    else:
+        state = _state(network, config, source, runs.parent.parent)
+    # Not strictly: a new head is not among them, and `fitted` has looked at the rest.
+    network.load_state_dict(_fitted(network, state, config), strict=False)
+    if config.transfer.head != "keep":
+        _begin_head(network, config.seed)
+
+
+def _begin_head(network: nn.Module, seed: int) -> None:
+    """Draw a new classifier from the seed alone, as torch begins a linear layer.
+
+    As networks begin it themselves it may be meant for a thousand classes: for ten, EfficientNet's
+    gives so large logits that a short training only undoes them.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in network.get_submodule(head_of(network)).modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                module.reset_parameters()
+
+
+def check(runs: Iterable[RunConfig], cells: Mapping[str, RunConfig]) -> None:
+    """UserError for weights that can't be had or don't fit, as far as is known before any run.
+
+    Weights of timm's hub are fetched here, so that workers find them in the cache. cells: a run of
+    each cell of the sweep, by the cell's key; of a pretraining among them the shapes are checked.
+    """
+    seen = set()
+    for config in runs:
+        if config.transfer is None or config.transfer.weights is None:
+            continue
+        # Seeds, methods and the rest of the transfer change no shape.
+        shape = (config.model, config.dataset.name, config.dataset.image_size)
+        asked = (*shape, config.transfer.weights, config.transfer.head)
+        if asked in seen:
+            continue
+        seen.add(asked)
+        network = shapes_of(config)
+        source = weights.parts(config.transfer.weights)
+        if source.kind == "cell":
+            if source.key not in cells:
+                raise UserError(f"transfer.weights: the sweep has no cell {source.key}")
+            state = dict(shapes_of(cells[source.key]).state_dict())
+        else:
+            if source.kind == "run":
+                _must_exist(source.place)
+            state = _state(network, config, source, sweep_folder.root())
+        _fitted(network, state, config)
+
+
+def _must_exist(sweep: str) -> None:
+    try:
+        SweepFolder.open(sweep)
+    except UserError as error:
+        raise UserError(f"transfer.weights: {error}") from None
+
+
+def shapes_of(config: RunConfig) -> nn.Module:
+    """The network of a run without numbers, on torch's meta device: quick for any size."""
+    facts = datasets.info(config.dataset.name)
+    with torch.device("meta"):
+        return build(
+            config.model,
+            channels=facts.channels,
+            classes=facts.classes or 1,
+            size=config.dataset.image_size or facts.size,
+            seed=config.seed,
+        )
+
+
+def _state(network: nn.Module, config: RunConfig, source: weights.Source, root: Path) -> read.State:
+    """root: where the sweeps are."""
+    if source.kind == "file":
+        return read.of_file(Path(source.place), source.key)
+    if source.kind == "hub":
+        return read.of_hub(source.key, config.model.input_size or config.dataset.image_size)
+    if source.kind == weights.LITE0:
+        return read.of_lite0(network)
+    sweep = SweepFolder(root / source.place)
+    return read.of_run(read.planned_run(sweep, source.key), sweep.name)
+
+
+def _fitted(network: nn.Module, state: read.State, config: RunConfig) -> read.State:
+    keep = config.transfer is not None and config.transfer.head == "keep"
+    model = config.model
+    hints = []
+    if model.small_stem:
+        hints.append("model.small_stem: true has a stem of another shape")
+    if model.width is not None:
+        hints.append(f"model.width is {model.width} here")
+    hint = f" ({'; '.join(hints)})" if hints else ""
+    return fitted(network, state, model=model.name, keep_head=keep, hint=hint)

@@ -1,0 +1,162 @@
+"""One run from claim to result: data, network, training, measurements, `result.json` last."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.data import pictures
+from mixbench.experiments.data.load import Dataset, load_once
+from mixbench.experiments.evaluation.after_training import Measurements, measure
+from mixbench.experiments.models.build import build
+from mixbench.experiments.ranks import ALONE, Ranks
+from mixbench.experiments.stopping import Stop
+from mixbench.experiments.store import checkpoint, provenance
+from mixbench.experiments.store.claims import Claim, ClaimLost
+from mixbench.experiments.store.sweep_folder import SCHEMA, RunFolder, atomic_write, dump
+from mixbench.experiments.training.loop import train
+from mixbench.experiments.transfer import load
+
+log = logging.getLogger(__name__)
+
+
+def execute(
+    config: RunConfig,
+    folder: RunFolder,
+    device: torch.device,
+    claim: Claim,
+    stop: Stop,
+    ranks: Ranks = ALONE,
+) -> None:
+    """Train and measure `config` in `folder`, which `claim` holds; `result.json` ends it.
+
+    Goes on from the folder's checkpoint if there is one. Whatever `claim.renew` raises, Stopped
+    when `stop` asks for it, and any error of the run itself, comes out; nothing is written after.
+    """
+    started = time.time()
+    atomic_write(folder.path / "config.json", dump(_identified(config)))
+    provenance.commit()  # now: what is being run, not what is checked out when it ends
+    with claim.kept():
+        dataset, network = _prepared(config, device, folder.path.parent)
+        strip = pictures.mixed_strip(dataset, config.augmentation)
+        ranks.wait()
+    atomic_write(folder.path / "mixed.png", strip)
+    setup_seconds = time.time() - started
+
+    with stop.gently():
+        timing = train(
+            network, dataset, config, device, folder.path, claim.renew, stop.asked, ranks
+        )
+    evaluation_started = time.time()
+
+    def beat() -> None:
+        claim.renew({"stage": "measuring"})
+        stop.check()
+
+    measured = measure(network, dataset, config, beat, ranks)
+    skipped = {path for found in ranks.gather(sorted(dataset.skipped)) for path in found}
+    _write_predictions(folder.path / "predictions.npz", measured)
+    metrics = {
+        **measured.metrics,
+        "best/epoch": timing.pop("best_epoch"),
+        "best/validation_accuracy": timing.pop("best_validation_accuracy"),
+    }
+    result = {
+        "schema": SCHEMA,
+        "run_key": config.run_key,
+        "cell_key": config.cell_key,
+        "seed": config.seed,
+        "attempt": claim.number,
+        "metrics": metrics,
+        "curves": measured.curves,
+        "dataset": {
+            "name": dataset.name,
+            "train": len(dataset.train),
+            "validation": len(dataset.validation),
+            "test": len(dataset.test),
+            "classes": list(dataset.classes),
+            "digest": dataset.digest,
+            "source": dataset.source,
+            "skipped": sorted(skipped),
+        },
+        "provenance": provenance.of(device) | {"started": started, "finished": time.time()},
+        "timing": {
+            "setup_seconds": setup_seconds,
+            **timing,
+            "evaluate_seconds": time.time() - evaluation_started,
+        },
+    }
+    claim.renew(force=True)
+    if not folder.finish(result):
+        raise ClaimLost(f"{config.run_key}: another worker was done with it first")
+    checkpoint.drop_previous(folder.path)
+
+
+def assist(config: RunConfig, folder: RunFolder, device: torch.device, ranks: Ranks) -> None:
+    """Take part in the training and the measuring of a run that another rank executes."""
+    dataset, network = _prepared(config, device, folder.path.parent)
+    ranks.wait()
+
+    def beat(progress: dict[str, Any] | None, *, force: bool = False) -> None:
+        """Rank 0 has the claim."""
+
+    train(network, dataset, config, device, folder.path, beat, ranks=ranks)
+    measure(network, dataset, config, lambda: None, ranks)
+    ranks.gather(sorted(dataset.skipped))
+
+
+def _prepared(config: RunConfig, device: torch.device, runs: Path) -> tuple[Dataset, nn.Module]:
+    dataset = load_once(config.dataset, str(device))
+    network = build(
+        config.model,
+        channels=dataset.shape[0],
+        classes=len(dataset.classes),
+        size=dataset.shape[1],
+        seed=config.seed,
+    )
+    load.load(network, config, runs)
+    return dataset, network
+
+
+@contextlib.contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Send what the run logs, and its warnings, to `path` while it runs."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _identified(config: RunConfig) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "run_key": config.run_key,
+        "cell_key": config.cell_key,
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _write_predictions(path: Path, measured: Measurements) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        logits=measured.logits.astype(np.float32),
+        labels=measured.labels.astype(np.int64),
+    )
+    atomic_write(path, buffer.getvalue())

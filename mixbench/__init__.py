@@ -1,0 +1,82 @@
+"""mixbench: benchmark and ablation suite for mixing augmentations.
+
+    import mixbench
+
+    mix = mixbench.create("cutmix", alpha=1.0)
+    batch = mix(images, labels, num_classes=10)
+
+The names below are those of `mixbench.augmentations`, imported when they are first used. The rest
+of the suite is in `mixbench.experiments`, `mixbench.slurm` and `mixbench.analysis`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mixbench.augmentations import (
+        Batch,
+        Blend,
+        Collate,
+        Draws,
+        Method,
+        MixBatches,
+        MixTransform,
+        Paper,
+        Paste,
+        Plan,
+        SoftTargets,
+        Targets,
+        available,
+        create,
+        describe,
+        layer_names,
+        load_plan,
+        mixing_inside,
+        parameter,
+        plugins,
+        resolve,
+        save_plan,
+    )
+
+__all__ = [
+    "Batch",
+    "Blend",
+    "Collate",
+    "Draws",
+    "Method",
+    "MixBatches",
+    "MixTransform",
+    "Paper",
+    "Paste",
+    "Plan",
+    "SoftTargets",
+    "Targets",
+    "available",
+    "create",
+    "describe",
+    "layer_names",
+    "load_plan",
+    "mixing_inside",
+    "parameter",
+    "plugins",
+    "resolve",
+    "save_plan",
+]
+
+_FOLDERS = ("analysis", "augmentations", "experiments", "slurm")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FOLDERS:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.augmentations"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_FOLDERS, *__all__})

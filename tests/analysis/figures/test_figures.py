@@ -1,0 +1,154 @@
+"""Figures: readable PNGs, one look per method, labels that don't overlap."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mixbench.analysis.figures.palette import DARK, LIGHT, Paper, styles
+from mixbench.analysis.figures.summary import _apart, calibration_note, mixed_figure, run_figures
+from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from tests.support.written_sweeps import METHODS, config, mixed_strip, result
+
+# Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
+DEFICIENCIES = {
+    "none": np.eye(3),
+    "protanopia": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+    "deuteranopia": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+}
+
+
+def seen(colour: str, deficiency: str) -> np.ndarray:
+    """The colour in CIELAB as someone with that deficiency sees it."""
+    channels = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(DEFICIENCIES[deficiency] @ linear, 0, 1)
+    xyz = (
+        np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+        @ linear
+        / [0.9505, 1, 1.089]
+    )
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("paper", [LIGHT, DARK])
+@pytest.mark.parametrize("deficiency", DEFICIENCIES)
+def test_colours_of_the_usual_methods_stay_apart(paper: Paper, deficiency: str) -> None:
+    look = styles([method["name"] for method in METHODS], paper)
+    for (_, one), (_, other) in itertools.combinations(look.items(), 2):
+        distance = np.linalg.norm(seen(one.colour, deficiency) - seen(other.colour, deficiency))
+        assert distance > 8, (one, other)
+
+
+@pytest.mark.parametrize("paper", [LIGHT, DARK])
+def test_no_two_series_look_alike_nor_share_a_marker_below_13(paper: Paper) -> None:
+    names = [method["name"] for method in METHODS] + [f"method {n}" for n in range(40)]
+    look = styles(names, paper)
+    assert len(set(look.values())) == len(names)
+    assert len({style.marker for style in styles(names[:13], paper).values()}) == 13
+
+
+def test_a_method_keeps_its_look_between_sweeps() -> None:
+    some = styles(["none", "cutmix", "fmix"], LIGHT)
+    many = styles(["none", *(method["name"] for method in METHODS[1:]), "new"], LIGHT)
+    assert all(many[name] == style for name, style in some.items())
+
+
+def test_a_variant_takes_its_methods_colour_while_it_is_free() -> None:
+    look = styles(["none", "cutmix α=0.2", "cutmix α=1"], LIGHT)
+    assert look["cutmix α=0.2"] == styles(["cutmix"], LIGHT)["cutmix"]
+    assert look["cutmix α=1"] != look["cutmix α=0.2"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.02, 0.2)), min_size=1, max_size=15))
+def test_labels_never_overlap_nor_leave_the_axis(labels: list[tuple[float, float]]) -> None:
+    labels = sorted(labels)
+    sizes = [size for _, size in labels]
+    places = _apart([place for place, _ in labels], sizes)
+    squeeze = max(1.0, sum(sizes))
+    for (low, high), (small, large) in zip(
+        itertools.pairwise(places), itertools.pairwise(sizes), strict=True
+    ):
+        assert high - low >= (small + large) / 2 / squeeze - 1e-9
+    assert places[0] >= sizes[0] / 2 / squeeze - 1e-9
+    assert places[-1] <= 1 - sizes[-1] / 2 / squeeze + 1e-9
+
+
+def test_labels_that_fit_stay_where_they_are() -> None:
+    assert _apart([0.2, 0.5, 0.9], [0.1, 0.1, 0.1]) == pytest.approx([0.2, 0.5, 0.9])
+
+
+def test_a_run_has_its_own_figures(full_sweep: SweepFolder, tmp_path: Path) -> None:
+    drawn = run_figures(full_sweep.plan()[0].folder)
+    assert sorted(drawn) == ["occlusion.png", "reliability.png"]
+    for png in drawn.values():
+        with Image.open(io.BytesIO(png)) as image:
+            assert image.format == "PNG"
+            assert min(image.size) > 300
+            assert image.convert("L").getextrema()[0] < 100
+    assert run_figures(RunFolder(tmp_path)) == {}
+
+
+def test_the_strip_shows_the_images_that_the_runs_drew(tmp_path: Path) -> None:
+    strips = []
+    for method in METHODS[:3]:
+        path = tmp_path / f"{method['name']}.png"
+        mixed_strip(path, method)
+        strips.append(("", method["name"], path))
+    with Image.open(io.BytesIO(mixed_figure(strips))) as image:
+        drawn = np.asarray(image.convert("L"), dtype=float)
+    # The rows differ as the strips do: mixup's row is not that of none.
+    rows = np.array_split(drawn, 3)
+    height = min(map(len, rows))
+    assert np.abs(rows[0][:height] - rows[1][:height]).mean() > 5
+    with Image.open(io.BytesIO(mixed_figure(strips, DARK))) as image:
+        assert image.convert("RGB").getpixel((1, 1)) == (0x17, 0x1B, 0x20)
+
+
+def test_notes_of_reliability_diagrams() -> None:
+    assert calibration_note(0.0481, -0.012) == "ECE 4.8%, conf − acc −1.2"
+    assert calibration_note(None, float("nan")) == ""
+
+
+def test_drawing_a_run_without_thin_bins_warns_of_nothing(tmp_path: Path) -> None:
+    found, _ = result(config(METHODS[1], 0))
+    curve = found["curves"]["reliability"]
+    curve["count"] = [0] * 10 + [200] * 5
+    curve["accuracy"] = [None] * 10 + [0.7] * 5
+    curve["confidence"] = [None] * 10 + [0.7, 0.75, 0.83, 0.9, 0.97]
+    (tmp_path / "result.json").write_text(json.dumps(found))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "reliability.png" in run_figures(RunFolder(tmp_path))
+
+
+def test_figures_leave_pyplot_and_its_settings_alone(full_sweep: SweepFolder) -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    run_figures(full_sweep.plan()[0].folder)
+    assert pd.Series(dict(matplotlib.rcParams)).equals(pd.Series(before))

@@ -1,0 +1,465 @@
+"""The report: what it says, that it stands alone, and that nothing in it can do harm."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from mixbench.analysis.report.build import Report, markdown, write_report
+from mixbench.analysis.statistics.comparison import compare
+from mixbench.analysis.tables.load import load
+from mixbench.analysis.text.caveats import caveats
+from mixbench.analysis.text.verdict import Verdict, verdict
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from tests.support.written_sweeps import METHODS, grid, keys, result, write_sweep
+
+NONE, MIXUP, CUTMIX, CUTOUT = METHODS[:4]
+ALL = ("mixed.png", "methods.png", "occlusion.png", "reliability.png")
+
+
+class Page(HTMLParser):
+    """Collects what a page would load, its tags, and its text in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.handlers: list[str] = []
+        self.words: list[str] = []
+        self.headings: list[str] = []
+        self.feed(text)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for key, value in attrs:
+            if key in ("src", "srcset", "href", "data", "action", "poster"):
+                self.loads.append(value or "")
+            if key.startswith("on"):
+                self.handlers.append(key)
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] == "style":
+            return
+        self.words.append(data)
+        if self.tags and self.tags[-1] in ("h1", "h2", "h3") and data.strip():
+            self.headings.append(data.strip())
+
+
+def page(report: Report) -> Page:
+    return Page(report.html.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def report(full_sweep: SweepFolder) -> Report:
+    return write_report(full_sweep)
+
+
+def test_all_files_are_there_and_nothing_else(report: Report, full_sweep: SweepFolder) -> None:
+    folder = full_sweep.path / "report"
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == {"report.html", "report.md", "runs.csv", *(f"figures/{name}" for name in ALL)}
+    assert set(report.paths) == {folder / name for name in found}
+
+
+def test_the_page_stands_alone(report: Report) -> None:
+    text = report.html.read_text(encoding="utf-8")
+    found = page(report)
+    assert found.loads
+    assert all(load.startswith("data:image/png;base64,") for load in found.loads)
+    assert not {"script", "link", "iframe", "object", "embed"} & set(found.tags)
+    assert not found.handlers
+    styles = re.findall(r"<style>(.*?)</style>", text, re.S)
+    assert styles
+    assert "url(" not in styles[0]
+    assert "@import" not in styles[0]
+    assert "prefers-color-scheme: dark" in styles[0]
+    # Every picture in a light and a dark version.
+    assert len(found.loads) == 2 * len(ALL)
+    assert len(set(found.loads)) == 2 * len(ALL)
+
+
+def test_the_order_of_the_page(report: Report) -> None:
+    headings = page(report).headings
+    wanted = [
+        "demo",
+        report.verdict.headline,
+        "What each method does",
+        "Results",
+        "Accuracy, calibration and robustness by method",
+        "Accuracy under occlusion",
+        "Reliability",
+        "Set-up",
+        "Runs",
+        "Provenance",
+        "Reproduce",
+    ]
+    assert [heading for heading in headings if heading in wanted] == wanted
+
+
+def test_the_table_has_the_numbers_of_the_runs(report: Report, full_sweep: SweepFolder) -> None:
+    runs = pd.read_csv(report.csv)
+    cutmix = runs[runs["label"] == "cutmix"]["test/accuracy"]
+    text = page(report).text
+    assert f"{100 * cutmix.mean():.1f} ±" in text
+    gains = cutmix.to_numpy() - runs[runs["label"] == "none"]["test/accuracy"].to_numpy()
+    assert f"{100 * gains.mean():+.2f} [" in text
+    assert "Holm p" in text
+    for run in full_sweep.plan():
+        assert run.run_key in text
+
+
+def test_the_csv_has_a_row_per_run_and_all_columns(report: Report) -> None:
+    runs = pd.read_csv(report.csv)
+    assert len(runs) == 35
+    for column in (
+        "run_key",
+        "seed",
+        "state",
+        "augmentation.name",
+        "training.learning_rate",
+        "test/brier",
+        "occlusion/patches/0.5",
+        "provenance.device",
+        "timing.train_seconds",
+    ):
+        assert column in runs
+
+
+def test_markdown_links_files_that_exist(report: Report) -> None:
+    text = report.markdown.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert {f"figures/{name}" for name in ALL} <= set(links)
+    assert all((report.folder / link).is_file() for link in links)
+    tables = re.findall(r"(?:^\|.*\|$\n?)+", text, re.M)
+    assert len(tables) == 3
+    for table in tables:
+        bars = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(bars) == 1
+
+
+def test_the_verdict_names_the_winner_with_interval_seeds_and_reach(report: Report) -> None:
+    assert report.verdict.headline.startswith("cutmix is furthest ahead of the baseline (none)")
+    assert "95% interval" in report.verdict.paragraph
+    assert "5 seeds" in report.verdict.paragraph
+    assert "fashion_mnist" in report.verdict.reach
+    assert "small_cnn" in report.verdict.reach
+    assert not report.warnings
+
+
+def judged(sweep: SweepFolder) -> Verdict:
+    """The verdict alone, without the drawing."""
+    tables = load(sweep)
+    return verdict(compare(tables.cells, tables.runs), "this set")
+
+
+def warned(sweep: SweepFolder) -> list[str]:
+    """The warnings alone."""
+    tables = load(sweep)
+    return caveats(compare(tables.cells, tables.runs), tables.runs, sweep.spec)
+
+
+def with_accuracies(path: Path, values: Mapping[str, list[float]]) -> Verdict:
+    """The verdict on a sweep in which the methods have exactly these accuracies."""
+    methods = [method for method in METHODS if method["name"] in values]
+    runs = grid(methods, range(len(next(iter(values.values())))))
+    sweep = write_sweep(path, "made", runs)
+    for run in runs:
+        file = sweep.path / "runs" / keys(run)[0] / "result.json"
+        found = json.loads(file.read_text())
+        name = run["augmentation"]["name"]
+        found["metrics"]["test/accuracy"] = values[name][run["seed"]]
+        file.write_text(json.dumps(found))
+    return judged(sweep)
+
+
+BASE = [0.80, 0.81, 0.79, 0.80, 0.82]
+
+
+def test_an_interval_with_zero_shows_no_difference(tmp_path: Path) -> None:
+    noisy = [b + d for b, d in zip(BASE, (0.02, -0.02, 0.01, -0.01, 0.003), strict=True)]
+    said = with_accuracies(tmp_path, {"none": BASE, "cutmix": noisy})
+    assert said.headline == "No difference to the baseline (none) is shown."
+    assert "No difference shown: cutmix" in said.paragraph
+    assert "ahead" not in said.headline + said.paragraph
+
+
+def test_a_worse_method_is_behind(tmp_path: Path) -> None:
+    worse = [b - d for b, d in zip(BASE, (0.020, 0.021, 0.019, 0.022, 0.018), strict=True)]
+    said = with_accuracies(tmp_path, {"none": BASE, "cutmix": worse})
+    assert said.headline == "No method is ahead of the baseline (none)."
+    assert "Behind: cutmix −2.0 [−2.2, −1.8]" in said.paragraph
+
+
+def test_what_holm_takes_back_is_not_settled(tmp_path: Path) -> None:
+    # p = 0.034 for cutmix alone; with a second comparison it does not hold.
+    gain = [b + d for b, d in zip(BASE, (0.02, 0.005, 0.01, 0.02, 0.002), strict=True)]
+    noisy = [b + d for b, d in zip(BASE, (0.02, -0.02, 0.01, -0.01, 0.003), strict=True)]
+    alone = with_accuracies(tmp_path / "a", {"none": BASE, "cutmix": gain})
+    assert alone.headline.startswith("cutmix is ahead of")
+    two = with_accuracies(tmp_path / "b", {"none": BASE, "cutmix": gain, "mixup": noisy})
+    assert two.headline == "No method is clearly ahead of the baseline (none)."
+    assert "Not settled" in two.paragraph
+
+
+def test_one_seed_shows_nothing(tmp_path: Path) -> None:
+    found = write_report(write_sweep(tmp_path, "one", grid(METHODS[:3], [0])))
+    assert found.verdict.headline == "Nothing can be told apart from the baseline (none) yet."
+    assert "one seed gives no interval" in found.verdict.paragraph
+    assert any("One seed per cell" in warning for warning in found.warnings)
+    assert "±" not in re.sub(r"Mean ± half-width.*?\.", "", page(found).text)
+    for text in (page(found).text, found.markdown.read_text(encoding="utf-8")):
+        assert "fewer than two pairs have no interval" in text
+        assert "Holm over" not in text and "Holm's correction" not in text.split("Results")[1]
+
+
+def test_few_seeds_are_warned_of_and_five_are_not(tmp_path: Path) -> None:
+    few = warned(write_sweep(tmp_path, "few", grid([NONE, CUTMIX], range(4))))
+    assert any("Only 4 seeds" in warning for warning in few)
+    assert not warned(write_sweep(tmp_path, "enough", grid([NONE, CUTMIX], range(5))))
+
+
+EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> | `tick` [a](http://b) **c**'
+
+
+@pytest.fixture(scope="module")
+def partial(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """fmix failed everywhere, mixup once, ricap is not begun, none lacks a seed."""
+    runs = grid()
+    failed = {
+        keys(run)[0]: f"ValueError: {EVIL}\nsecond line"
+        for run in runs
+        if run["augmentation"]["name"] == "fmix"
+        or (run["augmentation"]["name"] == "mixup" and run["seed"] == 2)
+    }
+    spec = {
+        "name": EVIL,
+        "description": EVIL,
+        "fixed": {"dataset": {"name": "fashion_mnist"}},
+        "overrides": {"training.epochs": 3, "augmentation.name": "it's"},
+    }
+    sweep = write_sweep(
+        tmp_path_factory.mktemp("partial"),
+        "<b>part",
+        runs,
+        description=EVIL,
+        spec=spec,
+        failed=failed,
+        waiting=lambda run: (
+            run["augmentation"]["name"] == "ricap"
+            or (run["augmentation"]["name"] == "none" and run["seed"] == 4)
+        ),
+    )
+    return write_report(sweep)
+
+
+def test_nothing_that_is_quoted_becomes_markup(partial: Report) -> None:
+    found = page(partial)
+    assert "script" not in found.tags
+    assert set(found.loads) == {load for load in found.loads if load.startswith("data:image/png")}
+    assert not found.handlers
+    assert "b" not in found.tags
+    # It is shown, though, as the text that it is.
+    assert found.text.count('<script>alert("x")</script>') >= 4
+    text = partial.markdown.read_text(encoding="utf-8")
+    outside = re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.M | re.S)
+    assert "<" not in outside
+    assert not re.search(r"(?<!\\)\]\(http", outside)
+    assert r"\`tick\`" in outside
+
+
+def test_missing_cells_are_explained(partial: Report) -> None:
+    text = page(partial).text
+    assert re.search(r"fmix no finished run: seeds 0–4 failed \(ValueError:", text)
+    assert "ricap no finished run: seeds 0–4 not begun" in text
+    assert "second line" not in text
+    warnings = " ".join(partial.warnings)
+    assert "23 of 35 runs are done" in warnings
+    assert "mixup: 4 of 5 runs finished; seed 2 failed" in warnings
+    assert "No run of the configuration “ricap” has begun." in warnings
+    assert (
+        "Differences of cutmix, cutout and random_erasing: the baseline has no value for "
+        "seed 4." in warnings
+    )
+    assert "no seed has a result on both sides: ricap and fmix" in partial.verdict.paragraph
+    assert "3 to 4 seeds" in partial.verdict.paragraph
+
+
+def test_the_command_repeats_the_overrides(partial: Report) -> None:
+    text = html.unescape(partial.html.read_text(encoding="utf-8"))
+    assert "mixbench sweep '<b>part' --set training.epochs=3 --set " in text
+    assert "mixbench report '<b>part'" in text
+
+
+def test_nothing_finished_is_the_users_error_and_writes_nothing(tmp_path: Path) -> None:
+    runs = grid([NONE, CUTMIX], range(2))
+    sweep = write_sweep(
+        tmp_path,
+        "void",
+        runs,
+        failed={keys(runs[0])[0]: "OSError: disk full"},
+        waiting=lambda run: run["seed"] == 1,
+    )
+    (sweep.path / "runs" / keys(runs[2])[0] / "result.json").unlink()
+    with pytest.raises(UserError, match=r"none of its 4 runs.*disk full") as caught:
+        write_report(sweep)
+    assert "\n" not in str(caught.value)
+    assert not (sweep.path / "report").exists()
+
+
+def test_a_wrong_baseline_writes_nothing(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, "bad", grid([NONE, CUTMIX], range(2)))
+    with pytest.raises(UserError, match="fits no cell"):
+        write_report(sweep, baseline="nobody")
+    assert not (sweep.path / "report").exists()
+
+
+@pytest.mark.parametrize("seeds", [[3], [0, 1, 2]])
+def test_a_single_cell(tmp_path: Path, seeds: list[int]) -> None:
+    found = write_report(write_sweep(tmp_path, "single", grid([CUTMIX], seeds)))
+    assert re.match(r"cutmix reaches \d\d\.\d+% test accuracy", found.verdict.headline)
+    assert "Difference" not in page(found).text.split("Set-up")[0].split("Results")[1]
+
+
+def test_no_baseline(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, "nobase", grid([MIXUP, CUTMIX], range(5)))
+    assert "no baseline" in judged(sweep).headline
+    assert any("No differences are tested" in warning for warning in warned(sweep))
+
+
+def test_several_factors(tmp_path: Path) -> None:
+    runs = [
+        r for ls in (0.0, 0.1) for r in grid(METHODS[:3], range(3), training__label_smoothing=ls)
+    ]
+    found = write_report(write_sweep(tmp_path, "factors", runs))
+    assert "4 comparisons with a baseline" in found.verdict.headline
+    assert "With label_smoothing 0.1:" in found.verdict.paragraph
+    assert "corrected by Holm over 4 comparisons" in page(found).text
+
+
+def test_the_digits_fallback_is_said(tmp_path: Path) -> None:
+    spec = {
+        "name": "demo",
+        "fixed": {"dataset": {"name": "fashion_mnist"}},
+        "overrides": {"dataset.name": "digits"},
+    }
+    runs = grid([NONE, CUTMIX], dataset__name="digits")
+    warnings = warned(write_sweep(tmp_path, "demo", runs, spec=spec))
+    assert any("digits, used in place of fashion_mnist" in warning for warning in warnings)
+
+
+def test_runs_on_different_devices_are_warned_of(tmp_path: Path) -> None:
+    runs = grid([NONE, CUTMIX])
+    sweep = write_sweep(tmp_path, "mix", runs)
+    file = sweep.path / "runs" / keys(runs[0])[0] / "result.json"
+    found = json.loads(file.read_text())
+    found["provenance"]["device"] = "cuda: H100"
+    found["dataset"]["digest"] = "sha256:other"
+    file.write_text(json.dumps(found))
+    warnings = warned(sweep)
+    assert any("mix devices" in warning for warning in warnings)
+    assert any("different data" in warning for warning in warnings)
+
+
+def test_undefined_metrics_and_missing_parts_of_a_result(tmp_path: Path) -> None:
+    runs = grid([NONE, CUTMIX], range(3))
+    sweep = write_sweep(tmp_path, "lean", runs)
+    for run in runs:
+        folder = sweep.path / "runs" / keys(run)[0]
+        found, _ = result(run)
+        found["metrics"]["test/ece"] = None
+        found["curves"] = {}
+        del found["timing"]
+        (folder / "result.json").write_text(json.dumps(found))
+        (folder / "mixed.png").write_bytes(b"\x89PNG torn")
+    written = write_report(sweep)
+    assert {path.name for path in written.figures} == {"methods.png"}
+    assert any("ECE is undefined in 6 runs" in warning for warning in written.warnings)
+
+
+def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, "twice", grid([NONE, CUTMIX], range(2)))
+    first = write_report(sweep)
+    stale = first.folder / "figures" / "reliability-7.png"
+    own = first.folder / "figures" / "mine.png"
+    stale.write_bytes(b"old")
+    own.write_bytes(b"mine")
+    before = first.html.read_bytes()
+    second = write_report(sweep)
+    assert second.html.read_bytes() == before
+    assert not stale.exists()
+    assert own.exists()
+    assert not list(second.folder.rglob(".*"))
+
+
+def test_another_folder(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "runs", "away", grid([NONE, CUTMIX], range(2)))
+    found = write_report(sweep, tmp_path / "out" / "deep", baseline="cutmix")
+    assert found.html == tmp_path / "out" / "deep" / "report.html"
+    assert not (sweep.path / "report").exists()
+    assert "mixbench report away --baseline augmentation.name=cutmix" in page(found).text
+    assert "baseline (cutmix)" in found.verdict.headline
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b", r"a\|b"),
+        ("<i>", "&lt;i&gt;"),
+        ("random_erasing", "random_erasing"),
+        ("_x_", r"\_x\_"),
+        ("two\nlines", "two lines"),
+        ("# no heading", r"\# no heading"),
+    ],
+)
+def test_markdown_shows_any_text(text: str, shown: str) -> None:
+    assert markdown(text) == shown
+
+
+def test_metrics_with_the_same_name_in_any_order_give_the_same_table(tmp_path: Path) -> None:
+    def texts(methods: tuple[dict[str, Any], ...], name: str) -> set[str]:
+        found = write_report(write_sweep(tmp_path, name, grid(methods, range(3))))
+        table = found.markdown.read_text().split("## Results")[1].split("Test set")[0]
+        return {line for line in table.splitlines() if line.startswith("| cut")}
+
+    assert texts((NONE, CUTMIX, CUTOUT), "a") == texts((CUTOUT, NONE, CUTMIX), "b")
+
+
+def test_a_turned_calibration_is_said(tmp_path: Path) -> None:
+    runs = grid(METHODS[:3], range(5))
+    sweep = write_sweep(tmp_path, "turned", runs)
+    gaps = {"none": 0.06, "mixup": -0.05, "cutmix": 0.02}
+    for run in runs:
+        file = sweep.path / "runs" / keys(run)[0] / "result.json"
+        found = json.loads(file.read_text())
+        found["metrics"]["test/gap"] = gaps[run["augmentation"]["name"]] + run["seed"] / 1000
+        file.write_text(json.dumps(found))
+    assert "The baseline is over-confident; mixup is under-confident." in judged(sweep).beyond
+
+
+def test_nothing_is_claimed_where_no_pair_exists(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path, "unpaired", grid(METHODS[:3], range(3)))
+    for planned in folder.plan():
+        if planned.config["augmentation"]["name"] == "none":
+            for file in sorted(planned.folder.path.rglob("*"), reverse=True):
+                file.rmdir() if file.is_dir() else file.unlink()
+            planned.folder.path.rmdir()
+    found = write_report(folder)
+    assert "no difference" not in found.verdict.headline.lower()
+    assert found.verdict.beyond == ()
+    assert any("No run of the configuration “none” has begun." in w for w in found.warnings)
+
+
+def test_few_seeds_stand_in_the_headline(tmp_path: Path) -> None:
+    gain = [b + d for b, d in zip(BASE[:3], (0.021, 0.020, 0.0205), strict=True)]
+    found = with_accuracies(tmp_path, {"none": BASE[:3], "cutmix": gain})
+    assert found.headline.endswith("(only 3 seeds).")

@@ -1,0 +1,94 @@
+"""The report as a reader sees it: opened in headless Chromium, at desk and phone width."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mixbench.analysis.report.build import write_report
+from mixbench.experiments.store.sweep_folder import SweepFolder
+
+CHROMIUM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+PROBE = """
+<pre id="probe"></pre>
+<script>
+window.addEventListener("load", () => {
+  const shown = [...document.images].filter((image) => image.getClientRects().length > 0);
+  document.getElementById("probe").textContent = JSON.stringify({
+    images: shown.length,
+    broken: shown.filter((image) => image.naturalWidth === 0).length,
+    requests: performance.getEntriesByType("resource")
+      .map((entry) => entry.name).filter((name) => !name.startsWith("data:")),
+    width: document.documentElement.scrollWidth,
+    window: window.innerWidth,
+    title: document.title,
+    headings: [...document.querySelectorAll("h1, h2")].map((heading) => heading.textContent.trim()),
+  });
+});
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def page(full_sweep: SweepFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with a probe at its end that says what the browser made of it."""
+    folder = tmp_path_factory.mktemp("browser")
+    report = write_report(full_sweep, out_dir=folder / "report")
+    probed = folder / "probed.html"
+    html = report.html.read_text(encoding="utf-8")
+    assert "<script" not in html
+    probed.write_text(html.replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
+    return probed
+
+
+def look(page: Path, width: int, profile: Path) -> dict:
+    """What Chromium made of the page in a window of `width` pixels."""
+    done = subprocess.run(
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={profile}",
+            f"--window-size={width},900",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)
+    assert found and found[1], done.stderr[-2000:]
+    return json.loads(found[1].replace("&amp;", "&"))
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_report_opens_whole_and_alone(page: Path, width: int, tmp_path: Path) -> None:
+    seen = look(page, width, tmp_path)
+    assert seen["images"] >= 4
+    assert seen["broken"] == 0
+    assert seen["requests"] == [], "a self-contained report loads nothing"
+    assert seen["width"] <= seen["window"], "the page must not scroll sideways"
+    assert "Results" in seen["headings"]

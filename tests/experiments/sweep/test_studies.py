@@ -1,0 +1,85 @@
+"""The sweeps that ship: every one expands at every scale, and can come to a verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from mixbench.experiments.merge import matches
+from mixbench.experiments.sweep import expand, scales
+
+STUDIES = (
+    "alpha",
+    "architecture",
+    "combination",
+    "data_fraction",
+    "placement",
+    "smoothing",
+    "staging",
+    "transfer",
+)
+SCALES = ("quick", "standard", "paper")
+
+
+def test_the_studies_ship_in_three_sizes_and_quick_comes_first() -> None:
+    assert set(STUDIES) == set(expand.shipped()) - {"demo", "demo_digits"}
+    for name in STUDIES:
+        assert scales.names(expand.described(name)) == SCALES
+    assert all(
+        path.stem == expand.described(path.stem)["name"] for path in expand.shipped().values()
+    )
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_at_every_scale(name: str) -> None:
+    keys = {}
+    for scale in SCALES:
+        found = expand.load(name, scale=scale)
+        assert found.name == f"{name}_{scale}"
+        # Enough pairs for an interval; at full size as many as a verdict needs.
+        seeds = Counter(cell for _, cell in found.keys)
+        assert set(seeds.values()) == {len(found.spec["seeds"])}
+        assert len(found.spec["seeds"]) >= (5 if scale == "paper" else 3)
+        runs = [run.model_dump(mode="json") for run in found.runs]
+        pattern = found.spec["baseline"]
+        assert any(matches(run, pattern) for run in runs)
+        assert not all(matches(run, pattern) for run in runs)
+        assert "?" in found.description and found.description.count(scale.capitalize()) >= 1
+        assert expand.size(found.spec) == (
+            found.cells,
+            len(found.runs) - len(found.pretraining) * len(found.spec["seeds"]),
+        )
+        keys[scale] = {run_key for run_key, _ in found.keys}
+        if scale == "quick":
+            assert {run.dataset.name for run in found.runs} == {"fashion_mnist"}
+    assert not keys["quick"] & keys["standard"] and not keys["standard"] & keys["paper"]
+
+
+def test_placement_compares_boxes_that_keep_the_same_share() -> None:
+    """What the description says of the share of the own image is so, at both image sizes."""
+    import torch
+
+    from mixbench import augmentations
+
+    for size in (28, 32):
+        kept = {}
+        for section in expand.load("placement").spec["grid"]["augmentation"][1:]:
+            mix = augmentations.create(**section, per_sample=True, pairing="roll")
+            images = torch.zeros(20_000, 1, size, size)
+            drawn = torch.Generator().manual_seed(0)
+            batch = mix(images, torch.arange(20_000) % 10, 10, generator=drawn)
+            source, share = batch.plan.sources()
+            own = (share * (source == torch.arange(20_000)[:, None])).sum(1)
+            limits = (
+                section.get("placement", "clipped"),
+                section.get("max_area"),
+                section.get("prob"),
+            )
+            kept[limits] = own.mean().item(), own.std().item()
+        clipped, matched = kept["clipped", None, None], kept["inside", 0.63, None]
+        assert clipped[0] == pytest.approx(0.705, abs=0.01)
+        assert kept["inside", None, None][0] == pytest.approx(0.53, abs=0.01)
+        # Five standard errors of means of 20,000 are 0.01.
+        assert matched == pytest.approx(clipped, abs=0.01)
+        assert kept["inside", None, 0.62][0] == pytest.approx(clipped[0], abs=0.015)

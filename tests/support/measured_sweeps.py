@@ -1,0 +1,186 @@
+"""Evaluations as `mixbench evaluate` leaves them in run folders, made without a network."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+from tests.support.written_sweeps import EFFECTS
+
+EPSILONS = (2 / 255, 8 / 255)
+SHAPES = {"centre": 1.1, "square": 1.0, "patches": 0.8, "blobs": 0.9}
+FILLS = {"zero": 1.0, "noise": 0.9}
+
+
+def write(run: PlannedRun, name: str, **content: Any) -> None:
+    """evaluations/NAME.json of a run."""
+    folder = run.folder.path / "evaluations"
+    folder.mkdir(exist_ok=True)
+    made = {
+        "settings": {},
+        "metrics": {},
+        "curves": {},
+        "seconds": 1.0,
+        "provenance": {"finished": 1_790_000_100.0},
+        **content,
+    }
+    (folder / f"{name}.json").write_text(json.dumps(made))
+
+
+def measure(folder: SweepFolder, names: tuple[str, ...] = ()) -> None:
+    """Plant all measurements (or those in `names`) into every finished run."""
+    for run in folder.plan():
+        if run.folder.result() is not None:
+            for name, content in contents(run).items():
+                if not names or name in names:
+                    write(run, name, **content)
+
+
+def contents(run: PlannedRun) -> dict[str, dict[str, Any]]:
+    """Numbers that follow from the method and the seed: seeds shift all methods alike."""
+    method, seed = run.config["augmentation"]["name"], run.config["seed"]
+    gain, gap, loss = EFFECTS.get(method, (0.01, 0.03, 0.5))
+    rng = np.random.default_rng([seed, int(run.run_key[:6], 16)])
+    clean = 0.80 + gain + np.random.default_rng(seed).normal(0, 0.006)
+    noise = rng.normal(0, 0.003, 8)
+    fraction = np.asarray([0.0, 0.1, 0.25, 0.5, 0.75])
+    attacked = {
+        name: [clean, clean - slope, clean - 3 * slope]
+        for name, slope in (("fgsm", 0.12 - gain), ("pgd", 0.15 - gain))
+    }
+    corrupted = {
+        name: [clean - slope * severity / 5 for severity in range(6)]
+        for name, slope in {
+            "mean": 0.3,
+            "noise": 0.4 - 3 * gain,
+            "blur": 0.2,
+            "weather": 0.25,
+            "digital": 0.35,
+        }.items()
+    }
+    hidden = {
+        shape: {
+            fill: (clean - loss * harder * strength * fraction).tolist()
+            for fill, strength in FILLS.items()
+        }
+        for shape, harder in SHAPES.items()
+    }
+    return {
+        "calibration": {
+            "metrics": {
+                "calibration/ece": abs(gap) + abs(noise[0]),
+                "calibration/gap": gap + noise[0],
+                "calibration/ece_by_chance": 0.01 + abs(noise[1]),
+                "calibration/temperature": 1 + 5 * gap + noise[2],
+                "calibration/temperature_bounded": float(method == "mixup" and seed == 0),
+                "calibration/scaled/ece": 0.012 + abs(noise[3]),
+                "calibration/scaled/nll": 0.5 - gain + noise[4],
+                "calibration/ks": 0.02,
+            },
+            "curves": {"bins": 15, "before": _diagram(gap), "after": _diagram(0.0)},
+        },
+        "overfitting": {
+            "metrics": {
+                "overfitting/train/accuracy": 0.99 - gain,
+                "overfitting/train/nll": 0.05 + gain,
+                "overfitting/gap": 0.19 - 2 * gain + noise[5],
+                "overfitting/nll_gap": 0.5 - gain,
+            },
+        },
+        "corruption": {
+            "metrics": {
+                "corruption/clean": clean,
+                "corruption/fog": 0.5,
+                "corruption/saturate": None,
+                "corruption/retention": 0.8 + noise[6],
+            }
+            | {f"corruption/{name}": np.mean(curve[1:]) for name, curve in corrupted.items()},
+            "curves": {"images": 1000, "severity": list(range(6)), "accuracy": corrupted},
+        },
+        "attack": {
+            "metrics": {"attack/clean": clean}
+            | {
+                f"attack/{name}/{round(epsilon * 255)}-255": attacked[name][place + 1]
+                for name in attacked
+                for place, epsilon in enumerate(EPSILONS)
+            },
+            "curves": {
+                "images": 1000,
+                "epsilon": [0.0, *EPSILONS],
+                "accuracy": attacked,
+                "flat": 0.0,
+            },
+        },
+        "smoothness": {
+            "metrics": {
+                "smoothness/loss_gradient": 1.2 + 10 * gain + noise[0],
+                "smoothness/margin_gradient": 14.0 - 100 * gain,
+                "smoothness/distance": 0.4 + gain,
+                "smoothness/flip/0.02": 0.05 - gain,
+                "smoothness/flip/0.05": 0.11 - gain + noise[1],
+                "smoothness/entropy": 0.3,
+                "smoothness/margin": 0.7,
+            },
+        },
+        "shift": {
+            "metrics": {
+                "shift/auroc": 0.8 + 3 * gain + noise[2],
+                "shift/fpr95": 0.6 - gain,
+                "shift/confidence": 0.55 + gap,
+                "shift/own_confidence": 0.8 + gap,
+            },
+            "curves": {"dataset": "digits", "images": 359, "resized": True},
+        },
+        "localisation": {
+            "metrics": {
+                f"localisation/{name}{end}": value + (0 if end else gain)
+                for name, value in (("pointing", 0.6), ("iou", 0.4), ("energy", 0.5))
+                for end, value in (("", value), ("/chance", 0.25))
+            }
+            | {
+                "localisation/boxes/pointing": 0.7 + gain + noise[7],
+                "localisation/boxes/pointing/chance": 0.31,
+            },
+            "curves": {
+                "images": 500,
+                "grid": 2,
+                "whole": method != "mixup",
+                "map": [7, 7] if method == "mixup" else [14, 14],
+                "boxes": {"images": 12, "trained": 3, "outside": 1},
+            },
+        },
+        "hiding": {
+            "metrics": {
+                "hiding/clean": clean,
+                "hiding/area": 0.5 + gain,
+                "hiding/rectangles/area": 0.5 + 2 * gain,
+                "hiding/others/area": 0.5,
+                "hiding/favour": 2 * gain + noise[3],
+                "hiding/centre/zero/area": 0.4,
+            },
+            "curves": {
+                "images": 1000,
+                "accuracy": hidden,
+                "fraction": {shape: fraction.tolist() for shape in SHAPES},
+            },
+        },
+    }
+
+
+def _diagram(gap: float) -> dict[str, Any]:
+    """Reliability data of 15 bins; the lowest are empty."""
+    middle = (np.arange(15) + 0.5) / 15
+    count = np.where(middle < 0.2, 0, (1000 * middle**3).astype(int))
+    return {
+        "width": {
+            "count": count.tolist(),
+            "confidence": [m if n else None for m, n in zip(middle.tolist(), count, strict=True)],
+            "accuracy": [
+                float(np.clip(m - gap, 0, 1)) if n else None
+                for m, n in zip(middle, count, strict=True)
+            ],
+        }
+    }
