@@ -7,6 +7,7 @@ from typing import Any
 
 from mixbench import augmentations
 from mixbench.experiments.config import datasets
+from mixbench.experiments.config.method_text import parameter_text
 from mixbench.experiments.config.models import MODELS
 from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.catalogue import MEASUREMENTS
@@ -38,22 +39,11 @@ def _augmentations() -> list[str]:
         if method.source:
             lines.append(f"  {'':15} from {method.source}")
         lines += [
-            f"  {'':15} {parameter.name}={value_text(parameter.default)}: {parameter.doc} "
+            f"  {'':15} {parameter.name}={parameter_text(parameter.default)}: {parameter.doc} "
             f"[{parameter.allowed}]"
             for parameter in method.parameters
         ]
     return lines + [f"  {plugin.problem}" for plugin in augmentations.plugins() if plugin.problem]
-
-
-def value_text(value: Any) -> str:
-    """A value as YAML has it; of a method in it, only what is not its default."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(value_text, value))}]"
-    if isinstance(value, dict):
-        usual = augmentations.resolve(value["name"], {})
-        own = [f"{key}: {value_text(one)}" for key, one in value.items() if usual.get(key) != one]
-        return f"{{{', '.join(own)}}}" if len(own) > 1 else str(value["name"])
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _datasets() -> list[str]:

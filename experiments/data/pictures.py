@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mixbench import augmentations
-from mixbench.experiments.cli.list import value_text
+from mixbench.experiments.config.method_text import parameter_text
 from mixbench.experiments.data.crops import denormalise, normalise
 from mixbench.experiments.data.load import Dataset
 
@@ -51,7 +51,7 @@ def preview(
     block = 2 * scale + 4
     width = GAP + columns * (block + 2 * GAP)
     settings = ", ".join(
-        f"{name}={value_text(value)}"
+        f"{name}={parameter_text(value)}"
         for name, value in augmentation.items()
         if name not in ("name", "per_sample")
     )
