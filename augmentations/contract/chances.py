@@ -30,8 +30,10 @@ def prob_zero(case: Case) -> None:
 
 @promise("prob is applied once: to the batch, or to each sample with per_sample", once=True)
 def prob_once(case: Case) -> None:
-    """A sample may stay as it is though it is mixed (an empty box): that rate is measured with
-    prob=1, and with prob=0.3 samples must change 0.3 times as often. Twice the coin gives 0.09.
+    """Compare how often samples change with prob=0.3 and with prob=1.
+
+    A sample may stay as it is though it is mixed (an empty box): that rate is measured with prob=1,
+    and with prob=0.3 samples must change 0.3 times as often. A coin tossed twice gives 0.09.
     """
     count = _changed_samples if case.per_sample else _changed_batches
     size = _small_size(case)

@@ -38,6 +38,7 @@ class Property:
 
     @property
     def name(self) -> str:
+        """The name of its function."""
         return self.function.__name__
 
     def applies(self, method: Method) -> bool:
@@ -66,6 +67,7 @@ def promise(
     """Add a function to the contract under the sentence `text`; see `Property`."""
 
     def add(function: Function) -> Function:
+        function.__doc__ = function.__doc__ or f"{text}."
         PROPERTIES[function.__name__] = Property(
             text, function, once, label_rules, chosen_by_images, device
         )

@@ -151,8 +151,11 @@ def _around_holes(boxes: Tensor, holes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cut(low: Tensor, high: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """Sides (B, N) cut where holes (B, R) start and end: the edges (B, N, E) in order, and which
-    of the E - 1 pieces lie in which hole: (B, N, E - 1, R) bool."""
+    """Cut sides (B, N) where holes (B, R) start and end.
+
+    Returns the edges (B, N, E) in order, and which of the E - 1 pieces lie in which hole:
+    (B, N, E - 1, R) bool.
+    """
     start, end = start.unsqueeze(1), end.unsqueeze(1)
     ends = torch.stack([low, high], dim=-1)
     cuts = torch.cat([start, end], dim=-1).expand(*low.shape, -1)
