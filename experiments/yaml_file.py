@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.text import first_line
 
 
 def load(path: Path, expected: str) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def load(path: Path, expected: str) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        reason = getattr(error, "problem", None) or first_line(error)
         raise UserError(f"{path}{line}: {reason}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected {expected}")

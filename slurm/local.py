@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.text import plural
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Slot:
         """In words, for the progress display."""
         if self.gpu is not None:
             return f"GPU{'s' if ',' in self.gpu else ''} {self.gpu}"
-        return f"{self.threads} CPU thread{'s' if self.threads > 1 else ''}"
+        return plural(self.threads, "CPU thread")
 
 
 def cores() -> int:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.sweep_folder import SweepFolder, atomic_write
+from mixbench.experiments.text import plural
 from mixbench.slurm import queue
 from mixbench.slurm.measuring import Order
 from mixbench.slurm.profile import Profile
@@ -91,7 +92,7 @@ def submit(
     if there:
         waiting = sum(task.state == "PENDING" for task in there)
         said.append(
-            f"{len(there)} task{'s' if len(there) > 1 else ''} of this sweep in the queue already "
+            f"{plural(len(there), 'task')} of this sweep in the queue already "
             f"({waiting} waiting); {lacking or 'no'} more needed"
         )
     if lacking:
@@ -227,8 +228,8 @@ def _submit_all(
 
 
 def _in_words(submitted: Submitted) -> str:
-    workers = f"{submitted.workers} worker{'s' if submitted.workers > 1 else ''}"
-    tasks = f"{submitted.tasks} task{'s' if submitted.tasks > 1 else ''}"
+    workers = plural(submitted.workers, "worker")
+    tasks = plural(submitted.tasks, "task")
     return f"submitted job {submitted.job}: {tasks} of {workers}, profile {submitted.profile}"
 
 

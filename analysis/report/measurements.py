@@ -23,6 +23,7 @@ from mixbench.analysis.text import formatting
 from mixbench.analysis.text.verdict import standing
 from mixbench.experiments.store import evaluations
 from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.text import first_line
 
 MOST_COLUMNS = 8
 """With more metrics than that, they become the rows."""
@@ -261,10 +262,10 @@ def _notes(measured: Measured, shown: Sequence[Shown], sweep: str, runs: pd.Data
             f"{f'; {command} measures the others' if rest else ''}."
         )
     if left_out:
-        first = next(iter(left_out.values())).partition("\n")[0]
+        first = first_line(next(iter(left_out.values())))
         notes.append(f"Left out for {formatting.count(len(left_out), 'run')}: {first}.")
     if failed:
-        first = next(iter(failed.values())).partition("\n")[0]
+        first = first_line(next(iter(failed.values())))
         notes.append(f"It failed in {formatting.count(len(failed), 'run')}: {first}")
     settings = Counter(
         json.dumps(made.get("settings"), sort_keys=True) for made in measured.found.values()

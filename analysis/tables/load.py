@@ -15,6 +15,7 @@ from mixbench.analysis.tables.schedules import PHASES
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import evaluations
 from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+from mixbench.experiments.text import first_line
 
 STATES = ("done", "failed", "running", "waiting")
 _EXTRAS = {"dataset": "data", "provenance": "provenance", "timing": "timing"}
@@ -205,7 +206,7 @@ def _row(run: PlannedRun, result: Mapping[str, Any] | None, label: str) -> dict[
         state = "failed"
         failure = "result.json cannot be read as JSON"
     else:
-        failure = _first_line(run.folder.failure()) if state == "failed" else ""
+        failure = _failure(run) if state == "failed" else ""
     epochs = run.config.get("training", {}).get("epochs")
     rows = run.folder.metrics() if state == "running" else []
     done = rows[-1].get("epoch") if rows else None
@@ -220,9 +221,8 @@ def _row(run: PlannedRun, result: Mapping[str, Any] | None, label: str) -> dict[
     }
 
 
-def _first_line(failure: Mapping[str, Any] | None) -> str:
-    lines = str((failure or {}).get("error") or "no error was recorded").strip().splitlines()
-    return lines[0] if lines else "no error was recorded"
+def _failure(run: PlannedRun) -> str:
+    return first_line((run.folder.failure() or {}).get("error")) or "no error was recorded"
 
 
 def _section(result: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:

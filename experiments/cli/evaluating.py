@@ -23,6 +23,7 @@ from mixbench.experiments.cli.options import (
     check_cluster,
 )
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.text import duration, plural
 
 if TYPE_CHECKING:
     from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
@@ -60,7 +61,6 @@ def evaluate(
     """
     from mixbench.experiments import tracking
     from mixbench.experiments.evaluation import catalogue
-    from mixbench.experiments.manage.render import many
     from mixbench.experiments.store import evaluations
     from mixbench.experiments.store.sweep_folder import SweepFolder, root
     from mixbench.experiments.sweep import expand as sweeps
@@ -97,7 +97,7 @@ def evaluate(
     if todo:
         _check_data(order, todo, asked=bool(names))
     print(
-        f"{folder.name}: {', '.join(wanted)} of {many(len(todo), 'run')}; "
+        f"{folder.name}: {', '.join(wanted)} of {plural(len(todo), 'run')}; "
         f"{len(done) - len(todo)} are measured already",
         flush=True,
     )
@@ -131,7 +131,7 @@ def evaluate(
     lacking = _left_out(done, wanted)
     unexplained = {run.run_key for run in left} - {key for key, _ in failed}
     if unexplained:
-        print(f"{many(len(unexplained), 'run')} left to measure; the same command goes on")
+        print(f"{plural(len(unexplained), 'run')} left to measure; the same command goes on")
     results.conclude(folder, track=track and bool(todo), report=report, uri=uri)
     # What can't be made is a failure where it was asked for by name.
     raise typer.Exit(1 if failed or left or (names and lacking) else 0)
@@ -139,7 +139,6 @@ def evaluate(
 
 def _left_out(done: list[PlannedRun], wanted: Collection[str]) -> set[str]:
     """Say which of `wanted` can't be made of which runs' networks, and why; their names."""
-    from mixbench.experiments.manage.render import many
     from mixbench.experiments.store import evaluations
 
     counts = Counter(
@@ -149,7 +148,7 @@ def _left_out(done: list[PlannedRun], wanted: Collection[str]) -> set[str]:
         if what in wanted
     )
     for (what, why), count in counts.items():
-        print(f"left out: {what} of {many(count, 'run')}: {why}")
+        print(f"left out: {what} of {plural(count, 'run')}: {why}")
     return {what for what, _ in counts}
 
 
@@ -274,7 +273,6 @@ def _show(
 
     at_work: is anybody, given the runs that are left. seconds: between two looks.
     """
-    from mixbench.experiments.manage.render import duration
 
     began = time.monotonic()
     left, shown = todo, -1

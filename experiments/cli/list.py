@@ -14,6 +14,7 @@ from mixbench.experiments.evaluation.catalogue import MEASUREMENTS
 from mixbench.experiments.manage import render
 from mixbench.experiments.store.dependencies import cell_of
 from mixbench.experiments.sweep import expand, scales
+from mixbench.experiments.text import plural
 
 
 def show(what: str = "all") -> None:
@@ -74,7 +75,7 @@ def _sweeps() -> list[str]:
         for scale in scales.names(spec) or (None,):
             cells, runs = expand.size(scales.chosen(spec, scale))
             option = f"--scale {scale}: " if scale else ""
-            sizes.append(f"{option}{render.many(cells, 'cell')}, {render.many(runs, 'run')}")
+            sizes.append(f"{option}{plural(cells, 'cell')}, {plural(runs, 'run')}")
         text = " ".join(str(spec.get("description") or "").split())
         lines.append(f"  {name:15} {text} ({'; '.join(sizes)})")
     return lines
@@ -134,4 +135,4 @@ def _needing(wanted: expand.Sweep) -> str:
         return ""
     needed = sum(key in set(needing) for _, key in wanted.keys)
     verb = "starts" if len(needing) == 1 else "start"
-    return f"; {render.many(len(needing), 'run')} {verb} from the weights of {needed} others"
+    return f"; {plural(len(needing), 'run')} {verb} from the weights of {needed} others"

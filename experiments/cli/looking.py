@@ -10,6 +10,7 @@ import typer
 
 from mixbench.experiments.cli.options import ParameterOption, augmentation
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.text import plural
 
 
 class Shown(StrEnum):
@@ -114,7 +115,7 @@ def _timelines(
         steps = steps_of([point["at"] for point in points], 100 * epochs, 100)
         unfreezings = [step / 100 for step in steps if step is not None]
         drawn.append(Timeline(name, timeline(made), unfreezings, made.augmentation))
-    title = f"{method['name']}, {epochs} epoch{'' if epochs == 1 else 's'}"
+    title = f"{method['name']}, {plural(epochs, 'epoch')}"
     sweep_folder.atomic_write(path, timeline_figure(drawn, title))
     print(f"wrote {path}")
 

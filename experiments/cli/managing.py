@@ -9,6 +9,7 @@ import typer
 
 from mixbench.experiments.cli.options import SweepArgument, YesOption
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.text import plural
 
 if TYPE_CHECKING:
     from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -35,7 +36,6 @@ def retry(
     Example: mixbench retry demo --failed
     """
     from mixbench.experiments.cli import finding
-    from mixbench.experiments.manage.render import many
     from mixbench.experiments.store.sweep_folder import SweepFolder
 
     if words:
@@ -59,7 +59,7 @@ def retry(
         count = folder.forgive({planned.run_key for planned in runs} if runs else None)
         forgiven += count
         if count:
-            print(f"{folder.name}: {many(count, 'failed run')} will be tried again")
+            print(f"{folder.name}: {plural(count, 'failed run')} will be tried again")
             print(_who_takes_up(folder))
     if not forgiven:
         print(f"no run of {' and '.join(chosen) or 'any sweep'} has failed")
@@ -74,7 +74,6 @@ def cancel(name: SweepArgument, yes: YesOption = False) -> None:
     """
     from mixbench.experiments.cli import finding, scheduler
     from mixbench.experiments.manage import cancel as cancelling
-    from mixbench.experiments.manage.render import many
     from mixbench.experiments.manage.status import Observer
 
     folder = finding.sweep(name)
@@ -82,9 +81,9 @@ def cancel(name: SweepArgument, yes: YesOption = False) -> None:
     now = Observer(folder).snapshot()
     names = cancelling.at_work(now)
     tasks = sum(sum(found.values()) for found in scheduler.tasks(folder) or ())
-    said = [many(len(names), "worker")] if names or not tasks else []
+    said = [plural(len(names), "worker")] if names or not tasks else []
     if tasks:
-        said.append(many(tasks, "SLURM task"))
+        said.append(plural(tasks, "SLURM task"))
     print(
         f"{folder.name}: {now.done} of {now.total} runs done, {len(now.running)} running on "
         f"{' and '.join(said)}",
@@ -114,10 +113,10 @@ def cancel(name: SweepArgument, yes: YesOption = False) -> None:
     else:
         print("stopped")
     part = sum(run.epoch > 0 for run in now.runs if run.state in ("waiting", "stale"))
-    kept = f" and what {many(part, 'run')} did in part" if part else ""
+    kept = f" and what {plural(part, 'run')} did in part" if part else ""
     # Where all runs are done, what was cancelled measured them.
     verb = "evaluate" if now.done == now.total else "sweep"
-    print(f"kept: {many(now.done, 'result')}{kept}; to go on: mixbench {verb} {folder.name}")
+    print(f"kept: {plural(now.done, 'result')}{kept}; to go on: mixbench {verb} {folder.name}")
     raise typer.Exit(1 if left else 0)
 
 
@@ -164,10 +163,9 @@ def clean(
 
 def _cancel_tasks(folder: SweepFolder) -> None:
     from mixbench.experiments.cli import scheduler
-    from mixbench.experiments.manage.render import many
 
     try:
-        print(f"SLURM: {many(scheduler.cancel(folder), 'task')} cancelled", flush=True)
+        print(f"SLURM: {plural(scheduler.cancel(folder), 'task')} cancelled", flush=True)
     except UserError as error:
         # The tasks see for themselves, in the folder, that they are to stop.
         print(error, flush=True)

@@ -20,6 +20,7 @@ from mixbench.experiments.cli.options import (
     WorkersOption,
     check_cluster,
 )
+from mixbench.experiments.text import duration, plural
 
 if TYPE_CHECKING:
     from mixbench.experiments.config.schema import RunConfig
@@ -83,7 +84,7 @@ def show(
     """Print the plan of a sweep for these local slots, or for SLURM tasks of this profile."""
     from mixbench.analysis.tables.labels import cell_labels
     from mixbench.experiments.cli import list as listing
-    from mixbench.experiments.manage import estimate, render
+    from mixbench.experiments.manage import estimate
     from mixbench.experiments.manage.status import Observer
     from mixbench.experiments.store.sweep_folder import SweepFolder, root
 
@@ -117,7 +118,7 @@ def show(
     else:
         tasks = min(-(-len(missing) // per_task), workers or profile.most_tasks)
         where = estimate.Where(profile.gpu_count > 0, None, None)
-        on = f"{render.many(tasks, 'SLURM task')} of {render.many(per_task, 'worker')}"
+        on = f"{plural(tasks, 'SLURM task')} of {plural(per_task, 'worker')}"
         at_once = min(tasks, profile.throttle or tasks) * per_task
     kinds = {run.run_key: estimate.kind(configs[run.run_key]) for run in missing}
     lacking = [run for run in missing if kinds[run.run_key] not in costs]
@@ -131,7 +132,7 @@ def show(
     lengths = _seconds(priced, epochs)
     seconds = None if lengths is None else [length for _, length in lengths]
     length = _length(lengths, at_once)
-    print(f"{render.many(len(missing), 'run')} to do on {on}: {length}")
+    print(f"{plural(len(missing), 'run')} to do on {on}: {length}")
     if seconds is not None:
         share = (profile.workers_per_gpu if profile else per_gpu) or 1
         # A worker of a task has its share of the task's cores.
@@ -164,14 +165,14 @@ def _seconds(
 
 
 def _length(lengths: Sequence[tuple[RunConfig, float]] | None, at_once: int) -> str:
-    from mixbench.experiments.manage import estimate, render
+    from mixbench.experiments.manage import estimate
 
     if lengths is None:
         return "how long is not known before an epoch was measured"
     seconds = [length for _, length in lengths]
-    longest = f", the longest run {render.duration(max(seconds))}" if len(seconds) > 1 else ""
+    longest = f", the longest run {duration(max(seconds))}" if len(seconds) > 1 else ""
     wall = estimate.wall(seconds, at_once, _needed([run for run, _ in lengths]))
-    return f"about {render.duration(wall)}{longest}"
+    return f"about {duration(wall)}{longest}"
 
 
 def _needed(runs: Sequence[RunConfig]) -> dict[int, int]:
@@ -209,14 +210,13 @@ def _hours(
 
 def _sources(priced: Sequence[tuple[RunConfig, Cost | None]]) -> list[str]:
     """Where the figures come from: a line per source, with how many runs it stands for."""
-    from mixbench.experiments.manage import render
 
     counts = Counter(cost.source for _, cost in priced if cost is not None)
     unknown = sum(cost is None for _, cost in priced)
-    lines = [f"  {render.many(count, 'run')}: {source}" for source, count in counts.most_common()]
+    lines = [f"  {plural(count, 'run')}: {source}" for source, count in counts.most_common()]
     if unknown:
         lines.append(
-            f"  {render.many(unknown, 'run')}: no epoch with this data, network and batch has "
+            f"  {plural(unknown, 'run')}: no epoch with this data, network and batch has "
             "been measured on such a device"
         )
     return lines
@@ -224,7 +224,6 @@ def _sources(priced: Sequence[tuple[RunConfig, Cost | None]]) -> list[str]:
 
 def _slurm(profile: Profile, tasks: int, longest: float | None) -> list[str]:
     """Arrays, limits, and whether the cluster would take them."""
-    from mixbench.experiments.manage import render
     from mixbench.slurm import profile as profiles
     from mixbench.slurm import queue, submit
 
@@ -244,15 +243,14 @@ def _slurm(profile: Profile, tasks: int, longest: float | None) -> list[str]:
     )
     source = "scontrol show config" if known else "SLURM's default"
     lines.append(
-        f"{render.many(len(sizes), 'array')} of tasks: {arrays} (MaxArraySize {most}, from "
-        f"{source})"
+        f"{plural(len(sizes), 'array')} of tasks: {arrays} (MaxArraySize {most}, from {source})"
     )
     if profile.throttle:
         lines.append(f"at most {profile.throttle} tasks at a time (throttle of {profile.name})")
     if "MaxJobCount" in limits:
         lines.append(f"the cluster holds {limits['MaxJobCount']} jobs at most (MaxJobCount)")
     limit = profiles.seconds(profile.time)
-    text = f"time limit of a task: {render.duration(limit)} (time of {profile.name})"
+    text = f"time limit of a task: {duration(limit)} (time of {profile.name})"
     if longest is not None and longest > limit:
         text += ", less than the longest run: it goes on from its checkpoint in the next task"
     lines.append(text)

@@ -26,6 +26,7 @@ from mixbench.experiments.cli.options import (
     check_cluster,
 )
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.text import duration, first_line, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +108,7 @@ def sweep(
     folder.allow()
     retried = folder.forgive()
     if retried:
-        print(f"{retried} failed run{'s' if retried > 1 else ''} will be tried again")
+        print(f"{plural(retried, 'failed run')} will be tried again")
     states = list(folder.states().values())
     missing = len(states) - states.count("done")
     print(f"{folder.name}: {len(states)} runs, {len(states) - missing} done, in {folder.path}")
@@ -212,7 +213,7 @@ def _not_done(wanted: Sweep) -> Iterator[RunConfig]:
 
 
 def _run_workers(folder: SweepFolder, pool: Pool, slots: list[Slot]) -> int:
-    from mixbench.experiments.manage.render import Display, duration
+    from mixbench.experiments.manage.render import Display
     from mixbench.experiments.manage.status import Observer
     from mixbench.experiments.signals import interruptible
 
@@ -242,7 +243,7 @@ def _run_workers(folder: SweepFolder, pool: Pool, slots: list[Slot]) -> int:
 
 def _watch(folder: SweepFolder) -> int:
     """Show the sweep until nothing is left; a Ctrl-C ends the watching, not the sweep."""
-    from mixbench.experiments.manage.render import Display, duration
+    from mixbench.experiments.manage.render import Display
     from mixbench.experiments.manage.status import Observer
 
     progress = Observer(folder)
@@ -274,7 +275,7 @@ def _summary(folder: SweepFolder, now: Any, unusable: str | None, stopped: bool,
     for planned in folder.plan():
         failure = planned.folder.failure()
         if failure and planned.folder.state() == "failed":
-            first = failure["error"].splitlines()[0]
+            first = first_line(failure["error"])
             print(f"failed: {planned.run_key[:8]} {_what(planned.config)}: {first}")
     skipped = sorted(
         {

@@ -13,6 +13,7 @@ from mixbench.experiments.evaluation.base import Subject
 from mixbench.experiments.models.build import build
 from mixbench.experiments.store import checkpoint
 from mixbench.experiments.store.sweep_folder import PlannedRun
+from mixbench.experiments.text import first_line
 
 
 def subject_of(planned: PlannedRun, device: torch.device, beat: Callable[[], None]) -> Subject:
@@ -46,9 +47,8 @@ def subject_of(planned: PlannedRun, device: torch.device, beat: Callable[[], Non
     try:
         network.load_state_dict(state["network"])
     except (KeyError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
         raise UserError(
-            f"run {planned.run_key}: its weights don't fit the network: {first}"
+            f"run {planned.run_key}: its weights don't fit the network: {first_line(error)}"
         ) from None
     # Two calls: the types of `Module.to` know device and memory format only apart.
     channels_last = parsed.training.channels_last

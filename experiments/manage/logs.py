@@ -10,6 +10,7 @@ from typing import Any
 from mixbench.experiments.manage.status import host_name, job_name
 from mixbench.experiments.store.attempts import FAULTS
 from mixbench.experiments.store.sweep_folder import PlannedRun, RunFolder, SweepFolder
+from mixbench.experiments.text import duration, first_line
 
 LOOK_SECONDS = 0.5
 
@@ -93,7 +94,7 @@ def _sentence(row: dict[str, Any]) -> str:
     span = _clock(began)
     if began and ended:
         span += f", {_spent(ended - began)}"
-    error = str(row.get("error") or "").split("\n")[0]
+    error = first_line(row.get("error"))
     why = f": {error}" if error and row.get("outcome") in (*FAULTS, "diverged", "stopped") else ""
     return f"attempt {row.get('attempt')} ({place}; {span}): {row.get('outcome')}{why}"
 
@@ -103,8 +104,6 @@ def _clock(moment: float | None) -> str:
 
 
 def _spent(seconds: float) -> str:
-    from mixbench.experiments.manage.render import duration
-
     return duration(max(0.0, seconds))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.manage.status import STATES, RunStatus, Status
+from mixbench.experiments.text import duration, plural
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,23 +30,6 @@ def line(now: Status) -> str:
         f"{f'{stale} stale, ' if stale else ''}"
         f"{now.epochs:.0f}/{now.epochs_total} epochs, {now.images_per_second:,.0f} images/s{left}"
     )
-
-
-def duration(seconds: float) -> str:
-    """Such as "45 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 48 * 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
-
-
-def many(count: int, what: str) -> str:
-    """Such as "1 run" and "2,000 runs"."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def panel(
@@ -96,7 +80,7 @@ def _waiting(now: Status, labels: Mapping[str, str]) -> list[str]:
     more = f" and {len(said) - 3} more" if len(said) > 3 else ""
     waiting = sum(waited_for.values())
     return [
-        f"{many(waiting, 'run')} {'waits' if waiting == 1 else 'wait'} for the pretraining that "
+        f"{plural(waiting, 'run')} {'waits' if waiting == 1 else 'wait'} for the pretraining that "
         f"they start from: {'; '.join(said[:3])}{more}"
     ]
 
@@ -230,7 +214,7 @@ def _failed(runs: list[RunStatus], now: Status, labels: Mapping[str, str]) -> Re
                 f"  {run.run_key[: now.key_length]}",
                 labels.get(run.cell_key, run.name),
                 f"seed {run.seed}",
-                many(run.attempts, "attempt"),
+                plural(run.attempts, "attempt"),
             )
         parts += [Text(reason, style="red"), table]
     return Group(*parts)

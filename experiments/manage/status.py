@@ -22,6 +22,7 @@ from mixbench.experiments.store import claims, dependencies
 from mixbench.experiments.store import workers as roster
 from mixbench.experiments.store.attempts import FAULTS
 from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+from mixbench.experiments.text import first_line
 
 SCHEMA = 1
 """Changes when a field of `as_json` changes its meaning or goes away; new ones may come."""
@@ -279,11 +280,11 @@ def _fill(run: RunStatus, path: str, planned: PlannedRun) -> None:
     ended = _since_forgiven(folder.attempts())
     faults = [row for row in ended if row.get("outcome") in FAULTS]
     run.faults, run.attempts = len(faults), len(ended)
-    run.error = _first_line(faults[-1].get("error")) if faults else None
+    run.error = first_line(faults[-1].get("error")) or None if faults else None
     failure = folder.failure()
     if failure is not None:
         run.state = "failed"
-        run.error = _first_line(failure.get("error"))
+        run.error = first_line(failure.get("error")) or None
         return
     rows = _last_rows(Path(path, "metrics.jsonl"))
     run.epoch = float(rows[-1]["epoch"]) if rows else 0.0
@@ -340,10 +341,6 @@ def job_name(job: Mapping[str, Any] | None) -> str | None:
 def _since_forgiven(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     places = [place for place, row in enumerate(rows) if row.get("outcome") == "retry"]
     return rows[places[-1] + 1 :] if places else rows
-
-
-def _first_line(text: str | None) -> str | None:
-    return text.strip().split("\n")[0] if text and text.strip() else None
 
 
 def _last_rows(path: Path) -> list[dict[str, Any]]:

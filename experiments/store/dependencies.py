@@ -11,6 +11,7 @@ from typing import Any
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.sweep_folder import PlannedRun
+from mixbench.experiments.text import first_line
 
 CELL = "cell:"
 
@@ -76,10 +77,8 @@ def check(planned: PlannedRun, needs: Mapping[str, PlannedRun]) -> None:
     other = needs.get(planned.run_key)
     if other is None or other.folder.state_on_file() != "failed":
         return
-    said = str((other.folder.failure() or {}).get("error") or "no reason is known")
-    raise NeedFailed(
-        f"the run that it starts from failed, {in_short(other)}: {said.strip().splitlines()[0]}"
-    )
+    error = first_line((other.folder.failure() or {}).get("error")) or "no reason is known"
+    raise NeedFailed(f"the run that it starts from failed, {in_short(other)}: {error}")
 
 
 def in_short(run: PlannedRun) -> str:

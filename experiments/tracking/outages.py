@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.text import first_line
 from mixbench.experiments.tracking import local_store
 from mixbench.experiments.tracking.local_store import PASSWORD, TIMEOUT, TOKEN, USERNAME
 
@@ -102,11 +103,10 @@ def _reason(error: Exception, status: int | None) -> str:
         for sign in ("Connection refused", "Name or service not known", "Connection reset"):
             if sign in text:
                 return sign.lower()
-        return text.strip().partition("\n")[0][:300] or type(cause).__name__
+        return first_line(cause)[:300]
     if status is not None and (cause is not None or _STATUS.search(str(error))):
         return f"answers {status}"
-    text = str(error).strip() or type(error).__name__
-    return text.partition("\n")[0][:300]
+    return first_line(error)[:300]
 
 
 def _how_to_get_in(status: int, error: Exception) -> str:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.sweep_folder import PlannedRun, RunFolder, SweepFolder
+from mixbench.experiments.text import first_line
 from mixbench.experiments.tracking import local_store, lock
 from mixbench.experiments.tracking.changes import Changes, Version, version
 from mixbench.experiments.tracking.outages import StoreUnavailable, in_words
@@ -653,8 +654,7 @@ def _send_files(client: MlflowClient, run_id: str, contents: dict[str, bytes]) -
             if isinstance(error, MlflowException | OSError):
                 raise
             # Artifacts may be kept elsewhere than runs, and come with a library of their own.
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise StoreUnavailable(f"MLflow's artifacts: {reason}") from error
+            raise StoreUnavailable(f"MLflow's artifacts: {first_line(error)}") from error
 
 
 def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:

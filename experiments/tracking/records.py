@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from mixbench.experiments.store import evaluations
 from mixbench.experiments.store.sweep_folder import PlannedRun, RunFolder, SweepFolder
+from mixbench.experiments.text import first_line
 from mixbench.experiments.tracking import sections
 
 ABSENT = "-"
@@ -380,7 +381,7 @@ def _run_tags(
     }
     if state == "failed":
         failure = run.folder.failure() or {}
-        tags["error"] = str(failure.get("error") or "").partition("\n")[0]
+        tags["error"] = first_line(failure.get("error"))
         trace = str(failure.get("traceback") or "").rstrip()
         tags["mlflow.note.content"] = f"**Failed.** {tags['error']}\n\n```\n{trace[-6000:]}\n```"
     return _known(tags)

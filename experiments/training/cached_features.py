@@ -25,6 +25,7 @@ from mixbench.experiments.data.load import Dataset
 from mixbench.experiments.data.split import WHOLE, ArraySplit, Part
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.ranks import Ranks
+from mixbench.experiments.text import first_line
 from mixbench.experiments.training.mix_features import mixed
 from mixbench.experiments.training.plan_prefetch import PlansAhead
 from mixbench.experiments.training.state import Beat
@@ -194,7 +195,7 @@ def _rest(
                 reason = agree(network, rest, place, images, features)
     # Whatever a network does that can't be cut, it can still be trained whole.
     except Exception as error:
-        reason = f"the network can't be cut at {place.name}: {str(error).splitlines()[0]}"
+        reason = f"the network can't be cut at {place.name}: {first_line(error)}"
     if reason is not None:
         return reason
     count = len(dataset.train) + len(dataset.validation)

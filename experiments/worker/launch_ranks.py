@@ -33,6 +33,7 @@ from mixbench.experiments.ranks import ALONE, Group, Ranks
 from mixbench.experiments.stopping import SIGNALS, Stopped
 from mixbench.experiments.store.claims import Claim
 from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from mixbench.experiments.text import first_line
 from mixbench.experiments.training.loop import Diverged
 from mixbench.experiments.worker import execute
 
@@ -60,7 +61,7 @@ def nodes() -> list[str]:
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
-        raise RankFailed(f"the job's nodes are not known: {_first_line(error)}") from error
+        raise RankFailed(f"the job's nodes are not known: {first_line(error)}") from error
     here = os.environ.get("SLURMD_NODENAME", "")
     return ["", *(name for name in listed.stdout.split() if name != here)]
 
@@ -193,7 +194,7 @@ def group(
             raise
         # Here it shows as a closed connection; whoever failed first is the cause.
         cause = assistants.failed(BLAME_SECONDS)
-        raise RankFailed(cause or f"the ranks lost each other: {_first_line(error)}") from error
+        raise RankFailed(cause or f"the ranks lost each other: {first_line(error)}") from error
     finally:
         assistants.end()
         torch.set_num_threads(before)
@@ -230,10 +231,6 @@ def _lost(error: Exception) -> bool:
         return True
     words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _start(

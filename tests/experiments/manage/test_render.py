@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mixbench.experiments.manage.render import duration, line, many, overview, panel, printed
+from mixbench.experiments.manage.render import line, overview, panel, printed
 from mixbench.experiments.manage.status import Observer, RunStatus, Status
 from mixbench.experiments.store import claims
 from mixbench.experiments.store.sweep_folder import SweepFolder, atomic_write, dump
@@ -165,23 +165,3 @@ def test_a_worker_elsewhere_is_not_taken_for_one_here() -> None:
     body = {"host": "another boot pid", "pid": 1, "process_start": claims.process_start(1)}
     worker = Worker("w", Path("w.json"), body, None)
     assert not worker.here and not worker.is_running_here() and worker.host == "another"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (59.4, "59 s"),
-        (60, "1 min 0 s"),
-        (3599, "59 min 59 s"),
-        (7500, "2 h 5 min"),
-        (47 * 3600, "47 h 0 min"),
-        (76 * 3600 + 60, "3 d 4 h"),
-    ],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
-def test_plurals() -> None:
-    assert (many(1, "run"), many(0, "run"), many(2000, "run")) == ("1 run", "0 runs", "2,000 runs")
