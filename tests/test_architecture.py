@@ -1,4 +1,7 @@
-"""Data flows one way, and the imports say so; nothing of the machine it was made on is kept."""
+"""The shape of the code: no import circles, short files, light start-up, nothing of one machine.
+
+Which folder and room may import which is in pyproject.toml; import-linter checks it in `make lint`.
+"""
 
 from __future__ import annotations
 
@@ -6,88 +9,127 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("augmentations", "experiments", "slurm", "analysis")
 HEAVY = ("torch", "torchvision", "timm", "mlflow")
 
-ALLOWED = {
-    "augmentations": {"augmentations"},
-    "experiments": {"experiments", "augmentations"},
-    "slurm": {"slurm", "experiments"},
-    "analysis": {"analysis", "experiments"},
-}
-EXCEPTIONS = {
-    "experiments/cli": {"analysis", "slurm"},
-}
-"""Folders that may import more, inside functions alone."""
+FOLDERS = ("augmentations", "experiments", "slurm", "analysis")
 
 
 def sources(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
-def imported(path: Path) -> set[str]:
-    """All modules that a file imports, anywhere in it, without the `mixbench.` of ours."""
+def module_name(path: Path) -> str:
+    """The name that a file of ours is imported by."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(["mixbench", *parts]).removesuffix(".__init__")
+
+
+@pytest.fixture(scope="module")
+def modules() -> dict[str, ast.Module]:
+    """The syntax tree of every module of ours, by name."""
+    paths = [path for folder in FOLDERS for path in sources(folder)]
+    return {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def imported(tree: ast.Module, known: Collection[str]) -> set[str]:
+    """The modules of ours that a module imports: lazily and for types alone too."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}: imports by their full names"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    assert not {name.split(".")[0] for name in found} & set(OURS), f"{path}: import mixbench.X"
-    return {name.removeprefix("mixbench.") for name in found}
+            assert not node.level, "import modules by their full names"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in known else str(node.module))
+    return found & set(known)
 
 
-def at_the_top(path: Path) -> set[str]:
-    """The packages that a file imports whenever it is imported itself."""
-    found = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Import):
-            found |= {alias.name.removeprefix("mixbench.").split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add((node.module or "").removeprefix("mixbench.").split(".")[0])
-    return found
+def circles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
+    """The groups of nodes that reach each other (Tarjan 1972)."""
+    index: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    groups = []
+
+    def visit(node: str) -> None:
+        index[node] = lowest[node] = len(index)
+        stack.append(node)
+        for target in graph[node]:
+            if target not in index:
+                visit(target)
+                lowest[node] = min(lowest[node], lowest[target])
+            elif target in stack:
+                lowest[node] = min(lowest[node], index[target])
+        if lowest[node] == index[node]:
+            group = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(group) > 1:
+                groups.append(sorted(group))
+
+    for node in graph:
+        if node not in index:
+            visit(node)
+    return groups
 
 
-@pytest.mark.parametrize("folder", OURS)
-def test_directions(folder: str) -> None:
-    files = sources(folder)
-    assert len(files) >= 2
-    for path in files:
-        more = EXCEPTIONS.get(str(path.parent.relative_to(ROOT)), set())
-        ours = {module.split(".")[0] for module in imported(path)} & {*OURS, "tests"}
-        assert ours <= ALLOWED[folder] | more, path
+def test_circles_are_seen() -> None:
+    assert circles({"a": ["b"], "b": ["c"], "c": ["b"], "d": ["a"]}) == [["b", "c"]]
+    tree = ast.parse("def f():\n    from m.a import b\n    import m.c\n    from m import d, e")
+    assert imported(tree, ["m.a", "m.c", "m.d", "m"]) == {"m.a", "m.c", "m.d", "m"}
 
 
-@pytest.mark.parametrize("name", EXCEPTIONS)
-def test_exceptions_are_needed_and_only_when_used(name: str) -> None:
-    used = set()
-    for path in sources(name):
-        used |= {module.split(".")[0] for module in imported(path)}
-        assert not at_the_top(path) & EXCEPTIONS[name], path
-    assert used >= EXCEPTIONS[name]
+def test_no_module_imports_itself_in_a_circle(modules: dict[str, ast.Module]) -> None:
+    graph = {name: imported(tree, modules) - {name} for name, tree in modules.items()}
+    assert sum(map(len, graph.values())) > 500
+    assert circles(graph) == []
 
 
-def test_the_analysis_is_without_torch() -> None:
-    for path in sources("analysis"):
-        assert not {module.split(".")[0] for module in imported(path)} & set(HEAVY), path
+def test_modules_are_imported_as_mixbench(modules: dict[str, ast.Module]) -> None:
+    for name, tree in modules.items():
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            assert not {one.split(".")[0] for one in names} & set(FOLDERS), name
 
 
-def test_workers_do_not_know_mlflow() -> None:
-    outside = [path for path in sources("experiments") if path.parent.name != "tracking"]
-    assert outside
-    for path in [*outside, *sources("slurm"), *sources("augmentations")]:
-        modules = imported(path)
-        assert not any(module.split(".")[0] == "mlflow" for module in modules), path
-        if path.parent.name != "cli":
-            assert not any(
-                module.startswith("mixbench.experiments.tracking") for module in modules
-            ), path
+LONGEST_FILE = 400
+LONGEST_FUNCTION = 80
+MOST_LEAVES = 8
+
+
+def test_files_and_functions_can_be_held_in_mind(modules: dict[str, ast.Module]) -> None:
+    too_long = [
+        str(path)
+        for folder in FOLDERS
+        for path in sources(folder)
+        if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST_FILE
+    ]
+    for name, tree in modules.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                if node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION:
+                    too_long.append(f"{name}.{node.name}")
+    assert too_long == []
+
+
+def test_the_root_of_experiments_holds_leaves_only() -> None:
+    leaves = [path for path in (ROOT / "experiments").glob("*.py") if path.stem != "__init__"]
+    assert 0 < len(leaves) <= MOST_LEAVES
+
+
+@pytest.mark.parametrize("folder", [*FOLDERS, "tests", "mixbench"])
+def test_the_formatter_has_no_exceptions(folder: str) -> None:
+    mark = "fmt: " + "skip"
+    assert [path for path in sources(folder) if mark in path.read_text(encoding="utf-8")] == []
 
 
 def test_the_launcher_is_without_torch() -> None:
@@ -117,7 +159,7 @@ def test_the_command_is_light() -> None:
 
 
 def test_no_drawer_for_everything() -> None:
-    names = {path.stem for folder in (*OURS, "tests") for path in sources(folder)}
+    names = {path.stem for folder in (*FOLDERS, "tests") for path in sources(folder)}
     assert not names & {"utils", "util", "helpers", "misc", "common"}
 
 
