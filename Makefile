@@ -1,7 +1,9 @@
 # Each target works from a fresh clone; the first one that runs creates .venv.
 #   make demo    the demo sweep: training, MLflow, report (about 5 minutes on two CPU cores)
 #   make test    the whole test suite
-#   make lint    ruff, ruff format, mypy
+#   make lint    ruff, ruff format, mypy, import-linter
+#   make coverage  the test suite with the share of lines that it runs, in htmlcov/
+#   make docs    the documentation site, in site/
 #   make bench   speed beside peers, measured in one run
 #   make chaos   a thousand workers killed in small sweeps; the summary is in results/reliability
 
@@ -11,7 +13,7 @@ BIN    := $(VENV)/bin
 # More than the two cores of CI: many tests wait for processes that they have killed or started.
 TEST_JOBS ?= 3
 
-.PHONY: demo test lint bench chaos clean
+.PHONY: demo test lint coverage docs bench chaos clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -24,6 +26,13 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+coverage: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --cov --cov-report=term:skip-covered --cov-report=html
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.bench
@@ -32,7 +41,7 @@ chaos: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site htmlcov .coverage *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
