@@ -197,10 +197,10 @@ def _check_data(order: Order, runs: list[PlannedRun], *, asked: bool) -> None:
     What can't be measured for want of it is said and left out of the order, unless it was `asked`
     for by name.
     """
-    from mixbench.experiments.config import schema
+    from mixbench.experiments.config import resolve
     from mixbench.experiments.evaluation import catalogue
 
-    datasets = dict.fromkeys(schema.parse(run.config).dataset for run in runs)
+    datasets = dict.fromkeys(resolve.parse(run.config).dataset for run in runs)
     for name, why in catalogue.check(order.wanted, datasets).items():
         if asked:
             raise UserError(f"{name}: {why}")

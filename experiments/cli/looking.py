@@ -67,10 +67,10 @@ def preview(
 
     Example: mixbench preview cutmix --staging hesitate --staging cautious
     """
-    from mixbench.experiments.config import schema
+    from mixbench.experiments.config import resolve
 
     wanted = augmentation(method, overrides)
-    checked = schema.parse({"dataset": {"name": dataset}, "augmentation": wanted})
+    checked = resolve.parse({"dataset": {"name": dataset}, "augmentation": wanted})
     path = out or Path("preview_staging.png" if staging else f"preview_{method}.png")
     if not path.parent.is_dir():
         raise UserError(f"--out: the folder {str(path.parent)!r} does not exist")
@@ -97,7 +97,7 @@ def _timelines(
 ) -> None:
     """Write the timelines of some schedules, named or in files, for a method to `path`."""
     from mixbench.analysis.figures.timeline import Timeline, timeline_figure
-    from mixbench.experiments.config import schema
+    from mixbench.experiments.config import resolve
     from mixbench.experiments.manage.timeline import timeline
     from mixbench.experiments.staging.moments import steps_of
     from mixbench.experiments.store import sweep_folder
@@ -107,12 +107,11 @@ def _timelines(
         raw = {"dataset": {"name": dataset}, "augmentation": method, **sections}
         raw["training"] = {"epochs": epochs}
         try:
-            made = schema.parse(raw)
+            made = resolve.parse(raw)
         except UserError as error:
             raise UserError(f"--staging {name}: {error}") from None
-        points = made.transfer.points if made.transfer else ()
         # A hundred steps an epoch are as fine as can be seen.
-        steps = steps_of([point["at"] for point in points], 100 * epochs, 100)
+        steps = steps_of(made.unfreezings, 100 * epochs, 100)
         unfreezings = [step / 100 for step in steps if step is not None]
         drawn.append(Timeline(name, timeline(made), unfreezings, made.augmentation))
     title = f"{method['name']}, {plural(epochs, 'epoch')}"

@@ -1,6 +1,6 @@
-"""What identifies a run: its sections as JSON without what is not set, and the keys made of them.
+"""The keys of a run: hashes of its resolved sections as JSON, without what is not set.
 
-Options that a later version adds, unset, must leave the keys of older runs as they were.
+Options that a later version adds must, unset, leave the keys of older runs as they were.
 """
 
 from __future__ import annotations
@@ -8,52 +8,60 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
-from mixbench import augmentations
-from mixbench.experiments.config import datasets, staging, weights
-
-if TYPE_CHECKING:
-    from mixbench.experiments.config.schema import RunConfig
+from mixbench.augmentations.registry import identifying
+from mixbench.experiments.config import datasets, weights
+from mixbench.experiments.staging.phases import identifying_phases
 
 SCHEMA = 1
-"""Changes when the same configuration would no longer give the same run."""
+"""Increased when the same configuration would no longer give the same run."""
 
 _BEFORE_THE_SEED = ("augmentation", "dataset", "evaluation", "model")
 _AFTER_THE_SEED = ("staging", "training", "transfer")
 
 
-def of(config: RunConfig) -> dict[str, str]:
-    """What identifies a cell: its sections as JSON, in order."""
-    identity = config.model_dump(mode="json", exclude_none=True)
-    identity["augmentation"] = augmentations.registry.identifying(identity["augmentation"])
-    if config.staging is not None:
-        # Not the name that the phases have.
-        identity["staging"] = {"phases": staging.identity(identity["staging"]["phases"])}
-    # The place of a folder is not part of what it holds.
-    identity["dataset"]["name"] = datasets.identity(config.dataset.name)
-    if config.transfer is not None and config.transfer.weights is not None:
-        identity["transfer"]["weights"] = weights.identity(config.transfer.weights)
-    names = (*_BEFORE_THE_SEED, *_AFTER_THE_SEED)
-    return {name: text(identity[name]) for name in names if name in identity}
+def section_texts(sections: Mapping[str, Any]) -> dict[str, str]:
+    """Return the JSON of each section that identifies a cell.
+
+    sections: those of a resolved configuration as JSON has them, without keys that are None.
+    """
+    dataset = dict(sections["dataset"])
+    # A folder is identified by what it holds, wherever it is.
+    dataset["name"] = datasets.identity(dataset["name"])
+    identifying_parts = {
+        **{name: sections[name] for name in ("evaluation", "model", "training")},
+        "augmentation": identifying(sections["augmentation"]),
+        "dataset": dataset,
+    }
+    if "staging" in sections:
+        # Without the name that the phases have.
+        phases = identifying_phases(sections["staging"]["phases"])
+        identifying_parts["staging"] = {"phases": phases}
+    if "transfer" in sections:
+        transfer = dict(sections["transfer"])
+        if "weights" in transfer:
+            transfer["weights"] = weights.identity(transfer["weights"])
+        identifying_parts["transfer"] = transfer
+    return {name: to_json(part) for name, part in identifying_parts.items()}
 
 
-def cell_key(identity: Mapping[str, str]) -> str:
-    """The key of the runs that differ in their seed alone: 16 hexadecimal digits."""
-    head, tail = _around_the_seed(identity)
+def cell_key(texts: Mapping[str, str]) -> str:
+    """Return the key of the runs that differ in their seed alone: 16 hexadecimal digits."""
+    head, tail = _around_the_seed(texts)
     return _digest(f"{head},{tail}")
 
 
-def run_keys(identity: Mapping[str, str], seeds: Iterable[int]) -> list[str]:
-    """The key of the run with each seed: 16 hexadecimal digits, the same on every machine."""
-    head, tail = _around_the_seed(identity)
+def run_keys(texts: Mapping[str, str], seeds: Iterable[int]) -> list[str]:
+    """Return the key of the run with each seed: 16 digits, the same on every machine."""
+    head, tail = _around_the_seed(texts)
     return [_digest(f'{head},"seed":{seed},{tail}') for seed in seeds]
 
 
-def _around_the_seed(identity: Mapping[str, str]) -> tuple[str, str]:
-    """A JSON object of the sections and the schema, its keys in order, in two parts."""
-    before = [f'"{name}":{identity[name]}' for name in _BEFORE_THE_SEED]
-    after = [f'"{name}":{identity[name]}' for name in _AFTER_THE_SEED if name in identity]
+def _around_the_seed(texts: Mapping[str, str]) -> tuple[str, str]:
+    """Return a JSON object of the sections and the schema, its keys in order, in two parts."""
+    before = [f'"{name}":{texts[name]}' for name in _BEFORE_THE_SEED]
+    after = [f'"{name}":{texts[name]}' for name in _AFTER_THE_SEED if name in texts]
     return "{" + ",".join([*before, f'"schema":{SCHEMA}']), ",".join(after) + "}"
 
 
@@ -61,4 +69,4 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=repr).encode
+to_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=repr).encode

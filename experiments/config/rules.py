@@ -1,35 +1,35 @@
-"""Whether a run's transfer section fits the rest of its configuration. Without torch."""
+"""Whether a run's transfer section fits the rest of its configuration, and why not.
+
+What only the network can tell is checked in `mixbench.experiments.transfer`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mixbench.experiments.config import models
-from mixbench.experiments.config.varying import why_not_cached, why_not_in_features
+from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.transfer import TransferConfig
 from mixbench.experiments.staging import moments
-
-if TYPE_CHECKING:
-    from mixbench.experiments.config.schema import RunConfig
-    from mixbench.experiments.config.transfer import TransferConfig
+from mixbench.experiments.staging.methods import methods_of
 
 
-def check(config: RunConfig) -> None:
-    """ValueError for what can't be; what only the network can tell is for `trial`.
+def check_transfer(config: RunConfig) -> None:
+    """Raise ValueError for a transfer section that contradicts itself or the other sections.
 
-    Unfreezings must come one after another and before the end; our own networks' layers are known.
+    Unfreezings must come one after another and before the end, at layers that the network has, as
+    far as those are known.
     """
     transfer = config.transfer
     if transfer is None:
         return
     if config.model.name in models.MODELS:
         _check_layers(transfer, config.model.name)
-    _check_points(transfer, config.training.epochs)
-    if transfer.mixing == "features" and transfer.freeze == 0:
-        raise ValueError(
-            "transfer.mixing: features are the output of a frozen layer, and freeze: 0 is the stem "
-            "alone; expected freeze of at least 1"
-        )
+    _check_unfreezings(transfer, config.training.epochs)
     if transfer.mixing == "features":
+        if transfer.freeze == 0:
+            raise ValueError(
+                "transfer.mixing: features are the output of a frozen layer, and freeze: 0 is the "
+                "stem alone; expected freeze of at least 1"
+            )
         reason = why_not_in_features(config)
         if reason is not None:
             raise ValueError(f"transfer.mixing: got features, but {reason}")
@@ -39,10 +39,39 @@ def check(config: RunConfig) -> None:
             raise ValueError(f"transfer.cache: got true, but {reason}")
 
 
+def why_not_cached(config: RunConfig) -> str | None:
+    """Return why features of the frozen part can't be computed once; None if they can."""
+    transfer, training = config.transfer, config.training
+    if transfer is None or transfer.freeze in (None, "none"):
+        return "nothing is frozen (transfer.freeze)"
+    if transfer.unfreeze:
+        return "the frozen part does not stay frozen (transfer.unfreeze)"
+    if training.crop_padding:
+        return f"crops vary (training.crop_padding: {training.crop_padding}, not 0)"
+    if training.flip:
+        return "images are flipped (training.flip: true, not false)"
+    if transfer.mixing != "features" and _mixes(config):
+        return "images are mixed (transfer.mixing: pixels, not features)"
+    return None
+
+
+def why_not_in_features(config: RunConfig) -> str | None:
+    """Return why the run's methods can't mix features; None if they can."""
+    for where, mix in methods_of(config.augmentation, config.phases):
+        if mix.deepest:
+            return f"{mix.name} mixes inside the network by itself ({where})"
+    return None
+
+
+def _mixes(config: RunConfig) -> bool:
+    methods = methods_of(config.augmentation, config.phases)
+    return any(mix.name != "none" for _, mix in methods)
+
+
 def _check_layers(transfer: TransferConfig, model: str) -> None:
     stages = models.MODELS[model].stages
-    wanted = [("freeze", transfer.freeze), *(("unfreeze", p["down_to"]) for p in transfer.points)]
-    for field, number in wanted:
+    layers = [("freeze", transfer.freeze), *(("unfreeze", p["down_to"]) for p in transfer.points)]
+    for field, number in layers:
         if isinstance(number, int) and number > len(stages):
             raise ValueError(
                 f"transfer.{field}: got layer {number}, expected at most {len(stages)}, the layers "
@@ -50,11 +79,11 @@ def _check_layers(transfer: TransferConfig, model: str) -> None:
             )
 
 
-def _check_points(transfer: TransferConfig, epochs: int) -> None:
+def _check_unfreezings(transfer: TransferConfig, epochs: int) -> None:
     before: tuple[float, moments.Moment] = (0.0, "the start")
     for number, point in enumerate(transfer.points, start=1):
         where = f"transfer.unfreeze: {number}, at: got {point['at']}"
-        share = _share(point["at"], epochs)
+        share = _latest_share(point["at"], epochs)
         if share is None:
             continue
         if share >= 1:
@@ -67,11 +96,11 @@ def _check_points(transfer: TransferConfig, epochs: int) -> None:
         before = (share, point["at"])
 
 
-def _share(moment: moments.Moment, epochs: int) -> float | None:
-    """How much of the training is done then, at the latest; None for a plateau without a limit."""
+def _latest_share(moment: moments.Moment, epochs: int) -> float | None:
+    """Return how much of the training is done then, at the latest; None for an open plateau."""
     if isinstance(moment, float):
         return moment
     if moments.is_fixed(moment):
         return int(moment.partition(" ")[2]) / epochs
     limit = moments.latest(moment)
-    return None if limit is None else _share(limit, epochs)
+    return None if limit is None else _latest_share(limit, epochs)

@@ -79,10 +79,6 @@ class TransferConfig(Section):
                         f"{name}: got {_short(getattr(self, name))}, but nothing is frozen; give "
                         "freeze"
                     )
-        if self.freeze == "all" and self.unfreeze is None:
-            # Rates of what is never trained; unset, so that it is the same run.
-            object.__setattr__(self, "backbone_rate", None)
-            object.__setattr__(self, "layer_decay", None)
         self._check_order()
         return self
 

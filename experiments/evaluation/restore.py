@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve
 from mixbench.experiments.data.load import load_once
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation.base import Subject
@@ -22,7 +22,7 @@ def subject_of(planned: PlannedRun, device: torch.device, beat: Callable[[], Non
     UserError where there are no weights, or none that this version of mixbench can read or fit, and
     where the images changed.
     """
-    parsed = schema.parse(planned.config)
+    parsed = resolve.parse(planned.config)
     state = next(checkpoint.load(planned.folder.path), None)
     if state is None:
         found = checkpoint.exists(planned.folder.path)

@@ -28,9 +28,8 @@ def timeline(config: RunConfig) -> list[dict[str, Any]]:
     """
     epochs = config.training.epochs
     steps = epochs * _STEPS
-    schedule = Schedule(config.augmentation, config.staging, steps, _STEPS)
-    points = [point["at"] for point in config.transfer.points] if config.transfer else []
-    unfreezings = steps_of(points, steps, _STEPS)
+    schedule = Schedule(config.augmentation, config.phases, steps, _STEPS)
+    unfreezings = steps_of(config.unfreezings, steps, _STEPS)
     rows = []
     for epoch in range(epochs):
         within = range(epoch * _STEPS, (epoch + 1) * _STEPS)
@@ -49,6 +48,6 @@ def timeline(config: RunConfig) -> list[dict[str, Any]]:
             ]
             row[key] = fmean(values) if values else None
         row["prob"] = fmean(0.0 if mix.name == "none" else mix.prob for mix in mixes)
-        row["until_plateau"] = schedule.waits(shown, points, unfreezings)
+        row["until_plateau"] = schedule.waits_for_plateau(shown, config.unfreezings, unfreezings)
         rows.append(row)
     return rows

@@ -1,4 +1,4 @@
-"""Decide when in a training what is mixed: moments, spans, named schedules, the method of a step.
+"""Decide when in a training what is mixed: moments, spans, phases, the method of a step.
 
 Nothing here imports torch.
 """

@@ -7,9 +7,9 @@
     plateau 3 by 0.5   the same, but at half of the steps at the latest (or "by epoch 10")
     unfreeze 1         when the first of the `transfer.unfreeze` comes
 
-All but a plateau are known before the training begins. A plateau comes at the end of an epoch, and
-follows from the validation accuracies up to it alone, so a training that goes on from a checkpoint
-finds the same.
+All but a plateau are known before the training begins. A plateau comes at the end of an epoch and
+depends on the validation accuracies up to it alone, so a training that goes on from a checkpoint
+finds the same plateau.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Moment = float | str
 
 
 def parse(value: Any) -> Moment:
-    """A moment in its one way of being written; ValueError with what came and what is allowed."""
+    """Return a moment in canonical form; ValueError with what came and what is allowed."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
     if isinstance(value, str):
@@ -40,35 +40,35 @@ def parse(value: Any) -> Moment:
             if limit is not None and plateau is not None:
                 return f"{plateau} by {limit}"
         elif not by:
-            found = _counted(text) or _fixed(text)
-            if found is not None:
-                return found
+            moment = _counted(text) or _fixed(text)
+            if moment is not None:
+                return moment
     raise ValueError(f"got {value!r}, expected {ALLOWED}")
 
 
 def _counted(text: str) -> str | None:
-    """A word with its number, from 1."""
-    found = re.fullmatch(r"(epoch|plateau|unfreeze) ?(\d{1,6})?", text)
-    if found is None:
+    """Return a word with its number, from 1."""
+    match = re.fullmatch(r"(epoch|plateau|unfreeze) ?(\d{1,6})?", text)
+    if match is None:
         return None
-    number = found[2] or (PATIENCE if found[1] == "plateau" else 0)
-    return f"{found[1]} {int(number)}" if int(number) >= 1 else None
+    number = match[2] or (PATIENCE if match[1] == "plateau" else 0)
+    return f"{match[1]} {int(number)}" if int(number) >= 1 else None
 
 
 def _fixed(text: str) -> Moment | None:
-    """A fraction or an epoch."""
+    """Return a fraction or an epoch."""
     if re.fullmatch(r"\d*\.?\d+(e-?\d+)?|\d+\.", text) and 0 <= float(text) <= 1:
         return float(text)
     return _counted(text) if text.startswith("epoch") else None
 
 
 def is_fixed(moment: Moment) -> bool:
-    """Is the moment's step known before the training begins?"""
+    """Return whether the moment's step is known before the training begins."""
     return isinstance(moment, float) or moment.startswith("epoch")
 
 
 def latest(moment: Moment) -> Moment | None:
-    """The moment after which a plateau is not waited for, where one is given."""
+    """Return the moment at which a plateau comes at the latest, where one is given."""
     if isinstance(moment, float):
         return None
     _, by, limit = moment.partition(" by ")
@@ -84,9 +84,9 @@ def step_of(
     accuracies: Sequence[float] = (),
     unfreezings: Sequence[int | None] = (),
 ) -> int | None:
-    """The step (from 0) before which `moment` comes, or None where it is not known yet.
+    """Return the step (from 0) before which `moment` comes, or None where it is not known yet.
 
-    Where a plateau is waited for until a given moment, and has not come yet, it is that moment.
+    A plateau with a latest moment that has not come yet is taken to come then.
 
     steps: all of the training. since: the step from which a plateau is looked for. accuracies: the
     validation accuracy at the end of each epoch so far. unfreezings: the step of each unfreezing.
@@ -109,8 +109,8 @@ def step_of(
         waited = 0 if accuracy > best else waited + 1
         best = max(best, accuracy)
         if waited >= int(number):
-            found = (epoch + 1) * steps_per_epoch
-            return found if at_most is None else min(found, at_most)
+            step = (epoch + 1) * steps_per_epoch
+            return step if at_most is None else min(step, at_most)
     return at_most
 
 
@@ -120,14 +120,15 @@ def steps_of(
     steps_per_epoch: int,
     accuracies: Sequence[float] = (),
 ) -> list[int | None]:
-    """The steps of moments that come one after another; a plateau is looked for since the last.
+    """Return the steps of moments that come one after another.
 
-    One that is not known yet keeps those after it unknown.
+    A plateau is looked for from the moment before it on. A step that is not known yet keeps those
+    after it unknown.
     """
-    found: list[int | None] = []
+    result: list[int | None] = []
     since: int | None = 0
     for moment in moments:
         if since is not None:
             since = step_of(moment, steps, steps_per_epoch, since=since, accuracies=accuracies)
-        found.append(since)
-    return found
+        result.append(since)
+    return result

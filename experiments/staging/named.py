@@ -1,6 +1,6 @@
 """The schedules that have a name, as phases.
 
-What a name stands for never changes: results carry it.
+The phases of a name never change: results carry the name.
 """
 
 from __future__ import annotations
@@ -29,19 +29,21 @@ NAMED: dict[str, tuple[dict[str, Any], ...]] = {
         {"prob": 0.5, "max_area": 0.2},
     ),
 }
-"""Linear changes end, or begin, at the method's own `prob`."""
+"""Linear changes start, or end, at the method's own `prob`."""
 
 
-def phases_of(name: str, own: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    """The phases that `name` stands for, for a method with the parameters `own`.
+def phases_of(name: str, augmentation: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return the phases of schedule `name` for a run with this augmentation.
 
-    A parameter that the method does not have is left out, and boxes never become larger than the
+    Parameters that the method does not have are left out, and boxes never become larger than the
     method's own.
     """
-    made = []
-    for phase in NAMED[name]:
-        kept = {key: value for key, value in phase.items() if key != "max_area" or key in own}
-        if "max_area" in kept:
-            kept["max_area"] = min(kept["max_area"], own["max_area"])
-        made.append(kept)
-    return tuple(made)
+    phases = []
+    for written in NAMED[name]:
+        phase = dict(written)
+        if "max_area" in phase:
+            area = phase.pop("max_area")
+            if "max_area" in augmentation:
+                phase["max_area"] = min(area, augmentation["max_area"])
+        phases.append(phase)
+    return tuple(phases)

@@ -1,7 +1,8 @@
-"""When the phases of a training begin and end, in steps, and what about that is known beforehand.
+"""When the phases of a training begin and end, in steps, and what of that is known beforehand.
 
-Every moment in the order of the phases (`from` and `to` of the first, of the second, ...) is looked
-for since the one before it, and comes at the latest where the next fixed one comes, or at the end.
+The moments of all phases (`from` and `to` of the first, of the second, ...) are looked for in
+order, each from the one before it on. A moment that has not come when the next fixed one comes, or
+at the end of the training, comes then.
 """
 
 from __future__ import annotations
@@ -17,8 +18,25 @@ Span = tuple[int, int]
 """The first step of a phase, and the one after its last."""
 
 
-class Times:
-    """The steps of some resolved phases in one training."""
+@dataclass(frozen=True)
+class Length:
+    """How long a training is, as far as it is known.
+
+    unfreezings: the moments of `transfer.unfreeze`; None where they are not known yet.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    unfreezings: Sequence[Moment] | None
+
+    @property
+    def steps(self) -> int:
+        """All steps of the training."""
+        return self.epochs * self.steps_per_epoch
+
+
+class PhaseSpans:
+    """The steps of resolved phases in one training."""
 
     def __init__(
         self, phases: Sequence[Mapping[str, Any]], steps: int, steps_per_epoch: int
@@ -28,45 +46,45 @@ class Times:
         self._steps_per_epoch = steps_per_epoch
         self._known: tuple[tuple[float, ...], tuple[int | None, ...]] | None = None
         self._spans: tuple[Span, ...] = ()
-        self._limits = self._latest()
+        self._limits = self._latest_steps()
 
-    def spans(
+    def at(
         self, accuracies: Sequence[float], unfreezings: Sequence[int | None]
     ) -> tuple[Span, ...]:
-        """Of each phase; what is not known yet is taken to come as late as it can.
+        """Return the span of each phase; what is not known yet comes as late as it can.
 
         Which steps of the epochs so far are in which phase does not change when more is known.
         """
         known = tuple(accuracies), tuple(unfreezings)
         if known != self._known:
             self._known = known
-            self._spans = self._found(*known)
+            self._spans = self._compute(*known)
         return self._spans
 
-    def waits(self, step: int, points: Sequence[Moment], unfreezings: Sequence[int | None]) -> bool:
-        """See `Schedule.waits`."""
-        edges = [edge for span in self.spans((), unfreezings) for edge in span]
+    def wait_for_plateau(
+        self, step: int, points: Sequence[Moment], unfreezings: Sequence[int | None]
+    ) -> bool:
+        """See `Schedule.waits_for_plateau`."""
+        edges = [edge for span in self.at((), unfreezings) for edge in span]
         for edge, moment in zip(edges, self._moments, strict=True):
             if edge > step:
-                return not is_fixed(_in_its_place(moment, points))
+                return not is_fixed(_resolve_unfreezing(moment, points))
         return False
 
-    def _latest(self) -> list[int]:
+    def _latest_steps(self) -> list[int]:
         limits: list[int] = []
         limit = self._steps
         for moment in reversed(self._moments):
             if is_fixed(moment):
-                limit = min(limit, self._step(moment))
+                step = step_of(moment, self._steps, self._steps_per_epoch) or 0
+                limit = min(limit, step)
             limits.append(limit)
         return limits[::-1]
 
-    def _step(self, moment: Moment) -> int:
-        return step_of(moment, self._steps, self._steps_per_epoch) or 0
-
-    def _found(
+    def _compute(
         self, accuracies: Sequence[float], unfreezings: Sequence[int | None]
     ) -> tuple[Span, ...]:
-        found: list[int] = []
+        edges: list[int] = []
         at = 0
         before: Moment | None = None
         for number, (moment, limit) in enumerate(zip(self._moments, self._limits, strict=True)):
@@ -82,27 +100,63 @@ class Times:
                 )
                 # An unfreezing may have come before the phase that it is to end.
                 at = max(at, limit if step is None else min(step, limit))
-            found.append(at)
+            edges.append(at)
             before = moment
-        return tuple(zip(found[::2], found[1::2], strict=True))
+        return tuple(zip(edges[::2], edges[1::2], strict=True))
 
 
-def check(
-    phases: Sequence[Mapping[str, Any]],
-    epochs: int,
-    steps_per_epoch: int,
-    unfreezings: Sequence[Moment] | None,
-) -> None:
-    """Raise UserError for phases that overlap, are reversed or have no step, as far as is known.
-
-    unfreezings: the moments of `transfer.unfreeze`; None where they are not known yet.
-    """
-    steps = epochs * steps_per_epoch
+def check_order(phases: Sequence[Mapping[str, Any]], length: Length) -> None:
+    """Raise UserError for phases that overlap, are reversed or have no step, as far as known."""
     edges = [
-        _Edge.of(f"staging.phases[{number}].{key}", phase[key], epochs, unfreezings)
+        _Edge.of(f"staging.phases[{number}].{key}", phase[key], length)
         for number, phase in enumerate(phases)
         for key in ("from", "to")
     ]
+    floors = _earliest_shares(edges, length.epochs)
+    ceiling = 1.0
+    ceilings = []
+    for edge in reversed(edges):
+        ceiling = ceiling if edge.latest is None else edge.latest
+        ceilings.append(ceiling)
+    longest = zip(phases, floors[::2], ceilings[-2::-2], strict=True)
+    for number, (phase, first, last) in enumerate(longest):
+        if round(last * length.steps) <= round(first * length.steps):
+            raise UserError(
+                f"staging.phases[{number}].to: got {phase['to']!r}, expected something later: from "
+                f"{phase['from']!r} on, the phase has none of the training's {length.steps} steps"
+            )
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """Where a phase begins or ends, as shares of the training, as far as they are known."""
+
+    where: str
+    moment: Moment
+    earliest: float | None
+    latest: float | None
+
+    @classmethod
+    def of(cls, where: str, moment: Moment, length: Length) -> _Edge:
+        unfreezings = length.unfreezings
+        words = None if isinstance(moment, float) else moment.split(" ")
+        if words and words[0] == "unfreeze" and unfreezings is not None:
+            if int(words[1]) > len(unfreezings):
+                most = f"at most 'unfreeze {len(unfreezings)}'" if unfreezings else "none of these"
+                raise UserError(
+                    f"{where}: got {moment!r}, expected {most}, for transfer.unfreeze has "
+                    f"{len(unfreezings) or 'none'}"
+                )
+        resolved = _resolve_unfreezing(moment, unfreezings or ())
+        if is_fixed(resolved):
+            share = _share(resolved, length.epochs)
+            return cls(where, moment, share, share)
+        limit = latest(resolved)
+        return cls(where, moment, None, None if limit is None else _share(limit, length.epochs))
+
+
+def _earliest_shares(edges: Sequence[_Edge], epochs: int) -> list[float]:
+    """Return the earliest share of each edge; UserError where one comes before the last."""
     floor, before = 0.0, ""
     floors: list[float] = []
     for edge in edges:
@@ -119,51 +173,11 @@ def check(
         floors.append(edge.earliest or (floors[-1] if floors else 0.0))
         if edge.latest is not None:
             floor, before = edge.latest, f"{edge.moment!r}, {edge.where}"
-    ceiling = 1.0
-    ceilings = []
-    for edge in reversed(edges):
-        ceiling = ceiling if edge.latest is None else edge.latest
-        ceilings.append(ceiling)
-    longest = zip(phases, floors[::2], ceilings[-2::-2], strict=True)
-    for number, (phase, first, last) in enumerate(longest):
-        if round(last * steps) <= round(first * steps):
-            raise UserError(
-                f"staging.phases[{number}].to: got {phase['to']!r}, expected something later: from "
-                f"{phase['from']!r} on, the phase has none of the training's {steps} steps"
-            )
+    return floors
 
 
-@dataclass(frozen=True)
-class _Edge:
-    """Where a phase begins or ends, as shares of the training, so far as they are known."""
-
-    where: str
-    moment: Moment
-    earliest: float | None
-    latest: float | None
-
-    @classmethod
-    def of(
-        cls, where: str, moment: Moment, epochs: int, unfreezings: Sequence[Moment] | None
-    ) -> _Edge:
-        counted = None if isinstance(moment, float) else moment.split(" ")
-        if counted and counted[0] == "unfreeze" and unfreezings is not None:
-            if int(counted[1]) > len(unfreezings):
-                most = f"at most 'unfreeze {len(unfreezings)}'" if unfreezings else "none of these"
-                raise UserError(
-                    f"{where}: got {moment!r}, expected {most}, for transfer.unfreeze has "
-                    f"{len(unfreezings) or 'none'}"
-                )
-        told = _in_its_place(moment, unfreezings or ())
-        if is_fixed(told):
-            share = _share(told, epochs)
-            return cls(where, moment, share, share)
-        limit = latest(told)
-        return cls(where, moment, None, None if limit is None else _share(limit, epochs))
-
-
-def _in_its_place(moment: Moment, unfreezings: Sequence[Moment]) -> Moment:
-    """For an unfreezing, the moment at which it comes, so far as that is known."""
+def _resolve_unfreezing(moment: Moment, unfreezings: Sequence[Moment]) -> Moment:
+    """Return the moment of an unfreezing where it is known, any other moment as it is."""
     if isinstance(moment, float) or not moment.startswith("unfreeze"):
         return moment
     number = int(moment.split(" ")[1])
@@ -171,5 +185,5 @@ def _in_its_place(moment: Moment, unfreezings: Sequence[Moment]) -> Moment:
 
 
 def _share(fixed: Moment, epochs: int) -> float:
-    """The part of the training that is over by a fixed moment."""
+    """Return the part of the training that is over by a fixed moment."""
     return fixed if isinstance(fixed, float) else int(fixed.split(" ")[1]) / epochs

@@ -1,16 +1,10 @@
-"""What a phase does to a method: constant values, and values that change from its start to its end.
-
-A phase here is one of a resolved configuration.
-"""
+"""The values that a phase sets: constant, or changing from its first step to its last."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
-
-from mixbench import augmentations
 
 SCHEDULED = ("prob", "alpha", "min_area", "max_area")
 """The parameters of a method that a phase may set."""
@@ -18,7 +12,7 @@ SHAPES = ("linear", "cosine")
 
 
 def value_at(value: Any, share: float) -> float:
-    """A number, or what a change has come to after `share` of its phase: exact at 0 and 1."""
+    """Return a number, or a change's value after `share` of its phase: exact at 0 and 1."""
     if not isinstance(value, Mapping):
         return float(value)
     first, last = value["from"], value["to"]
@@ -29,18 +23,6 @@ def value_at(value: Any, share: float) -> float:
     return float(min(max(between, min(first, last)), max(first, last)))
 
 
-def changes(phase: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The values of a phase that are not the same at all of its steps."""
+def changing(phase: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the values of a resolved phase that change from step to step."""
     return {key: phase[key] for key in SCHEDULED if isinstance(phase.get(key), Mapping)}
-
-
-def method_at(
-    phase: Mapping[str, Any], augmentation: Mapping[str, Any], share: float
-) -> augmentations.Method:
-    """The method after `share` of a phase of a run with this augmentation.
-
-    Raises ValueError for values that the method does not allow.
-    """
-    method = augmentations.create(**phase.get("method", augmentation))
-    given: dict[str, Any] = {key: value_at(phase[key], share) for key in SCHEDULED if key in phase}
-    return replace(method, **given) if given else method

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from mixbench.experiments.config import keys
-from mixbench.experiments.config.schema import RunConfig, check_mixing, parse
+from mixbench.experiments.config.resolve import check_mixing, parse
+from mixbench.experiments.config.schema import RunConfig
 
 
 class Grid:
@@ -28,11 +29,11 @@ class Grid:
         # What phases are depends on the method, and whether features can be cached.
         apart = raw.get("staging") is None and raw.get("transfer") is None
         own_part = "augmentation" if apart else None
-        rest = keys.text({name: value for name, value in raw.items() if name != own_part})
-        drawn = keys.text(raw.get("augmentation"))
+        rest = keys.to_json({name: value for name, value in raw.items() if name != own_part})
+        drawn = keys.to_json(raw.get("augmentation"))
         if rest not in self._bases or drawn not in self._augmentations:
             parsed = parse(raw)
-            texts = keys.of(parsed)
+            texts = parsed.section_texts()
             own = texts.pop("augmentation")
             self._bases.setdefault(rest, (parsed, texts))
             self._augmentations.setdefault(drawn, (parsed.augmentation, own))

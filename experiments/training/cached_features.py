@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from mixbench import augmentations
 from mixbench.augmentations.pixels.preparation import Preparation
 from mixbench.augmentations.plans.base import Batch
+from mixbench.experiments.config.rules import why_not_cached
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.config.varying import why_not_cached
 from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.load import Dataset
 from mixbench.experiments.data.split import WHOLE, ArraySplit, Part

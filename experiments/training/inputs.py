@@ -18,8 +18,8 @@ from mixbench.augmentations.integrations.hooks import mixing_inside
 from mixbench.augmentations.pixels.fused import prepared_and_mixed
 from mixbench.augmentations.pixels.preparation import Preparation
 from mixbench.augmentations.plans.base import Batch
+from mixbench.experiments.config.rules import why_not_in_features
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.config.varying import why_not_in_features
 from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.load import Dataset
 from mixbench.experiments.data.split import WHOLE, Part

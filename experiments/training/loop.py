@@ -90,7 +90,7 @@ def train(
         )
     layers = Layers.of(network, config.model.name)
     try:
-        layers.check(network, Schedule(config.augmentation, config.staging, 1, 1).deepest)
+        layers.check(network, Schedule(config.augmentation, config.phases, 1, 1).deepest)
     except ValueError as error:
         raise UserError(f"augmentation: {config.model.name}: {error}") from None
     # The order is that of whole batches, the same for all ranks; the rest is about the own part.

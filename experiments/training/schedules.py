@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from mixbench import augmentations
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.staging import spans
 from mixbench.experiments.staging.moments import Moment, steps_of
 from mixbench.experiments.staging.schedule import Schedule
+from mixbench.experiments.staging.spans import Length, check_order
 
 
 class Course:
@@ -30,15 +30,15 @@ class Course:
         self.accuracies: list[float] = []
         self._steps = steps
         self._steps_per_epoch = steps_per_epoch
-        self._staging = config.staging
+        self._phases = config.phases
         self._entered: int | None = None
-        self._schedule = Schedule(config.augmentation, config.staging, steps, steps_per_epoch)
+        self._schedule = Schedule(config.augmentation, config.phases, steps, steps_per_epoch)
         if moments is None:
-            moments = [point["at"] for point in config.transfer.points] if config.transfer else []
+            moments = config.unfreezings
         self._moments = moments
-        if config.staging is not None:
+        if config.phases is not None:
             # Once more, now that the steps and the unfreezings are known exactly.
-            spans.check(config.staging.phases, config.training.epochs, steps_per_epoch, moments)
+            check_order(config.phases, Length(config.training.epochs, steps_per_epoch, moments))
         self._unfreezings: list[int | None] = []
         self._look()
 
@@ -63,18 +63,18 @@ class Course:
     @property
     def staged(self) -> bool:
         """Is there a staging?"""
-        return self._staging is not None
+        return self._phases is not None
 
     def entered(self, step: int) -> str | None:
         """A line where step `step` is in another phase than the step that was asked for before."""
-        if self._staging is None:
+        if self._phases is None:
             return None
         before, self._entered = self._entered, self.phase(step)
         if self._entered == before:
             return None
         if not self._entered:
             return "staging: outside of all phases, nothing is mixed"
-        return f"staging: phase {self._entered} of {len(self._staging.phases)}"
+        return f"staging: phase {self._entered} of {len(self._phases)}"
 
     def phase(self, step: int) -> int:
         """The number, from 1, of the staging's phase that step `step` is in; 0 outside of all."""

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.ranks import ALONE, Group, Ranks
 from mixbench.experiments.stopping import SIGNALS, Stopped
@@ -343,7 +343,7 @@ def main() -> int:
         ranks = Group(store, arguments.rank, arguments.size, device)
         # What rank 0 finds out as well is for it to tell.
         with contextlib.suppress(Stopped, Diverged):
-            execute.assist(schema.parse(wanted.config), planned, device, ranks)
+            execute.assist(resolve.parse(wanted.config), planned, device, ranks)
     except Exception as error:
         traceback.print_exc()
         sys.stderr.flush()

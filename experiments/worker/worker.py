@@ -107,7 +107,7 @@ class Worker:
 
     def _do(self, planned: PlannedRun, claim: Claim, device: torch.device) -> bool:
         """One run from claim to release, its outcome on record; was it done?"""
-        from mixbench.experiments.config import schema
+        from mixbench.experiments.config import resolve
         from mixbench.experiments.worker import execute, launch_ranks
 
         folder = planned.folder
@@ -116,7 +116,7 @@ class Worker:
         with execute.logging_to(folder.path / "log.txt"):
             try:
                 dependencies.check(planned, self._needs)
-                parsed = schema.parse(planned.config)
+                parsed = resolve.parse(planned.config)
                 if parsed.run_key != planned.run_key:
                     raise PlanMismatch(
                         f"planned as {planned.run_key}, now {parsed.run_key}: the images changed, "

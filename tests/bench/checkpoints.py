@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve
 from mixbench.experiments.data.load import load
 from mixbench.experiments.models.build import build
 from mixbench.experiments.stopping import Stopped
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def _share(name: str, seconds: float) -> tuple[float, int, float]:
-    made = schema.parse(
+    made = resolve.parse(
         {
             "dataset": {"name": "digits", "image_size": 32},
             "model": {"name": name},

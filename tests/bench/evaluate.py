@@ -25,7 +25,7 @@ from unittest import mock
 
 import torch
 
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve
 from mixbench.experiments.data.load import load
 from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.base import Subject
@@ -125,7 +125,7 @@ class _Time:
 
 
 def _trained(device: torch.device) -> Subject:
-    run = schema.parse(
+    run = resolve.parse(
         {
             "dataset": {"name": "fashion_mnist", "train_size": 10_000},
             "model": {"name": "small_cnn", "width": 12},

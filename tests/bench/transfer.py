@@ -29,7 +29,7 @@ from typing import Any
 import scipy.stats
 import torch
 
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve, schema
 from mixbench.experiments.data.load import Dataset, load
 from mixbench.experiments.models.build import build
 from mixbench.experiments.store.provenance import device_name
@@ -199,7 +199,7 @@ def _configured(
     epochs: int = 20,
     staging: str | None = None,
 ) -> schema.RunConfig:
-    return schema.parse(
+    return resolve.parse(
         {
             "dataset": {"name": "fashion_mnist", "train_size": IMAGES},
             "model": {"name": model, "input_size": size},

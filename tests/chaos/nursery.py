@@ -134,7 +134,7 @@ def _warm_up() -> None:
     import torch._dynamo  # the first optimiser would import it, in two seconds
     from PIL import Image
 
-    from mixbench.experiments.config import schema  # noqa: F401
+    from mixbench.experiments.config import resolve  # noqa: F401
     from mixbench.experiments.store import claims, provenance
     from mixbench.experiments.worker import execute, launch_ranks  # noqa: F401
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve
 from mixbench.experiments.data.load import Dataset
 from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.evaluation.base import Subject
@@ -38,7 +38,7 @@ def subject(
         source="",
         digest="",
     )
-    run = schema.parse({"dataset": {"name": name}, "evaluation": {"batch_size": batch_size}})
+    run = resolve.parse({"dataset": {"name": name}, "evaluation": {"batch_size": batch_size}})
     return Subject(network, dataset, run, torch.device("cpu"))
 
 

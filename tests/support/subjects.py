@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mixbench.experiments.config.resolve import parse
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.load import Dataset, load
 from mixbench.experiments.data.split import ArraySplit
@@ -16,7 +17,7 @@ from mixbench.experiments.evaluation.base import Subject
 
 
 def config(**evaluation: Any) -> RunConfig:
-    return RunConfig.model_validate(
+    return parse(
         {
             "dataset": {"name": "digits", "train_size": 600},
             "evaluation": {"occlusion": {"shapes": []}, **evaluation},

@@ -156,7 +156,7 @@ def test_the_plan_of_named_schedules() -> None:
 
 def test_the_plan_is_that_of_the_training() -> None:
     """The two readings of a schedule, this one and the one that trains, agree."""
-    from mixbench.experiments.config import schema
+    from mixbench.experiments.config import resolve
     from mixbench.experiments.manage.timeline import timeline
 
     for name in (
@@ -174,7 +174,7 @@ def test_the_plan_is_that_of_the_training() -> None:
             "staging": name,
             "training": {"epochs": 20},
         }
-        made = schema.parse(raw)
+        made = resolve.parse(raw)
         phases = json.loads(made.model_dump_json())["staging"]["phases"]
         rows = [row["prob"] for row in timeline(made)]
         assert planned(phases, 0.7, 20) == pytest.approx(rows, abs=0.01), name

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixbench.experiments import cli
-from mixbench.experiments.config.schema import parse
+from mixbench.experiments.config.resolve import parse
 from mixbench.experiments.manage import estimate
 from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
 from mixbench.slurm import local

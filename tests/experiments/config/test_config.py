@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mixbench import augmentations
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve, schema
 from mixbench.experiments.errors import UserError
 
 SHORT: dict[str, Any] = {
@@ -103,14 +103,14 @@ def shuffled(value: Any, seed: int) -> Any:
 
 def complaint(raw: Any) -> str:
     with pytest.raises(UserError) as caught:
-        schema.parse(raw)
+        resolve.parse(raw)
     text = str(caught.value)
     assert "\n" not in text
     return text
 
 
 def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
-    short = schema.parse(SHORT)
+    short = resolve.parse(SHORT)
     # FACTS: batch 128 and one-cycle; the crop and the flip are what is usual for the data set.
     assert short.model_dump(mode="json") == {
         "dataset": {
@@ -168,18 +168,18 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
         },
         "seed": 0,
     }
-    long = schema.parse(json.loads(json.dumps(short.model_dump(mode="json"))))
+    long = resolve.parse(json.loads(json.dumps(short.model_dump(mode="json"))))
     assert long == short
     assert (long.run_key, long.cell_key) == (short.run_key, short.cell_key)
 
 
 @pytest.mark.parametrize("left_out", [(), ("augmentation",), ("model", "training", "evaluation")])
 def test_whole_sections_may_be_left_out(left_out: tuple[str, ...]) -> None:
-    full = schema.parse({"dataset": {"name": "digits"}, "augmentation": "none"})
+    full = resolve.parse({"dataset": {"name": "digits"}, "augmentation": "none"})
     raw = {k: v for k, v in full.model_dump(mode="json").items() if k not in left_out}
-    short = schema.parse(raw)
+    short = resolve.parse(raw)
     assert short == full and short.run_key == full.run_key
-    assert schema.parse({"dataset": {"name": "digits"}}) == full
+    assert resolve.parse({"dataset": {"name": "digits"}}) == full
 
 
 @pytest.mark.parametrize(
@@ -191,20 +191,20 @@ def test_whole_sections_may_be_left_out(left_out: tuple[str, ...]) -> None:
     ],
 )
 def test_defaults_that_depend(schedule: str, dataset: str, expected: tuple[Any, ...]) -> None:
-    made = schema.parse({"dataset": {"name": dataset}, "training": {"schedule": schedule}})
+    made = resolve.parse({"dataset": {"name": dataset}, "training": {"schedule": schedule}})
     assert (made.training.warmup, made.training.crop_padding, made.training.flip) == expected
 
 
 def test_what_is_given_is_not_replaced_by_a_default() -> None:
     given = {"warmup": 0.0, "crop_padding": 0, "flip": False}
-    made = schema.parse({"dataset": {"name": "cifar10"}, "training": given})
+    made = resolve.parse({"dataset": {"name": "cifar10"}, "training": given})
     assert made.training.model_dump().items() >= given.items()
 
 
 @given(seed=st.integers(0, 10_000))
 def test_the_order_of_keys_does_not_matter(seed: int) -> None:
-    full = schema.parse(SHORT)
-    again = schema.parse(shuffled(full.model_dump(mode="json"), seed))
+    full = resolve.parse(SHORT)
+    again = resolve.parse(shuffled(full.model_dump(mode="json"), seed))
     assert again.run_key == full.run_key
 
 
@@ -213,18 +213,18 @@ def test_numbers_that_are_equal_are_the_same_run() -> None:
     other = {"dataset": {"name": "digits"}, "training": {"learning_rate": 1.0}}
     other["training"]["weight_decay"] = 0.001
     one["augmentation"], other["augmentation"] = {"name": "mixup", "alpha": 1}, "mixup"
-    assert schema.parse(one).run_key == schema.parse(other).run_key
+    assert resolve.parse(one).run_key == resolve.parse(other).run_key
     turned = changed(SHORT, "evaluation.occlusion.fractions", [0.75, 0.1, 0.5, 0.25])
-    assert schema.parse(turned).run_key == schema.parse(SHORT).run_key
+    assert resolve.parse(turned).run_key == resolve.parse(SHORT).run_key
 
 
 def test_keys_do_not_depend_on_the_process() -> None:
     code = (
-        "import json, sys; from mixbench.experiments.config import schema\n"
-        "made = schema.parse(json.loads(sys.argv[1])); print(made.run_key, made.cell_key)\n"
+        "import json, sys; from mixbench.experiments.config import resolve\n"
+        "made = resolve.parse(json.loads(sys.argv[1])); print(made.run_key, made.cell_key)\n"
         "print('torch' in sys.modules)"
     )
-    made = schema.parse(SHORT)
+    made = resolve.parse(SHORT)
     for seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", code, json.dumps(SHORT)],
@@ -239,30 +239,30 @@ def test_keys_do_not_depend_on_the_process() -> None:
 @pytest.mark.parametrize(("key", "value"), EVERY_FIELD)
 def test_every_field_changes_the_run(key: str, value: Any) -> None:
     raw = changed(SHORT, "augmentation", {"name": "fmix"}) if key == "augmentation.name" else SHORT
-    before, after = schema.parse(SHORT), schema.parse(changed(raw, key, value))
+    before, after = resolve.parse(SHORT), resolve.parse(changed(raw, key, value))
     assert after.run_key != before.run_key
     assert (after.cell_key == before.cell_key) == (key == "seed")
 
 
 @pytest.mark.parametrize(("key", "value"), [("devices", 1), ("optimiser", "sgd")])
 def test_what_unset_means(key: str, value: Any) -> None:
-    one = schema.parse(changed(SHORT, f"training.{key}", value))
-    assert one.run_key == schema.parse(SHORT).run_key
+    one = resolve.parse(changed(SHORT, f"training.{key}", value))
+    assert one.run_key == resolve.parse(SHORT).run_key
 
 
 @pytest.mark.parametrize("devices", [64, 65])
 def test_every_device_gets_two_images(devices: int) -> None:
     raw = changed(changed(SHORT, "training.batch_size", 128), "training.devices", devices)
     if devices == 64:
-        assert schema.parse(raw).training.devices == 64
+        assert resolve.parse(raw).training.devices == 64
         return
     with pytest.raises(UserError, match="batch_size: got 128, expected at least 130"):
-        schema.parse(raw)
+        resolve.parse(raw)
 
 
 def test_the_table_above_has_every_field() -> None:
     given = {key for key, _ in EVERY_FIELD} | NEED_OTHERS
-    sections = {name: keys for name, keys in schema.fields().items() if keys}
+    sections = {name: keys for name, keys in schema.section_keys().items() if keys}
     known = {f"{name}.{key}" for name, keys in sections.items() for key in keys}
     assert known - {"evaluation.occlusion"} == {
         key for key in given if not key.startswith("augmentation.") and key != "seed"
@@ -285,7 +285,7 @@ def test_the_table_above_has_every_field() -> None:
 def test_fields_that_exclude_others(key: str, value: Any, others: Any) -> None:
     raw: dict[str, Any] = {"dataset": {"name": "digits"}, "model": {"name": "timm/resnet18"}}
     raw = changed(raw, key.partition(".")[0], {**raw.get(key.partition(".")[0], {}), **others})
-    assert schema.parse(changed(raw, key, value)).cell_key != schema.parse(raw).cell_key
+    assert resolve.parse(changed(raw, key, value)).cell_key != resolve.parse(raw).cell_key
 
 
 @given(
@@ -302,9 +302,9 @@ def test_what_is_stored_is_read_back_as_the_same_run(
         "augmentation": {"name": "cutmix", "alpha": alpha},
         "training": {"learning_rate": rate, "epochs": epochs},
     }
-    one, other = (schema.parse({**raw, "seed": seed}) for seed in seeds)
+    one, other = (resolve.parse({**raw, "seed": seed}) for seed in seeds)
     assert one.cell_key == other.cell_key and one.run_key != other.run_key
-    assert schema.parse(json.loads(json.dumps(one.model_dump(mode="json")))) == one
+    assert resolve.parse(json.loads(json.dumps(one.model_dump(mode="json")))) == one
 
 
 def test_a_folder_of_images_is_known_by_what_it_holds(tmp_path: Path) -> None:
@@ -317,8 +317,8 @@ def test_a_folder_of_images_is_known_by_what_it_holds(tmp_path: Path) -> None:
             side = 16 if colour else 8
             Image.new("RGB", (side, side), (colour, 9, 9)).save(folder / "a.png")
         raw = {"dataset": {"name": f"imagefolder:{tmp_path / place}"}}
-        keys.append(schema.parse(raw).run_key)
-        assert schema.parse(raw).dataset.name == f"imagefolder:{tmp_path / place}"
+        keys.append(resolve.parse(raw).run_key)
+        assert resolve.parse(raw).dataset.name == f"imagefolder:{tmp_path / place}"
     assert keys[0] == keys[1] != keys[2]
 
 
@@ -411,6 +411,6 @@ def test_missing_dataset() -> None:
 
 
 def test_it_is_frozen() -> None:
-    made = schema.parse(SHORT)
+    made = resolve.parse(SHORT)
     with pytest.raises(ValueError, match="frozen"):
         made.seed = 3  # type: ignore[misc]

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve
 from mixbench.experiments.data.load import load
 from mixbench.experiments.evaluation.base import Subject
 from mixbench.experiments.models.build import build
@@ -20,7 +20,7 @@ from tests.support import running
 @pytest.fixture(scope="session")
 def digits_subject() -> Subject:
     """A small CNN at 16 x 16 after a second or two of training."""
-    run = schema.parse(
+    run = resolve.parse(
         {
             "dataset": {"name": "digits", "image_size": 16},
             "model": {"name": "small_cnn", "width": 8},

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve
 from mixbench.experiments.config.schema import ModelConfig
 from mixbench.experiments.data.load import load
 from mixbench.experiments.evaluation.after_training import measure
@@ -78,7 +78,7 @@ def test_copies_and_networks_without_storage_have_it_too() -> None:
 
 
 def test_it_holds_for_training_and_for_every_measurement(tmp_path: Path) -> None:
-    made = schema.parse(
+    made = resolve.parse(
         {
             "dataset": {"name": "digits", "train_size": 100},
             "model": {"name": "small_cnn", "width": 4, "input_size": 16},

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixbench.experiments.config import keys, schema
+from mixbench.experiments.config import resolve
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.named import NAMED
@@ -35,7 +35,7 @@ def raw(
 
 
 def parsed(*arguments: Any, **more: Any) -> RunConfig:
-    return schema.parse(raw(*arguments, **more))
+    return resolve.parse(raw(*arguments, **more))
 
 
 def phases(*written: Any, **more: Any) -> tuple[dict[str, Any], ...]:
@@ -97,7 +97,7 @@ def test_values_are_numbers_or_changes_and_what_the_method_has_anyway_is_left_ou
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_stored_is_read_back_as_the_same_run(name: str, method: str) -> None:
     made = parsed(name, method)
-    again = schema.parse(json.loads(json.dumps(made.model_dump(mode="json"))))
+    again = resolve.parse(json.loads(json.dumps(made.model_dump(mode="json"))))
     assert again == made and again.run_key == made.run_key
 
 
@@ -121,7 +121,7 @@ def test_every_named_schedule_is_a_run_of_its_own() -> None:
 
 @pytest.mark.parametrize("method", [*METHODS, "none"])
 def test_always_is_no_staging(method: str) -> None:
-    plain = schema.parse(
+    plain = resolve.parse(
         {key: value for key, value in raw(None, method).items() if key != "staging"}
     )
     whole = {"phases": [{"from": 0, "to": 1}]}
@@ -148,7 +148,7 @@ def test_a_phase_may_bring_a_method_to_a_run_without_one() -> None:
 
 def test_a_parameter_that_a_method_got_later_does_not_change_the_key_of_its_phase() -> None:
     made = parsed({"phases": [{"from": 0.5, "method": "cutmix"}]}, "mixup")
-    text = keys.of(made)["staging"]
+    text = made.section_texts()["staging"]
     assert '"cutmix"' in text and '"placement"' in text and '"max_area"' not in text
 
 
@@ -169,7 +169,7 @@ def test_a_grid_resolves_phases_as_parse_does() -> None:
             for epochs in (10, 20):
                 spec = raw(staging, method, epochs)
                 key, run_keys, made = grid.runs(spec, [0, 3])
-                expected = [schema.parse({**spec, "seed": seed}) for seed in (0, 3)]
+                expected = [resolve.parse({**spec, "seed": seed}) for seed in (0, 3)]
                 assert made == expected
                 assert key == expected[0].cell_key
                 assert run_keys == [one.run_key for one in expected]

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixbench.experiments.config import schema
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.manage.timeline import timeline
 from mixbench.experiments.staging.named import NAMED
@@ -220,7 +219,7 @@ def test_the_deepest_of_all_phases() -> None:
     deep = {"method": {"name": "manifold_mixup", "depths": [0, 3]}}
     for phases, deepest in (([{"to": 0.5}, deep], 3), ([{"to": 0.5}], 2), ([], 0)):
         made = parsed({"phases": phases}, "manifold_mixup")
-        assert Schedule(made.augmentation, made.staging, 1, 1).deepest == deepest
+        assert Schedule(made.augmentation, made.phases, 1, 1).deepest == deepest
     plain = parsed(None, "manifold_mixup")
     assert Schedule(plain.augmentation, None, 1, 1).deepest == 2
 
@@ -297,14 +296,13 @@ def test_the_timeline_needs_no_torch() -> None:
     import sys
 
     code = (
-        "import sys; from mixbench.experiments.config import schema\n"
+        "import sys; from mixbench.experiments.config import resolve\n"
         "from mixbench.experiments.manage.timeline import timeline\n"
-        "timeline(schema.parse({'dataset': {'name': 'digits'}, 'augmentation': 'cutmix', "
+        "timeline(resolve.parse({'dataset': {'name': 'digits'}, 'augmentation': 'cutmix', "
         "'staging': 'cautious'})); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-    assert schema.RunConfig is not None
 
 
 def test_with_a_probability_of_0_nothing_is_drawn() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve, schema
 from mixbench.experiments.data.load import Dataset, load
 from mixbench.experiments.evaluation.predict import score
 from mixbench.experiments.store import checkpoint
@@ -28,7 +28,7 @@ def one_thread() -> Iterator[None]:
 
 
 def configured(staging: Any, augmentation: Any = "cutmix", **training: Any) -> schema.RunConfig:
-    return schema.parse(
+    return resolve.parse(
         {
             "dataset": {"name": "digits", "train_size": 200, "image_size": 12},
             "model": {"name": "small_cnn", "width": 2},
@@ -48,7 +48,7 @@ def digits() -> Dataset:
 @pytest.fixture(scope="module")
 def many() -> Dataset:
     section = {"name": "digits", "train_size": 1438, "image_size": 12}
-    return load(schema.parse({"dataset": section}).dataset)
+    return load(resolve.parse({"dataset": section}).dataset)
 
 
 def within(realised: float, expected: float, deviation: float, count: float) -> bool:
@@ -69,7 +69,7 @@ def test_every_phase_realises_its_probability_and_its_lambda(tmp_path: Path, man
         {"to": "epoch 4", "prob": 0.6, "alpha": 8},
         {"prob": {"from": 0.1, "to": 0.9, "shape": "cosine"}, "every": 2},
     ]
-    made = schema.parse(
+    made = resolve.parse(
         {
             "dataset": {"name": "digits", "train_size": 1438, "image_size": 12},
             "model": {"name": "small_cnn", "width": 2},

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.sweep import expand
 
@@ -450,7 +450,7 @@ def test_the_keys_are_those_of_the_runs() -> None:
     )
     assert len(found.runs) == len(found.keys) == 75
     for run, (run_key, cell_key), row in zip(found.runs, found.keys, found.rows(), strict=True):
-        alone = schema.parse(run.model_dump(mode="json"))
+        alone = resolve.parse(run.model_dump(mode="json"))
         assert alone == run
         assert (alone.run_key, alone.cell_key) == (run_key, cell_key) == (run.run_key, run.cell_key)
         assert row == (run_key, cell_key, alone.model_dump(mode="json"))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mixbench import augmentations
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve, schema
 from mixbench.experiments.config.schema import RunConfig, TrainingConfig
 from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.load import Dataset, load
@@ -43,7 +43,7 @@ def one_thread() -> Iterator[None]:
 
 
 def configured(augmentation: Any = "none", seed: int = 0, **training_section: Any) -> RunConfig:
-    return schema.parse(
+    return resolve.parse(
         {
             "dataset": {"name": "digits", "train_size": 200, "image_size": 12},
             "model": {"name": "small_cnn", "width": 4},
@@ -207,7 +207,7 @@ def test_a_depth_that_the_network_has_not_is_said_before_the_first_step(
         configured(deep)
     # How many layers a network of timm has is known when it is built.
     resnet = {"model": {"name": "timm/resnet10t"}, "augmentation": deep}
-    made = schema.parse({**configured().model_dump(exclude={"model", "augmentation"}), **resnet})
+    made = resolve.parse({**configured().model_dump(exclude={"model", "augmentation"}), **resnet})
     with pytest.raises(UserError, match="augmentation: timm/resnet10t: depth 5: expected at most"):
         trained(tmp_path, digits, made)
     assert not (tmp_path / "metrics.jsonl").exists()
@@ -626,7 +626,7 @@ def test_large_checkpoints_are_written_less_often(
     [("none", 1.0), ("mixup", 0.5), ("cutmix", 0.70), ("cutout", 1.0)],
 )
 def test_own_weight(method: str, expected: float, tmp_path: Path) -> None:
-    made = schema.parse(
+    made = resolve.parse(
         {
             "dataset": {"name": "digits", "train_size": 900, "image_size": 32},
             "model": {"name": "small_cnn", "width": 1},

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mixbench.experiments import ranks
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data import image_folder
 from mixbench.experiments.data.load import Dataset, load
@@ -63,7 +63,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def configured(
     dataset: dict[str, Any] | None = None, augmentation: Any = "none", **training: Any
 ) -> RunConfig:
-    return schema.parse(
+    return resolve.parse(
         {
             "dataset": dataset or {"name": "digits", "train_size": 200},
             "model": {"name": "small_cnn", "width": 4},

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from mixbench import augmentations
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve
+from mixbench.experiments.config.rules import why_not_cached
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.config.varying import why_not_cached
 from mixbench.experiments.data.load import Dataset, load
 from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.errors import UserError
@@ -51,7 +51,7 @@ def configured(
     **training: Any,
 ) -> RunConfig:
     given = {"crop_padding": 0, "flip": False, "learning_rate": 0.1} | training
-    return schema.parse(
+    return resolve.parse(
         {
             # 180 images: 32, 32, 32, 32, 32 and 20.
             "dataset": {"name": "digits", "train_size": 200},
@@ -88,7 +88,7 @@ def trained(
 
 def uncached(made: RunConfig) -> RunConfig:
     raw = made.model_dump()
-    return schema.parse(raw | {"transfer": {**raw["transfer"], "cache": False}})
+    return resolve.parse(raw | {"transfer": {**raw["transfer"], "cache": False}})
 
 
 def assert_alike(one: Any, other: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve
 from mixbench.experiments.config.schema import ModelConfig, RunConfig
 from mixbench.experiments.config.transfer import TransferConfig
 from mixbench.experiments.data.load import Dataset, load
@@ -55,7 +55,7 @@ def configured(
 ) -> RunConfig:
     if transfer is not None and "unfreeze" not in transfer and "freeze" in transfer:
         transfer = {"cache": False, **transfer}
-    return schema.parse(
+    return resolve.parse(
         {
             "dataset": {"name": "digits", "train_size": 200, "image_size": 12},
             "model": {"name": model} if model.startswith("timm") else {"name": model, "width": 4},
@@ -170,7 +170,7 @@ def test_other_networks(
 ) -> None:
     section = {"image_size": 32, "name": "digits", "train_size": 100}
     made = configured({"freeze": freeze}, model=model, epochs=1, batch_size=45)
-    made = schema.parse({**made.model_dump(mode="json"), "dataset": section})
+    made = resolve.parse({**made.model_dump(mode="json"), "dataset": section})
     network = build(made.model, channels=1, classes=10, size=32, seed=0)
     before = state_of(network)
     after = trained(tmp_path, load(made.dataset), made, network)

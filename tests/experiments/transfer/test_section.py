@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixbench.experiments import cli
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve, schema
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.sweep.grid import Grid
 from mixbench.experiments.transfer import dry_check
@@ -21,7 +21,7 @@ CELL = "cell:0123456789abcdef"
 
 
 def parsed(transfer: Any, **sections: Any) -> schema.RunConfig:
-    return schema.parse({"dataset": {"name": "digits"}, "transfer": transfer, **sections})
+    return resolve.parse({"dataset": {"name": "digits"}, "transfer": transfer, **sections})
 
 
 NOTHING: list[dict[str, Any]] = [
@@ -34,7 +34,7 @@ NOTHING: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("transfer", NOTHING)
 def test_a_section_that_asks_for_nothing_is_none(transfer: dict[str, Any]) -> None:
-    made, bare = parsed(transfer), schema.parse({"dataset": {"name": "digits"}})
+    made, bare = parsed(transfer), resolve.parse({"dataset": {"name": "digits"}})
     assert made.transfer is None
     assert (made.run_key, made.cell_key) == (bare.run_key, bare.cell_key)
 
@@ -62,7 +62,7 @@ def test_ways_of_writing_the_same(one: dict[str, Any], other: dict[str, Any]) ->
     assert parsed(one) == parsed(other)
     assert parsed(one).run_key == parsed(other).run_key != parsed({}).run_key
     stored = json.loads(json.dumps(parsed(one).model_dump(mode="json")))
-    assert schema.parse(stored) == parsed(one)
+    assert resolve.parse(stored) == parsed(one)
 
 
 def test_rates_of_what_will_be_trained_count() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from mixbench.experiments.config import weights as sources
-from mixbench.experiments.config.schema import RunConfig, parse
+from mixbench.experiments.config.resolve import parse
+from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.sweep.grid import Grid
 from tests.support import running

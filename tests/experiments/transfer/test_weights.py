@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from mixbench.experiments import cli
 from mixbench.experiments.config import weights as sources
-from mixbench.experiments.config.schema import RunConfig, parse
+from mixbench.experiments.config.resolve import parse
+from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data import fashion_mnist
 from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.load import load as load_data

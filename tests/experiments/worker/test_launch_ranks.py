@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve, schema
 from mixbench.experiments.data.load import load_once
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.claims import Claim
@@ -198,7 +198,7 @@ def test_a_rank_that_raises_says_so(runs: Path, tmp_path: Path) -> None:
     written["fixed"]["dataset"] = {"name": f"imagefolder:{images}", "image_size": 8}
     folder = running.planned(written)
     # The leader has the images in memory; the other one finds none.
-    load_once(schema.parse(folder.plan()[0].config).dataset, "cpu")
+    load_once(resolve.parse(folder.plan()[0].config).dataset, "cpu")
     shutil.rmtree(images / "b")
     started = time.monotonic()
     with pytest.MonkeyPatch.context() as patch:
@@ -244,12 +244,12 @@ def test_the_command(runs: Path, tmp_path: Path) -> None:
 def test_devices_are_part_of_the_run() -> None:
     raw = {"dataset": {"name": "digits"}}
     keys = [
-        schema.parse({**raw, "training": training}).run_key
+        resolve.parse({**raw, "training": training}).run_key
         for training in ({}, {"devices": 1}, {"devices": 2}, {"devices": 3})
     ]
     assert keys[0] == keys[1] and len(set(keys)) == 3
     with pytest.raises(UserError, match=r"training\.devices: got 0, expected a number of at"):
-        schema.parse({**raw, "training": {"devices": 0}})
+        resolve.parse({**raw, "training": {"devices": 0}})
 
 
 def test_more_ranks_than_devices(undisturbed: SweepFolder) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mixbench.augmentations.methods.cutmix import CutMix
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve, schema
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.sweep import expand
 
@@ -16,12 +16,12 @@ CHOICE: dict[str, Any] = {"name": "choice", "methods": [{"name": "mixup", "alpha
 
 
 def parsed(augmentation: Any) -> schema.RunConfig:
-    return schema.parse({"dataset": {"name": "digits"}, "augmentation": augmentation})
+    return resolve.parse({"dataset": {"name": "digits"}, "augmentation": augmentation})
 
 
 def test_written_out_it_is_the_same_run() -> None:
     short = parsed(CHOICE)
-    long = schema.parse(json.loads(json.dumps(short.model_dump(mode="json"))))
+    long = resolve.parse(json.loads(json.dumps(short.model_dump(mode="json"))))
     assert long == short
     assert long.run_key == short.run_key == parsed("choice").run_key
     assert parsed({**CHOICE, "weights": [1, 1]}).run_key == short.run_key

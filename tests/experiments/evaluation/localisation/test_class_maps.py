@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve
 from mixbench.experiments.errors import Impossible
 from mixbench.experiments.evaluation.gradients import input_gradients
 from mixbench.experiments.evaluation.localisation import class_maps
@@ -15,7 +15,7 @@ from tests.support import planted
 
 
 def network(name: str, size: int) -> nn.Module:
-    run = schema.parse({"dataset": {"name": "fashion_mnist"}, "model": {"name": name}})
+    run = resolve.parse({"dataset": {"name": "fashion_mnist"}, "model": {"name": name}})
     return build(run.model, channels=1, classes=10, size=size, seed=0).eval()
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mixbench.experiments.config import schema
+from mixbench.experiments.config import resolve
 from mixbench.experiments.data.load import load
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation import catalogue
@@ -197,7 +197,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def on_folder(folder: Path, network: nn.Module) -> Subject:
-    run = schema.parse({"dataset": {"name": f"imagefolder:{folder / 'photos'}", "image_size": 20}})
+    run = resolve.parse({"dataset": {"name": f"imagefolder:{folder / 'photos'}", "image_size": 20}})
     dataset = load(run.dataset)
     dataset.mean.zero_()
     dataset.std.fill_(1)

@@ -1,0 +1,157 @@
+"""From plain data to a `RunConfig` that is checked and has every default filled in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from mixbench.experiments.config import datasets, messages, models, rules, weights
+from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.staging import StagingConfig
+from mixbench.experiments.config.transfer import TransferConfig
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.staging.methods import methods_of
+from mixbench.experiments.staging.phases import resolve_phases
+from mixbench.experiments.staging.spans import Length
+
+_UNKNOWN_SIZE = 10**9
+
+
+def parse(raw: Any) -> RunConfig:
+    """Return the resolved `RunConfig` of plain data.
+
+    Raises UserError, which names the field, what came and what is allowed.
+    """
+    if not isinstance(raw, dict):
+        raise UserError(f"a run is a mapping of sections, got {raw!r}")
+    try:
+        return resolve(RunConfig.model_validate(raw))
+    except ValidationError as error:
+        raise UserError(messages.in_words(error, RunConfig)) from None
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """Return `config` with the defaults that depend on the data set, the network or the method.
+
+    Raises ValueError or UserError for sections that don't fit each other.
+    """
+    facts = datasets.info(config.dataset.name)
+    config = _with_weights(config)
+    config = config.model_copy(update={"training": _training(config, facts)})
+    _check_train_size(config, facts)
+    config = config.model_copy(
+        update={
+            "model": _model(config),
+            "dataset": config.dataset.model_copy(
+                update={"image_size": _or(config.dataset.image_size, facts.size)}
+            ),
+        }
+    )
+    config = config.model_copy(update={"staging": _staging(config, facts.train)})
+    rules.check_transfer(config)
+    check_mixing(config.augmentation, config.phases, config.dataset.image_size, config.model.name)
+    return config
+
+
+def check_mixing(
+    augmentation: Mapping[str, Any],
+    phases: Sequence[Mapping[str, Any]] | None,
+    image_size: int | None,
+    model: str,
+) -> None:
+    """Raise UserError for a method that needs larger images or a deeper network.
+
+    How many layers a network of timm has is known only when it is built.
+    """
+    layers = models.MODELS[model].stages if model in models.MODELS else None
+    for where, mix in methods_of(augmentation, phases):
+        if image_size is not None:
+            try:
+                mix.check_size(image_size, image_size)
+            except ValueError as error:
+                raise UserError(f"{where}: {error}") from None
+        if layers is not None and mix.deepest > len(layers):
+            raise UserError(
+                f"{where}: {mix.name} mixes down to layer {mix.deepest}, expected at most "
+                f"{len(layers)}, the layers of {model}: {', '.join(layers)}"
+            )
+
+
+def _with_weights(config: RunConfig) -> RunConfig:
+    transfer = config.transfer
+    resolved, model = weights.for_model(transfer.weights if transfer else None, config.model.name)
+    updates: dict[str, Any] = {}
+    if transfer is not None:
+        updates["transfer"] = transfer.model_copy(
+            update={"weights": resolved, **_unused_rates(transfer)}
+        )
+    if model != config.model.name:
+        updates["model"] = config.model.model_copy(update={"name": model})
+    return config.model_copy(update=updates)
+
+
+def _unused_rates(transfer: TransferConfig) -> dict[str, None]:
+    """Return the rates of a backbone that is never trained, unset: it is the same run."""
+    if transfer.freeze == "all" and transfer.unfreeze is None:
+        return {"backbone_rate": None, "layer_decay": None}
+    return {}
+
+
+def _training(config: RunConfig, facts: datasets.DatasetInfo) -> Any:
+    training = config.training
+    warmup = 0.25 if training.schedule == "one_cycle" else 0.0
+    return training.model_copy(
+        update={
+            "crop_padding": _or(training.crop_padding, facts.crop_padding),
+            "flip": _or(training.flip, facts.flip),
+            "warmup": _or(training.warmup, warmup),
+        }
+    )
+
+
+def _check_train_size(config: RunConfig, facts: datasets.DatasetInfo) -> None:
+    size = config.dataset.train_size
+    is_folder = ":" in facts.name
+    if size is not None and not is_folder and size > (facts.train or size):
+        raise ValueError(
+            f"dataset.train_size: got {size}, expected at most {facts.train}, the training "
+            f"images of {facts.name}"
+        )
+
+
+def _model(config: RunConfig) -> Any:
+    model = config.model
+    if model.width is None and model.name in models.MODELS:
+        return model.model_copy(update={"width": models.MODELS[model.name].default_width})
+    return model
+
+
+def _staging(config: RunConfig, images: int | None) -> StagingConfig | None:
+    """Return the resolved phases; `images` is the size of the training set before the split."""
+    if config.staging is None:
+        return None
+    dataset, training, transfer = config.dataset, config.training, config.transfer
+    most = images or _UNKNOWN_SIZE
+    size = dataset.train_size or (dataset.train_fraction or 1.0) * most
+    trained = min(size, most) * (1 - dataset.validation_fraction)
+    # When the layers of a gradual unfreezing come is known only when the network is built.
+    is_gradual = transfer is not None and transfer.unfreeze == "gradual"
+    length = Length(
+        epochs=training.epochs,
+        steps_per_epoch=max(1, math.ceil(trained / training.batch_size)),
+        unfreezings=None if is_gradual else config.unfreezings,
+    )
+    staging = config.staging
+    resolved = resolve_phases(staging.name, staging.written, config.augmentation, length)
+    if resolved is None:
+        return None
+    return StagingConfig(name=resolved.name, phases=resolved.phases)
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
