@@ -96,7 +96,8 @@ for verbs in SECTIONS.values():
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Exit status: 0 good, 1 some runs failed, 2 wrong input, 130 interrupted."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Not `list(...)`: that is the module of the verb here.
+    given = [*(sys.argv[1:] if arguments is None else arguments)]
     try:
         status = app(args=given or ["--help"], standalone_mode=False)
     except UserError as error:
