@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mixbench.experiments.store import evaluations
-from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.slurm.local import Slot
 from mixbench.slurm.pool import in_words
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from mixbench.experiments.store import attempts, claims
-from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from mixbench.experiments.store.run_folder import RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import snapshot
 from mixbench.experiments.worker.worker import NO_STORE, POISONED, STOPPED
 from mixbench.slurm.local import Slot

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store.sweep_folder import SweepFolder, atomic_write
+from mixbench.experiments.store.files import atomic_write
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import plural
 from mixbench.slurm import queue
 from mixbench.slurm.measuring import Order

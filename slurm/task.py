@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from mixbench.experiments.store.files import read_lines
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker.worker import STOPPED
 from mixbench.slurm import queue
@@ -112,12 +113,7 @@ class Lives:
         return fruitless
 
     def _rows(self) -> list[dict[str, float]]:
-        rows = []
-        with contextlib.suppress(FileNotFoundError):
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError):
-                    rows.append(json.loads(line))
-        return rows
+        return read_lines(self.path)
 
 
 class Return:

@@ -28,7 +28,7 @@ from mixbench.analysis.tables.load import occlusion_rows, reliability_rows
 
 if TYPE_CHECKING:
     from mixbench.analysis.statistics.comparison import Metric
-    from mixbench.experiments.store.sweep_folder import RunFolder
+    from mixbench.experiments.store.run_folder import RunFolder
 
 WIDTH = 10.4
 """Inches: the width of the report's column, at which 9 points are read as 9 points."""

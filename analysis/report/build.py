@@ -31,7 +31,8 @@ from mixbench.analysis.text import formatting
 from mixbench.analysis.text.caveats import caveats, why_missing
 from mixbench.analysis.text.verdict import LEVEL, Verdict, standing, verdict
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store.sweep_folder import SweepFolder, atomic_write
+from mixbench.experiments.store.files import atomic_write
+from mixbench.experiments.store.sweep_folder import SweepFolder
 
 PANELS = 12
 """Reliability diagrams in one figure; a larger sweep gets several figures."""

@@ -14,7 +14,8 @@ from mixbench.analysis.tables.labels import name_cells, origins_of, settings
 from mixbench.analysis.tables.schedules import PHASES
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import evaluations
-from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line
 
 STATES = ("done", "failed", "running", "waiting")

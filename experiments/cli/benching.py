@@ -53,7 +53,7 @@ def augment(
 
     from mixbench.experiments.benchmarks import augment as benchmark
     from mixbench.experiments.benchmarks import peers
-    from mixbench.experiments.store import sweep_folder
+    from mixbench.experiments.store.files import atomic_write
 
     for name in names or ():
         if name not in peers.METHODS:
@@ -86,7 +86,7 @@ def augment(
             "augment.png": speed_figure(result["rows"], result["machine"]["device"]),
         }
         for name, content in written.items():
-            sweep_folder.atomic_write(out / name, content)
+            atomic_write(out / name, content)
         print(f"wrote {', '.join(str(out / name) for name in written)}", file=sys.stderr)
 
 

@@ -26,7 +26,8 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.text import duration, plural
 
 if TYPE_CHECKING:
-    from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+    from mixbench.experiments.store.run_folder import PlannedRun
+    from mixbench.experiments.store.sweep_folder import SweepFolder
     from mixbench.slurm.local import Slot
     from mixbench.slurm.measuring import Order
     from mixbench.slurm.profile import Profile

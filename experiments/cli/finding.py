@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from mixbench.experiments.errors import UserError
 
 if TYPE_CHECKING:
-    from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+    from mixbench.experiments.store.run_folder import PlannedRun
+    from mixbench.experiments.store.sweep_folder import SweepFolder
     from mixbench.experiments.sweep.expand import Sweep
 
 

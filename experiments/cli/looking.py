@@ -84,11 +84,11 @@ def preview(
 
     from mixbench.experiments.data import pictures
     from mixbench.experiments.data.load import load
-    from mixbench.experiments.store import sweep_folder
+    from mixbench.experiments.store.files import atomic_write
 
     loaded = load(checked.dataset, "cpu")
     picture = pictures.preview(loaded, checked.augmentation, rows=rows, columns=columns, seed=seed)
-    sweep_folder.atomic_write(path, picture)
+    atomic_write(path, picture)
     print(f"wrote {path}")
 
 
@@ -100,7 +100,7 @@ def _timelines(
     from mixbench.experiments.config import resolve
     from mixbench.experiments.manage.timeline import timeline
     from mixbench.experiments.staging.moments import steps_of
-    from mixbench.experiments.store import sweep_folder
+    from mixbench.experiments.store.files import atomic_write
 
     drawn = []
     for name, sections in _sections(schedules):
@@ -115,7 +115,7 @@ def _timelines(
         unfreezings = [step / 100 for step in steps if step is not None]
         drawn.append(Timeline(name, timeline(made), unfreezings, made.augmentation))
     title = f"{method['name']}, {plural(epochs, 'epoch')}"
-    sweep_folder.atomic_write(path, timeline_figure(drawn, title))
+    atomic_write(path, timeline_figure(drawn, title))
     print(f"wrote {path}")
 
 

@@ -36,6 +36,7 @@ def retry(
     Example: mixbench retry demo --failed
     """
     from mixbench.experiments.cli import finding
+    from mixbench.experiments.store.retry import retry_failed
     from mixbench.experiments.store.sweep_folder import SweepFolder
 
     if words:
@@ -56,7 +57,7 @@ def retry(
                 )
     forgiven = 0
     for folder, runs in chosen.values():
-        count = folder.forgive({planned.run_key for planned in runs} if runs else None)
+        count = retry_failed(folder, {planned.run_key for planned in runs} if runs else None)
         forgiven += count
         if count:
             print(f"{folder.name}: {plural(count, 'failed run')} will be tried again")

@@ -72,6 +72,7 @@ def sweep(
     Example: mixbench sweep demo --set training.epochs=10 --name short
     """
     from mixbench.experiments import tracking
+    from mixbench.experiments.store.retry import retry_failed
     from mixbench.experiments.store.sweep_folder import SweepFolder, root
     from mixbench.experiments.worker import snapshot
 
@@ -106,7 +107,7 @@ def sweep(
     _check_runs(wanted)
     folder = _create(wanted)
     folder.allow()
-    retried = folder.forgive()
+    retried = retry_failed(folder)
     if retried:
         print(f"{plural(retried, 'failed run')} will be tried again")
     states = list(folder.states().values())
@@ -204,7 +205,8 @@ def _check_runs(wanted: Sweep) -> None:
 
 def _not_done(wanted: Sweep) -> Iterator[RunConfig]:
     """Its runs that are still to be done: what the others started from may be gone by now."""
-    from mixbench.experiments.store.sweep_folder import RunFolder, root
+    from mixbench.experiments.store.run_folder import RunFolder
+    from mixbench.experiments.store.sweep_folder import root
 
     runs = root() / wanted.name / "runs"
     for run, (run_key, _) in zip(wanted.runs, wanted.keys, strict=True):

@@ -12,7 +12,7 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation.base import Subject
 from mixbench.experiments.models.build import build
 from mixbench.experiments.store import checkpoint
-from mixbench.experiments.store.sweep_folder import PlannedRun
+from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.text import first_line
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import claims, dependencies, evaluations, workers
-from mixbench.experiments.store.sweep_folder import PlannedRun, RunFolder, SweepFolder
+from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 
 OLD_SECONDS = 3600.0
 """Younger files may be in the making, however dead their maker looks from here."""

@@ -20,7 +20,8 @@ from typing import Any, cast
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import provenance
-from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.sweep_folder import SweepFolder
 
 SAMPLES = 5
 """How many runs of a kind are looked at: they differ little, and reading takes time."""

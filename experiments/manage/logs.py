@@ -9,7 +9,8 @@ from typing import Any
 
 from mixbench.experiments.manage.status import host_name, job_name
 from mixbench.experiments.store.attempts import FAULTS
-from mixbench.experiments.store.sweep_folder import PlannedRun, RunFolder, SweepFolder
+from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import duration, first_line
 
 LOOK_SECONDS = 0.5

@@ -8,7 +8,6 @@ the next worker takes over) and "waiting".
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import statistics
 import time
@@ -21,7 +20,9 @@ from typing import Any
 from mixbench.experiments.store import claims, dependencies
 from mixbench.experiments.store import workers as roster
 from mixbench.experiments.store.attempts import FAULTS
-from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+from mixbench.experiments.store.files import parse_lines
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line
 
 SCHEMA = 1
@@ -355,15 +356,7 @@ def _last_rows(path: Path) -> list[dict[str, Any]]:
     lines = text.split("\n")
     if size > _TAIL_BYTES:
         lines = lines[1:]
-    rows = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(row, dict) and "epoch" in row:
-            rows.append(row)
-    return rows
+    return [row for row in parse_lines("\n".join(lines)) if "epoch" in row]
 
 
 def _seconds_per_epoch(rows: list[dict[str, Any]]) -> float | None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mixbench.experiments.store.sweep_folder import RunFolder
+from mixbench.experiments.store.run_folder import RunFolder
 
 FAULTS = ("failed", "out of memory", "died", "hung")
 """Outcomes that may be the machine's fault. "stopped" is nobody's, "diverged" is the run's own."""

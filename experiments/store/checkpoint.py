@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from mixbench.experiments.store.sweep_folder import atomic_write
+from mixbench.experiments.store.files import atomic_write
 
 log = logging.getLogger(__name__)
 VERSION = 2

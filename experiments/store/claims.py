@@ -13,16 +13,16 @@ import contextlib
 import errno
 import json
 import os
-import socket
-import subprocess
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
+
+from mixbench.experiments.store import processes
+from mixbench.experiments.store.files import parse_object
 
 LEASE_SECONDS = 120.0
 RENEW_SECONDS = 1.0
@@ -34,53 +34,6 @@ SKEW_SECONDS = 60.0
 
 class ClaimLost(Exception):
     """Another worker holds the run now: stop, and write nothing more."""
-
-
-@cache
-def this_host() -> str:
-    """Names the machine, its boot and the process namespace: where a process id means something."""
-    parts = [socket.gethostname()]
-    for source in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
-        with contextlib.suppress(OSError):
-            parts.append(
-                os.readlink(source) if source.endswith("pid") else Path(source).read_text().strip()
-            )
-    return " ".join(parts)
-
-
-def this_job() -> dict[str, Any] | None:
-    """The SLURM job that this is part of: cluster, id, array, task, restart; None outside SLURM."""
-    job = os.environ.get("SLURM_JOB_ID")
-    if not job:
-        return None
-    return {
-        "cluster": os.environ.get("SLURM_CLUSTER_NAME"),
-        "id": job,
-        "array": os.environ.get("SLURM_ARRAY_JOB_ID"),
-        "task": os.environ.get("SLURM_ARRAY_TASK_ID"),
-        "restart": int(os.environ.get("SLURM_RESTART_COUNT") or 0),
-    }
-
-
-@cache
-def _has_proc() -> bool:
-    return os.path.exists("/proc/self/stat")
-
-
-def process_start(pid: int) -> str | None:
-    """When the process started, as the kernel counts it; None where it is dead or unknown."""
-    if not _has_proc():
-        asked = subprocess.run(
-            ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-        )
-        return asked.stdout.strip() or None
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            stat = file.read()
-    except OSError:
-        return None
-    state, *rest = stat.rpartition(")")[2].split()
-    return None if state == "Z" else rest[18]
 
 
 @dataclass
@@ -193,10 +146,8 @@ def acquire(run_folder: Path, worker: str, watch: Watch) -> Claim | None:
         folder.mkdir(exist_ok=True)
     body = {
         "worker": worker,
-        "host": this_host(),
-        "pid": os.getpid(),
-        "process_start": process_start(os.getpid()),
-        "job": this_job(),
+        **processes.this_process(),
+        "job": processes.this_job(),
         "started": time.time(),
         "time": time.time(),
         "beat": 0,
@@ -219,7 +170,7 @@ def acquire(run_folder: Path, worker: str, watch: Watch) -> Claim | None:
 def holder(run_folder: Path) -> dict[str, Any] | None:
     """The claim that holds the run, as far as can be told from here; None when nobody does."""
     body = last(run_folder)
-    if body is None or "released" in body or _is_dead(body):
+    if body is None or "released" in body or processes.is_dead(body):
         return None
     return None if is_stale(body) else body
 
@@ -230,7 +181,9 @@ def is_stale(body: dict[str, Any]) -> bool:
     As far as one look can tell: the claim's time is of its own host's clock.
     """
     silent = time.time() - body.get("time", 0)
-    return "released" not in body and (_is_dead(body) or silent > LEASE_SECONDS + SKEW_SECONDS)
+    return "released" not in body and (
+        processes.is_dead(body) or silent > LEASE_SECONDS + SKEW_SECONDS
+    )
 
 
 def close(run_folder: Path, number: int, outcome: str) -> None:
@@ -258,19 +211,10 @@ def last(run_folder: Path) -> dict[str, Any] | None:
 def _is_free(path: Path, content: str, watch: Watch) -> bool:
     body = _parse(content)
     return (
-        "released" in body or _is_dead(body) or watch.unchanged_for(path, content) > LEASE_SECONDS
+        "released" in body
+        or processes.is_dead(body)
+        or watch.unchanged_for(path, content) > LEASE_SECONDS
     )
-
-
-def _is_dead(body: dict[str, Any]) -> bool:
-    """Is its process known to be gone: one of this host, or of this job before it was requeued?"""
-    job, own = body.get("job"), this_job()
-    if job and own and job["restart"] < own["restart"]:
-        if (job["id"], job.get("cluster")) == (own["id"], own["cluster"]):
-            return True
-    if body.get("host") != this_host() or not body.get("process_start"):
-        return False
-    return process_start(body["pid"]) != body["process_start"]
 
 
 def _latest(folder: Path) -> tuple[int, str]:
@@ -300,8 +244,4 @@ def _name(folder: Path, number: int) -> Path:
 
 
 def _parse(content: str) -> dict[str, Any]:
-    try:
-        body = json.loads(content)
-    except json.JSONDecodeError:
-        return {}
-    return body if isinstance(body, dict) else {}
+    return parse_object(content) or {}

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store.sweep_folder import PlannedRun
+from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.text import first_line
 
 CELL = "cell:"

@@ -7,7 +7,6 @@ only.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store.sweep_folder import RunFolder, atomic_write, dump
+from mixbench.experiments.store.files import atomic_write, dump, read_json
+from mixbench.experiments.store.run_folder import RunFolder
 
 FOLDER = "evaluations"
 _FAILED = ".failed.json"
@@ -56,7 +56,7 @@ def missing(
         name
         for name, settings in wanted.items()
         if not _is_there(_made(path / f"{name}.json"), settings, since)
-        and not _is_there(_json(path / f"{name}{_FAILED}"), settings, since)
+        and not _is_there(read_json(path / f"{name}{_FAILED}"), settings, since)
     ]
 
 
@@ -98,7 +98,7 @@ def failures(folder: RunFolder) -> dict[str, str]:
 
 def tried_since(folder: RunFolder, since: float) -> set[str]:
     """The measurements that failed after this time, in seconds, and were not made since."""
-    places = ((name, _json(_failure(folder, name))) for name in _failed(folder))
+    places = ((name, read_json(_failure(folder, name))) for name in _failed(folder))
     return {name for name, failure in places if _is_since(failure or {}, since)}
 
 
@@ -114,7 +114,7 @@ def _failure(folder: RunFolder, name: str) -> Path:
 def _failed(folder: RunFolder) -> dict[str, tuple[str, bool]]:
     found = {}
     for path in sorted((folder.path / FOLDER).glob(f"*{_FAILED}")):
-        failure = _json(path) or {}
+        failure = read_json(path) or {}
         name = path.name.removesuffix(_FAILED)
         found[name] = str(failure.get("error")), "settings" in failure
     return found
@@ -136,7 +136,7 @@ def _is_since(made: Mapping[str, Any], since: float) -> bool:
 
 def _made(path: Path) -> dict[str, Any] | None:
     """What a measurement's file holds; None where somebody wrote something else into it."""
-    made = _json(path)
+    made = read_json(path)
     if made is None or not isinstance(made.get("curves") or {}, dict):
         return None
     metrics = made.get("metrics") or {}
@@ -149,11 +149,3 @@ def _is_value(value: Any) -> bool:
     if isinstance(value, bool):
         return False
     return value is None or (isinstance(value, int | float) and math.isfinite(value))
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -12,16 +12,21 @@ import os
 import shutil
 import tempfile
 import time
-import uuid
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store import claims
-
-SCHEMA = 1
+from mixbench.experiments.store.files import (
+    SCHEMA,
+    atomic_write,
+    dump,
+    read_json,
+    read_lines,
+    umask,
+)
+from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 
 
 def root() -> Path:
@@ -30,148 +35,6 @@ def root() -> Path:
     if path.exists() and not path.is_dir():
         raise UserError(f"MIXBENCH_RUNS: {str(path)!r} is not a folder")
     return path
-
-
-def atomic_write(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader, or a crash, sees all of it or nothing."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes private files; a run folder is to be read by colleagues.
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def dump(value: Any) -> str:
-    """JSON as it is stored: keys in order, floats in full, NaN refused."""
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """The folder of one run. It exists once a worker has claimed the run."""
-
-    path: Path
-
-    @property
-    def run_key(self) -> str:
-        """The run's key, which is the folder's name."""
-        return self.path.name
-
-    def result(self) -> dict[str, Any] | None:
-        """`result.json`, the done marker; None while the run is not done."""
-        return _read_json(self.path / "result.json")
-
-    def failure(self) -> dict[str, Any] | None:
-        """`failure.json`: the error and its traceback, when the last attempt failed."""
-        return _read_json(self.path / "failure.json")
-
-    def metrics(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.jsonl`, one per epoch; a torn last line is dropped."""
-        return _read_lines(self.path / "metrics.jsonl")
-
-    def attempts(self) -> list[dict[str, Any]]:
-        """Who tried, when and how it ended: a row per attempt, and a row "retry" per forgiveness.
-
-        Where two have reported the end of an attempt (the launcher that saw the process die knows
-        the signal, the worker that took over does not), the last report counts.
-        """
-        rows: dict[Any, dict[str, Any]] = {}
-        for place, row in enumerate(_read_lines(self.path / "attempts.jsonl")):
-            rows[row.get("attempt") or f"retry {place}"] = row
-        if not any(row.get("outcome") == "done" for row in rows.values()):
-            last = self._done_unsaid()
-            if last is not None:
-                rows[last["attempt"]] = last
-        return list(rows.values())
-
-    def _done_unsaid(self) -> dict[str, Any] | None:
-        """The row of the attempt that made the result and was killed before it could say so."""
-        result = self.result()
-        if result is None or "attempt" not in result:
-            return None
-        claim = claims.numbered(self.path, result["attempt"]) or {}
-        known = {name: claim.get(name) for name in ("worker", "host", "job", "started")}
-        ended = result.get("provenance", {}).get("finished")
-        saved = (claim.get("progress") or {}).get("saved", 0)
-        outcome = {"ended": ended, "outcome": "done", "error": None, "saved": saved}
-        return {"attempt": result["attempt"], **known, **outcome}
-
-    def claim(self) -> dict[str, Any] | None:
-        """Who works on the run, with its progress; None when nobody does."""
-        return claims.holder(self.path)
-
-    def last_claim(self) -> dict[str, Any] | None:
-        """The last claim on the run, held or released; None when it was never claimed."""
-        return claims.last(self.path)
-
-    def state(self) -> str:
-        """ "done", "failed", "running" or "waiting"."""
-        return self.state_on_file() or ("running" if self.claim() else "waiting")
-
-    def state_on_file(self) -> str | None:
-        """ "done" or "failed"; None for a run that is still to be done, or being done."""
-        if (self.path / "result.json").exists():
-            return "done"
-        return "failed" if (self.path / "failure.json").exists() else None
-
-    def add_attempt(self, row: dict[str, Any]) -> None:
-        """Append one row to `attempts.jsonl`."""
-        path = self.path / "attempts.jsonl"
-        line = json.dumps(row) + "\n"
-        with path.open("ab") as file:
-            # What a kill in mid-write left behind must not swallow this row too.
-            torn = file.tell() and not path.read_bytes().endswith(b"\n")
-            file.write((("\n" if torn else "") + line).encode())
-
-    def finish(self, result: dict[str, Any]) -> bool:
-        """Write `result.json`, the done marker, unless there is one; was it written?
-
-        The first result stays: a worker that was overtaken without noticing changes nothing.
-        """
-        path = self.path / "result.json"
-        aside = self.path / f".result.json.{uuid.uuid4().hex}"
-        atomic_write(aside, dump(result))
-        try:
-            os.link(aside, path)
-        except FileExistsError:
-            # A server may have made the link and lost its answer: two links mean that it is ours.
-            return aside.stat().st_nlink == 2
-        finally:
-            aside.unlink()
-        # A later attempt may do what an earlier one could not.
-        (self.path / "failure.json").unlink(missing_ok=True)
-        return True
-
-    def fail(self, error: str, traceback: str, attempt: int) -> None:
-        """Record that an attempt failed; a result that is there stays."""
-        failure = {"error": error, "traceback": traceback, "time": time.time(), "attempt": attempt}
-        atomic_write(self.path / "failure.json", dump(failure))
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run of a sweep, whether it has begun or not."""
-
-    run_key: str
-    cell_key: str
-    config: dict[str, Any]
-    folder: RunFolder
-    pretraining: bool = False
-    """Is it there only because others start from its weights?"""
 
 
 @dataclass(frozen=True)
@@ -191,10 +54,10 @@ class SweepFolder:
             have = f" (there are: {', '.join(known)})" if known and not close else ""
             raise UserError(f"no sweep {name!r} in {root()}{guess}{have}")
         folder = cls(path)
-        if folder._header().get("schema") != SCHEMA:
+        if folder.header().get("schema") != SCHEMA:
             raise UserError(
                 f"sweep {name!r} was written by another version of mixbench (schema "
-                f"{folder._header().get('schema')!r}, this one reads {SCHEMA})"
+                f"{folder.header().get('schema')!r}, this one reads {SCHEMA})"
             )
         return folder
 
@@ -237,7 +100,7 @@ class SweepFolder:
         there = {run.cell_key for run in folder.plan() if run.pretraining}
         if there != set(pretraining):
             atomic_write(folder.path / "plan.jsonl", _plan_lines(rows, pretraining))
-        known = folder._header()
+        known = folder.header()
         if known["spec"] != spec or known["description"] != description:
             # The same runs, described or compared in another way.
             atomic_write(
@@ -275,7 +138,7 @@ class SweepFolder:
         root().mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=root(), prefix=f".{header['name']}."))
         try:
-            os.chmod(aside, 0o777 & ~_umask())
+            os.chmod(aside, 0o777 & ~umask())
             atomic_write(aside / "plan.jsonl", _plan_lines(rows, pretraining))
             (aside / "runs").mkdir()
             atomic_write(aside / "sweep.json", dump(header))
@@ -292,17 +155,17 @@ class SweepFolder:
     @property
     def spec(self) -> dict[str, Any]:
         """The sweep as it was given."""
-        return dict(self._header()["spec"])
+        return dict(self.header()["spec"])
 
     @property
     def description(self) -> str:
         """What the sweep is about, in its author's words."""
-        return str(self._header().get("description") or "")
+        return str(self.header().get("description") or "")
 
     @property
     def commit(self) -> str | None:
         """The commit of mixbench that the sweep was made with, where that is known."""
-        return self._header().get("commit")
+        return self.header().get("commit")
 
     def plan(self) -> list[PlannedRun]:
         """All runs of the sweep, in the order of its cells, seeds within a cell."""
@@ -314,7 +177,7 @@ class SweepFolder:
                 RunFolder(self.path / "runs" / row["run_key"]),
                 bool(row.get("pretraining")),
             )
-            for row in _read_lines(self.path / "plan.jsonl")
+            for row in read_lines(self.path / "plan.jsonl")
         ]
 
     def find(self, prefix: str) -> PlannedRun:
@@ -349,7 +212,7 @@ class SweepFolder:
 
     def stop_reason(self) -> str | None:
         """Why no worker may work on the sweep now; None while they may."""
-        found = _read_json(self.path / "stop.json")
+        found = read_json(self.path / "stop.json")
         return str(found.get("reason") or "stopped") if found is not None else None
 
     def allow(self) -> None:
@@ -364,41 +227,9 @@ class SweepFolder:
             for run in self.plan()
         }
 
-    def forgive(self, keys: Collection[str] | None = None) -> int:
-        """Let failed runs (of these keys) be tried again; how many there were.
-
-        Their attempts stay on record, and no longer count. With a run go those that failed because
-        it did, and those whose failure made it fail.
-        """
-        from mixbench.experiments.store import dependencies
-
-        begun = self.begun()
-        plan = self.plan()
-        needed = dependencies.needed(plan)
-        failed = {
-            run.run_key: run
-            for run in plan
-            if run.run_key in begun and run.folder.state() == "failed"
-        }
-        if keys is not None:
-            chosen = {key for key in keys if key in failed}
-            chosen |= {
-                run.run_key
-                for key in chosen
-                for run in dependencies.chain(key, needed)
-                if run.run_key in failed
-            }
-            # A run begins when the one that it needs has ended, so if that failed, so did it.
-            chosen |= dependencies.dependants(chosen, needed)
-            failed = {key: run for key, run in failed.items() if key in chosen}
-        # What is needed first: a worker that looks meanwhile would have the others fail again.
-        for run in dependencies.by_need(list(failed.values()), needed):
-            run.folder.add_attempt({"outcome": "retry", "time": time.time()})
-            (run.folder.path / "failure.json").unlink(missing_ok=True)
-        return len(failed)
-
-    def _header(self) -> dict[str, Any]:
-        header = _read_json(self.path / "sweep.json")
+    def header(self) -> dict[str, Any]:
+        """`sweep.json`: schema, name, description, spec, created, commit."""
+        header = read_json(self.path / "sweep.json")
         if header is None:
             raise UserError(f"{self.path / 'sweep.json'}: not readable as JSON")
         return header
@@ -422,27 +253,3 @@ def _in_short(run: PlannedRun) -> str:
 
 def _is_name(name: str) -> bool:
     return bool(name) and name not in (".", "..") and "/" not in name and "\\" not in name
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    rows = []
-    for line in text.split("\n"):
-        if line:
-            # Only the last line can be torn, by a kill in mid-write; it is as if not yet written.
-            with contextlib.suppress(json.JSONDecodeError):
-                row = json.loads(line)
-                if isinstance(row, dict):
-                    rows.append(row)
-    return rows

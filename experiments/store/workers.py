@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mixbench.experiments.store import claims
+from mixbench.experiments.store import claims, processes
+from mixbench.experiments.store.files import read_json
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 
@@ -28,7 +28,7 @@ class Worker:
     @property
     def here(self) -> bool:
         """Is it on this machine, where its process id means something?"""
-        return self.body.get("host") == claims.this_host()
+        return self.body.get("host") == processes.this_host()
 
     @property
     def host(self) -> str:
@@ -44,7 +44,7 @@ class Worker:
     def is_running_here(self) -> bool:
         """Is the process that wrote the file alive on this machine, and no other with its id?"""
         start = self.body.get("process_start")
-        return self.here and bool(start) and claims.process_start(int(self.body["pid"])) == start
+        return self.here and bool(start) and processes.process_start(int(self.body["pid"])) == start
 
 
 def workers(folder: SweepFolder) -> list[Worker]:
@@ -52,10 +52,10 @@ def workers(folder: SweepFolder) -> list[Worker]:
     found = []
     for path in files(folder.path / "workers", ".json"):
         try:
-            body = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            body = read_json(path)
+        except OSError:
             continue
-        if isinstance(body, dict):
+        if body is not None:
             name = str(body.get("worker") or path.stem)
             worker = Worker(name, path, body, None)
             found.append(replace(worker, alive=_is_alive(folder, worker)))

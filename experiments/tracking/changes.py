@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixbench.experiments.store.sweep_folder import PlannedRun
+from mixbench.experiments.store.run_folder import PlannedRun
 
 SETTLE_SECONDS = 5.0
 OLD_SECONDS = 3600.0

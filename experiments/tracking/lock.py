@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store import claims
+from mixbench.experiments.store import processes
+from mixbench.experiments.store.files import parse_object
 
 POLL_SECONDS = 0.05
 
@@ -40,9 +41,7 @@ def exclusive(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
 def _take(path: Path, what: str, deadline: float) -> str:
     content = json.dumps(
         {
-            "host": claims.this_host(),
-            "pid": os.getpid(),
-            "process_start": claims.process_start(os.getpid()),
+            **processes.this_process(),
             "time": time.time(),
             "token": uuid.uuid4().hex,
         }
@@ -51,7 +50,7 @@ def _take(path: Path, what: str, deadline: float) -> str:
         held = _read(path)
         if held is None:
             continue
-        if _is_dead(held):
+        if processes.is_dead(_parse(held)):
             _remove_dead(path, held, what, deadline)
         elif time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
@@ -84,11 +83,8 @@ def _remove_dead(path: Path, held: str, what: str, deadline: float) -> None:
             path.unlink()
 
 
-def _is_dead(held: str) -> bool:
-    body = _parse(held)
-    if body.get("host") != claims.this_host() or not body.get("process_start"):
-        return False
-    return claims.process_start(body["pid"]) != body["process_start"]
+def _parse(content: str) -> dict[str, Any]:
+    return parse_object(content) or {}
 
 
 def _refusal(path: Path, body: dict[str, Any], what: str) -> str:
@@ -105,11 +101,3 @@ def _read(path: Path) -> str | None:
         return path.read_text()
     except FileNotFoundError:
         return None
-
-
-def _parse(content: str) -> dict[str, Any]:
-    try:
-        body = json.loads(content)
-    except json.JSONDecodeError:
-        return {}
-    return body if isinstance(body, dict) else {}

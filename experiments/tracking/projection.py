@@ -23,7 +23,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store.sweep_folder import PlannedRun, RunFolder, SweepFolder
+from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line
 from mixbench.experiments.tracking import local_store, lock
 from mixbench.experiments.tracking.changes import Changes, Version, version
@@ -34,7 +35,6 @@ from mixbench.experiments.tracking.records import (
     Point,
     Record,
     Standing,
-    header,
     run_record,
     short_hash,
     sweep_record,
@@ -435,7 +435,7 @@ class Projector:
 
 def sweep_id(sweep: SweepFolder) -> str:
     """Tells this folder from an earlier one of the same name, whose runs in MLflow are not its."""
-    return short_hash([sweep.name, header(sweep).get("created")])
+    return short_hash([sweep.name, sweep.header().get("created")])
 
 
 def _is_over(ends: float | None) -> bool:

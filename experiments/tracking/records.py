@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mixbench.experiments.store import evaluations
-from mixbench.experiments.store.sweep_folder import PlannedRun, RunFolder, SweepFolder
+from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line
 from mixbench.experiments.tracking import sections
 
@@ -221,13 +222,7 @@ def sweep_record(
 
 def sweep_started(sweep: SweepFolder) -> int:
     """When the sweep was made, in milliseconds."""
-    return _milliseconds(header(sweep).get("created") or 0)
-
-
-def header(sweep: SweepFolder) -> dict[str, Any]:
-    """`sweep.json` as it is."""
-    loaded = json.loads((sweep.path / "sweep.json").read_text(encoding="utf-8"))
-    return dict(loaded)
+    return _milliseconds(sweep.header().get("created") or 0)
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from mixbench.experiments.store.sweep_folder import PlannedRun
+from mixbench.experiments.store.run_folder import PlannedRun
 
 NAME, PHASES, WEIGHTS = "staging.name", "staging.phases", "transfer.weights"
 ALWAYS, CUSTOM = "always", "custom"

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from mixbench.experiments.config import weights
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import checkpoint
-from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.sweep_folder import SweepFolder
 
 State = dict[str, Tensor]
 """Weights and statistics by their names, as `Module.state_dict` has them."""

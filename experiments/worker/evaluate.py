@@ -27,7 +27,9 @@ import numpy as np
 from mixbench.experiments.errors import Impossible, UserError
 from mixbench.experiments.store import claims, evaluations
 from mixbench.experiments.store.claims import Claim, ClaimLost, Watch
-from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder, atomic_write, dump
+from mixbench.experiments.store.files import atomic_write, dump
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker.worker import FULL, NO_STORE
 
 Wanted = dict[str, dict[str, Any]]

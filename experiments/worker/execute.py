@@ -23,7 +23,8 @@ from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.stopping import Stop
 from mixbench.experiments.store import checkpoint, provenance
 from mixbench.experiments.store.claims import Claim, ClaimLost
-from mixbench.experiments.store.sweep_folder import SCHEMA, RunFolder, atomic_write, dump
+from mixbench.experiments.store.files import SCHEMA, atomic_write, dump
+from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.training.loop import train
 from mixbench.experiments.transfer import load
 

@@ -32,7 +32,8 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.ranks import ALONE, Group, Ranks
 from mixbench.experiments.stopping import SIGNALS, Stopped
 from mixbench.experiments.store.claims import Claim
-from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from mixbench.experiments.store.run_folder import RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line
 from mixbench.experiments.training.loop import Diverged
 from mixbench.experiments.worker import execute

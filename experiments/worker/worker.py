@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.stopping import Stop, Stopped
-from mixbench.experiments.store import attempts, claims, dependencies
+from mixbench.experiments.store import attempts, claims, dependencies, processes
 from mixbench.experiments.store.claims import Claim, ClaimLost, Watch
-from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder, atomic_write, dump
+from mixbench.experiments.store.files import atomic_write, dump
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.sweep_folder import SweepFolder
 
 if TYPE_CHECKING:
     import torch
@@ -271,10 +273,8 @@ class Worker:
         """Let others know where this worker is, and which run it holds."""
         there = {
             "worker": self.name,
-            "host": claims.this_host(),
-            "pid": os.getpid(),
-            "process_start": claims.process_start(os.getpid()),
-            "job": claims.this_job(),
+            **processes.this_process(),
+            "job": processes.this_job(),
             "device": self._device_name,
             "started": self._started,
             "time": time.time(),

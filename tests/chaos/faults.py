@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mixbench.experiments.store import claims
+from mixbench.experiments.store import claims, processes
 from mixbench.experiments.training import state
 from mixbench.experiments.worker import worker
 
@@ -47,7 +47,7 @@ def elsewhere(clock: float) -> None:
     true_time = time.time
     time.time = lambda: true_time() + clock
     name = f"elsewhere {os.getpid()}"
-    claims.this_host = lambda: name  # type: ignore[assignment]
+    processes.this_host = lambda: name  # type: ignore[assignment]
 
 
 def memory(megabytes: int) -> None:

@@ -135,13 +135,13 @@ def _warm_up() -> None:
     from PIL import Image
 
     from mixbench.experiments.config import resolve  # noqa: F401
-    from mixbench.experiments.store import claims, provenance
+    from mixbench.experiments.store import processes, provenance
     from mixbench.experiments.worker import execute, launch_ranks  # noqa: F401
 
     Image.init()
     torch.set_num_threads(1)
     provenance.commit()
-    claims.this_host()
+    processes.this_host()
     # Or the first garbage collection of every child would copy all of it.
     gc.collect()
     gc.freeze()

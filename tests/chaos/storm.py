@@ -19,7 +19,8 @@ from typing import Any
 from PIL import Image
 
 from mixbench.experiments.store import checkpoint
-from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from mixbench.experiments.store.run_folder import RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.chaos.nursery import Child, Nursery, Setup
 from tests.chaos.places import PLACES
 from tests.support import running

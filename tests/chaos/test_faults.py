@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from mixbench.experiments.store import claims
-from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from mixbench.experiments.store.run_folder import RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import snapshot
 from mixbench.experiments.worker.worker import NO_STORE, STOPPED
 from mixbench.slurm.local import Slot

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mixbench.experiments.store import claims
+from mixbench.experiments.store import processes
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.slurm.local import cores
 from tests.support import running
@@ -65,7 +65,7 @@ def test_a_killed_launcher_and_two_in_its_place(
     workers = held(folder)
     assert workers, "its workers go on"
     for pid in workers.values():
-        assert claims.process_start(pid) is not None
+        assert processes.process_start(pid) is not None
         assert os.getpgid(pid) != os.getpgid(0), "not even its terminal's end would reach them"
 
     both = [running.start(*launch) for _ in range(2)]
@@ -82,7 +82,7 @@ def test_a_killed_launcher_and_two_in_its_place(
         assert last is not None and (last["number"], last["released"]) == (1, "done")
     pids = {worker["pid"] for worker in roster(folder)}
     running.wait_until(
-        lambda: all(claims.process_start(pid) is None for pid in pids), "no process is left", 30
+        lambda: all(processes.process_start(pid) is None for pid in pids), "no process is left", 30
     )
     used = {(planned.folder.last_claim() or {})["pid"] for planned in folder.plan()}
     assert used >= set(workers.values()), "the orphans finished what they had"

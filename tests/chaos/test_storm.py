@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from mixbench.experiments.store.run_folder import RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.chaos import __main__ as chaos
 from tests.chaos import storm
 from tests.chaos.nursery import Nursery

@@ -20,7 +20,8 @@ from mixbench.experiments.cli import evaluating
 from mixbench.experiments.evaluation import catalogue, overfitting
 from mixbench.experiments.store import claims, evaluations
 from mixbench.experiments.store.claims import Watch
-from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from mixbench.experiments.store.run_folder import RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import evaluate
 from mixbench.slurm import measuring, profile, queue, submit, task
 from mixbench.slurm.local import Slot
@@ -161,7 +162,7 @@ def test_at_the_deadline_they_are_stopped(
     running.wait_until(lambda: not processes.poll(), "stopped", 20)
     assert 0.4 < time.monotonic() - began < 10
     assert processes.unusable is None
-    running.wait_until(lambda: not any(map(claims.process_start, ids)), "gone", 5)
+    running.wait_until(lambda: not any(map(processes.process_start, ids)), "gone", 5)
 
 
 def test_the_script_of_tasks_that_measure(sweep: SweepFolder) -> None:

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from mixbench.experiments.store import claims
+from mixbench.experiments.store import claims, processes
 from mixbench.experiments.store.claims import Watch
-from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from mixbench.experiments.store.run_folder import RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import snapshot
 from mixbench.experiments.worker.worker import NO_STORE, POISONED, STOPPED
 from mixbench.slurm import pool as pools
@@ -31,7 +32,7 @@ ONE = Slot(None, 1)
 HOLD = """
 import sys
 from pathlib import Path
-from mixbench.experiments.store import claims
+from mixbench.experiments.store import claims, processes
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker.worker import Worker
 folder, number, name = SweepFolder(Path(sys.argv[1])), int(sys.argv[2]), sys.argv[3]
@@ -200,7 +201,7 @@ def test_a_run_that_hung_is_done_at_the_next_attempt(survived: dict[str, Any]) -
     ]
     hung = json.loads((run.path / "claims" / "000001.json").read_text())
     assert hung["released"] == "hung"
-    assert claims.process_start(hung["pid"]) is None, "it was killed, deaf to SIGTERM as it was"
+    assert processes.process_start(hung["pid"]) is None, "it was killed, deaf to SIGTERM as it was"
 
 
 def test_nobody_else_lost_an_attempt(survived: dict[str, Any]) -> None:
@@ -350,13 +351,13 @@ def test_the_children_of_a_hung_worker_end_with_it(sweep: SweepFolder) -> None:
     )
     assert process.stdout is not None
     child = int(process.stdout.readline())
-    started = claims.process_start(child)
+    started = processes.process_start(child)
     assert started
     pool = Pool(sweep)
     adopt(pool, process, "w")
     pool.stop(patience=0.1)
     assert process.returncode == -signal.SIGKILL
-    running.wait_until(lambda: claims.process_start(child) != started, "its child ended", 10)
+    running.wait_until(lambda: processes.process_start(child) != started, "its child ended", 10)
 
 
 def test_idle_deaths_are_replaced_but_not_for_ever(

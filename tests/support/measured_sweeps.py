@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support.written_sweeps import EFFECTS
 
 EPSILONS = (2 / 255, 8 / 255)

@@ -15,13 +15,9 @@ from PIL import Image
 
 from mixbench.experiments import tracking
 from mixbench.experiments.store import claims
-from mixbench.experiments.store.sweep_folder import (
-    PlannedRun,
-    RunFolder,
-    SweepFolder,
-    atomic_write,
-    dump,
-)
+from mixbench.experiments.store.files import atomic_write, dump
+from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 
 STEPS = 15
 STARTED = 1_790_000_000.25

@@ -17,7 +17,8 @@ from PIL import Image
 
 from mixbench.analysis.figures.palette import DARK, LIGHT, Paper, styles
 from mixbench.analysis.figures.summary import _apart, calibration_note, mixed_figure, run_figures
-from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from mixbench.experiments.store.run_folder import RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support.written_sweeps import METHODS, config, mixed_strip, result
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.

@@ -19,7 +19,7 @@ from mixbench.experiments import cli
 from mixbench.experiments.config import datasets
 from mixbench.experiments.config.models import MODELS
 from mixbench.experiments.evaluation.catalogue import MEASUREMENTS
-from mixbench.experiments.store import claims
+from mixbench.experiments.store import processes
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support import running
 
@@ -52,7 +52,7 @@ def longer(name: str, epochs: int, **parts: Any) -> dict[str, Any]:
 
 
 def alive(pid: int) -> bool:
-    return claims.process_start(pid) is not None
+    return processes.process_start(pid) is not None
 
 
 def holders(folder: SweepFolder) -> dict[str, int]:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from mixbench.experiments import cli
 from mixbench.experiments.config.resolve import parse
 from mixbench.experiments.manage import estimate
-from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.slurm import local
 from tests.support import running
 

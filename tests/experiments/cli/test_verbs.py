@@ -22,7 +22,7 @@ from mixbench.experiments import cli
 from mixbench.experiments.cli import finding
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.manage import clean
-from mixbench.experiments.store import claims, evaluations
+from mixbench.experiments.store import claims, evaluations, processes
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support import running
 
@@ -252,7 +252,7 @@ def cancelled(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (ours.path / "workers").mkdir()
         body = {
             "worker": "gone",
-            "host": claims.this_host(),
+            "host": processes.this_host(),
             "pid": stranger.pid,
             "process_start": "1",
             "run_key": None,
@@ -355,7 +355,7 @@ def littered(trained: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # The process of the tests was its worker, and lives.
     shutil.rmtree(workers, ignore_errors=True)
     workers.mkdir()
-    dead = {"worker": "dead", "host": claims.this_host(), "pid": 1, "process_start": "never"}
+    dead = {"worker": "dead", "host": processes.this_host(), "pid": 1, "process_start": "never"}
     (workers / "dead.json").write_text(json.dumps(dead))
     (workers / "dead.log").write_text("it said something")
     for place, name in enumerate(("aaaa", "bbbb")):

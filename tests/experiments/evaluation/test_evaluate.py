@@ -17,7 +17,8 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.restore import subject_of
 from mixbench.experiments.store import evaluations
-from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import evaluate
 from tests.support import running
 

@@ -14,7 +14,7 @@ from mixbench.experiments.config import datasets as data
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.restore import subject_of
-from mixbench.experiments.store import evaluations, sweep_folder
+from mixbench.experiments.store import evaluations, files
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.sweep import expand as sweeps
 from mixbench.experiments.worker import evaluate
@@ -179,7 +179,7 @@ def test_a_folder_that_can_not_be_written_to(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     wanted = catalogue.resolve({}, ["calibration", "overfitting"])
-    write = sweep_folder.atomic_write
+    write = files.atomic_write
 
     def full(path: Path, content: bytes | str) -> None:
         if path.parent.name == evaluations.FOLDER and path.stem.startswith("overfitting"):

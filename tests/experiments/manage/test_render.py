@@ -11,8 +11,9 @@ from rich.console import Console
 
 from mixbench.experiments.manage.render import line, overview, panel, printed
 from mixbench.experiments.manage.status import Observer, RunStatus, Status
-from mixbench.experiments.store import claims
-from mixbench.experiments.store.sweep_folder import SweepFolder, atomic_write, dump
+from mixbench.experiments.store import claims, processes
+from mixbench.experiments.store.files import atomic_write, dump
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.store.workers import Worker
 from tests.support import running
 
@@ -162,6 +163,6 @@ def test_an_overview_is_a_line_per_sweep() -> None:
 
 
 def test_a_worker_elsewhere_is_not_taken_for_one_here() -> None:
-    body = {"host": "another boot pid", "pid": 1, "process_start": claims.process_start(1)}
+    body = {"host": "another boot pid", "pid": 1, "process_start": processes.process_start(1)}
     worker = Worker("w", Path("w.json"), body, None)
     assert not worker.here and not worker.is_running_here() and worker.host == "another"

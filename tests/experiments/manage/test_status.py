@@ -20,7 +20,10 @@ from mixbench.experiments import cli
 from mixbench.experiments.cli import finding
 from mixbench.experiments.manage.status import STATES, Observer, job_name, key_length
 from mixbench.experiments.store import claims, workers
-from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder, atomic_write, dump
+from mixbench.experiments.store.files import atomic_write, dump
+from mixbench.experiments.store.retry import retry_failed
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support import running
 
 TOP = {
@@ -201,7 +204,7 @@ def test_one_observer_sees_every_change(folder: SweepFolder) -> None:
     second.folder.path.mkdir()
     second.folder.fail("ValueError: no", "", 1)
     assert observer.snapshot().runs[1].state == "failed"
-    folder.forgive()
+    retry_failed(folder)
     assert observer.snapshot().runs[1].state == "waiting"
     folder.ask_to_stop("because")
     assert observer.snapshot().stopped == "because"

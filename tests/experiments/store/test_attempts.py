@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mixbench.experiments.store import attempts
 from mixbench.experiments.store.attempts import FAULTS, in_vain, record
-from mixbench.experiments.store.sweep_folder import RunFolder
+from mixbench.experiments.store.run_folder import RunFolder
 
 OTHERS = ("done", "stopped", "diverged")
 

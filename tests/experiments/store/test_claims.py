@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from mixbench.experiments.store import claims
+from mixbench.experiments.store import claims, processes
 from mixbench.experiments.store.claims import ClaimLost, Watch
 
 RACE = """
 import sys
 from pathlib import Path
-from mixbench.experiments.store import claims
+from mixbench.experiments.store import claims, processes
 root, name, runs = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -39,7 +39,7 @@ sys.stdin.readline()
 HOLD = """
 import sys
 from pathlib import Path
-from mixbench.experiments.store import claims
+from mixbench.experiments.store import claims, processes
 print(claims.acquire(Path(sys.argv[1]), "holder", claims.Watch()).number, flush=True)
 sys.stdin.readline()
 """
@@ -131,7 +131,7 @@ def test_a_process_that_died_but_was_not_collected_is_dead(tmp_path: Path) -> No
     # A zombie: its parent, this test, has not waited for it.
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert Path(f"/proc/{process.pid}/stat").exists()
-    assert claims.process_start(process.pid) is None
+    assert processes.process_start(process.pid) is None
     assert take(tmp_path).number == 2
     process.wait(30)
 

@@ -17,7 +17,9 @@ from mixbench.experiments.config import schema
 from mixbench.experiments.manage import clean, render, status
 from mixbench.experiments.store import checkpoint, claims, dependencies
 from mixbench.experiments.store.attempts import record
-from mixbench.experiments.store.sweep_folder import PlannedRun, RunFolder, SweepFolder
+from mixbench.experiments.store.retry import retry_failed
+from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.transfer import load as weights
 from mixbench.experiments.worker import worker
 from mixbench.experiments.worker.worker import Worker
@@ -186,15 +188,15 @@ def test_runs_fail_with_their_pretraining_and_come_back_with_it(failed: SweepFol
 
     # The pretraining is forgiven, and what failed with it.
     every = failures()
-    assert failed.forgive({first[0].run_key}) == 2
+    assert retry_failed(failed, {first[0].run_key}) == 2
     assert every - failures() == {first[0].run_key, waiting[0].run_key}
     running.work(failed, "two")
     assert failures() == every
     # What failed with it is forgiven, and the pretraining, without which it would fail again.
-    assert failed.forgive({waiting[1].run_key}) == 2
+    assert retry_failed(failed, {waiting[1].run_key}) == 2
     assert every - failures() == {first[1].run_key, waiting[1].run_key}
-    assert failed.forgive({alone[0].run_key}) == 1
-    assert failed.forgive() == len(every) - 3
+    assert retry_failed(failed, {alone[0].run_key}) == 1
+    assert retry_failed(failed) == len(every) - 3
     assert failures() == set()
 
 
@@ -212,7 +214,7 @@ def test_what_is_forgiven_while_a_worker_is_about_to_fail_it_is_done_after_all(
 
     def slowly(path: Path, *rest: Any) -> Any:
         if path == waiting.folder.path and not forgiven:
-            forgiven.append(folder.forgive())
+            forgiven.append(retry_failed(folder))
         return acquire(path, *rest)
 
     monkeypatch.setattr(worker.claims, "acquire", slowly)
@@ -345,7 +347,7 @@ def test_what_is_needed_is_forgiven_first_wherever_it_is_in_the_plan(
     monkeypatch.setattr(
         RunFolder, "add_attempt", lambda self, row: (order.append(self.run_key), add(self, row))[1]
     )
-    assert folder.forgive() == 2
+    assert retry_failed(folder) == 2
     assert order == [first.run_key, last.run_key]
     assert [
         run.run_key for run in worker.by_seed(folder.plan(), dependencies.needed(folder.plan()))

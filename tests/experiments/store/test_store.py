@@ -21,13 +21,10 @@ from mixbench.augmentations.methods.cutmix import CutMix
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import claims
 from mixbench.experiments.store.claims import Watch
-from mixbench.experiments.store.sweep_folder import (
-    RunFolder,
-    SweepFolder,
-    atomic_write,
-    dump,
-    root,
-)
+from mixbench.experiments.store.files import atomic_write, dump
+from mixbench.experiments.store.retry import retry_failed
+from mixbench.experiments.store.run_folder import RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder, root
 from tests.support import disks, running
 
 
@@ -174,7 +171,7 @@ rows = [(f"{n:016x}", f"{n:016x}", {"variant": sys.argv[2], "n": n}) for n in ra
 print("ready", flush=True)
 sys.stdin.readline()
 folder = SweepFolder.create("one", "", {}, rows, None)
-print(folder._header()["created"], len(folder.plan()))
+print(folder.header()["created"], len(folder.plan()))
 """
 
 
@@ -278,10 +275,10 @@ def test_states(runs: Path) -> None:
     assert failure and failure["error"] == "ValueError: no" and failure["attempt"] == 1
 
     failed.add_attempt({"attempt": 1, "outcome": "failed"})
-    assert folder.forgive() == 1
+    assert retry_failed(folder) == 1
     assert failed.state() == "waiting" and len(failed.attempts()) == 2
     assert failed.attempts()[0] == {"attempt": 1, "outcome": "failed"}
-    assert done.state() == "done" and folder.forgive() == 0
+    assert done.state() == "done" and retry_failed(folder) == 0
 
 
 def test_an_attempt_that_was_reported_twice_counts_by_its_last_report(tmp_path: Path) -> None:
@@ -334,7 +331,7 @@ def test_what_is_json_and_no_row_is_no_row(tmp_path: Path) -> None:
 APPEND = """
 import sys
 from pathlib import Path
-from mixbench.experiments.store.sweep_folder import RunFolder
+from mixbench.experiments.store.run_folder import RunFolder
 folder, first = RunFolder(Path(sys.argv[1])), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -378,7 +375,7 @@ def test_the_first_result_wins(tmp_path: Path) -> None:
 FINISH = """
 import sys
 from pathlib import Path
-from mixbench.experiments.store.sweep_folder import RunFolder
+from mixbench.experiments.store.run_folder import RunFolder
 root, own = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()
@@ -486,12 +483,12 @@ def test_forgiving_some_runs(runs: Path) -> None:
         planned.folder.fail("E: no", "traceback", 1)
         claims.close(planned.folder.path, 1, "failed")
     done.folder.finish({"metrics": {}})
-    assert folder.forgive({waiting.run_key, done.run_key, "unknown"}) == 0
-    assert folder.forgive({two.run_key}) == 1
+    assert retry_failed(folder, {waiting.run_key, done.run_key, "unknown"}) == 0
+    assert retry_failed(folder, {two.run_key}) == 1
     assert [run.folder.state() for run in (one, two, done)] == ["failed", "waiting", "done"]
     attempt, retry = two.folder.attempts()
     assert (attempt["attempt"], retry["outcome"]) == (1, "retry")
-    assert folder.forgive() == 1 and one.folder.state() == "waiting"
+    assert retry_failed(folder) == 1 and one.folder.state() == "waiting"
     assert len(done.folder.attempts()) == 1
 
 

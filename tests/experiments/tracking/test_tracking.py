@@ -22,13 +22,10 @@ import pytest
 
 from mixbench.experiments import tracking
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store.sweep_folder import (
-    PlannedRun,
-    RunFolder,
-    SweepFolder,
-    atomic_write,
-    dump,
-)
+from mixbench.experiments.store.files import atomic_write, dump
+from mixbench.experiments.store.retry import retry_failed
+from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.tracking import lock
 from mixbench.experiments.tracking.records import Plan, valid_name
 from tests.support import tracking_fixtures as made
@@ -432,7 +429,7 @@ def test_runs_that_go_on_are_brought_up_to_date(
     uri = tracking.project(sweep, figures=made.figures).uri
     before = read_back(uri, "study")
     plan = sweep.plan()
-    sweep.forgive()
+    retry_failed(sweep)
     held = made.begin(plan[1], epochs=3)
     _done(plan[2])
     _done(plan[4])

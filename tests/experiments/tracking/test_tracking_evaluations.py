@@ -11,7 +11,9 @@ from mlflow.tracking import MlflowClient
 
 from mixbench.experiments import tracking
 from mixbench.experiments.store import evaluations
-from mixbench.experiments.store.sweep_folder import PlannedRun, SweepFolder, atomic_write
+from mixbench.experiments.store.files import atomic_write
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.tracking.changes import Changes, version
 from tests.support import tracking_fixtures as made
 

@@ -10,12 +10,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from mixbench.experiments import tracking
-from mixbench.experiments.store.sweep_folder import (
-    PlannedRun,
-    RunFolder,
-    SweepFolder,
-    atomic_write,
-)
+from mixbench.experiments.store.files import atomic_write
+from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.tracking.records import MAX_PARAM, Plan
 from tests.support import tracking_fixtures as made
 

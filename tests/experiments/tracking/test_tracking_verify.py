@@ -15,7 +15,8 @@ import pytest
 
 from mixbench.experiments import tracking
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store.sweep_folder import SweepFolder, atomic_write, dump
+from mixbench.experiments.store.files import atomic_write, dump
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support import running
 from tests.support import tracking_fixtures as made
 from tests.support.tracking_servers import MlflowServer, proxy_of

@@ -18,7 +18,8 @@ from mixbench.experiments.config import resolve, schema
 from mixbench.experiments.data.load import load_once
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.claims import Claim
-from mixbench.experiments.store.sweep_folder import RunFolder, SweepFolder
+from mixbench.experiments.store.run_folder import RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import launch_ranks
 from mixbench.experiments.worker.worker import STOPPED
 from mixbench.slurm.local import Slot

@@ -29,12 +29,10 @@ from mixbench.experiments.evaluation import metrics as scores
 from mixbench.experiments.stopping import SIGNALS, Stop, Stopped
 from mixbench.experiments.store import attempts, claims
 from mixbench.experiments.store.claims import Watch
-from mixbench.experiments.store.sweep_folder import (
-    PlannedRun,
-    RunFolder,
-    SweepFolder,
-    atomic_write,
-)
+from mixbench.experiments.store.files import atomic_write
+from mixbench.experiments.store.retry import retry_failed
+from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.training.loop import Diverged
 from mixbench.experiments.worker import execute as run
 from mixbench.experiments.worker import worker
@@ -296,7 +294,7 @@ def test_runs_that_fail_are_recorded_and_the_sweep_goes_on(runs: Path) -> None:
     assert not (diverging.path / "predictions.npz").exists()
 
     assert running.work(folder, "here") == 0, "a failed run is not tried again by itself"
-    assert folder.forgive() == 2
+    assert retry_failed(folder) == 2
     assert running.work(folder, "here") == 0
     assert [row.get("attempt") for row in unfit.attempts()] == [1, None, 2]
     failure = unfit.failure()
@@ -547,7 +545,7 @@ def test_runs_that_are_forgiven_while_a_worker_is_there_are_tried_again(
     def forgive() -> None:
         running.wait_until(lambda: folder.find(keys[2]).folder.result(), "the others are done")
         time.sleep(0.2)
-        folder.forgive({keys[0]})
+        retry_failed(folder, {keys[0]})
         running.wait_until(lambda: folder.find(keys[0]).folder.result(), "it is tried again")
         claim.release("stopped")
 
@@ -566,7 +564,7 @@ def test_how_often_is_the_users_choice(
     failing(monkeypatch, lambda *_: OSError(5, "Input/output error"))
     Worker(folder, "cpu", "w", retries=retries).work()
     assert outcomes(folder.plan()[0].folder) == ["failed"] * (retries + 1)
-    assert folder.forgive() == 1
+    assert retry_failed(folder) == 1
     Worker(folder, "cpu", "w", retries=retries).work()
     assert outcomes(folder.plan()[0].folder).count("failed") == 2 * (retries + 1)
 

@@ -1,0 +1,76 @@
+"""Read and write the JSON files of the store: a reader sees a whole file or none."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+"""The version of the files of sweep and run folders."""
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader, or a crash, sees all of it or nothing."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; a run folder is to be read by colleagues.
+        os.chmod(name, 0o666 & ~umask())
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def umask() -> int:
+    """The permissions that this process withholds from new files."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def dump(value: Any) -> str:
+    """JSON as it is stored: keys in order, floats in full, NaN refused."""
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+
+
+def parse_object(text: str) -> dict[str, Any] | None:
+    """The JSON object that a text holds; None if it holds anything else."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def parse_lines(text: str) -> list[dict[str, Any]]:
+    """The JSON objects of a text, one per line; other lines are left out.
+
+    Only the last line of a file can be torn, by a kill in mid-write: it counts as not yet written.
+    """
+    rows = (parse_object(line) for line in text.split("\n") if line)
+    return [row for row in rows if row is not None]
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None if there is no such file, or something else in it."""
+    try:
+        return parse_object(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, UnicodeDecodeError):
+        return None
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects in a file, one per line; none if there is no such file."""
+    try:
+        return parse_lines(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,39 @@
+"""Let failed runs be tried again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+
+from mixbench.experiments.store import dependencies
+from mixbench.experiments.store.sweep_folder import SweepFolder
+
+
+def retry_failed(folder: SweepFolder, keys: Collection[str] | None = None) -> int:
+    """Let failed runs (all, or those of these keys) be tried again; returns how many.
+
+    Their attempts stay on record, and no longer count. With a run go those that failed because it
+    did, and those whose failure made it fail.
+    """
+    begun = folder.begun()
+    plan = folder.plan()
+    needed = dependencies.needed(plan)
+    failed = {
+        run.run_key: run for run in plan if run.run_key in begun and run.folder.state() == "failed"
+    }
+    if keys is not None:
+        chosen = {key for key in keys if key in failed}
+        chosen |= {
+            run.run_key
+            for key in chosen
+            for run in dependencies.chain(key, needed)
+            if run.run_key in failed
+        }
+        # A run begins when the one that it needs has ended, so if that failed, so did it.
+        chosen |= dependencies.dependants(chosen, needed)
+        failed = {key: run for key, run in failed.items() if key in chosen}
+    # What is needed first: a worker that looks meanwhile would have the others fail again.
+    for run in dependencies.by_need(list(failed.values()), needed):
+        run.folder.add_attempt({"outcome": "retry", "time": time.time()})
+        (run.folder.path / "failure.json").unlink(missing_ok=True)
+    return len(failed)

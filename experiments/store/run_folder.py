@@ -1,0 +1,128 @@
+"""The folder of one run: its result, failure, metrics, attempts and claims."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixbench.experiments.store import claims
+from mixbench.experiments.store.files import atomic_write, dump, read_json, read_lines
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run. It exists once a worker has claimed the run."""
+
+    path: Path
+
+    @property
+    def run_key(self) -> str:
+        """The run's key, which is the folder's name."""
+        return self.path.name
+
+    def result(self) -> dict[str, Any] | None:
+        """`result.json`, the done marker; None while the run is not done."""
+        return read_json(self.path / "result.json")
+
+    def failure(self) -> dict[str, Any] | None:
+        """`failure.json`: the error and its traceback, when the last attempt failed."""
+        return read_json(self.path / "failure.json")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of `metrics.jsonl`, one per epoch; a torn last line is dropped."""
+        return read_lines(self.path / "metrics.jsonl")
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """Who tried, when and how it ended: a row per attempt, and a row "retry" per forgiveness.
+
+        Where two have reported the end of an attempt (the launcher that saw the process die knows
+        the signal, the worker that took over does not), the last report counts.
+        """
+        rows: dict[Any, dict[str, Any]] = {}
+        for place, row in enumerate(read_lines(self.path / "attempts.jsonl")):
+            rows[row.get("attempt") or f"retry {place}"] = row
+        if not any(row.get("outcome") == "done" for row in rows.values()):
+            last = self._done_unsaid()
+            if last is not None:
+                rows[last["attempt"]] = last
+        return list(rows.values())
+
+    def _done_unsaid(self) -> dict[str, Any] | None:
+        """The row of the attempt that made the result and was killed before it could say so."""
+        result = self.result()
+        if result is None or "attempt" not in result:
+            return None
+        claim = claims.numbered(self.path, result["attempt"]) or {}
+        known = {name: claim.get(name) for name in ("worker", "host", "job", "started")}
+        ended = result.get("provenance", {}).get("finished")
+        saved = (claim.get("progress") or {}).get("saved", 0)
+        outcome = {"ended": ended, "outcome": "done", "error": None, "saved": saved}
+        return {"attempt": result["attempt"], **known, **outcome}
+
+    def claim(self) -> dict[str, Any] | None:
+        """Who works on the run, with its progress; None when nobody does."""
+        return claims.holder(self.path)
+
+    def last_claim(self) -> dict[str, Any] | None:
+        """The last claim on the run, held or released; None when it was never claimed."""
+        return claims.last(self.path)
+
+    def state(self) -> str:
+        """ "done", "failed", "running" or "waiting"."""
+        return self.state_on_file() or ("running" if self.claim() else "waiting")
+
+    def state_on_file(self) -> str | None:
+        """ "done" or "failed"; None for a run that is still to be done, or being done."""
+        if (self.path / "result.json").exists():
+            return "done"
+        return "failed" if (self.path / "failure.json").exists() else None
+
+    def add_attempt(self, row: dict[str, Any]) -> None:
+        """Append one row to `attempts.jsonl`."""
+        path = self.path / "attempts.jsonl"
+        line = json.dumps(row) + "\n"
+        with path.open("ab") as file:
+            # What a kill in mid-write left behind must not swallow this row too.
+            torn = file.tell() and not path.read_bytes().endswith(b"\n")
+            file.write((("\n" if torn else "") + line).encode())
+
+    def finish(self, result: dict[str, Any]) -> bool:
+        """Write `result.json`, the done marker, unless there is one; was it written?
+
+        The first result stays: a worker that was overtaken without noticing changes nothing.
+        """
+        path = self.path / "result.json"
+        aside = self.path / f".result.json.{uuid.uuid4().hex}"
+        atomic_write(aside, dump(result))
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            # A server may have made the link and lost its answer: two links mean that it is ours.
+            return aside.stat().st_nlink == 2
+        finally:
+            aside.unlink()
+        # A later attempt may do what an earlier one could not.
+        (self.path / "failure.json").unlink(missing_ok=True)
+        return True
+
+    def fail(self, error: str, traceback: str, attempt: int) -> None:
+        """Record that an attempt failed; a result that is there stays."""
+        failure = {"error": error, "traceback": traceback, "time": time.time(), "attempt": attempt}
+        atomic_write(self.path / "failure.json", dump(failure))
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a sweep, whether it has begun or not."""
+
+    run_key: str
+    cell_key: str
+    config: dict[str, Any]
+    folder: RunFolder
+    pretraining: bool = False
+    """Is it there only because others start from its weights?"""
