@@ -1,17 +1,13 @@
-"""What tensors a plan takes and holds: anything else is a ValueError that says so in one line."""
+"""The tensors that a plan takes and holds: any other is a ValueError with a message of one line."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from mixbench.augmentations.plans.blend import Blend
-    from mixbench.augmentations.plans.paste import Paste
 
 IGNORED = -100
 """The label that a loss leaves out: `torch.nn.functional.cross_entropy`'s default."""
@@ -23,9 +19,16 @@ def check_images(
     size: tuple[int, ...] | None = None,
     device: torch.device | None = None,
 ) -> None:
-    """Raise ValueError unless `images` is a floating-point tensor (B, C, H, W).
+    """Check that `images` is a floating-point tensor (B, C, H, W).
 
-    With `batch`, `size` (H, W) and `device`, these are checked too.
+    Args:
+        images: What came.
+        batch: The B that it must have; None for any.
+        size: The (H, W) that it must have; None for any.
+        device: Where it must be; None for anywhere.
+
+    Raises:
+        ValueError: It is something else; the message says what was expected and what came.
     """
     fits = (
         isinstance(images, Tensor)
@@ -39,12 +42,14 @@ def check_images(
         hint = ""
         if isinstance(images, Tensor) and images.dtype == torch.uint8:
             hint = " (divide by 255 and normalise first)"
-        raise ValueError(f"images: expected ({expected}) floating point, got {_kind(images)}{hint}")
-    _check_device("images", images, device)
+        raise ValueError(
+            f"images: expected ({expected}) floating point, got {describe(images)}{hint}"
+        )
+    check_device("images", images, device)
 
 
 def check_features(features: Tensor, batch: int, device: torch.device) -> None:
-    """Raise ValueError unless `features` is floating point (batch, D) or (batch, ..., h, w)."""
+    """Raise ValueError unless `features` is floating point, (batch, D) or (batch, ..., h, w)."""
     fits = (
         isinstance(features, Tensor)
         and features.dim() >= 2
@@ -54,27 +59,36 @@ def check_features(features: Tensor, batch: int, device: torch.device) -> None:
     if not fits:
         raise ValueError(
             f"features: expected ({batch}, D) or ({batch}, ..., h, w) floating point, "
-            f"got {_kind(features)}"
+            f"got {describe(features)}"
         )
-    _check_device("features", features, device)
+    check_device("features", features, device)
 
 
 def check_masks(masks: Tensor, batch: int, device: torch.device) -> None:
     """Raise ValueError unless `masks` is (batch, H, W) or (batch, C, H, W)."""
     if not isinstance(masks, Tensor) or masks.dim() not in (3, 4) or masks.shape[0] != batch:
         raise ValueError(
-            f"masks: expected ({batch}, H, W) or ({batch}, C, H, W), got {_kind(masks)}"
+            f"masks: expected ({batch}, H, W) or ({batch}, C, H, W), got {describe(masks)}"
         )
-    _check_device("masks", masks, device)
+    check_device("masks", masks, device)
 
 
 def check_labels(
     labels: Tensor, batch: int, num_classes: int | None, device: torch.device | None = None
 ) -> None:
-    """Raise ValueError unless `labels` is (batch,) int64 or (batch, num_classes) floating point.
+    """Check that `labels` is (batch,) int64 or (batch, num_classes) floating point.
 
     Classes are from 0 to num_classes - 1, or `IGNORED`. Their values are read only on the CPU:
     reading them from another device would make the host wait for it.
+
+    Args:
+        labels: What came.
+        batch: How many samples there are.
+        num_classes: How many classes there are; None where that is not known.
+        device: Where the labels must be; None for anywhere.
+
+    Raises:
+        ValueError: They are something else, or `num_classes` is no whole number at least 1.
     """
     if num_classes is not None:
         check_classes(num_classes)
@@ -88,13 +102,13 @@ def check_labels(
         classes = "num_classes" if num_classes is None else num_classes
         raise ValueError(
             f"labels: expected ({batch},) int64 or ({batch}, {classes}) floating point, "
-            f"got {_kind(labels)}"
+            f"got {describe(labels)}"
         )
-    _check_device("labels", labels, device)
+    check_device("labels", labels, device)
     if hard and batch and readable(labels):
-        low, high = _range(labels)
+        low, high = _limits(labels)
         if low == IGNORED:
-            low, high = _range(labels.masked_fill(labels == IGNORED, 0))
+            low, high = _limits(labels.masked_fill(labels == IGNORED, 0))
         if low < 0 or (num_classes is not None and high >= num_classes):
             last = "num_classes - 1" if num_classes is None else num_classes - 1
             raise ValueError(
@@ -104,7 +118,7 @@ def check_labels(
 
 
 def check_classes(num_classes: int) -> None:
-    """Raise ValueError unless it is a whole number at least 1."""
+    """Raise ValueError unless `num_classes` is a whole number at least 1."""
     if not hasattr(num_classes, "__index__") or num_classes < 1:
         raise ValueError(f"num_classes: expected a whole number at least 1, got {num_classes!r}")
 
@@ -114,7 +128,7 @@ def check_weights(name: str, weights: Tensor) -> None:
     if not readable(weights) or weights.numel() == 0:
         return
     # Rows that are views of one row need be read once.
-    low, high = _range(weights[:1] if weights.stride(0) == 0 else weights)
+    low, high = _limits(weights[:1] if weights.stride(0) == 0 else weights)
     _check_weights_between(name, low, high)
 
 
@@ -130,116 +144,63 @@ def _check_weights_between(name: str, low: float, high: float) -> None:
         raise ValueError(f"{name}: expected weights from 0 to 1, got {got}")
 
 
-def check_blend(plan: Blend) -> None:
-    """Raise ValueError unless the fields of a `Blend` are what its docstring says."""
-    keep = plan.keep
-    if not isinstance(keep, Tensor) or keep.dim() != 4 or keep.shape[1] != 1:
-        raise ValueError(f"keep: expected (B, 1, 1, 1) or (B, 1, H, W) float32, got {_kind(keep)}")
-    _check_tensor("keep", keep, keep.shape, torch.float32)
-    _check_numbers("keep", keep, 0, 1)
-    if plan.partner is not None:
-        _check_tensor("partner", plan.partner, (plan.batch,), torch.int64)
-        _check_numbers("partner", plan.partner, 0, plan.batch - 1)
-    if plan.weights is not None:
-        _check_tensor("weights", plan.weights, (plan.batch, 2), torch.float32)
-        _check_shares(plan.weights)
-    _check_fill(plan.fill)
-
-
-def check_paste(plan: Paste) -> None:
-    """Raise ValueError unless the fields of a `Paste` are what its docstring says."""
-    size = plan.size
-    if len(size) != 2 or not all(type(side) is int and side >= 1 for side in size):
-        raise ValueError(f"size: expected a height and a width, at least 1, got {size}")
-    target, partner, source = plan.target, plan.partner, plan.source
-    if not isinstance(target, Tensor) or target.dim() != 3 or target.shape[2] != 4:
-        raise ValueError(f"target: expected (B, R, 4) int64, got {_kind(target)}")
-    _check_rectangles("target", target, target.shape, size)
-    batch, count, _ = target.shape
-    if partner is not None:
-        _check_tensor("partner", partner, (batch, count), torch.int64)
-        _check_numbers("partner", partner, 0, batch - 1)
-    if source is not None:
-        _check_rectangles("source", source, target.shape, size)
-        corners = [_distinct(boxes) for boxes in (source, target)]
-        moved, still = (boxes[..., 2:] - boxes[..., :2] for boxes in corners)
-        if not plan.resize and not bool((moved == still).all()):
-            raise ValueError("source: expected the size of its target without resize, got another")
-    if (partner is None and (plan.resize or plan.tiles)) or (source is None and plan.resize):
-        raise ValueError("partner, source: expected both with resize and a partner with tiles")
-    if plan.weights is not None:
-        parts = 1 if partner is None else count if plan.tiles else count + 1
-        _check_tensor("weights", plan.weights, (batch, parts), torch.float32)
-        _check_shares(plan.weights)
-    _check_fill(plan.fill)
-
-
-def check_boxes(target: Any, index: int, device: torch.device) -> None:
-    """Raise ValueError unless the detection target of sample `index` is as `mix_boxes` says."""
+def check_detection_target(target: Any, index: int, device: torch.device) -> None:
+    """Raise ValueError unless the detection target of sample `index` is what `mix_boxes` takes."""
     if not isinstance(target, Mapping) or not {"boxes", "labels"} <= target.keys():
-        got = sorted(target) if isinstance(target, Mapping) else _kind(target)
+        got = sorted(target) if isinstance(target, Mapping) else describe(target)
         raise ValueError(f"target {index}: expected a mapping with boxes and labels, got {got}")
     boxes = target["boxes"]
     fits = isinstance(boxes, Tensor) and boxes.is_floating_point()
     if not fits or boxes.dim() != 2 or boxes.shape[1] != 4:
         raise ValueError(
-            f"boxes of target {index}: expected (N, 4) floating point, got {_kind(boxes)}"
+            f"boxes of target {index}: expected (N, 4) floating point, got {describe(boxes)}"
         )
-    _check_device(f"boxes of target {index}", boxes, device)
+    check_device(f"boxes of target {index}", boxes, device)
     for name in ("labels", "weights"):
         values = target.get(name, boxes[:, 0])
         if not isinstance(values, Tensor) or values.shape != boxes.shape[:1]:
             raise ValueError(
                 f"{name} of target {index}: expected ({boxes.shape[0]},), one per box, "
-                f"got {_kind(values)}"
+                f"got {describe(values)}"
             )
-        _check_device(f"{name} of target {index}", values, device)
+        check_device(f"{name} of target {index}", values, device)
 
 
-def _kind(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return "None" if value is None else type(value).__name__
-    return f"{tuple(value.shape)} {value.dtype}".replace("torch.", "")
-
-
-def _check_device(name: str, tensor: Tensor, device: torch.device | None) -> None:
+def check_device(name: str, tensor: Tensor, device: torch.device | None) -> None:
+    """Raise ValueError unless `tensor` is on `device`; None for anywhere."""
     if device is not None and tensor.device != device:
         raise ValueError(
             f"{name}: expected them on {device}, where the plan is, got {tensor.device}"
         )
 
 
-def readable(tensor: Tensor) -> bool:
-    """Whether values can be read without waiting, or breaking a graph that is being compiled."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _range(tensor: Tensor) -> tuple[float, float]:
-    if tensor.numel() == 1:
-        return (tensor.item(),) * 2
-    low, high = tensor.aminmax()
-    return low.item(), high.item()
-
-
-def _check_tensor(name: str, tensor: Any, shape: Sequence[int], dtype: torch.dtype) -> None:
+def check_tensor(name: str, tensor: Any, shape: Sequence[int], dtype: torch.dtype) -> None:
+    """Raise ValueError unless `tensor` is a tensor of this shape and dtype."""
     if not isinstance(tensor, Tensor) or tensor.shape != tuple(shape) or tensor.dtype != dtype:
         expected = f"{tuple(shape)} {dtype}".replace("torch.", "")
-        raise ValueError(f"{name}: expected {expected}, got {_kind(tensor)}")
+        raise ValueError(f"{name}: expected {expected}, got {describe(tensor)}")
 
 
-def _check_numbers(name: str, tensor: Tensor, low: float, high: float) -> None:
+def check_numbers(name: str, tensor: Tensor, low: float, high: float) -> None:
+    """Raise ValueError for a value of `tensor` outside [low, high], or NaN; reads the tensor."""
     if tensor.numel() == 0:
         return
-    least, most = _range(_distinct(tensor))
+    least, most = _limits(distinct_rows(tensor))
     if not (least >= low and most <= high):
         got = "NaN" if math.isnan(least) else f"values from {least:g} to {most:g}"
         raise ValueError(f"{name}: expected values from {low:g} to {high:g}, got {got}")
 
 
-def _check_rectangles(name: str, tensor: Any, shape: Sequence[int], size: tuple[int, int]) -> None:
-    _check_tensor(name, tensor, shape, torch.int64)
+def check_rectangles(name: str, tensor: Any, shape: Sequence[int], size: tuple[int, int]) -> None:
+    """Check rectangles (..., 4) int64, rows (top, left, bottom, right); reads the tensor.
+
+    Raises:
+        ValueError: They have another shape or dtype, or one reaches out of an image of `size`
+            (height, width).
+    """
+    check_tensor(name, tensor, shape, torch.int64)
     height, width = size
-    tensor = _distinct(tensor)
+    tensor = distinct_rows(tensor)
     top, left, bottom, right = tensor.unbind(-1)
     inside = (top >= 0) & (top <= bottom) & (bottom <= height)
     inside &= (left >= 0) & (left <= right) & (right <= width)
@@ -251,20 +212,41 @@ def _check_rectangles(name: str, tensor: Any, shape: Sequence[int], size: tuple[
         )
 
 
-def _distinct(tensor: Tensor) -> Tensor:
-    """One row where all rows are the same memory: a file may claim any number of them."""
-    return tensor[:1] if tensor.dim() and tensor.shape[0] > 1 and tensor.stride(0) == 0 else tensor
-
-
-def _check_shares(weights: Tensor) -> None:
-    _check_numbers("weights", weights, 0, 1)
-    sums = _distinct(weights).sum(dim=1)
+def check_label_weights(weights: Tensor) -> None:
+    """Raise ValueError unless each row of `weights` (B, K) sums to 1; reads the tensor."""
+    check_numbers("weights", weights, 0, 1)
+    sums = distinct_rows(weights).sum(dim=1)
     if bool(((sums - 1).abs() > 1e-4).any()):
-        low, high = _range(sums)
+        low, high = _limits(sums)
         raise ValueError(f"weights: expected rows that sum to 1, got {low:g} to {high:g}")
 
 
-def _check_fill(fill: Any) -> None:
+def check_fill(fill: Any) -> None:
+    """Raise ValueError unless `fill` is a finite number or "mean"."""
     number = isinstance(fill, (int, float)) and not isinstance(fill, bool) and math.isfinite(fill)
     if not number and fill != "mean":
         raise ValueError(f"fill: expected a number or 'mean', got {fill!r}")
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether values can be read without waiting, or breaking a graph that is being compiled."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def distinct_rows(tensor: Tensor) -> Tensor:
+    """The first row where all rows are the same memory (a file may claim any number), else all."""
+    return tensor[:1] if tensor.dim() and tensor.shape[0] > 1 and tensor.stride(0) == 0 else tensor
+
+
+def describe(value: Any) -> str:
+    """What `value` is, for a message: shape and dtype of a tensor, else the type."""
+    if not isinstance(value, Tensor):
+        return "None" if value is None else type(value).__name__
+    return f"{tuple(value.shape)} {value.dtype}".replace("torch.", "")
+
+
+def _limits(tensor: Tensor) -> tuple[float, float]:
+    if tensor.numel() == 1:
+        return (tensor.item(),) * 2
+    low, high = tensor.aminmax()
+    return low.item(), high.item()

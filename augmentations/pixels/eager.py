@@ -52,7 +52,7 @@ def _paste_in_place(
     images: Tensor, target: Tensor, partner: Tensor | None, fill: float | str
 ) -> Tensor:
     """Rectangles of each sample's own, copied from the same place of the partner, or filled."""
-    inside = _inside(target, images.shape[-2], images.shape[-1])
+    inside = rectangle_mask(target, images.shape[-2], images.shape[-1])
     if partner is None:
         return torch.where(inside.any(dim=1, keepdim=True), fill_value(images, fill), images)
 
@@ -69,7 +69,7 @@ def _paste_moved(images: Tensor, target: Tensor, partner: Tensor, source: Tensor
     row = torch.arange(height, device=images.device).view(1, height, 1)
     column = torch.arange(width, device=images.device).view(1, 1, width)
     sample = torch.arange(batch, device=images.device).view(batch, 1, 1)
-    inside = _inside(target, height, width)
+    inside = rectangle_mask(target, height, width)
     shift = source - target
     flat = (sample * height + row) * width + column
     for rectangle in range(target.shape[1]):
@@ -83,7 +83,7 @@ def _paste_moved(images: Tensor, target: Tensor, partner: Tensor, source: Tensor
     return moved.permute(0, 3, 1, 2).contiguous(memory_format=layout(images))
 
 
-def _inside(target: Tensor, height: int, width: int) -> Tensor:
+def rectangle_mask(target: Tensor, height: int, width: int) -> Tensor:
     """(B, R, H, W) bool: is the pixel in the rectangle?"""
     top, left, bottom, right = target.unsqueeze(-1).unbind(-2)
     row = torch.arange(height, device=target.device)

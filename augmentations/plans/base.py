@@ -1,7 +1,8 @@
 """A plan: a decision about a batch, drawn once, applied to as many things as needed.
 
 A plan holds no randomness. `Blend` (blend.py) is a weighted mean with a partner; `Paste` (paste.py)
-copies rectangles. Labels follow from the plan's pixels, so a label can't disagree with its image.
+copies rectangles; the plans of composite.py are made of others. Labels follow from the plan's
+pixels, so a label can't disagree with its image.
 """
 
 from __future__ import annotations
@@ -15,14 +16,23 @@ import torch
 from torch import Tensor
 
 from mixbench.augmentations.checks import check_labels, check_weights
-from mixbench.augmentations.plans.statistics import statistics
 from mixbench.augmentations.targets import Targets, weighted
 
 P = TypeVar("P", bound="Plan")
 
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Of the samples' own label weights, in `Plan.statistics`."""
+
 
 class Plan(ABC):
-    """What will be done to a batch, in tensors; rows are one per sample, or one for all."""
+    """What will be done to a batch of B samples, in tensors of one row per sample.
+
+    A kind of plan is a frozen dataclass of tensors, numbers, words and other plans, so that it can
+    be saved. What the kinds have in common is here; a kind defines the abstract methods, and
+    overrides `is_spatial`, `pixel_shares` and `changed_pixels` where it treats the pixels of an
+    image differently. Nothing here makes the host wait for a device, but for `mix_boxes` and
+    `check_fields`.
+    """
 
     @property
     @abstractmethod
@@ -39,29 +49,89 @@ class Plan(ABC):
         """At which layer of a network the plan applies: 0 is its input, the images."""
         return 0
 
+    @property
+    def is_spatial(self) -> bool:
+        """Whether the shares of the label weights differ between the pixels of an image."""
+        return False
+
+    @property
+    def is_small(self) -> bool:
+        """Whether many plans of this kind are better summed up as one (`sum_realised`).
+
+        Such a plan is a dataclass of a few numbers per sample: all its tensors have one row per
+        sample, and `partner` alone is an index into the batch.
+        """
+        return False
+
     @abstractmethod
     def mix_images(self, images: Tensor) -> Tensor:
-        """Mixed copy of `images` (B, C, H, W): same dtype, device and memory format."""
+        """Mix images.
+
+        Args:
+            images: (B, C, H, W) floating point, on the plan's device; they are left as they are.
+
+        Returns:
+            (B, C, H, W) of the same dtype, device and memory format.
+
+        Raises:
+            ValueError: The images have another shape or dtype, or are on another device.
+
+        Example:
+            >>> import mixbench, torch
+            >>> plan = mixbench.Blend(torch.full((2, 1, 1, 1), 0.75), partner=torch.tensor([1, 0]))
+            >>> images = torch.tensor([0.0, 8.0]).view(2, 1, 1, 1)
+            >>> plan.mix_images(images).flatten()
+            tensor([2., 6.])
+        """
 
     @abstractmethod
     def mix_masks(self, masks: Tensor) -> Tensor:
-        """Mixed copy of segmentation masks (B, H, W) or (B, C, H, W), at any resolution.
+        """Mix segmentation masks, at any resolution.
 
         Class indices (an integer dtype) can't be averaged: each pixel takes the class of the source
         that has the larger share of it. Floating-point masks (one-hot, soft) mix as images do.
         What is filled leaves masks as they are, as it leaves labels.
+
+        Args:
+            masks: (B, H, W) or (B, C, H, W), on the plan's device; they are left as they are.
+
+        Returns:
+            Mixed masks of the same shape, dtype and device.
+
+        Raises:
+            ValueError: The masks have another shape, or are on another device.
         """
 
     @abstractmethod
     def mix_features(self, features: Tensor) -> Tensor:
-        """Mixed copy of `features`: (B, ..., h, w) at any resolution, or plain vectors (B, D).
+        """Mix feature maps or vectors: maps with the geometry scaled to them, vectors as labels.
 
-        The geometry is scaled to h x w; vectors are averaged with the label weights.
+        Args:
+            features: (B, ..., h, w) at any resolution, or (B, D), floating point, on the plan's
+                device; they are left as they are.
+
+        Returns:
+            Mixed features of the same shape, dtype and device.
+
+        Raises:
+            ValueError: The features have another shape or dtype, or are on another device.
         """
 
     @abstractmethod
     def sources(self) -> tuple[Tensor, Tensor]:
-        """Who is in each sample, and how much: (B, K) int64 indices, (B, K) float32 shares."""
+        """Tell which samples each mixed sample is made of, and how much of it each one is.
+
+        Returns:
+            Indices into the batch (B, K) int64, and shares (B, K) float32, which sum to 1 per row.
+
+        Example:
+            >>> import mixbench, torch
+            >>> plan = mixbench.Blend(torch.full((2, 1, 1, 1), 0.75), partner=torch.tensor([1, 0]))
+            >>> plan.sources()
+            (tensor([[0, 1],
+                    [1, 0]]), tensor([[0.7500, 0.2500],
+                    [0.7500, 0.2500]]))
+        """
 
     @abstractmethod
     def changed(self) -> Tensor:
@@ -71,13 +141,23 @@ class Plan(ABC):
     def mix_boxes(
         self, targets: Sequence[Mapping[str, Any]], *, visibility: float = 0.1
     ) -> list[dict[str, Any]]:
-        """Detection targets of the mixed images: see `augmentations/plans/detection_boxes.py`.
+        """Give the detection targets of the mixed images; the rules are in detection_boxes.py.
 
-        targets: one mapping per sample with `boxes` (N, 4) floating point, x1, y1, x2, y2 in pixels
-        of the image, and `labels` (N,); any further tensor with a row per box goes along. Returns
-        new dictionaries of the same keys and `weights` (N,) float32, multiplied by those that came.
-        Boxes of which less than `visibility` can still be seen are dropped.
-        Raises ValueError for another number of targets, other shapes or dtypes.
+        How many boxes are left decides the shapes of the result, so the host waits for the device.
+
+        Args:
+            targets: One mapping per sample with `boxes` (N, 4) floating point, x1, y1, x2, y2 in
+                pixels of the image, and `labels` (N,); any further tensor with one row per box is
+                carried along.
+            visibility: The share of a box's area, from 0 to 1, of which no less must still be seen;
+                other boxes are dropped.
+
+        Returns:
+            New dictionaries with the same keys and `weights` (N,) float32, multiplied by the
+            weights given, if any.
+
+        Raises:
+            ValueError: There is another number of targets, or one has other shapes or dtypes.
         """
 
     @abstractmethod
@@ -88,32 +168,104 @@ class Plan(ABC):
     def expand(self, batch: int) -> Plan:
         """The same plan with `batch` rows (a view: one shared row costs nothing)."""
 
+    def pixel_shares(self, before: Tensor) -> Tensor:
+        """Tell what each source brings of quantities that every pixel of the batch has.
+
+        The shares of a chain of plans are counted with this (`Chain.sources`): a box of a partner
+        may hold more or less than its share of what was pasted into that one.
+
+        Args:
+            before: (B, M, h, w) float32, M quantities of every pixel; h = w = 1 where all pixels of
+                a sample have the same.
+
+        Returns:
+            (B, K, M, h, w) in the order of `sources`; the sum over K is `before` mixed by the plan.
+            Here, for a plan that is not spatial, every pixel has the shares of `sources`.
+        """
+        index, share = self.sources()
+        return share[:, :, None, None, None] * before[index]
+
+    def changed_pixels(self) -> Tensor:
+        """Which pixels get another source or a fill, whatever their values.
+
+        Returns:
+            (B, H, W) bool, or (B, 1, 1) where it is all pixels of a sample or none. Here, for a
+            plan that is not spatial: those of the changed samples. Of a plan inside a network it is
+            about its features.
+        """
+        return self.changed().view(-1, 1, 1)
+
+    def changed_area(self) -> Tensor:
+        """The share of each sample's pixels that the plan changes: (B,) float32, from 0 to 1."""
+        return self.changed_pixels().float().mean(dim=(1, 2))
+
     def own_share(self) -> Tensor:
         """How much of each sample is its own, by its label weights (the realised λ): (B,)."""
         index, share = self.sources()
-        own = torch.arange(index.shape[0], device=index.device).unsqueeze(1)
-        return (share * (index == own)).sum(dim=1)
+        return (share * (index == _column_of_samples(index))).sum(dim=1)
 
     def statistics(self) -> dict[str, Tensor]:
-        """What the plan realised, as float32 numbers on its device (nothing waits for it)."""
-        return statistics(self)
+        """Sum up what the plan does to the samples of its batch.
+
+        Returns:
+            0-dimensional float32 tensors on the plan's device: `own_mean`, `own_std` (with n in the
+            denominator), `own_min`, `own_q05`, `own_q25`, `own_q50`, `own_q75`, `own_q95`,
+            `own_max`: of each sample's own label weight, the realised λ; quantiles interpolate
+            linearly. `self_pair`: of the visible parts behind the first of `sources`, the share
+            that comes from the sample itself; 0 where there are none. `changed`: the share of
+            samples whose image changes.
+
+        Example:
+            >>> import mixbench, torch
+            >>> keep = torch.tensor([1.0, 0.5]).view(2, 1, 1, 1)
+            >>> statistics = mixbench.Blend(keep, partner=torch.tensor([1, 0])).statistics()
+            >>> float(statistics["own_mean"]), float(statistics["changed"])
+            (0.75, 0.5)
+        """
+        index, share = self.sources()
+        of_itself = index == _column_of_samples(index)
+        visible = share[:, 1:] > 0
+        self_pairs = (visible & of_itself[:, 1:]).sum()
+        return {
+            **_distribution((share * of_itself).sum(dim=1).float()),
+            "self_pair": self_pairs / visible.sum().clamp(min=1),
+            "changed": self.changed().float().mean(),
+        }
 
     def prepare(self) -> None:  # noqa: B027  (optional hook)
         """Work out now what labels will need, for a plan that is drawn some time before them."""
 
-    def check(self) -> None:  # noqa: B027  (optional hook)
-        """Raise ValueError unless the plan's tensors fit each other and hold possible values.
+    def check_fields(self) -> None:  # noqa: B027  (optional hook)
+        """Check that the plan's tensors fit each other and hold possible values.
 
         For plans that come from elsewhere (a file): it reads the tensors, so the host waits.
+
+        Raises:
+            ValueError: They don't; the message names the field.
         """
 
     def mix_labels(self, labels: Tensor, num_classes: int | None = None) -> Targets:
-        """Weighted labels of the mixed images.
+        """Give the weighted labels of the mixed images.
 
-        labels: (B,) int64, classes or -100 (ignored), or (B, num_classes) floating point, soft or
-        multi-label. `num_classes` is used to check them.
-        Raises ValueError for other shapes, dtypes, devices or classes, and for a weight that is
-        NaN or outside [0, 1] (values are read only on the CPU: nothing waits for a device).
+        Args:
+            labels: (B,) int64, classes or -100 (ignored), or (B, num_classes) floating point, soft
+                or multi-label; on the plan's device.
+            num_classes: The number of classes, to check the labels with; None leaves that out.
+
+        Returns:
+            The labels of all sources of each sample, with their weights.
+
+        Raises:
+            ValueError: The labels have another shape, dtype or device, or are no such classes, or a
+                label weight is NaN or outside [0, 1] (values are read only on the CPU: nothing
+                waits for a device).
+
+        Example:
+            >>> import mixbench, torch
+            >>> plan = mixbench.Blend(torch.full((2, 1, 1, 1), 0.75), partner=torch.tensor([1, 0]))
+            >>> plan.mix_labels(torch.tensor([2, 0]), num_classes=3).dense(3)
+            tensor([[0.2500, 0.0000, 0.7500],
+                    [0.7500, 0.0000, 0.2500]])
         """
         check_labels(labels, self.batch, num_classes, self.device)
         if labels.dim() == 1:
@@ -122,7 +274,7 @@ class Plan(ABC):
         else:
             index, share = self.sources()
             targets = weighted(labels, index, share)
-        if not self._counted:
+        if not self._weights_are_checked:
             check_weights("weights", share)
         return targets
 
@@ -132,13 +284,13 @@ class Plan(ABC):
         return labels.take(index), share
 
     @property
-    def _counted(self) -> bool:
-        """Are the label weights all 1, or counted, and checked, as numbers of the host?"""
+    def _weights_are_checked(self) -> bool:
+        """Whether the label weights are all 1, or were computed and checked on the host."""
         return False
 
     def _mix_vectors(self, features: Tensor) -> Tensor:
         index, share = self.sources()
-        if not self._counted:
+        if not self._weights_are_checked:
             check_weights("weights", share)
         # Not a matrix product: autocast would take it to half precision.
         exact = torch.promote_types(features.dtype, torch.float32)
@@ -148,34 +300,40 @@ class Plan(ABC):
 
 @dataclass(frozen=True)
 class Batch:
-    """A mixed batch: `images` (B, C, H, W), `targets`, and the `plan` that made them."""
+    """A mixed batch.
+
+    Attributes:
+        images: (B, C, H, W), mixed.
+        targets: Their weighted labels.
+        plan: The decision that images and labels follow; it mixes masks, boxes and features too.
+    """
 
     images: Tensor
     targets: Targets
     plan: Plan
 
 
-def expanded(plan: P, batch: int, *names: str) -> P:
+def expand_rows(plan: P, batch: int, *names: str) -> P:
     """The plan with `batch` rows in the tensors of these names, where there are any."""
     if plan.batch == batch:
         return plan
     # Every batch comes this way, and `dataclasses.replace` takes ten times as long.
-    made = object.__new__(type(plan))
-    made.__dict__.update(plan.__dict__)
+    expanded = object.__new__(type(plan))
+    expanded.__dict__.update(plan.__dict__)
     for name in names:
         rows = getattr(plan, name)
         if rows is not None:
-            made.__dict__[name] = rows.expand(batch, *rows.shape[1:])
-    return made
+            expanded.__dict__[name] = rows.expand(batch, *rows.shape[1:])
+    return expanded
 
 
-def first_alone(apply: Tensor, weights: Tensor | None) -> Tensor | None:
-    """The declared weights where the plan applies, and all of it the sample's own elsewhere."""
+def weights_where(apply: Tensor, weights: Tensor | None) -> Tensor | None:
+    """The declared weights where the plan applies; elsewhere the sample itself has all of it."""
     if weights is None:
         return None
-    alone = torch.zeros_like(weights)
-    alone[:, 0] = 1
-    return torch.where(apply.reshape(-1, 1), weights, alone)
+    unmixed = torch.zeros_like(weights)
+    unmixed[:, 0] = 1
+    return torch.where(apply.reshape(-1, 1), weights, unmixed)
 
 
 def with_channel(tensor: Tensor) -> Tensor:
@@ -183,3 +341,23 @@ def with_channel(tensor: Tensor) -> Tensor:
     if tensor.dim() == 4:
         return tensor
     return tensor.reshape(tensor.shape[0], -1, *tensor.shape[-2:])
+
+
+def _column_of_samples(index: Tensor) -> Tensor:
+    """Each row's own number, (B, 1), for `index` (B, K)."""
+    return torch.arange(index.shape[0], device=index.device).unsqueeze(1)
+
+
+def _distribution(share: Tensor) -> dict[str, Tensor]:
+    """Mean, deviation, extremes and quantiles of the samples' own label weights (B,)."""
+    numbers = {"own_mean": share.mean(), "own_std": share.std(correction=0)}
+    ordered = share.sort().values
+    last = ordered.shape[0] - 1
+    numbers["own_min"] = ordered[0]
+    for quantile in QUANTILES:
+        position = quantile * last
+        low = int(position)
+        between = torch.lerp(ordered[low], ordered[min(low + 1, last)], position - low)
+        numbers[f"own_q{100 * quantile:02.0f}"] = between
+    numbers["own_max"] = ordered[-1]
+    return numbers

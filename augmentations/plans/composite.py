@@ -11,20 +11,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from mixbench.augmentations.checks import check_features, check_images
-from mixbench.augmentations.plans import pixel_shares
+from mixbench.augmentations.checks import check_features, check_images, describe
 from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.blend import Blend
 
 
 @dataclass(frozen=True)
 class AtDepth(Plan):
-    """`plan`, applied to the output of layer `layer` (from 1) of a network, not to the images.
+    """A plan that is applied to the output of a layer of a network, not to the images.
 
     `mix_images` gives the images back as they are; masks, boxes and labels, which are what the
-    network is compared with, are mixed. `augmentations.mixing_inside` mixes inside the network.
+    network is compared with, are mixed. `mixbench.mixing_inside` mixes inside the network.
+
+    Attributes:
+        plan: What is applied there; itself of depth 0.
+        layer: The number of the layer, from 1.
     """
 
     plan: Plan
@@ -63,28 +67,37 @@ class AtDepth(Plan):
     def changed(self) -> Tensor:
         return self.plan.changed()
 
+    def changed_pixels(self) -> Tensor:
+        return self.plan.changed_pixels()
+
+    def changed_area(self) -> Tensor:
+        return self.plan.changed_area()
+
     def only_where(self, apply: Tensor) -> AtDepth:
         return replace(self, plan=self.plan.only_where(apply))
 
     def expand(self, batch: int) -> AtDepth:
         return replace(self, plan=self.plan.expand(batch))
 
-    def check(self) -> None:
+    def check_fields(self) -> None:
         if self.layer < 1:
             raise ValueError(f"layer: expected at least 1, got {self.layer}")
         if self.plan.depth:
             raise ValueError(f"plan: expected one of depth 0, got {self.plan.depth}")
-        self.plan.check()
+        self.plan.check_fields()
 
 
 @dataclass(frozen=True)
 class Chain(Plan):
-    """Plans applied one after another: each mixes what the one before it made.
+    """Plans applied one after another: each mixes what came out of the one before it.
 
-    stages: by depth, those for the images first (`chain` sorts them). A partner comes with the
-    labels that it has by then: K is the product of the stages' K. Shares are exact: where two
-    stages differ between pixels (a box in a box), they are counted pixel by pixel; a stage with
-    declared weights, and one inside the network, multiplies.
+    A partner comes with the labels that it has by then: K is the product of the stages' K. Shares
+    are exact: where two stages differ between pixels (a box in a box), they are counted pixel by
+    pixel; a stage with declared weights, and one inside the network, multiplies.
+
+    Attributes:
+        stages: At least one plan, all for the same batch, by depth: those for the images first
+            (`chain` sorts them).
     """
 
     stages: tuple[Plan, ...]
@@ -100,6 +113,10 @@ class Chain(Plan):
     @property
     def depth(self) -> int:
         return max(stage.depth for stage in self.stages)
+
+    @property
+    def is_spatial(self) -> bool:
+        return any(stage.is_spatial for stage in self.stages)
 
     def mix_images(self, images: Tensor) -> Tensor:
         for stage in self.stages:
@@ -133,14 +150,29 @@ class Chain(Plan):
             via, part = stage.sources()
             index = index[via].flatten(1)
             share = (part.unsqueeze(2) * share[via]).flatten(1)
-        if sum(pixel_shares.is_spatial(stage) for stage in self.stages) > 1:
-            share = pixel_shares.shares(self)
+        if sum(stage.is_spatial for stage in self.stages) > 1:
+            whole = torch.ones(self.batch, 1, 1, 1, device=self.device, dtype=torch.float32)
+            share = self.pixel_shares(whole).mean(dim=(-2, -1)).flatten(1)
         return index, share
+
+    def pixel_shares(self, before: Tensor) -> Tensor:
+        sources = 1
+        for stage in self.stages:
+            shares = stage.pixel_shares(before)
+            sources *= shares.shape[1]
+            before = shares.flatten(1, 2)
+        return before.unflatten(1, (sources, -1))
 
     def changed(self) -> Tensor:
         changed = self.stages[0].changed()
         for stage in self.stages[1:]:
             changed = changed | stage.changed()
+        return changed
+
+    def changed_pixels(self) -> Tensor:
+        changed = self.stages[0].changed_pixels()
+        for stage in self.stages[1:]:
+            changed = changed | stage.changed_pixels()
         return changed
 
     def only_where(self, apply: Tensor) -> Chain:
@@ -149,7 +181,7 @@ class Chain(Plan):
     def expand(self, batch: int) -> Chain:
         return Chain(tuple(stage.expand(batch) for stage in self.stages))
 
-    def check(self) -> None:
+    def check_fields(self) -> None:
         if not self.stages:
             raise ValueError("stages: expected at least one plan, got none")
         batches = {stage.batch for stage in self.stages}
@@ -160,15 +192,18 @@ class Chain(Plan):
                 f"{sorted(batches)} at depths {depths}"
             )
         for stage in self.stages:
-            stage.check()
+            stage.check_fields()
 
 
 @dataclass(frozen=True)
 class Select(Plan):
     """One of several plans for each sample; partners are those of the batch as it came.
 
-    choice: (B,) int64, which of `plans` each sample follows. The plans have the same depth, or 0
-    where they do nothing. K is the largest K of the plans; others are filled up with weight 0.
+    K is the largest K of the plans; others are filled up with weight 0.
+
+    Attributes:
+        choice: (B,) int64, which of `plans` each sample follows.
+        plans: At least one, of the same depth, or of depth 0 where they do nothing.
     """
 
     choice: Tensor
@@ -185,6 +220,10 @@ class Select(Plan):
     @property
     def depth(self) -> int:
         return max(plan.depth for plan in self.plans)
+
+    @property
+    def is_spatial(self) -> bool:
+        return any(plan.is_spatial for plan in self.plans)
 
     def mix_images(self, images: Tensor) -> Tensor:
         if self.depth:
@@ -206,18 +245,26 @@ class Select(Plan):
         return [mixed[which][sample] for sample, which in enumerate(self.choice.tolist())]
 
     def sources(self) -> tuple[Tensor, Tensor]:
-        found = [plan.sources() for plan in self.plans]
-        most = max(share.shape[1] for _, share in found)
-        own = torch.arange(self.batch, device=self.device).unsqueeze(1)
+        of_each = [plan.sources() for plan in self.plans]
+        most = max(share.shape[1] for _, share in of_each)
+        itself = torch.arange(self.batch, device=self.device).unsqueeze(1)
         indices, shares = [], []
-        for index, share in found:
+        for index, share in of_each:
             missing = most - share.shape[1]
-            indices.append(torch.cat([index, own.expand(-1, missing)], dim=1))
-            shares.append(torch.nn.functional.pad(share, (0, missing)))
+            indices.append(torch.cat([index, itself.expand(-1, missing)], dim=1))
+            shares.append(F.pad(share, (0, missing)))
         return self._picked(indices), self._picked(shares)
+
+    def pixel_shares(self, before: Tensor) -> Tensor:
+        of_each = [plan.pixel_shares(before) for plan in self.plans]
+        most = max(shares.shape[1] for shares in of_each)
+        return self._picked([_with_sources(shares, most) for shares in of_each])
 
     def changed(self) -> Tensor:
         return self._picked([plan.changed() for plan in self.plans])
+
+    def changed_pixels(self) -> Tensor:
+        return self._picked([plan.changed_pixels() for plan in self.plans])
 
     def only_where(self, apply: Tensor) -> Select:
         return replace(self, plans=tuple(plan.only_where(apply) for plan in self.plans))
@@ -226,7 +273,7 @@ class Select(Plan):
         plans = tuple(plan.expand(batch) for plan in self.plans)
         return Select(self.choice.expand(batch), plans)
 
-    def check(self) -> None:
+    def check_fields(self) -> None:
         if not self.plans or {plan.batch for plan in self.plans} != {self.batch}:
             raise ValueError(
                 f"plans: expected at least one, all for a batch of {self.batch}, got batches of "
@@ -238,33 +285,47 @@ class Select(Plan):
                 f"{[plan.depth for plan in self.plans]}"
             )
         if self.choice.dtype != torch.int64 or self.choice.dim() != 1:
-            raise ValueError(
-                f"choice: expected (B,) int64, got {tuple(self.choice.shape)} {self.choice.dtype}"
-            )
+            raise ValueError(f"choice: expected (B,) int64, got {describe(self.choice)}")
         low, high = (int(value) for value in self.choice.aminmax())
         if low < 0 or high >= len(self.plans):
             raise ValueError(
                 f"choice: expected values from 0 to {len(self.plans) - 1}, got {low} to {high}"
             )
         for plan in self.plans:
-            plan.check()
+            plan.check_fields()
 
     def _picked(self, results: Sequence[Tensor]) -> Tensor:
-        return pixel_shares.picked(self.choice, results)
+        """Row b of `results[choice[b]]` for each sample b; results broadcast against each other."""
+        picked = results[0]
+        for which, result in enumerate(results[1:], start=1):
+            follows = (self.choice == which).reshape(-1, *[1] * (result.dim() - 1))
+            picked = torch.where(follows, result, picked)
+        return picked
 
 
 def chain(plans: Iterable[Plan]) -> Plan:
-    """The plans one after another: those for the images first, then by depth, else as they come."""
+    """Apply plans one after another: those for the images first, then by depth, else as they come.
+
+    Args:
+        plans: At least one, for the same batch; chains among them are taken apart.
+
+    Returns:
+        A `Chain`, or the plan itself where it is one alone.
+    """
     stages = [stage for plan in plans for stage in stages_of(plan)]
     stages.sort(key=lambda stage: stage.depth)
     return stages[0] if len(stages) == 1 else Chain(tuple(stages))
 
 
 def select(choice: Tensor, plans: Sequence[Plan]) -> Plan:
-    """For each sample one of the plans; choice (B,) int64.
+    """Follow one of the plans for each sample.
 
     Plans of several depths become a chain: what is mixed at a layer is mixed with partners that
     have been through their own choice's plan for the images.
+
+    Args:
+        choice: (B,) int64, an index into `plans` for each sample.
+        plans: At least one, all for a batch of B.
     """
     depths = sorted({stage.depth for plan in plans for stage in stages_of(plan)})
     return chain([Select(choice, tuple(_at(plan, depth) for plan in plans)) for depth in depths])
@@ -282,3 +343,9 @@ def _at(plan: Plan, depth: int) -> Plan:
     # A blend that keeps everything: the sample as it is, in every respect.
     keep = torch.ones(1, 1, 1, 1, device=plan.device, dtype=torch.float32)
     return Blend(keep.expand(plan.batch, -1, -1, -1))
+
+
+def _with_sources(shares: Tensor, sources: int) -> Tensor:
+    """`shares` (B, K, M, h, w), filled up with zeros to so many sources."""
+    missing = shares.new_zeros(shares.shape[0], sources - shares.shape[1], *shares.shape[2:])
+    return torch.cat([shares, missing], dim=1)

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mixbench.augmentations.checks import check_boxes
+from mixbench.augmentations.checks import check_detection_target
 
 NEGLIGIBLE = 1e-6  # a share of a box that is rounding, not pixels
 
@@ -214,7 +214,7 @@ def _pack(
     if len(targets) != batch:
         raise ValueError(f"targets: expected {batch}, one per sample, got {len(targets)}")
     for index, target in enumerate(targets):
-        check_boxes(target, index, device)
+        check_detection_target(target, index, device)
         if target.keys() - {"weights"} != targets[0].keys() - {"weights"}:
             raise ValueError(
                 f"targets: expected the same keys in all, got {sorted(targets[0])} and "

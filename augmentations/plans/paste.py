@@ -13,31 +13,52 @@ from torch import Tensor
 from mixbench.augmentations import pixels
 from mixbench.augmentations.checks import (
     check_features,
+    check_fill,
     check_images,
+    check_label_weights,
     check_masks,
-    check_paste,
+    check_numbers,
+    check_rectangles,
+    check_tensor,
+    describe,
+    distinct_rows,
     readable,
 )
-from mixbench.augmentations.pixels import host, resize
+from mixbench.augmentations.pixels import eager, host, resize
 from mixbench.augmentations.plans import detection_boxes
-from mixbench.augmentations.plans.base import Plan, expanded, first_alone, with_channel
+from mixbench.augmentations.plans.base import Plan, expand_rows, weights_where, with_channel
 
 
 @dataclass(frozen=True)
 class Paste(Plan):
     """Rectangles copied from other samples, or filled, into each sample.
 
-    target: (B, R, 4) int64, rows (top, left, bottom, right), half open, within `size`; the R
+    A rectangle is a row (top, left, bottom, right) in pixels, half open, within `size`. The R
     rectangles of a sample must not overlap; an empty one does nothing.
-    partner: (B, R) int64, the sample each rectangle is copied from; None for a fill.
-    source: (B, R, 4) int64, where in the partner it is copied from; None when it is the same place.
-    As large as the target, unless `resize`.
-    fill: what a rectangle is filled with when there is no partner: a number, or "mean" for the
-    batch's mean of each channel.
-    tiles: the rectangles cover the whole image, so nothing of the sample itself is left under them.
-    resize: the source is scaled to the target's size (needs partner and source).
-    weights: (B, K) float32, the label weights in the order of `sources`, where a method has a rule
-    of its own; None: the areas.
+
+    Attributes:
+        size: Height and width of the images.
+        target: (B, R, 4) int64, the rectangles that are copied into, or filled.
+        partner: (B, R) int64, the sample that each rectangle is copied from; None for a fill.
+        source: (B, R, 4) int64, where in the partner it is copied from, as large as the target
+            unless `resize`; None for the same place.
+        fill: What a rectangle is filled with when there is no partner: a number, or "mean" for the
+            batch's mean of each channel.
+        tiles: Whether the rectangles cover the whole image, so that nothing of the sample itself is
+            left under them.
+        resize: Whether the source is scaled to the target's size (needs partner and source).
+        weights: (B, K) float32, the label weights in the order of `sources`, where a method has a
+            rule of its own; None for the areas.
+
+    Example:
+        >>> import mixbench, torch
+        >>> target = torch.tensor([[0, 0, 2, 1]]).expand(2, 1, 4)
+        >>> plan = mixbench.Paste((2, 4), target, partner=torch.tensor([[1], [0]]))
+        >>> plan.mix_images(torch.tensor([1.0, 7.0]).view(2, 1, 1, 1).expand(2, 1, 2, 4))[0, 0]
+        tensor([[7., 1., 1., 1.],
+                [7., 1., 1., 1.]])
+        >>> plan.mix_labels(torch.tensor([3, 5])).weights[0]
+        tensor([0.7500, 0.2500])
     """
 
     size: tuple[int, int]
@@ -56,6 +77,15 @@ class Paste(Plan):
     @property
     def device(self) -> torch.device:
         return self.target.device
+
+    @property
+    def is_spatial(self) -> bool:
+        return self.partner is not None and self.weights is None
+
+    @property
+    def is_small(self) -> bool:
+        # A kind derived from this one may hold other tensors.
+        return type(self) is Paste
 
     def mix_images(self, images: Tensor) -> Tensor:
         check_images(images, self.batch, self.size, self.device)
@@ -76,25 +106,25 @@ class Paste(Plan):
         return self._at(maps.shape[-2:])._paste(maps).reshape(features.shape)
 
     def sources(self) -> tuple[Tensor, Tensor]:
-        own = torch.arange(self.batch, device=self.target.device)
-        return self._joined(own, self.partner), self._shares()
+        samples = torch.arange(self.batch, device=self.target.device)
+        return self._columns(samples, self.partner), self._shares()
 
     def _classes(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         others = None if self.partner is None else labels.take(self.partner)
-        return self._joined(labels, others), self._shares()
+        return self._columns(labels, others), self._shares()
 
-    def _joined(self, own: Tensor, others: Tensor | None) -> Tensor:
+    def _columns(self, first: Tensor, others: Tensor | None) -> Tensor:
         if others is None:
-            return own.unsqueeze(1).clone()
-        return others if self.tiles else torch.cat([own.unsqueeze(1), others], dim=1)
+            return first.unsqueeze(1).clone()
+        return others if self.tiles else torch.cat([first.unsqueeze(1), others], dim=1)
 
     def _shares(self) -> Tensor:
         if self.partner is None:
             return torch.ones(self.batch, 1, dtype=torch.float32, device=self.device)
         if self.weights is not None:
             return self.weights
-        if self._counted:
-            return self._counted_row.expand(self.batch, -1)
+        if self._weights_are_checked:
+            return self._shares_on_host.expand(self.batch, -1)
         total = self.size[0] * self.size[1]
         area = self.area().float()
         if self.tiles:
@@ -103,7 +133,7 @@ class Paste(Plan):
         return torch.cat([rest, area], dim=1) / total
 
     @cached_property
-    def _counted_row(self) -> Tensor:
+    def _shares_on_host(self) -> Tensor:
         """The shares of all rows, which are the same memory: (1, K)."""
         total = self.size[0] * self.size[1]
         areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in self.target[0].tolist()]
@@ -116,11 +146,11 @@ class Paste(Plan):
         return torch.tensor([[count / total for count in counts]], dtype=torch.float32)
 
     def prepare(self) -> None:
-        if self.partner is not None and self._counted and self.weights is None:
-            self._counted_row  # noqa: B018  (kept)
+        if self.partner is not None and self._weights_are_checked and self.weights is None:
+            self._shares_on_host  # noqa: B018  (cached)
 
     @property
-    def _counted(self) -> bool:
+    def _weights_are_checked(self) -> bool:
         if self.partner is None:
             return True
         return self.weights is None and readable(self.target) and host.one_row(self.target)
@@ -133,6 +163,29 @@ class Paste(Plan):
     def changed(self) -> Tensor:
         return self.moves().any(dim=1)
 
+    def changed_pixels(self) -> Tensor:
+        target = torch.where(self.moves().unsqueeze(-1), self.target, 0)
+        return eager.rectangle_mask(target, *self.size).any(dim=1)
+
+    def changed_area(self) -> Tensor:
+        pixels = (self.area() * self.moves()).sum(dim=1)
+        return pixels.float() / (self.size[0] * self.size[1])
+
+    def pixel_shares(self, before: Tensor) -> Tensor:
+        if not self.is_spatial:
+            return super().pixel_shares(before)
+        inside = eager.rectangle_mask(self.target, *self.size)
+        if not self.tiles:
+            inside = torch.cat([~inside.any(dim=1, keepdim=True), inside], dim=1)
+        if self.source is None or before.shape[-2:] == (1, 1):
+            index, _ = self.sources()
+            brought = before[index]
+        else:
+            # Moved from its place in the partner; right inside of each rectangle.
+            whole = before.expand(-1, -1, *self.size).contiguous()
+            brought = self.mix_images(whole).unsqueeze(1)
+        return inside.float().unsqueeze(2) * brought
+
     def mix_boxes(
         self, targets: Sequence[Mapping[str, Any]], *, visibility: float = 0.1
     ) -> list[dict[str, Any]]:
@@ -141,8 +194,31 @@ class Paste(Plan):
             targets, self.size, target, self.partner, self.source, visibility
         )
 
-    def check(self) -> None:
-        check_paste(self)
+    def check_fields(self) -> None:
+        size = self.size
+        if len(size) != 2 or not all(type(side) is int and side >= 1 for side in size):
+            raise ValueError(f"size: expected a height and a width, at least 1, got {size}")
+        target, partner, source = self.target, self.partner, self.source
+        if not isinstance(target, Tensor) or target.dim() != 3 or target.shape[2] != 4:
+            raise ValueError(f"target: expected (B, R, 4) int64, got {describe(target)}")
+        check_rectangles("target", target, target.shape, size)
+        batch, count, _ = target.shape
+        if partner is not None:
+            check_tensor("partner", partner, (batch, count), torch.int64)
+            check_numbers("partner", partner, 0, batch - 1)
+        if source is not None:
+            check_rectangles("source", source, target.shape, size)
+            if not self.resize and not _have_same_sides(source, target):
+                raise ValueError(
+                    "source: expected the size of its target without resize, got another"
+                )
+        if (partner is None and (self.resize or self.tiles)) or (source is None and self.resize):
+            raise ValueError("partner, source: expected both with resize and a partner with tiles")
+        if self.weights is not None:
+            parts = 1 if partner is None else count if self.tiles else count + 1
+            check_tensor("weights", self.weights, (batch, parts), torch.float32)
+            check_label_weights(self.weights)
+        check_fill(self.fill)
 
     def only_where(self, apply: Tensor) -> Paste:
         rows = max(apply.shape[0], self.target.shape[0])
@@ -153,26 +229,26 @@ class Paste(Plan):
             # Tiles leave nothing of the sample, so an unmixed sample is tiled with itself: the
             # first rectangle is the whole image, the others are empty.
             rest[:, 0, 2], rest[:, 0, 3] = self.size
-            own = torch.arange(partner.shape[0], device=partner.device).unsqueeze(1)
-            partner = torch.where(apply.reshape(-1, 1), partner, own)
+            itself = torch.arange(partner.shape[0], device=partner.device).unsqueeze(1)
+            partner = torch.where(apply.reshape(-1, 1), partner, itself)
         return replace(
             self,
             target=torch.where(choose, self.target, rest),
             source=None if self.source is None else torch.where(choose, self.source, rest),
             partner=partner,
-            weights=first_alone(apply, self.weights),
+            weights=weights_where(apply, self.weights),
         )
 
     def expand(self, batch: int) -> Paste:
-        return expanded(self, batch, "target", "source", "weights")
+        return expand_rows(self, batch, "target", "source", "weights")
 
     def moves(self) -> Tensor:
-        """Which rectangles change their sample: (B, R) bool; not a sample's own at its place."""
+        """Which rectangles change their sample: (B, R) bool; a part pasted onto itself doesn't."""
         moves = self.area() > 0
         if self.partner is None:
             return moves
-        own = torch.arange(self.partner.shape[0], device=self.partner.device).unsqueeze(1)
-        same = self.partner == own
+        itself = torch.arange(self.partner.shape[0], device=self.partner.device).unsqueeze(1)
+        same = self.partner == itself
         if self.source is not None:
             same = same & (self.source == self.target).all(dim=-1)
         return moves & ~same
@@ -216,6 +292,13 @@ class Paste(Plan):
             column = torch.minimum(_scaled(source[..., 1], across), width - columns)
             source = torch.stack([row, column, row + rows, column + columns], dim=-1)
         return replace(self, size=(height, width), target=target, source=source)
+
+
+def _have_same_sides(source: Tensor, target: Tensor) -> bool:
+    first, second = (
+        boxes[..., 2:] - boxes[..., :2] for boxes in (distinct_rows(source), distinct_rows(target))
+    )
+    return bool((first == second).all())
 
 
 def _scaled(edge: Tensor, ratio: float) -> Tensor:

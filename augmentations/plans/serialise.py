@@ -91,7 +91,7 @@ def from_tensors(tensors: Mapping[str, Tensor], device: torch.device | str | Non
         plan = _put_together(structure["plan"], here)
         if not isinstance(plan, Plan):
             raise ValueError(f"a structure that is no plan: {type(plan).__name__}")
-        plan.check()
+        plan.check_fields()
         moved = {k: v if device is None else v.to(device) for k, v in tensors.items()}
         plan = _put_together(structure["plan"], moved)
     except ValueError as error:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mixbench.augmentations.plans.base import Plan
-from mixbench.augmentations.plans.changed_pixels import UNIT, is_small, realised
+from mixbench.augmentations.plans.realised import UNIT, sum_realised
 from mixbench.experiments.ranks import Ranks
 from mixbench.experiments.store import checkpoint
 from mixbench.experiments.training.plan_prefetch import PlansAhead
@@ -39,7 +39,7 @@ class Beat(Protocol):
 class Sums:
     """What an epoch has added up so far over this rank's images.
 
-    Loss and own weight of all; with a staging also what mixing came to, as `touched.realised`,
+    Loss and own weight of all; with a staging also what mixing came to, as `sum_realised`,
     of many steps at a time: the plans of each alone would cost as much as the mixing itself.
     """
 
@@ -64,13 +64,13 @@ class Sums:
     def mix(self, plan: Plan) -> None:
         """One more step of a staging has mixed."""
         self._plans.append(plan)
-        if len(self._plans) == PLANS or not is_small(plan):
+        if len(self._plans) == PLANS or not plan.is_small:
             self.mixed()
 
     def mixed(self) -> Tensor:
-        """As `touched.realised`, of all steps so far."""
+        """As `sum_realised`, of all steps so far."""
         if self._plans:
-            self._mixed += realised(self._plans)
+            self._mixed += sum_realised(self._plans)
             self._plans = []
         return self._mixed
 

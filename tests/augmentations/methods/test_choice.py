@@ -276,9 +276,9 @@ def test_the_listing_shows_what_can_be_written() -> None:
 def test_a_plan_that_could_not_be_applied_says_why(plan: Plan, message: str) -> None:
     """`check` is for plans that come from a file."""
     with pytest.raises(ValueError, match=re.escape(message)):
-        plan.check()
+        plan.check_fields()
 
 
 def test_a_plan_that_was_drawn_passes() -> None:
     methods = ["mixup", "ricap", {"name": "manifold_mixup", "depths": [2]}]
-    choice(*methods, per_sample=True).sample((6, 1, 8, 8), generator=seeded(1)).check()
+    choice(*methods, per_sample=True).sample((6, 1, 8, 8), generator=seeded(1)).check_fields()

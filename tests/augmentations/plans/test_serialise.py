@@ -325,7 +325,7 @@ def test_moved_rectangles_that_apply_to_some_samples_are_a_plan_still(shared: bo
     partner = torch.tensor([[1], [2], [3], [0]])
     apply = torch.tensor([True, False, True, False])
     plan = Paste((6, 7), target, partner, source).only_where(apply).expand(4)
-    plan.check()
+    plan.check_fields()
     images = torch.rand(4, 2, 6, 7, generator=seeded(0))
     expected = images.clone()
     expected[0, :, :3, :4] = images[1, :, 2:5, 1:5]
@@ -337,7 +337,7 @@ def test_the_number_of_rows_of_a_file_costs_nothing() -> None:
     """A billion rows that share their memory are read as one."""
     target = torch.tensor([[[0, 0, 3, 9]]]).expand(10**12, -1, -1)
     with pytest.raises(ValueError, match=r"target: expected rectangles"):
-        Paste((6, 7), target).check()
+        Paste((6, 7), target).check_fields()
     keep = torch.tensor(2.0).expand(10**12, 1, 1, 1)
     with pytest.raises(ValueError, match=r"keep: expected values from 0 to 1"):
-        Blend(keep).check()
+        Blend(keep).check_fields()

@@ -9,7 +9,7 @@ import torch
 
 from mixbench import augmentations
 from mixbench.augmentations.plans.base import Plan
-from mixbench.augmentations.plans.changed_pixels import UNIT, changed_area, realised
+from mixbench.augmentations.plans.realised import UNIT, sum_realised
 from tests.support.oracles import seeded
 
 METHODS: tuple[Any, ...] = (
@@ -45,14 +45,14 @@ def test_the_changed_area_is_what_differs(method: Any, per_sample: bool) -> None
     for seed in range(8):
         plan, images = sampled(method, seed, per_sample=per_sample, prob=0.8)
         expected = (plan.mix_images(images) != images).float().mean(dim=(1, 2, 3))
-        torch.testing.assert_close(changed_area(plan), expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(plan.changed_area(), expected, atol=1e-6, rtol=0)
         seen += float(expected.sum())
     assert (seen == 0) == (method == "none")
 
 
 def test_inside_a_network_it_is_the_area_of_the_features() -> None:
     plan, _ = sampled({"name": "manifold_mixup", "depths": [1]}, 0, pairing="roll")
-    assert changed_area(plan).tolist() == [1.0] * 9
+    assert plan.changed_area().tolist() == [1.0] * 9
 
 
 @pytest.mark.parametrize("per_sample", [False, True])
@@ -69,11 +69,11 @@ def test_realised_sums_are_those_over_changed_samples_however_grouped(
         changed = plan.changed()
         by_hand[0] += changed.sum()
         by_hand[1] += plan.own_share()[changed].double().sum()
-        by_hand[2] += changed_area(plan)[changed].double().sum()
-    whole = realised(plans)
+        by_hand[2] += plan.changed_area()[changed].double().sum()
+    whole = sum_realised(plans)
     torch.testing.assert_close(whole.double() / UNIT, by_hand, atol=1e-5, rtol=0)
-    assert torch.equal(whole, torch.stack([realised([plan]) for plan in plans]).sum(dim=0))
-    assert torch.equal(whole, realised(plans[:5]) + realised(plans[5:]))
+    assert torch.equal(whole, torch.stack([sum_realised([plan]) for plan in plans]).sum(dim=0))
+    assert torch.equal(whole, sum_realised(plans[:5]) + sum_realised(plans[5:]))
 
 
 def test_small_plans_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,5 +91,5 @@ def test_small_plans_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> 
     for method in ("cutmix", "mixup", "ricap", "cutout"):
         plans = [sampled(method, seed, prob=0.5)[0] for seed in range(20)]
         looks.clear()
-        realised(plans)
+        sum_realised(plans)
         assert len(looks) <= 2, method
