@@ -1,7 +1,7 @@
-"""Features made once: the frozen part of a network runs over all images before the training.
+"""Cached features: the frozen part of a network runs over all images once, before the training.
 
-Where it never thaws and its images never vary, it would make the same of them in every epoch. What
-is trained then gets the features, in the order and with the mixing that it would have had.
+Only where it is never unfrozen and its images never vary, so that every epoch would give the same
+features. The trained part gets them in the order and with the mixing that images would have had.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +23,11 @@ from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.load import Dataset
 from mixbench.experiments.data.split import WHOLE, ArraySplit, Part
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.ranks import Ranks
 from mixbench.experiments.text import first_line
-from mixbench.experiments.training.mix_features import mixed
-from mixbench.experiments.training.plan_prefetch import PlansAhead
-from mixbench.experiments.training.state import Beat
-from mixbench.experiments.transfer.freeze import Freezing
+from mixbench.experiments.training.control import Beat, Control
+from mixbench.experiments.training.learner import Learner
+from mixbench.experiments.training.mix_features import mix_features
+from mixbench.experiments.training.random_streams import RandomStreams
 from mixbench.experiments.transfer.layers import Layers, head_of
 from mixbench.experiments.transfer.split_network import Place, agree, reach, split, undisturbed
 
@@ -40,9 +38,6 @@ SHARE_OF_HOST = 0.25
 """The same of the host's, which several workers share."""
 CHECKED = 8
 """Images on which the network in two parts is compared with the whole."""
-
-Precision = Callable[[], AbstractContextManager[None]]
-"""The precision of training; measurements are in full."""
 
 
 def last_frozen(config: RunConfig, layers: Layers) -> Place | None:
@@ -55,52 +50,54 @@ def last_frozen(config: RunConfig, layers: Layers) -> Place | None:
     return None if freeze in (None, "none") else Place(freeze)
 
 
-class Features:
-    """The inputs of a training behind the frozen part: see
-    `mixbench.experiments.training.inputs.Inputs`."""
+class CachedFeatures:
+    """The inputs of a training behind the frozen part: see `inputs.Inputs`.
+
+    network: the part behind the features. train, validation: their features.
+    """
 
     def __init__(
         self,
-        network: nn.Module,
-        rest: nn.Module,
+        learner: Learner,
         dataset: Dataset,
         config: RunConfig,
-        train: _Store,
-        validation: _Store,
-        plans: PlansAhead,
+        streams: RandomStreams,
+        network: nn.Module,
+        train: FeatureStore,
+        validation: FeatureStore,
     ) -> None:
-        self.network = rest
-        self._whole = network
+        self.network = network
+        self._whole = learner.network
         self._dataset = dataset
         self._config = config
+        self._streams = streams
         self._train = train
         self._validation = validation
-        self._plans = plans
-        self._mixes = config.transfer is not None and config.transfer.mixing == "features"
-        # Splits of the images' numbers: with the same draws, batches of the same images.
+        self._mixes_features = config.transfer is not None and config.transfer.mixing == "features"
+        # Splits of image numbers: with the same draws, batches of the same images.
         self._numbers = _numbers(dataset.train.labels, train.device)
         self._numbers_of_validation = _numbers(dataset.validation.labels, train.device)
 
     def epoch(
         self, order: torch.Generator, *, start: int, part: Part
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images' numbers (B,) in place of images: features are looked up when needed."""
+        """As of images, with their numbers (B,) in their place."""
         size = self._config.training.batch_size
         return self._numbers.epoch(size, order, start=start, part=part)
 
     def forward(
-        self, model: nn.Module, mix: augmentations.Method, raw: Tensor, labels: Tensor
+        self, model: nn.Module, method: augmentations.Method, raw: Tensor, labels: Tensor
     ) -> tuple[Tensor, Batch]:
-        """As that of images, with the same draws; raw: the images' numbers (B,)."""
+        """As of images, with the same draws; raw: the images' numbers (B,)."""
         dataset = self._dataset
         images = None
-        if mix.needs_images and isinstance(dataset.train, ArraySplit):
-            images = _prepared(dataset, self._config)(dataset.train.images.index_select(0, raw))
-        plan = self._plans.next(mix, (len(raw), *dataset.shape), images)
+        if method.needs_images and isinstance(dataset.train, ArraySplit):
+            images = _preparation(dataset, self._config)(dataset.train.images.index_select(0, raw))
+        plan = self._streams.draw_plan(method, (len(raw), *dataset.shape), images)
         targets = plan.mix_labels(labels, len(dataset.classes))
         features = self._train.take(raw)
-        if self._mixes:
-            features = mixed(plan, features, self._whole)
+        if self._mixes_features:
+            features = mix_features(plan, features, self._whole)
         return model(features), Batch(features, targets, plan)
 
     def validation(self, beat: Beat, part: Part = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
@@ -111,44 +108,40 @@ class Features:
             yield self._validation.take(numbers), labels
 
 
-def cached(
-    network: nn.Module,
+def cache_features(
+    learner: Learner,
     dataset: Dataset,
     config: RunConfig,
-    layers: Layers,
-    freezing: Freezing,
-    precision: Precision,
-    *,
-    plans: PlansAhead,
-    beat: Beat,
-    ranks: Ranks,
-) -> Features | None:
-    """The inputs of a training whose features are made now, or None where they can't be.
+    streams: RandomStreams,
+    control: Control,
+) -> CachedFeatures | None:
+    """Run the frozen part of the network once; None if its features can't be cached.
 
-    Which way it is, and why, is in the log. UserError where `cache: true` asked for what can't be.
-    `beat` is called at every batch, and what it raises comes out.
+    The log says which, and why. UserError if `cache: true` asked for what can't be. A stop that
+    `control` asks for comes out as Stopped.
     """
-    transfer = config.transfer
+    transfer, ranks = config.transfer, control.ranks
     if transfer is None or transfer.freeze in (None, "none") or transfer.cache is False:
         return None
-    found = _rest(network, dataset, config, layers, freezing, precision)
+    split_at = _split(learner, dataset, config)
     # All ranks or none: they train the same modules.
-    others = ranks.meet(int(isinstance(found, str)), 0)[0]
-    if isinstance(found, str) or any(others):
-        reason = found if isinstance(found, str) else "another rank can't"
+    refusals = ranks.meet(int(isinstance(split_at, str)), 0)[0]
+    if isinstance(split_at, str) or any(refusals):
+        reason = split_at if isinstance(split_at, str) else "another rank can't"
         if transfer.cache:
             raise UserError(f"transfer.cache: got true, but {reason}")
         log.info("features are not cached: %s", reason)
         return None
-    place, rest = found
+    place, rest = split_at
     started = time.monotonic()
-    freezing.train()
-    with precision():
+    learner.freezing.train()
+    beat = control.beat_or_stop
+    with learner.precision():
         images = _training_images(dataset, config)
-        train = _made(network, place, images, len(dataset.train), beat)
-    network.eval()
+        train = _features(learner.network, place, images, len(dataset.train), beat)
+    learner.network.eval()
     images = _validation_images(dataset, config)
-    validation = _made(network, place, images, len(dataset.validation), beat)
+    validation = _features(learner.network, place, images, len(dataset.validation), beat)
     log.info(
         "features of %d images at %s cached: %.2f GB, %.1f s",
         len(dataset.train) + len(dataset.validation),
@@ -156,18 +149,11 @@ def cached(
         (train.nbytes + validation.nbytes) / 1e9,
         time.monotonic() - started,
     )
-    return Features(network, rest, dataset, config, train, validation, plans)
+    return CachedFeatures(learner, dataset, config, streams, rest, train, validation)
 
 
-def _rest(
-    network: nn.Module,
-    dataset: Dataset,
-    config: RunConfig,
-    layers: Layers,
-    freezing: Freezing,
-    precision: Precision,
-) -> tuple[Place, nn.Module] | str:
-    """Where the network is cut, and the part behind, which was seen to work alone; or why not."""
+def _split(learner: Learner, dataset: Dataset, config: RunConfig) -> tuple[Place, nn.Module] | str:
+    """Where the network is cut, and the part behind, checked to work alone; or why it can't be."""
     reason = why_not_cached(config)
     if reason is not None:
         return reason
@@ -175,17 +161,18 @@ def _rest(
         return "the images are streamed, and cropped at random"
     if dataset.train.crops:
         return "the images are cropped at random"
-    place = last_frozen(config, layers)
+    network = learner.network
+    place = last_frozen(config, learner.layers)
     transfer = config.transfer
     # All but the classifier is frozen, and nothing is mixed before it.
     if transfer is not None and transfer.freeze == "all" and transfer.mixing != "features":
         place = Place(head_of(network), before=True)
     if place is None:
         return "no whole layer is frozen"
-    freezing.train()
-    images = _prepared(dataset, config)(dataset.train.images[:CHECKED])
+    learner.freezing.train()
+    images = _preparation(dataset, config)(dataset.train.images[:CHECKED])
     try:
-        with precision(), undisturbed(network, images.device):
+        with learner.precision(), undisturbed(network, images.device):
             features = reach(network, place, images)
             if place.before:
                 rest = network.get_submodule(place.name)
@@ -200,51 +187,50 @@ def _rest(
         return reason
     count = len(dataset.train) + len(dataset.validation)
     needed = count * features[0].nbytes
-    room = _room(features.device)
-    if needed > room:
-        return f"they take {needed / 1e9:.1f} GB, of {room / 1e9:.1f} GB that they may"
+    available = _available_bytes(features.device)
+    if needed > available:
+        return f"they take {needed / 1e9:.1f} GB, of {available / 1e9:.1f} GB that they may"
     return place, rest
 
 
-class _Store:
+class FeatureStore:
     """The features of the images of a split, by the images' numbers."""
 
     def __init__(self, count: int, like: Tensor) -> None:
-        # Features keep the type and the memory format in which they were made: the rest of the
-        # network does with them what it would have done.
+        # Keep the type and the memory format: the rest of the network then computes the same.
         last = torch.channels_last
-        self._turned = like.dim() == 4 and like.is_contiguous(memory_format=last)
-        shape = like.shape[1:] if not self._turned else like.permute(0, 2, 3, 1).shape[1:]
-        self._kept = like.new_empty((count, *shape))
+        self._channels_last = like.dim() == 4 and like.is_contiguous(memory_format=last)
+        shape = like.shape[1:] if not self._channels_last else like.permute(0, 2, 3, 1).shape[1:]
+        self._features = like.new_empty((count, *shape))
 
     @property
     def device(self) -> torch.device:
-        return self._kept.device
+        return self._features.device
 
     @property
     def nbytes(self) -> int:
-        return self._kept.nbytes
+        return self._features.nbytes
 
     def put(self, first: int, features: Tensor) -> None:
-        turned = features.permute(0, 2, 3, 1) if self._turned else features
-        self._kept[first : first + len(features)] = turned
+        rows = features.permute(0, 2, 3, 1) if self._channels_last else features
+        self._features[first : first + len(features)] = rows
 
     def take(self, numbers: Tensor) -> Tensor:
         """A copy of the features of these images: the network may overwrite it."""
-        taken = self._kept.index_select(0, numbers)
-        return taken.permute(0, 3, 1, 2) if self._turned else taken
+        taken = self._features.index_select(0, numbers)
+        return taken.permute(0, 3, 1, 2) if self._channels_last else taken
 
 
-def _made(
+def _features(
     network: nn.Module, place: Place, batches: Iterator[Tensor], count: int, beat: Beat
-) -> _Store:
+) -> FeatureStore:
     """The features at `place` of the `count` images that come in `batches`."""
-    store: _Store | None = None
+    store: FeatureStore | None = None
     first = 0
     for images in batches:
         beat(None)
         features = reach(network, place, images)
-        store = store or _Store(count, features)
+        store = store or FeatureStore(count, features)
         store.put(first, features)
         first += len(features)
     if store is None:
@@ -253,10 +239,10 @@ def _made(
 
 
 def _training_images(dataset: Dataset, config: RunConfig) -> Iterator[Tensor]:
-    """In batches as training has them, because sums may depend on a batch's size."""
-    prepared = _prepared(dataset, config)
+    """In the batches of the training: sums may depend on a batch's size."""
+    prepare = _preparation(dataset, config)
     for raw, _ in dataset.train.batches(config.training.batch_size):
-        yield prepared(raw)
+        yield prepare(raw)
 
 
 def _validation_images(dataset: Dataset, config: RunConfig) -> Iterator[Tensor]:
@@ -265,7 +251,7 @@ def _validation_images(dataset: Dataset, config: RunConfig) -> Iterator[Tensor]:
         yield normalise(raw, dataset.mean, dataset.std, channels_last=channels_last)
 
 
-def _prepared(dataset: Dataset, config: RunConfig) -> Preparation:
+def _preparation(dataset: Dataset, config: RunConfig) -> Preparation:
     return Preparation(dataset.mean, dataset.std, channels_last=config.training.channels_last)
 
 
@@ -273,8 +259,8 @@ def _numbers(labels: Tensor, device: torch.device) -> ArraySplit:
     return ArraySplit(torch.arange(len(labels), device=device), labels)
 
 
-def _room(device: torch.device) -> float:
-    """Bytes that features may take on `device`."""
+def _available_bytes(device: torch.device) -> float:
+    """The most that features may take on `device`."""
     if device.type == "cuda":
         return SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
     try:

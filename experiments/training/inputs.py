@@ -1,8 +1,8 @@
-"""What enters the part of a network that is trained: mixed images, or features made once.
+"""What enters the part of a network that is trained: mixed images, or cached features.
 
-inputs.epoch(order)                        the batches of an epoch
-inputs.forward(model, mix, raw, labels)    logits and the mixed batch
-inputs.validation(beat)                    the validation split, as inputs.network takes it
+inputs.epoch(order)                           the batches of an epoch
+inputs.forward(model, method, raw, labels)    logits and the mixed batch
+inputs.validation(beat)                       the validation split, as inputs.network takes it
 """
 
 from __future__ import annotations
@@ -24,13 +24,11 @@ from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.load import Dataset
 from mixbench.experiments.data.split import WHOLE, Part
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.ranks import ALONE, Ranks
-from mixbench.experiments.training.cached_features import Precision, cached, last_frozen
-from mixbench.experiments.training.mix_features import mixed
-from mixbench.experiments.training.plan_prefetch import PlansAhead
-from mixbench.experiments.training.state import Beat
-from mixbench.experiments.transfer.freeze import Freezing
-from mixbench.experiments.transfer.layers import Layers
+from mixbench.experiments.training.cached_features import cache_features, last_frozen
+from mixbench.experiments.training.control import Beat, Control
+from mixbench.experiments.training.learner import Learner
+from mixbench.experiments.training.mix_features import mix_features
+from mixbench.experiments.training.random_streams import RandomStreams
 from mixbench.experiments.transfer.split_network import Place, changed
 
 
@@ -38,7 +36,7 @@ class Inputs(Protocol):
     """Where a training gets its batches, and what it trains with them."""
 
     network: nn.Module
-    """What takes them, to be wrapped for the ranks: the network, or the part behind features."""
+    """The network, or the part behind the features; to be wrapped for the ranks."""
 
     def epoch(
         self, order: torch.Generator, *, start: int, part: Part
@@ -46,9 +44,9 @@ class Inputs(Protocol):
         """As `Split.epoch` gives them, from batch `start` on: what `forward` takes, with labels."""
 
     def forward(
-        self, model: nn.Module, mix: augmentations.Method, raw: Tensor, labels: Tensor
+        self, model: nn.Module, method: augmentations.Method, raw: Tensor, labels: Tensor
     ) -> tuple[Tensor, Batch]:
-        """Mix a batch; its logits from `model`, which is `network`, wrapped, and the batch."""
+        """Mix a batch; logits of `model`, which is `network`, wrapped; and the batch."""
 
     def validation(self, beat: Beat, part: Part = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
         """The validation split, in order, as `network` takes it, with labels."""
@@ -57,26 +55,23 @@ class Inputs(Protocol):
 class Pixels:
     """Images: cropped, flipped, normalised and mixed for every batch.
 
-    mixed_at: where in the network they are mixed, if not before it.
+    mix_at: where in the network its features are mixed; None: the images are.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        learner: Learner,
         dataset: Dataset,
         config: RunConfig,
-        layers: Layers,
-        crops: torch.Generator,
-        plans: PlansAhead,
-        mixed_at: Place | None = None,
+        streams: RandomStreams,
+        mix_at: Place | None = None,
     ) -> None:
-        self.network = network
-        self._mixed_at = mixed_at
+        self.network = learner.network
+        self._layers = learner.layers
         self._dataset = dataset
         self._config = config
-        self._layers = layers
-        self._crops = crops
-        self._plans = plans
+        self._streams = streams
+        self._mix_at = mix_at
 
     def epoch(
         self, order: torch.Generator, *, start: int, part: Part
@@ -85,36 +80,25 @@ class Pixels:
         return self._dataset.train.epoch(size, order, start=start, part=part)
 
     def forward(
-        self, model: nn.Module, mix: augmentations.Method, raw: Tensor, labels: Tensor
+        self, model: nn.Module, method: augmentations.Method, raw: Tensor, labels: Tensor
     ) -> tuple[Tensor, Batch]:
-        training = self._config.training
-        drawn = Preparation.draw(
-            len(raw),
-            self._dataset.mean,
-            self._dataset.std,
-            crop_padding=training.crop_padding or 0,
-            flip=bool(training.flip),
-            generator=self._crops,
-            channels_last=training.channels_last,
-        )
-        inside = self._mixed_at is not None
-        images = drawn(raw) if inside or mix.needs_images else None
-        plan = self._plans.next(mix, raw.shape, images)
+        prepare = self._draw_preparation(len(raw))
+        images = prepare(raw) if self._mix_at is not None or method.needs_images else None
+        plan = self._streams.draw_plan(method, raw.shape, images)
         targets = plan.mix_labels(labels, len(self._dataset.classes))
-        if self._mixed_at is not None and images is not None:
-            batch = Batch(images, targets, plan)
-            with changed(
-                self.network,
-                self._mixed_at,
-                lambda features: mixed(plan, features, self.network),
-            ):
-                return model(images), batch
+        if self._mix_at is not None and images is not None:
+
+            def mix(features: Tensor) -> Tensor:
+                return mix_features(plan, features, self.network)
+
+            with changed(self.network, self._mix_at, mix):
+                return model(images), Batch(images, targets, plan)
         if images is None:
-            batch = Batch(prepared_and_mixed(plan, raw, drawn), targets, plan)
+            mixed = prepared_and_mixed(plan, raw, prepare)
         else:
-            batch = Batch(plan.mix_images(images), targets, plan)
-        with mixing_inside(self.network, batch.plan, self._layers.named):
-            return model(batch.images), batch
+            mixed = plan.mix_images(images)
+        with mixing_inside(self.network, plan, self._layers.named):
+            return model(mixed), Batch(mixed, targets, plan)
 
     def validation(self, beat: Beat, part: Part = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
         channels_last = self._config.training.channels_last
@@ -124,69 +108,66 @@ class Pixels:
             mean, std = self._dataset.mean, self._dataset.std
             yield normalise(raw, mean, std, channels_last=channels_last), labels
 
+    def _draw_preparation(self, images: int) -> Preparation:
+        """Random crops and flips for so many images, as the configuration has them."""
+        training = self._config.training
+        return Preparation.draw(
+            images,
+            self._dataset.mean,
+            self._dataset.std,
+            crop_padding=training.crop_padding or 0,
+            flip=bool(training.flip),
+            generator=self._streams.crops,
+            channels_last=training.channels_last,
+        )
+
 
 def inputs_for(
-    network: nn.Module,
+    learner: Learner,
     dataset: Dataset,
     config: RunConfig,
-    layers: Layers,
-    freezing: Freezing,
-    precision: Precision,
-    *,
-    crops: torch.Generator,
-    plans: PlansAhead,
-    beat: Beat,
-    ranks: Ranks = ALONE,
+    streams: RandomStreams,
+    control: Control,
 ) -> Inputs:
-    """The inputs of a training: features where the frozen part of the network need run only once.
+    """The inputs of a training: cached features if the frozen part of the network need run once.
 
-    `beat` is called while features are made, and what it raises comes out. UserError where the
+    A stop that `control` asks for while features are made comes out as Stopped. UserError if the
     configuration asks for what this network or these images can't do.
     """
-    mixed_at = None
+    mix_at = None
     if config.transfer is not None and config.transfer.mixing == "features":
-        mixed_at = _checked(network, dataset, config, layers)
-    made_once = cached(
-        network,
-        dataset,
-        config,
-        layers,
-        freezing,
-        precision,
-        plans=plans,
-        beat=beat,
-        ranks=ranks,
-    )
-    if made_once is not None:
-        return made_once
-    return Pixels(network, dataset, config, layers, crops, plans, mixed_at)
+        mix_at = _features_to_mix(learner, dataset, config)
+    cached = cache_features(learner, dataset, config, streams, control)
+    return cached or Pixels(learner, dataset, config, streams, mix_at)
 
 
-def _checked(network: nn.Module, dataset: Dataset, config: RunConfig, layers: Layers) -> Place:
-    """Where features are mixed; UserError where they can't be."""
-    place = last_frozen(config, layers)
+def _features_to_mix(learner: Learner, dataset: Dataset, config: RunConfig) -> Place:
+    """Where features are mixed; UserError if they can't be."""
+    network = learner.network
+    place = last_frozen(config, learner.layers)
     reason = why_not_in_features(config)
     if place is None or reason is not None:
         reason = reason or "no whole layer is frozen"
         raise UserError(f"transfer.mixing: got features, but {reason}")
     shape = (2, *dataset.shape)
     device = dataset.mean.device
-    mix = augmentations.create("cutmix")
-    plan = mix.sample(shape, device=device, generator=torch.Generator(device).manual_seed(0))
-    found: list[None] = []
+    cutmix = augmentations.create("cutmix")
+    plan = cutmix.sample(shape, device=device, generator=torch.Generator(device).manual_seed(0))
+    times = 0
 
-    def tried(features: Tensor) -> Tensor:
-        found.append(None)
-        return mixed(plan, features, network)
+    def mix(features: Tensor) -> Tensor:
+        nonlocal times
+        times += 1
+        return mix_features(plan, features, network)
 
     network.eval()
     try:
-        with torch.no_grad(), changed(network, place, tried):
+        with torch.no_grad(), changed(network, place, mix):
             network(torch.zeros(shape, device=device))
     except ValueError as error:
         raise UserError(f"transfer.mixing: features of {place.name}: {error}") from None
-    if len(found) != 1:
+    if times != 1:
         raise UserError(
-            f"transfer.mixing: got features, but {place.name} runs {len(found)} times for a batch"
+            f"transfer.mixing: got features, but {place.name} runs {times} times for a batch"
         )
     return place

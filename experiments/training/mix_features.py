@@ -1,4 +1,4 @@
-"""Mixing what a network has made of images: which axes of it are the picture's."""
+"""Mix the features of a network: maps, tokens or vectors."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from torch import Tensor, nn
 from mixbench.augmentations.plans.base import Plan
 
 
-def mixed(plan: Plan, features: Tensor, network: nn.Module) -> Tensor:
+def mix_features(plan: Plan, features: Tensor, network: nn.Module) -> Tensor:
     """A mixed copy of `features`, of the same shape; the plan's geometry is scaled to theirs.
 
     features: maps (B, C, h, w), or (B, h, w, C) in networks of timm that work so; the tokens of a
-    vision transformer (B, N, C), of which those that stand for no place (the class token) are
-    averaged with the label weights; or vectors (B, C), averaged likewise. ValueError for others.
+    vision transformer (B, N, C), of which those without a place (the class token) are averaged
+    with the label weights; or vectors (B, C), averaged likewise. ValueError for others.
     """
     if not isinstance(features, Tensor):
         raise ValueError(f"expected a tensor to mix, got {type(features).__name__}")
     if features.dim() == 2:
         return plan.mix_features(features)
     if features.dim() == 3:
-        return _mixed_tokens(plan, features, network)
+        return _mix_tokens(plan, features, network)
     if features.dim() == 4:
         # Networks of timm say so where they put the channels last.
         if getattr(network, "output_fmt", None) == "NHWC":
-            made = plan.mix_features(features.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-            return made.contiguous()
+            maps = plan.mix_features(features.permute(0, 3, 1, 2))
+            return maps.permute(0, 2, 3, 1).contiguous()
         return plan.mix_features(features)
     raise ValueError(f"expected features of 2 to 4 axes to mix, got {tuple(features.shape)}")
 
 
-def _mixed_tokens(plan: Plan, tokens: Tensor, network: nn.Module) -> Tensor:
+def _mix_tokens(plan: Plan, tokens: Tensor, network: nn.Module) -> Tensor:
     batch, count, channels = tokens.shape
     prefix = int(getattr(network, "num_prefix_tokens", 0))
     height, width = _grid(network, count - prefix)

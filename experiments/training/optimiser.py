@@ -12,8 +12,7 @@ from mixbench.experiments.config.schema import TrainingConfig
 def optimiser_for(groups: list[dict[str, Any]], training: TrainingConfig) -> torch.optim.Optimizer:
     """The optimiser that `training` asks for.
 
-    groups: as torch takes them, with `scale`, the group's share of the learning rate, where that is
-    not 1.
+    groups: as torch takes them; `scale` in one of them multiplies its learning rate.
     """
     if training.optimiser == "adamw":
         return torch.optim.AdamW(
@@ -30,9 +29,9 @@ def optimiser_for(groups: list[dict[str, Any]], training: TrainingConfig) -> tor
 
 
 def begin_momentum(optimiser: torch.optim.Optimizer) -> None:
-    """Prepare for parameters that begin to be trained between two steps: their momentum is 0.
+    """Give parameters that have just been unfrozen a momentum of 0.
 
-    torch's fused SGD takes a group in which all have a momentum, or none has.
+    torch's fused SGD needs a group in which all have a momentum, or none has.
     """
     if not isinstance(optimiser, torch.optim.SGD):
         return

@@ -34,7 +34,7 @@ from mixbench.experiments.data.load import Dataset, load
 from mixbench.experiments.models.build import build
 from mixbench.experiments.store.provenance import device_name
 from mixbench.experiments.training import loop
-from mixbench.experiments.training.schedules import Course
+from mixbench.experiments.training.schedules import TrainingSchedules
 
 IMAGES, BATCH = 1280, 64
 MODELS = {
@@ -124,7 +124,7 @@ def _staged(dataset: Dataset, device: torch.device, pairs: int) -> bool:
     mean, error = statistics.mean(ratios), statistics.stdev(ratios) / math.sqrt(pairs)
     reach = scipy.stats.t.ppf(0.975, pairs - 1) * error
     low, high = math.exp(mean - reach), math.exp(mean + reach)
-    course = Course(rising, 1000, 100)
+    course = TrainingSchedules(rising, 1000, 100)
     started = time.perf_counter()
     for step in range(1000):
         course.method(step)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mixbench.experiments.store import claims, processes
-from mixbench.experiments.training import state
+from mixbench.experiments.training import checkpoints
 from mixbench.experiments.worker import worker
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -29,7 +29,7 @@ def brisk(lease_seconds: float = 120.0, renew_seconds: float = 1.0) -> None:
 
 def save_every_step() -> None:
     """A checkpoint before every step."""
-    state.CHECKPOINT_SECONDS, state.CHECKPOINT_SHARE = 0.0, 1e9
+    checkpoints.CHECKPOINT_SECONDS, checkpoints.CHECKPOINT_SHARE = 0.0, 1e9
 
 
 def slow(seconds: float) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mixbench.experiments.store import claims
-from mixbench.experiments.training import state
+from mixbench.experiments.training import checkpoints
 from mixbench.experiments.worker import worker
 
 CHECKPOINT = r"/\.checkpoint\.new$"
@@ -72,7 +72,7 @@ PLACES = {
 
 def eager(renew_seconds: float = 0.02) -> None:
     """A checkpoint before every step, a renewal at nearly every one, and little waiting."""
-    state.CHECKPOINT_SECONDS, state.CHECKPOINT_SHARE = 0.0, 1e9
+    checkpoints.CHECKPOINT_SECONDS, checkpoints.CHECKPOINT_SHARE = 0.0, 1e9
     claims.RENEW_SECONDS = renew_seconds
     worker.WAIT_SECONDS = 0.05
 

@@ -21,9 +21,9 @@ from mixbench.experiments.worker import worker
 COMMAND = (sys.executable, "-m", "mixbench.experiments.cli")
 
 EAGER_WORKER = (
-    "from mixbench.experiments.training import state\n"
+    "from mixbench.experiments.training import checkpoints\n"
     "from mixbench.experiments.worker import worker\n"
-    "state.CHECKPOINT_SECONDS, state.CHECKPOINT_SHARE = 0.0, 1e9\n"
+    "checkpoints.CHECKPOINT_SECONDS, checkpoints.CHECKPOINT_SHARE = 0.0, 1e9\n"
     "exit(worker.main())"
 )
 """A worker with a checkpoint before every step."""

@@ -14,18 +14,18 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.manage.timeline import timeline
 from mixbench.experiments.staging.named import NAMED
 from mixbench.experiments.staging.schedule import Schedule
-from mixbench.experiments.training.schedules import Course
+from mixbench.experiments.training.schedules import TrainingSchedules
 from tests.experiments.staging.test_phases import UNFROZEN, parsed
 
 EPOCHS, PER_EPOCH = 20, 10
 STEPS = EPOCHS * PER_EPOCH
 
 
-def course(staging: Any, augmentation: Any = "cutmix", **parts: Any) -> Course:
-    return Course(parsed(staging, augmentation, EPOCHS, **parts), STEPS, PER_EPOCH)
+def course(staging: Any, augmentation: Any = "cutmix", **parts: Any) -> TrainingSchedules:
+    return TrainingSchedules(parsed(staging, augmentation, EPOCHS, **parts), STEPS, PER_EPOCH)
 
 
-def probabilities(made: Course) -> list[float]:
+def probabilities(made: TrainingSchedules) -> list[float]:
     mixes = [made.method(step) for step in range(STEPS)]
     return [0.0 if mix.name == "none" else mix.prob for mix in mixes]
 
@@ -209,10 +209,10 @@ def test_what_only_the_training_knows_is_checked_when_it_begins() -> None:
     gradual = {"transfer": {"freeze": "all", "unfreeze": "gradual"}}
     made = parsed({"phases": [{"from": "unfreeze 9"}]}, **gradual)
     with pytest.raises(UserError, match=r"phases\[0\].from: got 'unfreeze 9', expected at most"):
-        Course(made, STEPS, PER_EPOCH, [0.2, 0.4])
+        TrainingSchedules(made, STEPS, PER_EPOCH, [0.2, 0.4])
     made = parsed({"phases": [{"from": 0.5, "to": 0.53}]}, epochs=4)
     with pytest.raises(UserError, match="has none of the training's 4 steps"):
-        Course(made, 4, 1)
+        TrainingSchedules(made, 4, 1)
 
 
 def test_the_deepest_of_all_phases() -> None:

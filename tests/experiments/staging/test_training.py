@@ -14,7 +14,7 @@ from mixbench.experiments.config import resolve, schema
 from mixbench.experiments.data.load import Dataset, load
 from mixbench.experiments.evaluation.predict import score
 from mixbench.experiments.store import checkpoint
-from mixbench.experiments.training import state as bookkeeping
+from mixbench.experiments.training import checkpoints, epoch_totals
 from tests.experiments.training.test_loop import Killed, rows, same, stop_at, trained
 from tests.support import running
 
@@ -187,10 +187,10 @@ def test_going_on_crosses_a_boundary_exactly(
     whole, _ = trained(tmp_path / "whole", digits, made)
     phases = [row["staging/phase"] for row in rows(tmp_path / "whole")]
     assert phases == ([1, 1, 2, 2, 3, 3] if kind == "fixed" else [1, 1, 2, 2, 2, 2])
-    monkeypatch.setattr(bookkeeping, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(bookkeeping, "CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SHARE", 1e9)
     # Plans are grouped otherwise than without interruptions.
-    monkeypatch.setattr(bookkeeping, "PLANS", 3)
+    monkeypatch.setattr(epoch_totals, "PLANS", 3)
     steps = range(1, 37) if every_step else (12, 14, 25)
     parts = tmp_path / "parts"
     for step in steps:
@@ -206,8 +206,8 @@ def test_an_older_checkpoint_has_no_sums_of_a_staging(
     made = configured(None)
     whole, _ = trained(tmp_path / "whole", digits, made)
     half = tmp_path / "half"
-    monkeypatch.setattr(bookkeeping, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(bookkeeping, "CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SHARE", 1e9)
     with pytest.raises(Killed):
         trained(half, digits, made, beat=stop_at(1.4))
     state = next(iter(checkpoint.load(half)))

@@ -30,9 +30,10 @@ from mixbench.experiments.evaluation.after_training import measure
 from mixbench.experiments.models.build import build
 from mixbench.experiments.stopping import Stopped
 from mixbench.experiments.store import checkpoint
-from mixbench.experiments.training import inputs
-from mixbench.experiments.training import loop as training
-from mixbench.experiments.training import state as bookkeeping
+from mixbench.experiments.training import checkpoints, inputs, loop
+from mixbench.experiments.training.control import Beat
+from mixbench.experiments.training.random_streams import stream_seed
+from mixbench.experiments.training.schedules import learning_rate
 from tests.support import running
 
 
@@ -69,11 +70,11 @@ def trained(
     dataset: Dataset,
     made: RunConfig,
     network: nn.Module | None = None,
-    beat: training.Beat = lambda *_, **__: None,
+    beat: Beat = lambda *_, **__: None,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     folder.mkdir(exist_ok=True)
     network = network or network_of(made)
-    summary = training.train(network, dataset, made, torch.device("cpu"), folder, beat)
+    summary = loop.train(network, dataset, made, torch.device("cpu"), folder, beat)
     return {name: value.clone() for name, value in network.state_dict().items()}, summary
 
 
@@ -94,7 +95,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def test_one_cycle_by_hand() -> None:
     made = TrainingConfig(learning_rate=2.0, schedule="one_cycle", warmup=0.25)
-    rates = [training.learning_rate(step, 8, made) for step in range(8)]
+    rates = [learning_rate(step, 8, made) for step in range(8)]
     # Two rising steps at 1/3 and 2/3 of a half cosine from 1/25 to 1, then a half cosine to 0.
     assert rates[:3] == pytest.approx([2 * 0.28, 2 * 0.76, 2.0])
     assert rates[5] == pytest.approx(1.0)
@@ -103,10 +104,10 @@ def test_one_cycle_by_hand() -> None:
 
 def test_cosine_by_hand() -> None:
     made = TrainingConfig(learning_rate=0.3, schedule="cosine", warmup=0.0)
-    assert training.learning_rate(0, 4, made) == 0.3
-    assert training.learning_rate(2, 4, made) == pytest.approx(0.15)
+    assert learning_rate(0, 4, made) == 0.3
+    assert learning_rate(2, 4, made) == pytest.approx(0.15)
     made = TrainingConfig(learning_rate=0.3, schedule="cosine", warmup=0.5)
-    rates = [training.learning_rate(step, 4, made) for step in range(4)]
+    rates = [learning_rate(step, 4, made) for step in range(4)]
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.15])
 
 
@@ -118,7 +119,7 @@ def test_cosine_by_hand() -> None:
 )
 def test_the_rate_rises_then_falls(steps: int, warmup: float, rate: float, schedule: str) -> None:
     made = TrainingConfig(learning_rate=rate, schedule=schedule, warmup=warmup)
-    rates = [training.learning_rate(step, steps, made) for step in range(steps)]
+    rates = [learning_rate(step, steps, made) for step in range(steps)]
     top = rates.index(max(rates))
     assert abs(top - warmup * steps) <= 1
     assert all(a < b for a, b in itertools.pairwise(rates[: top + 1]))
@@ -129,7 +130,7 @@ def test_the_rate_rises_then_falls(steps: int, warmup: float, rate: float, sched
 @given(steps=st.integers(200, 5000), rate=st.floats(1e-3, 10))
 def test_one_cycle_from_a_25th_to_the_rate_to_nothing(steps: int, rate: float) -> None:
     made = TrainingConfig(learning_rate=rate, warmup=0.25)
-    rates = [training.learning_rate(step, steps, made) for step in range(steps)]
+    rates = [learning_rate(step, steps, made) for step in range(steps)]
     assert rates[0] == pytest.approx(rate / 25, rel=0.05)
     assert max(rates) == pytest.approx(rate, rel=1e-3)
     assert rates[-1] < rate / 1000
@@ -141,7 +142,7 @@ def test_the_rate_of_the_schedule_is_the_optimisers(tmp_path: Path, digits: Data
     steps = digits.train.steps(32)
     assert len(digits.train) == 180 and steps == 6
     for epoch, row in enumerate(rows(tmp_path)):
-        last = training.learning_rate((epoch + 1) * steps - 1, 4 * steps, made.training)
+        last = learning_rate((epoch + 1) * steps - 1, 4 * steps, made.training)
         assert row["learning_rate"] == last
         assert (row["epoch"], row["step"]) == (epoch + 1, (epoch + 1) * steps)
 
@@ -153,7 +154,7 @@ def test_one_step_is_plain_sgd(tmp_path: Path, digits: Dataset) -> None:
     images = normalise(digits.train.images, digits.mean, digits.std)  # type: ignore[attr-defined]
     loss = nn.functional.cross_entropy(network(images), digits.train.labels, label_smoothing=0.1)
     loss.backward()
-    rate = training.learning_rate(0, 1, made.training)
+    rate = learning_rate(0, 1, made.training)
     for name, value in network.named_parameters():
         assert value.grad is not None
         gradient = value.grad + 0.01 * value.detach()
@@ -176,7 +177,7 @@ def test_manifold_mixup_mixes_at_its_layer(tmp_path: Path, digits: Dataset) -> N
     network: Any = network_of(made)
     ((raw, labels),) = recorder.given
     images = normalise(raw, digits.mean, digits.std)
-    mixing = torch.Generator().manual_seed(training.stream_seed(0, "mixing"))
+    mixing = torch.Generator().manual_seed(stream_seed(0, "mixing"))
     plan: Any = augmentations.create(**made.augmentation).sample(images.shape, generator=mixing)
     keep = plan.plan.keep
     features = network.features[:7](images)
@@ -189,7 +190,7 @@ def test_manifold_mixup_mixes_at_its_layer(tmp_path: Path, digits: Dataset) -> N
     ]
     loss = (share * losses[0] + (1 - share) * losses[1]).mean()
     loss.backward()
-    rate = training.learning_rate(0, 1, made.training)
+    rate = learning_rate(0, 1, made.training)
     for name, value in network.named_parameters():
         assert value.grad is not None
         expected = value.detach() - rate * 1.9 * value.grad
@@ -228,12 +229,12 @@ def test_stages_of_our_networks_exist() -> None:
 
 def test_streams_are_seeds_of_their_own() -> None:
     streams = ("order", "crops", "mixing", "network")
-    seeds = {training.stream_seed(seed, name) for seed in range(500) for name in streams}
+    seeds = {stream_seed(seed, name) for seed in range(500) for name in streams}
     assert len(seeds) == 2000
     assert all(0 <= seed < 2**63 for seed in seeds)
     draws = torch.stack(
         [
-            torch.rand(100, generator=torch.Generator().manual_seed(training.stream_seed(7, name)))
+            torch.rand(100, generator=torch.Generator().manual_seed(stream_seed(7, name)))
             for name in streams
         ]
     )
@@ -369,7 +370,7 @@ class Killed(BaseException):
     pass
 
 
-def stop_at(epoch: float) -> training.Beat:
+def stop_at(epoch: float) -> Beat:
     def beat(progress: dict[str, Any] | None, *, force: bool = False) -> None:
         if progress and progress["epoch"] > epoch:
             raise Killed
@@ -392,8 +393,8 @@ GOING_ON = configured({"name": "cutmix", "per_sample": True}, epochs=6, crop_pad
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint before every step."""
-    monkeypatch.setattr(bookkeeping, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(bookkeeping, "CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SHARE", 1e9)
 
 
 @pytest.mark.parametrize(
@@ -464,7 +465,7 @@ def test_asked_to_stop_it_saves_and_stops(
     ):
         network = dropping(0 if told.step == 1 else 9)
         with pytest.raises(Stopped):
-            training.train(
+            loop.train(
                 network,
                 digits,
                 GOING_ON,
@@ -602,8 +603,8 @@ def test_large_checkpoints_are_written_less_often(
     tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their share of the time stays below the limit, however long one takes."""
-    monkeypatch.setattr(bookkeeping, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(bookkeeping, "CHECKPOINT_SHARE", 0.2)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SHARE", 0.2)
     spent = []
 
     def slowly(_folder: Path, _state: Any) -> None:
@@ -689,7 +690,7 @@ def test_progress_is_told_at_every_step(tmp_path: Path, digits: Dataset) -> None
 def test_a_loss_that_explodes_is_no_score(tmp_path: Path, digits: Dataset, epochs: int) -> None:
     # In a single step, too: its loss is still a number, what is left of the network is not.
     made = configured(epochs=epochs, batch_size=500, learning_rate=1e30, nesterov=False)
-    with pytest.raises(training.Diverged):
+    with pytest.raises(loop.Diverged):
         trained(tmp_path, digits, made)
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
     assert not (tmp_path / "checkpoint.pt").exists()

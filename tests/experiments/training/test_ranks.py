@@ -25,10 +25,10 @@ from mixbench.experiments.evaluation.after_training import measure
 from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.stopping import Stopped
-from mixbench.experiments.training import loop, state
+from mixbench.experiments.training import checkpoints, loop
 from mixbench.experiments.training.inputs import Pixels
-from mixbench.experiments.training.plan_prefetch import PlansAhead
-from mixbench.experiments.transfer.layers import Layers
+from mixbench.experiments.training.learner import Learner
+from mixbench.experiments.training.random_streams import RandomStreams
 from tests.support import running
 from tests.support.ranking import on_ranks
 
@@ -299,7 +299,7 @@ def killed_and_continued(
     place = Path(folder)
     place.mkdir(exist_ok=True)
     # Before every step.
-    state.CHECKPOINT_SECONDS, state.CHECKPOINT_SHARE = 0.0, 1e9
+    checkpoints.CHECKPOINT_SECONDS, checkpoints.CHECKPOINT_SHARE = 0.0, 1e9
     dataset = loaded(made)
     for kill in [*kills, 0]:
         network = with_dropout(made, dataset)
@@ -408,14 +408,8 @@ def measured(group: Ranks, made: RunConfig) -> dict[str, Any]:
     )
     found = measure(network, dataset, made, lambda: None, group)
     skipped = group.gather(sorted(dataset.skipped))
-    inputs = Pixels(
-        network,
-        dataset,
-        made,
-        Layers.of(network, made.model.name),
-        torch.Generator(),
-        PlansAhead(torch.Generator()),
-    )
+    learner = Learner.of(network, made, CPU)
+    inputs = Pixels(learner, dataset, made, RandomStreams.seeded(0, CPU, group))
     validated = loop.validate(inputs, quiet, group)
     return {
         "metrics": found.metrics,

@@ -24,11 +24,11 @@ from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.stopping import Stopped
 from mixbench.experiments.training import cached_features as making
-from mixbench.experiments.training import loop, state
+from mixbench.experiments.training import checkpoints, loop
 from mixbench.experiments.training.inputs import Pixels
-from mixbench.experiments.training.mix_features import mixed
-from mixbench.experiments.training.plan_prefetch import PlansAhead
-from mixbench.experiments.transfer.layers import Layers
+from mixbench.experiments.training.learner import Learner
+from mixbench.experiments.training.mix_features import mix_features
+from mixbench.experiments.training.random_streams import RandomStreams
 from mixbench.experiments.transfer.split_network import Place, reach, split
 from tests.support import running
 from tests.support.ranking import on_ranks
@@ -254,17 +254,17 @@ def test_features_too_large_for_memory(
 ) -> None:
     caplog.set_level(logging.INFO)
     # 200 images of 32 channels of 3 x 3 numbers of 4 bytes.
-    monkeypatch.setattr(making, "_room", lambda _device: 200 * 32 * 9 * 4 - 1)
+    monkeypatch.setattr(making, "_available_bytes", lambda _device: 200 * 32 * 9 * 4 - 1)
     made = configured({"freeze": 2})
     found = trained(tmp_path / "a", made)
     assert "features are not cached: they take 0.0 GB" in caplog.text
     with pytest.raises(UserError, match="cache: got true, but they take"):
         trained(tmp_path / "b", configured({"freeze": 2, "cache": True}))
-    monkeypatch.setattr(making, "_room", lambda _device: 200 * 32 * 9 * 4)
+    monkeypatch.setattr(making, "_available_bytes", lambda _device: 200 * 32 * 9 * 4)
     assert_alike(found, trained(tmp_path / "c", made))
     assert "at features.6 cached" in caplog.text
     monkeypatch.undo()
-    assert 1e6 < making._room(CPU) < 1e13
+    assert 1e6 < making._available_bytes(CPU) < 1e13
 
 
 def test_a_network_that_cannot_be_cut_is_trained_whole(
@@ -318,8 +318,8 @@ class Killed(Exception):
 
 
 def test_going_on_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(state, "CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SHARE", 1e9)
     made = configured({"freeze": 2, "mixing": "features", "cache": True}, CUTMIX)
     straight = trained(tmp_path / "straight", made)
     for kill in (1, 4, 6, 9):
@@ -355,10 +355,10 @@ def together(group: Ranks, every: list[RunConfig], folder: str) -> list[dict[str
         weights, rows = trained(Path(folder) / f"{number}", made, ranks=group)
         found.append({"weights": weights, "rows": rows})
     # A rank without room: then none makes features.
-    room, given = making._room, 0.0 if group.rank else 1e12
-    making._room = lambda _: given  # type: ignore[assignment]
+    room, given = making._available_bytes, 0.0 if group.rank else 1e12
+    making._available_bytes = lambda _: given  # type: ignore[assignment]
     weights, rows = trained(Path(folder) / "short", every[-1], ranks=group)
-    making._room = room
+    making._available_bytes = room
     found.append({"weights": weights, "rows": rows})
     return found
 
@@ -382,14 +382,14 @@ def test_features_are_mixed_and_images_are_not() -> None:
     dataset = load(made.dataset)
     network = network_of(made).eval()
     place = Place("features.6")
-    layers = Layers.of(network, "small_cnn")
-    crops, draws, again = (torch.Generator().manual_seed(3) for _ in range(3))
-    inputs = Pixels(network, dataset, made, layers, crops, PlansAhead(draws), place)
+    order, crops, draws, again = (torch.Generator().manual_seed(3) for _ in range(4))
+    streams = RandomStreams(order, crops, draws)
+    inputs = Pixels(Learner.of(network, made, CPU), dataset, made, streams, place)
     mix = augmentations.create(**made.augmentation)
     raw, labels = next(dataset.train.batches(16))
     with torch.no_grad():
         logits, batch = inputs.forward(network, mix, raw, labels)
-        images = making._prepared(dataset, made)(raw)
+        images = making._preparation(dataset, made)(raw)
         plan = mix.sample(images.shape, generator=again)
         expected = split(network, place, images)(plan.mix_features(reach(network, place, images)))
         plain = network(images)
@@ -412,13 +412,13 @@ def test_tokens_are_mixed_where_they_stand() -> None:
     maps = torch.randn(3, 5, 4, 4)
     token = torch.randn(3, 1, 5)
     tokens = torch.cat([token, maps.flatten(2).transpose(1, 2)], dim=1)
-    found = mixed(plan, tokens, Transformer())
+    found = mix_features(plan, tokens, Transformer())
     expected = plan.mix_features(maps)
     assert not torch.equal(expected, maps)
     assert torch.equal(found[:, 1:].transpose(1, 2).reshape(3, 5, 4, 4), expected)
     torch.testing.assert_close(found[:, 0], plan.mix_features(token[:, 0]))
     with pytest.raises(ValueError, match="the tokens of a square to mix, got 14"):
-        mixed(plan, tokens[:, :15], Transformer())
+        mix_features(plan, tokens[:, :15], Transformer())
 
 
 def test_channels_last_networks_and_vectors() -> None:
@@ -429,14 +429,14 @@ def test_channels_last_networks_and_vectors() -> None:
         (3, 1, 8, 8), generator=torch.Generator().manual_seed(5)
     )
     maps = torch.randn(3, 4, 4, 4)
-    found = mixed(plan, maps.permute(0, 2, 3, 1), Windows()).permute(0, 3, 1, 2)
+    found = mix_features(plan, maps.permute(0, 2, 3, 1), Windows()).permute(0, 3, 1, 2)
     assert torch.equal(found, plan.mix_features(maps))
-    assert not torch.equal(found, mixed(plan, maps.permute(0, 2, 3, 1), nn.Identity()))
+    assert not torch.equal(found, mix_features(plan, maps.permute(0, 2, 3, 1), nn.Identity()))
     vectors = torch.randn(3, 6)
-    assert torch.equal(mixed(plan, vectors, nn.Identity()), plan.mix_features(vectors))
+    assert torch.equal(mix_features(plan, vectors, nn.Identity()), plan.mix_features(vectors))
     for other in (torch.randn(3, 1, 1, 2, 2), (vectors, vectors)):
         with pytest.raises(ValueError, match="to mix, got"):
-            mixed(plan, other, nn.Identity())  # type: ignore[arg-type]
+            mix_features(plan, other, nn.Identity())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

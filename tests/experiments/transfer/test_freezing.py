@@ -21,7 +21,9 @@ from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.stopping import Stopped
 from mixbench.experiments.store import checkpoint
-from mixbench.experiments.training import loop as training
+from mixbench.experiments.training import loop
+from mixbench.experiments.training.control import Beat
+from mixbench.experiments.training.schedules import learning_rate
 from mixbench.experiments.transfer.freeze import Freezing
 from mixbench.experiments.transfer.layers import Layers
 from tests.support import running
@@ -95,11 +97,11 @@ def trained(
     dataset: Dataset,
     made: RunConfig,
     network: nn.Module | None = None,
-    beat: training.Beat = quiet,
+    beat: Beat = quiet,
 ) -> dict[str, Tensor]:
     folder.mkdir(exist_ok=True)
     network = network or network_of(made)
-    training.train(network, dataset, made, CPU, folder, beat)
+    loop.train(network, dataset, made, CPU, folder, beat)
     return state_of(network)
 
 
@@ -304,9 +306,9 @@ def test_unfreezing_at_a_plateau(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given = iter(accuracies)
-    validate = training.validate
+    validate = loop.validate
     monkeypatch.setattr(
-        training, "validate", lambda *some: {**validate(*some), "accuracy": next(given)}
+        loop, "validate", lambda *some: {**validate(*some), "accuracy": next(given)}
     )
     transfer = {"freeze": "all", "unfreeze": [{"at": at, "down_to": "all"}]}
     made = configured(transfer, epochs=6)
@@ -341,7 +343,7 @@ def first_update(
     trained(tmp_path, digits, made, network)
     after = {name: p.detach().clone() for name, p in network.named_parameters()}
     gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
-    return before, after, gradients, training.learning_rate(0, 1, made.training)
+    return before, after, gradients, learning_rate(0, 1, made.training)
 
 
 SCALES: list[tuple[dict[str, Any], dict[str, float]]] = [
@@ -392,7 +394,7 @@ def test_what_is_unfrozen_begins_without_momentum(
     network = network_of(made)
     spy = Spy(network)
     trained(tmp_path, digits, made, network)
-    rate = training.learning_rate(12, 24, made.training)
+    rate = learning_rate(12, 24, made.training)
     for name in ("features.0.weight", "features.1.bias"):
         before, gradient = spy.weights[12][name], spy.gradients[13][name]
         assert gradient is not None and spy.gradients[12][name] is None
@@ -546,7 +548,7 @@ def halted(
         try:
             # Rank 0 is asked; the others find out.
             asked = halt.stopping if ranks.leads else (lambda: False)
-            training.train(last, digits, made, CPU, folder, halt.beat, asked, ranks)
+            loop.train(last, digits, made, CPU, folder, halt.beat, asked, ranks)
         except Stopped:
             assert stop >= 0
         else:
@@ -617,7 +619,7 @@ def test_a_stop_in_the_validation_before_an_unfreezing(tmp_path: Path, digits: D
         validating.append(progress is None and bool(done) and done[-1] == 12)
 
     with pytest.raises(Stopped):
-        training.train(
+        loop.train(
             network_of(made),
             digits,
             made,
@@ -639,9 +641,7 @@ def test_a_checkpoint_of_before_there_were_schedules(tmp_path: Path, digits: Dat
     halt = Halt(9)
     (tmp_path / "old").mkdir()
     with pytest.raises(Stopped):
-        training.train(
-            network_of(made), digits, made, CPU, tmp_path / "old", halt.beat, halt.stopping
-        )
+        loop.train(network_of(made), digits, made, CPU, tmp_path / "old", halt.beat, halt.stopping)
     (state,) = checkpoint.load(tmp_path / "old")
     checkpoint.save(tmp_path / "old", {key: state[key] for key in state if key != "accuracies"})
     again = trained(tmp_path / "old", digits, made)

@@ -1,0 +1,48 @@
+"""Who has a say in a training besides its configuration: other ranks, the run's claim, a stop."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mixbench.experiments.ranks import ALONE, Ranks
+from mixbench.experiments.stopping import Stopped
+
+
+class Beat(Protocol):
+    """Report that the work goes on, with the progress if any; raises to end the run."""
+
+    def __call__(self, progress: dict[str, Any] | None, *, force: bool = False) -> None: ...
+
+
+class Order(enum.IntEnum):
+    """What rank 0 wants all ranks to do before a step."""
+
+    GO = 0
+    SAVE = 1
+    STOP = 2
+
+
+@dataclass(frozen=True)
+class Control:
+    """beat: called at every step. stopping: asked before every step. ranks: who trains together."""
+
+    beat: Beat
+    stopping: Callable[[], bool] = lambda: False
+    ranks: Ranks = ALONE
+
+    def order(self, checkpoint_is_due: Callable[[], bool]) -> Order:
+        """What this rank wants: only rank 0 decides."""
+        if not self.ranks.leads:
+            return Order.GO
+        if self.stopping():
+            return Order.STOP
+        return Order.SAVE if checkpoint_is_due() else Order.GO
+
+    def beat_or_stop(self, progress: dict[str, Any] | None, *, force: bool = False) -> None:
+        """As `beat`; raises Stopped if the work is to stop."""
+        self.beat(progress, force=force)
+        if self.stopping():
+            raise Stopped("between two epochs")

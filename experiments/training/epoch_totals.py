@@ -1,0 +1,118 @@
+"""Sums over the steps of an epoch: the loss, what mixing came to, and the time."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mixbench.augmentations.plans.base import Plan
+from mixbench.augmentations.plans.realised import UNIT, sum_realised
+from mixbench.experiments.ranks import Ranks
+
+PLANS = 32
+"""Summarise mixing every so many steps: one plan at a time would cost as much as mixing."""
+
+
+class EpochMeans(NamedTuple):
+    """Over the images of all ranks. mixing: the sums of `sum_realised`, for `staging_row`."""
+
+    loss: float
+    own_weight: float
+    images: float
+    mixing: list[float]
+
+
+class EpochTotals:
+    """The sums so far over this rank's images of one epoch, and the seconds they took.
+
+    Loss and own label weight of every step; with a staging also the sums of `sum_realised`.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.clear()
+
+    def clear(self) -> None:
+        """Start the next epoch."""
+        self.loss = torch.zeros((), device=self._device)
+        self.own_weight = torch.zeros((), device=self._device)
+        self._mixing = torch.zeros(3, dtype=torch.int64, device=self._device)
+        self._plans: list[Plan] = []
+        self.images = 0
+        self.images_of_all_ranks = 0
+        self.seconds = 0.0
+
+    def add(self, loss: Tensor, plan: Plan, images: int, images_of_all_ranks: int) -> None:
+        """Count a step with its mean `loss`."""
+        self.loss += loss * images
+        self.own_weight += plan.own_share().sum()
+        self.images += images
+        self.images_of_all_ranks += images_of_all_ranks
+
+    def add_mixing(self, plan: Plan) -> None:
+        """Count what a step of a staging has mixed."""
+        self._plans.append(plan)
+        if len(self._plans) == PLANS or not plan.is_small:
+            self.mixing()
+
+    def mixing(self) -> Tensor:
+        """The sums of `sum_realised` over all steps so far."""
+        if self._plans:
+            self._mixing += sum_realised(self._plans)
+            self._plans = []
+        return self._mixing
+
+    def start_clock(self) -> None:
+        """Count seconds from now on, on top of those so far."""
+        self._started = time.monotonic() - self.seconds
+
+    def stop_clock(self) -> None:
+        """Bring `seconds` up to date."""
+        self.seconds = time.monotonic() - self._started
+
+    def images_per_second(self) -> float:
+        """Of all ranks, while the clock runs."""
+        return self.images_of_all_ranks / max(1e-9, time.monotonic() - self._started)
+
+    def means(self, ranks: Ranks) -> EpochMeans:
+        """The means over all ranks, which all call this."""
+        values = [self.loss.item(), self.own_weight.item(), float(self.images)]
+        tensor = torch.tensor([*values, *self.mixing().tolist()], dtype=torch.float64)
+        loss, own_weight, images, *mixing = ranks.total(tensor).tolist()
+        return EpochMeans(loss / max(1, images), own_weight / max(1, images), images, mixing)
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "loss": self.loss.cpu(),
+            "own": self.own_weight.cpu(),
+            "mixed": self.mixing().cpu(),
+            "seen": self.images,
+            "of_all": self.images_of_all_ranks,
+            "seconds": self.seconds,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        self.loss = state["loss"].to(self._device)
+        self.own_weight = state["own"].to(self._device)
+        # Older checkpoints have none, and are of runs without a staging.
+        self._plans = []
+        self._mixing = state.get("mixed", torch.zeros(3, dtype=torch.int64)).to(self._device)
+        self.images, self.images_of_all_ranks = state["seen"], state["of_all"]
+        self.seconds = state["seconds"]
+
+
+def staging_row(phase: int, means: EpochMeans) -> dict[str, float]:
+    """What an epoch with a staging realised; without means if no image was mixed.
+
+    phase: at the epoch's end.
+    """
+    images, own, area = (value / UNIT for value in means.mixing)
+    row: dict[str, float] = {"staging/phase": phase, "mix/prob": images / max(1, means.images)}
+    if images:
+        row |= {"mix/lambda": own / images, "mix/area": area / images}
+    return row

@@ -1,0 +1,62 @@
+"""A run's `metrics.jsonl`: a row per epoch, and what is remembered of all of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class History:
+    """`metrics.jsonl`, its length at the last checkpoint, and sums over epochs.
+
+    Attributes but for `path` are stored in checkpoints under their names.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.length = 0
+        self.seconds = 0.0
+        self.images = 0
+        self.best_epoch = 0
+        self.best_accuracy = -1.0
+
+    def begin(self) -> None:
+        """Start an empty file."""
+        self.path.write_bytes(b"")
+
+    def add(self, row: dict[str, Any], seconds: float, images: int) -> None:
+        """Write the row of an epoch, which took `seconds` and saw `images`."""
+        with self.path.open("r+b") as file:
+            # Not simply appended: a worker that was overtaken may have written in the meantime.
+            file.truncate(self.length)
+            file.seek(self.length)
+            file.write((json.dumps(row) + "\n").encode())
+            self.length = file.tell()
+        self.seconds += seconds
+        self.images += images
+        if row["validation/accuracy"] > self.best_accuracy:
+            self.best_epoch, self.best_accuracy = row["epoch"], row["validation/accuracy"]
+
+    def holds(self, length: int) -> bool:
+        """Has the file at least `length` bytes?"""
+        return self.path.exists() and self.path.stat().st_size >= length
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state`; rows of later epochs are dropped, because these run again."""
+        vars(self).update(state)
+        with self.path.open("ab") as file:
+            file.truncate(self.length)
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {name: value for name, value in vars(self).items() if name != "path"}
+
+    def summary(self) -> dict[str, Any]:
+        """Speed over all epochs, and the best of them on the validation split."""
+        return {
+            "train_seconds": self.seconds,
+            "images_per_second": self.images / self.seconds,
+            "best_epoch": self.best_epoch,
+            "best_validation_accuracy": self.best_accuracy,
+        }

@@ -1,0 +1,140 @@
+"""A training ready to run: network, inputs, schedules and state, continued from a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.data.load import Dataset
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.stopping import Stopped
+from mixbench.experiments.training.checkpoints import Checkpoints
+from mixbench.experiments.training.control import Control, Order
+from mixbench.experiments.training.epoch_totals import EpochTotals
+from mixbench.experiments.training.history import History
+from mixbench.experiments.training.inputs import inputs_for
+from mixbench.experiments.training.learner import Learner
+from mixbench.experiments.training.random_streams import RandomStreams
+from mixbench.experiments.training.schedules import TrainingSchedules
+from mixbench.experiments.training.state import TrainingState
+
+log = logging.getLogger(__name__)
+
+
+class Training:
+    """One rank's training from where its checkpoint left off, or from the start.
+
+    epoch, position: the epoch and batch that come next, from 0.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        dataset: Dataset,
+        config: RunConfig,
+        device: torch.device,
+        folder: Path,
+        control: Control,
+    ) -> None:
+        self.config = config.training
+        self.control = control
+        self.ranks = control.ranks
+        _check_ranks(self.ranks.size, len(dataset.train))
+        self.batches_of_one = self.config.batch_size == 1 or len(dataset.train) == 1
+        self.steps_per_epoch = dataset.train.steps(self.config.batch_size, self.ranks.size)
+        self.steps = self.config.epochs * self.steps_per_epoch
+
+        self.streams = RandomStreams.seeded(config.seed, device, self.ranks)
+        self.learner = learner = Learner.of(network, config, device)
+        self.schedules = TrainingSchedules(
+            config, self.steps, self.steps_per_epoch, learner.freezing.moments
+        )
+        self.history = History(folder / "metrics.jsonl")
+        self.totals = EpochTotals(device)
+        state = TrainingState(learner, self.streams, self.schedules, self.history, self.totals)
+        self.checkpoints = Checkpoints(folder, state, control, self.steps_per_epoch)
+        self.epoch, self.position = self.checkpoints.resume()
+        # At an epoch's end a validation comes next, still with what its last step trained.
+        reached = min(self.position, self.steps_per_epoch - 1)
+        learner.thaw(self.schedules.unfreezings(self.epoch * self.steps_per_epoch + reached))
+
+        self.inputs = inputs_for(learner, dataset, config, self.streams, control)
+        self.model = self.ranks.wrap(self.inputs.network)
+        self._progress: dict[str, Any] = {"stage": "training"}
+
+    def batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """The rest of the current epoch: number, what `inputs.forward` takes, labels."""
+        self.totals.start_clock()
+        self._order_at_start = self.streams.order.get_state()
+        self.learner.freezing.train()
+        batches = self.inputs.epoch(self.streams.order, start=self.position, part=self.ranks.part)
+        for number, (raw, labels) in enumerate(batches, start=self.position):
+            yield number, raw, labels
+
+    def meet_ranks(self, number: int, images: int) -> list[int]:
+        """Before a step: every rank's number of images. Saves if it is time, stops if asked."""
+        wanted = self.control.order(self.checkpoints.is_due)
+        images_of_ranks, order = self.ranks.meet(images, wanted)
+        if order != Order.GO:
+            self.totals.stop_clock()
+            self.save(number)
+            self.totals.start_clock()
+        if order == Order.STOP:
+            self.report_saved()
+            raise Stopped(f"after step {number} of epoch {self.epoch + 1}")
+        return images_of_ranks
+
+    def apply_schedules(self, step: int) -> None:
+        """Unfreeze what is to be trained from `step` on; log where a phase of a staging begins."""
+        if self.learner.thaw(self.schedules.unfreezings(step)):
+            if self.ranks.leads:
+                trained = self.learner.freezing.in_words()
+                log.info("step %d: from here on trained: %s", step, trained)
+            # Which gradients ranks share is settled when the network is wrapped.
+            self.model = self.ranks.wrap(self.inputs.network)
+        entered = self.schedules.entered(step)
+        if entered and self.ranks.leads:
+            log.info("step %d: %s", step, entered)
+
+    def report(self, step: int) -> None:
+        """Send a heartbeat with the progress after `step`."""
+        self._progress = {
+            "stage": "training",
+            "epoch": self.epoch + (step % self.steps_per_epoch + 1) / self.steps_per_epoch,
+            "epochs": self.config.epochs,
+            "step": step + 1,
+            "steps": self.steps,
+            "saved": self.checkpoints.saved_step,
+            "images_per_second": self.totals.images_per_second(),
+        }
+        self.control.beat(self._progress)
+
+    def report_saved(self) -> None:
+        """Send a heartbeat that says how far the attempt got."""
+        self.control.beat({**self._progress, "saved": self.checkpoints.saved_step}, force=True)
+
+    def save(self, number: int) -> None:
+        """Save the state before batch `number` of the epoch."""
+        self.checkpoints.save(self.epoch, number, self._order_at_start)
+
+    def next_epoch(self) -> None:
+        """Start the next epoch, with a checkpoint if it is time or the training is over."""
+        self.totals.clear()
+        self.epoch, self.position = self.epoch + 1, 0
+        done = self.epoch == self.config.epochs
+        if done or self.ranks.share(self.checkpoints.is_due()):
+            self.checkpoints.save(self.epoch, 0, self.streams.order.get_state())
+
+
+def _check_ranks(ranks: int, images: int) -> None:
+    if ranks > 1 and images < 2 * ranks:
+        raise UserError(
+            f"training.devices: got {ranks}, expected at most {images // 2}, for two of the "
+            f"{images} training images on each"
+        )
