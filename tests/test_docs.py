@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import mixbench
 from mixbench.experiments.sweep import expand
 
 ROOT = Path(__file__).parent.parent
@@ -103,3 +105,15 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", re.sub(r"```.*?```", "", text, flags=re.S)):
         if "://" not in target:
             assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "mkdocs", "build", "--site-dir", tmp_path / "site")
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
+    page = (tmp_path / "site" / "reference" / "methods.html").read_text(encoding="utf-8")
+    for name in mixbench.available():
+        assert f"mixbench.augmentations.methods.{name}" in page
