@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from mixbench.experiments.store import evaluations
 from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.slurm.local import Slot
 from mixbench.slurm.pool import in_words
@@ -46,7 +47,11 @@ class Order(NamedTuple):
 
     def missing(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         """The finished ones of `runs` of which something is missing."""
-        return [run for run in runs if run.folder.state_on_file() == "done" and self._missing(run)]
+        return [
+            run
+            for run in runs
+            if run.folder.state_on_file() == RunState.DONE and self._missing(run)
+        ]
 
     def made(self, runs: Sequence[PlannedRun]) -> int:
         """How many of the measurements of `runs` there are."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from mixbench.experiments.store import attempts, claims
 from mixbench.experiments.store.run_folder import RunFolder
+from mixbench.experiments.store.states import Outcome
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import snapshot
 from mixbench.experiments.worker.worker import NO_STORE, POISONED, STOPPED
@@ -202,12 +203,12 @@ class Pool:
             return False
         folder, claim = held
         if hung:
-            outcome, error = "hung", f"no sign of life for {self.hang_seconds:.0f} s: killed"
+            outcome, error = Outcome.HUNG, f"no sign of life for {self.hang_seconds:.0f} s: killed"
         else:
-            outcome = "died"
+            outcome = Outcome.DIED
             error = f"the worker died: {in_words(status)}"
         if folder.result() is not None:
-            outcome = "done"
+            outcome = Outcome.DONE
         else:
             attempts.record(
                 folder, claim, outcome, error, traceback=_tail(worker.log), retries=self.retries

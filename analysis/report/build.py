@@ -32,6 +32,7 @@ from mixbench.analysis.text.caveats import caveats, why_missing
 from mixbench.analysis.text.verdict import LEVEL, Verdict, standing, verdict
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.files import atomic_write
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 PANELS = 12
@@ -81,7 +82,7 @@ def write_report(
     UserError when no run has finished, or the baseline fits no cell.
     """
     tables = load(sweep_folder)
-    done = int((tables.runs["state"] == "done").sum())
+    done = int((tables.runs["state"] == RunState.DONE).sum())
     if not done:
         raise UserError(
             f"sweep {sweep_folder.name!r}: none of its {len(tables.runs)} runs has finished, so "
@@ -155,7 +156,7 @@ def _csv(tables: Tables) -> str:
 
 def _reasons(runs: pd.DataFrame) -> str:
     states = ", ".join(f"{n} {state}" for state, n in runs["state"].value_counts().items())
-    errors = runs.loc[runs["state"] == "failed", "failure"]
+    errors = runs.loc[runs["state"] == RunState.FAILED, "failure"]
     first = f"; the first error: {errors.iloc[0]}" if len(errors) else ""
     return f" ({states}{first})"
 
@@ -272,7 +273,7 @@ def _only(runs: pd.DataFrame, column: str) -> Any:
     """The one value of a column among the finished runs, None when there are more or none."""
     if column not in runs:
         return None
-    values = runs.loc[runs["state"] == "done", column].dropna().unique()
+    values = runs.loc[runs["state"] == RunState.DONE, column].dropna().unique()
     return values[0] if len(values) == 1 else None
 
 
@@ -598,7 +599,7 @@ def _run_table(sweep: _Sweep) -> dict[str, Any]:
     rows = []
     for run in sweep.tables.runs.to_dict("records"):
         head = (Cell(run["run_key"]), Cell(str(run["seed"])), Cell(run["state"]))
-        if run["state"] != "done":
+        if run["state"] != RunState.DONE:
             rows.append(Row(run["label"], head, note=run["failure"] or run["progress"]))
             continue
         seconds = run.get("timing.train_seconds")
@@ -617,7 +618,7 @@ def _run_table(sweep: _Sweep) -> dict[str, Any]:
 
 def _provenance(sweep: _Sweep) -> list[tuple[str, str]]:
     runs = sweep.tables.runs
-    done = runs[runs["state"] == "done"]
+    done = runs[runs["state"] == RunState.DONE]
     rows = []
     for title, column in (
         ("Data found at", "data.source"),

@@ -22,6 +22,7 @@ from mixbench.analysis.tables.load import Tables
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.verdict import standing
 from mixbench.experiments.store import evaluations
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line
 
@@ -88,7 +89,7 @@ class Part:
 
 def load(folder: SweepFolder, runs: pd.DataFrame) -> list[Measured]:
     """What was measured of the finished ones of `runs`; empty where nothing was."""
-    done = set(runs.loc[runs["state"] == "done", "run_key"])
+    done = set(runs.loc[runs["state"] == RunState.DONE, "run_key"])
     measured: dict[str, Measured] = {}
     for run in folder.plan():
         if run.run_key in done:
@@ -118,7 +119,7 @@ def statistics_of(
     keys = [one.metric.key for one in shown]
     values = {
         (str(cell), key): dict(zip(rows["seed"], rows[key], strict=True))
-        for cell, rows in runs[runs["state"] == "done"].groupby("cell_key")
+        for cell, rows in runs[runs["state"] == RunState.DONE].groupby("cell_key")
         for key in keys
     }
     estimates = {place: tests.estimate(list(own.values())) for place, own in values.items()}
@@ -250,7 +251,7 @@ def _heading(metric: Metric) -> str:
 
 
 def _notes(measured: Measured, shown: Sequence[Shown], sweep: str, runs: pd.DataFrame) -> list[str]:
-    done = int((runs["state"] == "done").sum())
+    done = int((runs["state"] == RunState.DONE).sum())
     command = f"mixbench evaluate {sweep} --only {measured.name}"
     notes = []
     failed = {key: error for key, error in measured.failed.items() if key not in measured.found}

@@ -17,6 +17,7 @@ from mixbench.analysis.tables.load import Tables
 from mixbench.analysis.tables.schedules import NAME, PHASES, in_words, planned
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.verdict import standing
+from mixbench.experiments.store.states import RunState
 
 MOST_PANELS = 24
 
@@ -80,7 +81,7 @@ def pretraining_table(tables: Tables) -> dict[str, Any] | None:
     columns = ["Network", "Epochs", "Runs done", "Accuracy there, %"]
     rows = []
     for key, own in runs.groupby("cell_key", sort=False):
-        done = own[own["state"] == "done"]
+        done = own[own["state"] == RunState.DONE]
         accuracies = [v for v in done.get(ACCURACY.key, pd.Series(dtype=float)) if is_number(v)]
         mean = sum(accuracies) / len(accuracies) if accuracies else None
         first = own.iloc[0]

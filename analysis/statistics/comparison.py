@@ -13,6 +13,7 @@ from mixbench.analysis.statistics.tests import Difference, Estimate
 from mixbench.analysis.tables.labels import JOIN, flatten, value_text
 from mixbench.analysis.tables.schedules import ALWAYS, NAME, PHASES
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.states import RunState
 
 Baseline = Mapping[str, Any] | str | None
 
@@ -84,7 +85,7 @@ def compare(
     cells = _with_blocks(cells, assigned)
     values = {
         (str(cell_key), metric.key): dict(zip(rows["seed"], rows[metric.key], strict=True))
-        for cell_key, rows in runs[runs["state"] == "done"].groupby("cell_key")
+        for cell_key, rows in runs[runs["state"] == RunState.DONE].groupby("cell_key")
         for metric in metrics
     }
     estimates = {

@@ -14,6 +14,7 @@ from mixbench.analysis.statistics.tests import Difference
 from mixbench.analysis.tables import transfers
 from mixbench.analysis.tables.labels import factor_text, name_cells, value_text
 from mixbench.analysis.tables.schedules import ALWAYS, NAME
+from mixbench.experiments.store.states import RunState
 
 FACTORS = {
     NAME: "schedule",
@@ -78,7 +79,7 @@ def pivot(
     texts = {value: _text(key, value, origins) for value in [*values, reference]}
     accuracies = {
         str(cell): dict(zip(rows["seed"], rows[ACCURACY.key], strict=True))
-        for cell, rows in runs[runs["state"] == "done"].groupby("cell_key")
+        for cell, rows in runs[runs["state"] == RunState.DONE].groupby("cell_key")
     }
     family = {
         cell: (accuracies.get(cell, {}), accuracies.get(places[place][reference], {}))

@@ -23,6 +23,7 @@ from mixbench.experiments.cli.options import (
     check_cluster,
 )
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import duration, plural
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def evaluate(
     changes = dict(sweeps.override(text, "attack.steps=20") for text in overrides or [])
     wanted = catalogue.resolve(changes, catalogue.chosen(names))
     order = Order(wanted, time.time() if again else None)
-    done = [run for run in folder.plan() if run.folder.state_on_file() == "done"]
+    done = [run for run in folder.plan() if run.folder.state_on_file() == RunState.DONE]
     for run in done:
         if run.folder.result() is None:
             raise UserError(f"{run.folder.path / 'result.json'}: not readable as JSON")

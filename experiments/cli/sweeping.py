@@ -26,6 +26,7 @@ from mixbench.experiments.cli.options import (
     check_cluster,
 )
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import duration, first_line, plural
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def sweep(
     if retried:
         print(f"{plural(retried, 'failed run')} will be tried again")
     states = list(folder.states().values())
-    missing = len(states) - states.count("done")
+    missing = len(states) - states.count(RunState.DONE)
     print(f"{folder.name}: {len(states)} runs, {len(states) - missing} done, in {folder.path}")
     sys.stdout.flush()
     status = 0
@@ -210,7 +211,7 @@ def _not_done(wanted: Sweep) -> Iterator[RunConfig]:
 
     runs = root() / wanted.name / "runs"
     for run, (run_key, _) in zip(wanted.runs, wanted.keys, strict=True):
-        if RunFolder(runs / run_key).state_on_file() != "done":
+        if RunFolder(runs / run_key).state_on_file() != RunState.DONE:
             yield run
 
 
@@ -276,7 +277,7 @@ def _summary(folder: SweepFolder, now: Any, unusable: str | None, stopped: bool,
     print(f"{now.done} of {now.total} runs done in {spent}", flush=True)
     for planned in folder.plan():
         failure = planned.folder.failure()
-        if failure and planned.folder.state() == "failed":
+        if failure and planned.folder.state() == RunState.FAILED:
             first = first_line(failure["error"])
             print(f"failed: {planned.run_key[:8]} {_what(planned.config)}: {first}")
     skipped = sorted(
