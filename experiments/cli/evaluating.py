@@ -65,7 +65,7 @@ def evaluate(
     from mixbench.experiments.evaluation import catalogue
     from mixbench.experiments.store import evaluations
     from mixbench.experiments.store.sweep_folder import SweepFolder, root
-    from mixbench.experiments.sweep import expand as sweeps
+    from mixbench.experiments.sweep.load import parse_override
     from mixbench.experiments.worker import snapshot
     from mixbench.slurm import local
     from mixbench.slurm.measuring import Order
@@ -77,7 +77,7 @@ def evaluate(
         raise UserError(
             f"--only: got {only!r}, expected measurements: {', '.join(catalogue.MEASUREMENTS)}"
         )
-    changes = dict(sweeps.override(text, "attack.steps=20") for text in overrides or [])
+    changes = dict(parse_override(text, "attack.steps=20") for text in overrides or [])
     wanted = catalogue.resolve(changes, catalogue.chosen(names))
     order = Order(wanted, time.time() if again else None)
     done = [run for run in folder.plan() if run.folder.state_on_file() == RunState.DONE]

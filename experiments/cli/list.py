@@ -14,7 +14,7 @@ from mixbench.experiments.evaluation.catalogue import MEASUREMENTS
 from mixbench.experiments.manage import render
 from mixbench.experiments.store.dependencies import cell_of
 from mixbench.experiments.store.states import RunState
-from mixbench.experiments.sweep import expand, scales
+from mixbench.experiments.sweep import expand, load, scales
 from mixbench.experiments.text import plural
 
 
@@ -70,11 +70,11 @@ def _models() -> list[str]:
 
 def _sweeps() -> list[str]:
     lines = []
-    for name in expand.shipped():
-        spec = expand.described(name)
+    for name in load.shipped():
+        spec = load.read_spec(name)
         sizes = []
         for scale in scales.names(spec) or (None,):
-            cells, runs = expand.size(scales.chosen(spec, scale))
+            cells, runs = expand.size(scales.select(spec, scale))
             option = f"--scale {scale}: " if scale else ""
             sizes.append(f"{option}{plural(cells, 'cell')}, {plural(runs, 'run')}")
         text = " ".join(str(spec.get("description") or "").split())

@@ -165,7 +165,7 @@ def _with_data(
 ) -> Sweep:
     """Have the data before any worker needs it; fall back where the sweep says so and it can't."""
     from mixbench.experiments.config import datasets
-    from mixbench.experiments.sweep import expand as sweeps
+    from mixbench.experiments.sweep.load import load
 
     try:
         for name in dict.fromkeys(run.dataset.name for run in wanted.runs):
@@ -176,9 +176,7 @@ def _with_data(
         if not other or not may_fall_back or datasets.available_offline(name):
             raise
         print(f"{error}\n{wanted.name}: falling back to the sweep {other!r}", flush=True)
-        return _with_data(
-            sweeps.load(other, overrides, rename), overrides, rename, may_fall_back=False
-        )
+        return _with_data(load(other, overrides, rename), overrides, rename, may_fall_back=False)
     return wanted
 
 
