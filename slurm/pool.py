@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mixbench.experiments.signals import describe_exit
 from mixbench.experiments.store import attempts, claims
 from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.store.states import Outcome
@@ -206,7 +207,7 @@ class Pool:
             outcome, error = Outcome.HUNG, f"no sign of life for {self.hang_seconds:.0f} s: killed"
         else:
             outcome = Outcome.DIED
-            error = f"the worker died: {in_words(status)}"
+            error = f"the worker died: {describe_exit(status)}"
         if folder.result() is not None:
             outcome = Outcome.DONE
         else:
@@ -225,14 +226,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     # Where a driver or a file server does not answer, not even SIGKILL ends a process at once.
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(KILL_SECONDS)
-
-
-def in_words(status: int) -> str:
-    """How a process ended that has this exit status."""
-    if status >= 0:
-        return f"exit status {status}"
-    name = signal.Signals(-status).name
-    return f"signal {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
 def _tail(log: Path, size: int = 4000) -> str:

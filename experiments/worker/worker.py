@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.stopping import Stop, Stopped
+from mixbench.experiments.signals import Stop, Stopped
 from mixbench.experiments.store import attempts, claims, dependencies, processes
 from mixbench.experiments.store.claims import Claim, ClaimLost, Watch
 from mixbench.experiments.store.files import atomic_write, dump
@@ -71,7 +71,7 @@ class Worker:
         self.retries = retries
         self.leave = leave
         self._device_name = device
-        self._stop = stop or Stop(folder)
+        self._stop = stop or Stop(folder.stop_reason)
         self._watch = Watch()
         self._started = time.time()
         self._held: tuple[Claim, PlannedRun] | None = None
@@ -81,7 +81,7 @@ class Worker:
         """Do runs until all are done or failed; how many were done by this worker."""
         self._stop.check()
         # A signal in the middle of an import can turn into any error.
-        with self._stop.gently():
+        with self._stop.defer_signals():
             import torch
 
             # All that every run needs: without it, this worker would only fail one after the other.
@@ -151,7 +151,7 @@ class Worker:
                     is_final = _is_final(failure)
             finally:
                 # A signal must not come between the record and the release.
-                with self._stop.gently():
+                with self._stop.defer_signals():
                     if outcome == Outcome.STOPPED and folder.result() is not None:
                         outcome, error = Outcome.DONE, None
                     elif outcome != Outcome.DONE and claim.is_lost():
@@ -189,7 +189,7 @@ class Worker:
 
     def _let_go(self) -> None:
         """Release what is held still: the worker ends between a claim and the end of its run."""
-        with self._stop.gently(), contextlib.suppress(OSError):
+        with self._stop.defer_signals(), contextlib.suppress(OSError):
             if self._held is None:
                 return
             claim, planned = self._held
@@ -227,7 +227,7 @@ class Worker:
                     kept.append(planned)
                     continue
                 # A signal must not come between the claim and the knowledge of it.
-                with self._stop.gently():
+                with self._stop.defer_signals():
                     claim = claims.acquire(planned.folder.path, self.name, self._watch)
                     if claim is not None:
                         self._held = claim, planned
@@ -365,7 +365,7 @@ def main() -> int:
         # Before torch is imported: OpenMP reads it once.
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     folder = SweepFolder(arguments.sweep.absolute())
-    stop = Stop(folder, arguments.deadline)
+    stop = Stop(folder.stop_reason, arguments.deadline)
     logging.basicConfig(level=logging.INFO, handlers=[logging.NullHandler()])
     # A log that can't be written must not fill the worker's own with its complaints.
     logging.raiseExceptions = False
@@ -380,7 +380,7 @@ def main() -> int:
     try:
         stop.listen()
         worker.work()
-        stop.ignore()
+        stop.ignore_signals()
     except Stopped:
         return STOPPED
     except Poisoned as error:

@@ -22,7 +22,7 @@ from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
-from mixbench.experiments.stopping import Stopped
+from mixbench.experiments.signals import Stopped
 from mixbench.experiments.training import cached_features as making
 from mixbench.experiments.training import checkpoints, loop
 from mixbench.experiments.training.inputs import Pixels
