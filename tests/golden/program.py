@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments import config, scales, sweep
+from mixbench.experiments.config import resolve
+from mixbench.experiments.sweep import expand, scales
 
-COMMAND = (sys.executable, "-m", "experiments.cli")
+COMMAND = (sys.executable, "-m", "mixbench.experiments.cli")
 """The command `mixbench`."""
 
 ON_ONE_CORE = ("--workers", "1", "--device", "cpu")
@@ -47,22 +48,22 @@ def scales_of_shipped_sweeps() -> list[tuple[str, str | None]]:
     """List every shipped sweep with each of its scales; None where a sweep has only one size."""
     return [
         (name, scale)
-        for name in sweep.shipped()
-        for scale in scales.names(sweep.described(name)) or (None,)
+        for name in expand.shipped()
+        for scale in scales.names(expand.described(name)) or (None,)
     ]
 
 
 def keys_of_sweep(name: str, scale: str | None) -> list[tuple[str, str]]:
     """Return the run key and the cell key of each run of a shipped sweep, in order."""
-    return list(sweep.load(name, scale=scale).keys)
+    return list(expand.load(name, scale=scale).keys)
 
 
 def pretraining_of_sweep(name: str, scale: str | None) -> list[str]:
     """Return the keys of the cells that only serve as a start for others."""
-    return sorted(sweep.load(name, scale=scale).pretraining)
+    return sorted(expand.load(name, scale=scale).pretraining)
 
 
 def keys_of_run(written: dict[str, Any]) -> tuple[str, str]:
     """Return the run key and the cell key of one configuration."""
-    parsed = config.parse(written)
+    parsed = resolve.parse(written)
     return parsed.run_key, parsed.cell_key
