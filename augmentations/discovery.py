@@ -5,8 +5,8 @@ A package declares, in its pyproject.toml:
     [project.entry-points."mixbench.augmentations"]
     strip = "its_module:Strip"
 
-The name of the entry is the name of the method. One that can't be used takes nothing else down:
-it is left out, and `Plugin.problem` says why in one line.
+The name of the entry point is the name of the method. One that can't be used is left out, without
+harm to the others, and `Plugin.problem` says why in one line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ GROUP = "mixbench.augmentations"
 
 @dataclass(frozen=True)
 class Plugin:
-    """A method of another package: `method`, or None and the `problem`."""
+    """A method of another package.
+
+    Attributes:
+        name: The name of the entry point, which is that of the method.
+        distribution: The installed package that registers it.
+        version: Of that package.
+        method: The class of the method; None where it can't be used.
+        problem: Why it can't be used, in one line; empty where it can.
+    """
 
     name: str
     distribution: str
@@ -34,17 +42,24 @@ class Plugin:
     problem: str = ""
 
 
-def discover(own: Mapping[str, type[Method]]) -> tuple[Plugin, ...]:
-    """All entries of the group, by name. own: the methods of mixbench, whose names are taken."""
-    found = sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value))
-    times = Counter(entry.name for entry in found)
+def discover(built_in: Mapping[str, type[Method]]) -> tuple[Plugin, ...]:
+    """Load the methods that other packages register.
+
+    Args:
+        built_in: The methods of mixbench by name; nobody else can use these names.
+
+    Returns:
+        All entry points of the group `mixbench.augmentations`, sorted by name.
+    """
+    entries = sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value))
+    times = Counter(entry.name for entry in entries)
     plugins = []
-    for entry in found:
+    for entry in entries:
         method: type[Method] | None = None
-        if entry.name in own:
-            problem = f"the name is taken by {own[entry.name].__module__}"
+        if entry.name in built_in:
+            problem = f"the name is taken by {built_in[entry.name].__module__}"
         elif times[entry.name] > 1:
-            others = sorted({_distribution(other) for other in found if other.name == entry.name})
+            others = sorted({_distribution(other) for other in entries if other.name == entry.name})
             problem = f"{times[entry.name]} entries have this name, in {' and '.join(others)}"
         else:
             method, problem = _load(entry)
@@ -60,11 +75,11 @@ def _distribution(entry: EntryPoint) -> str:
 
 
 def _load(entry: EntryPoint) -> tuple[type[Method] | None, str]:
-    # Somebody else's code: whatever it raises, exit included, must not stop the others.
+    # Foreign code: whatever it raises, SystemExit included, must not stop the others.
     try:
         method = entry.load()
     except (Exception, SystemExit) as error:
-        return None, f"{entry.value} can't be imported, {_in_words(error)}"
+        return None, f"{entry.value} can't be imported, {_in_one_line(error)}"
     if not (inspect.isclass(method) and issubclass(method, Method)):
         return None, f"{entry.value} is not a subclass of augmentations.Method"
     if inspect.isabstract(method):
@@ -77,9 +92,9 @@ def _load(entry: EntryPoint) -> tuple[type[Method] | None, str]:
         rules(method)
         method()
     except Exception as error:
-        return None, f"{entry.value} can't be made with its defaults, {_in_words(error)}"
+        return None, f"{entry.value} can't be made with its defaults, {_in_one_line(error)}"
     return method, ""
 
 
-def _in_words(error: BaseException) -> str:
+def _in_one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())

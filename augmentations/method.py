@@ -18,11 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["PAIRINGS", "Method", "Paper", "parameter"]
 
 PAIRINGS = ("permute", "derange", "roll", "flip")
+"""Who is mixed with whom; see `Draws.partners`."""
 
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a method comes from."""
+    """Where a method comes from.
+
+    Attributes:
+        authors: Such as "Yun et al.".
+        year: Of the first version.
+        title: As it is printed.
+        arxiv: The number there, such as "1905.04899".
+    """
 
     authors: str
     year: int
@@ -39,15 +47,32 @@ class Method(ABC):
 
     A subclass sets `name`, `summary` and `paper`, declares its parameters with `parameter(...)` and
     writes `draw`. Its module must not import torch at the top (see `augmentations/README.md`).
+
+    Attributes:
+        prob: Probability of mixing, applied once per batch, or once per sample with `per_sample`.
+        per_sample: Whether strength and region are drawn per sample, not once per batch.
+        pairing: Who is mixed with whom, one of `PAIRINGS`.
+
+    Example:
+        >>> import mixbench, torch
+        >>> mix = mixbench.create("cutmix", alpha=1.0)
+        >>> images, labels = torch.rand(8, 3, 32, 32), torch.arange(8)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> batch = mix(images, labels, num_classes=10, generator=generator)
+        >>> batch.images.shape
+        torch.Size([8, 3, 32, 32])
+        >>> batch.targets.dense(10).sum(dim=1)
+        tensor([1., 1., 1., 1., 1., 1., 1., 1.])
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[Paper | None] = None
     needs_images: ClassVar[bool] = False
-    """Whether `draw` looks at `draws.images` (saliency); `sample` must then be given them."""
+    """Whether `draw` reads `draws.images` (saliency); `sample` must then be given them."""
     revision: ClassVar[int] = 1
-    """Raised when the same parameters and seed begin to draw other plans; part of a run's key."""
+    """One more each time the same parameters and seed begin to draw other plans; part of a run's
+    key."""
     label_rule: ClassVar[str] = "pixels"
     """What label weights are: "pixels" (each source's share of the image), "kept" (labels are not
     mixed) or "declared" (a rule of the method's own, which its docstring states)."""
@@ -71,37 +96,62 @@ class Method(ABC):
     def __post_init__(self) -> None:
         for field in fields(self):
             try:
-                value = field.metadata["rule"].check(getattr(self, field.name))
+                value = field.metadata["rule"].parse(getattr(self, field.name))
             except ValueError as error:
                 raise ValueError(f"{self.name}.{field.name}: {error}") from None
             object.__setattr__(self, field.name, value)
-        self.check()
+        self.check_combination()
 
-    def check(self) -> None:  # noqa: B027  (optional hook)
-        """Raise ValueError for parameters that are allowed one by one but not together."""
+    def check_combination(self) -> None:  # noqa: B027  (optional hook)
+        """Check parameters that are allowed one by one but not together, once they are all set.
+
+        Raises:
+            ValueError: They don't go together; the message names the method and the parameters.
+        """
 
     def check_size(self, height: int, width: int) -> None:  # noqa: B027  (optional hook)
-        """Raise ValueError, naming the parameter, where images of this size are too small for it.
+        """Check that images are large enough for the parameters, before any image is read.
 
-        So that who knows the size can ask before any image is read; `draw` must refuse it anyway.
+        `draw` must refuse what this refuses.
+
+        Args:
+            height: Of the images, in pixels.
+            width: Of the images, in pixels.
+
+        Raises:
+            ValueError: They are too small; the message names the method and the parameter.
         """
 
-    def having(self, values: Mapping[str, Any]) -> Self:
-        """A copy with other parameters, not checked: for a schedule that has checked its values.
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """Copy the method with other parameters, unchecked: for a schedule that has checked them.
 
-        A twentieth of what `dataclasses.replace` takes, so that it can be had for every step. What
-        `check` derives from the parameters is not derived again.
+        Twenty times as fast as `dataclasses.replace`, so that every step can have its own copy.
+        What `check_combination` derives from the parameters is not derived again.
+
+        Args:
+            values: Parameters in their canonical types, by name.
         """
-        made = object.__new__(type(self))
-        made.__dict__.update(self.__dict__, **values)
-        return made
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__, **values)
+        return copy
+
+    def parameters_as_json(self) -> dict[str, Any]:
+        """All parameters as JSON has them; nested methods are mappings with a `name`, in lists."""
+        return {
+            field.name: field.metadata["rule"].to_json(getattr(self, field.name))
+            for field in fields(self)
+        }
 
     @abstractmethod
     def draw(self, draws: Draws) -> Plan:
-        """One plan for the batch that `draws` describes, everything random taken from `draws`.
+        """Draw one plan for a batch.
 
-        Tensors of the plan have one row per sample when `per_sample`, else one row; `draws.rows`
-        is that number, and every function of `draws` returns that many rows.
+        Args:
+            draws: Describes the batch, and gives everything that is random. Each of its functions
+                returns `draws.rows` rows: one per sample when `per_sample`, else one.
+
+        Returns:
+            A plan whose tensors have `draws.rows` rows.
         """
 
     @property
@@ -110,9 +160,15 @@ class Method(ABC):
         return 0
 
     def decide(self, draws: Draws) -> Plan:
-        """`draw` with as many rows as `per_sample` says, and `prob`; not expanded to the batch.
+        """Call `draw` with as many rows as `per_sample` asks for, and apply `prob`.
 
-        `draws` may have any number of rows: the way in for methods that are made of methods.
+        Methods that are made of methods call this.
+
+        Args:
+            draws: With any number of rows.
+
+        Returns:
+            A plan of one row, or of one per sample; not yet expanded to the batch.
         """
         rows = draws.batch if self.per_sample else 1
         if draws.rows != rows:
@@ -128,12 +184,28 @@ class Method(ABC):
         generator: torch.Generator | None = None,
         images: torch.Tensor | None = None,
     ) -> Plan:
-        """Draw a plan for a batch of `shape` (B, C, H, W); the plan holds no randomness.
+        """Draw a plan for a batch; the plan holds no randomness. Nothing waits for the device.
 
-        `generator` None: the default generator of `device`. No host synchronisation. `images`: the
-        batch itself, for a method whose decision depends on it (`needs_images`).
-        Raises ValueError when `shape` is not four positive numbers, the generator is of another
-        device, or images are needed and not given.
+        Args:
+            shape: (B, C, H, W) of the images.
+            device: Where the plan's tensors will be.
+            generator: Of that device; None for the device's default generator.
+            images: The batch itself (B, C, H, W), for a method whose decision depends on it
+                (`needs_images`).
+
+        Returns:
+            A plan for B samples.
+
+        Raises:
+            ValueError: `shape` is not four positive numbers, the generator is of another device, or
+                images are needed and not given.
+
+        Example:
+            >>> import mixbench, torch
+            >>> mix = mixbench.create("cutmix")
+            >>> plan = mix.sample((4, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+            >>> plan.mix_masks(torch.zeros(4, 64, 64, dtype=torch.int64)).shape
+            torch.Size([4, 64, 64])
         """
         import torch
 
@@ -174,10 +246,19 @@ class Method(ABC):
     ) -> Batch:
         """Mix a batch: draw a plan, apply it to images and labels.
 
-        images: (B, C, H, W) floating point, untouched. labels: (B,) int64, or (B, num_classes)
-        floating point. Returns a `Batch` with `images` (same shape, dtype, device and memory
-        format; the very same tensor for `none`), `targets` and `plan`.
-        Raises ValueError for images or labels of another shape or dtype, or on another device.
+        Args:
+            images: (B, C, H, W) floating point; they are left as they are.
+            labels: (B,) int64 classes, -100 for an ignored one, or (B, num_classes) floating point,
+                soft or multi-label; on the device of the images.
+            num_classes: The number of classes, to check the labels with; None leaves that out.
+            generator: Of the images' device; None for the device's default generator.
+
+        Returns:
+            A `Batch` with `images` (same shape, dtype, device and memory format; the very same
+            tensor for `none`), `targets` and `plan`.
+
+        Raises:
+            ValueError: Images or labels have another shape or dtype, or are on another device.
         """
         from mixbench.augmentations.checks import check_images
         from mixbench.augmentations.plans.base import Batch

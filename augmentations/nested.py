@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from mixbench.augmentations.method import Method
+from mixbench.augmentations.registry import create
 
 EXAMPLE = "{name: mixup, alpha: 0.8}"
 
@@ -16,27 +17,29 @@ EXAMPLE = "{name: mixup, alpha: 0.8}"
 class MethodsRule:
     """A list of at least one method, each a name, a mapping with a `name`, or a `Method`."""
 
+    holds_methods: ClassVar[bool] = True
+
     doc: str
 
     def allowed(self) -> str:
         """What is allowed, in words, for messages and listings."""
         return f"a list of methods, each a name or a mapping such as {EXAMPLE}"
 
-    def check(self, value: Any) -> tuple[Method, ...]:
+    def parse(self, value: Any) -> tuple[Method, ...]:
         """The methods; ValueError with what came and what is allowed."""
         if not isinstance(value, list | tuple) or not value:
             raise ValueError(f"got {value!r}, expected {self.allowed()}")
         methods = []
         for number, spec in enumerate(value):
             try:
-                methods.append(_made(spec))
+                methods.append(_create(spec))
             except ValueError as error:
                 raise ValueError(f"method {number + 1}: {error}") from None
         return tuple(methods)
 
-    def plain(self, value: Any) -> list[Any]:
+    def to_json(self, value: Any) -> list[Any]:
         """Checked methods as JSON has them, with all parameters."""
-        return [_plain(method) for method in value]
+        return [{"name": method.name, **method.parameters_as_json()} for method in value]
 
 
 def methods(default: tuple[str | dict[str, Any], ...], doc: str) -> Any:
@@ -45,8 +48,9 @@ def methods(default: tuple[str | dict[str, Any], ...], doc: str) -> Any:
 
 
 class Nested(Method):
-    """The base class of methods that are made of `methods`, which a subclass declares.
+    """The base class of methods that are made of other methods.
 
+    A subclass declares the parameter `methods` (with the function of that name in this module).
     `per_sample` makes all of them draw per sample. `pairing` is that of those that are not given
     one. `prob` is for the whole; each method also has its own.
     """
@@ -60,7 +64,7 @@ class Nested(Method):
         object.__setattr__(self, "methods", given)
         super().__post_init__()
 
-    def check(self) -> None:
+    def check_combination(self) -> None:
         drawn = tuple(
             replace(method, per_sample=method.per_sample or self.per_sample)
             for method in self.methods
@@ -89,10 +93,7 @@ def _with_pairing(spec: Any, pairing: str) -> Any:
     return {"pairing": pairing, **spec} if isinstance(spec, Mapping) else spec
 
 
-def _made(spec: Any) -> Method:
-    # The registry finds the methods that are made of methods, so it can't be imported at the top.
-    from mixbench.augmentations.registry import create
-
+def _create(spec: Any) -> Method:
     if isinstance(spec, Method):
         return spec
     if isinstance(spec, str):
@@ -100,11 +101,3 @@ def _made(spec: Any) -> Method:
     if not isinstance(spec, Mapping) or "name" not in spec:
         raise ValueError(f"got {spec!r}, expected a name or a mapping such as {EXAMPLE}")
     return create(spec["name"], **{str(key): spec[key] for key in spec if key != "name"})
-
-
-def _plain(method: Method) -> dict[str, Any]:
-    own = {
-        field.name: field.metadata["rule"].plain(getattr(method, field.name))
-        for field in dataclasses.fields(method)
-    }
-    return {"name": method.name, **own}

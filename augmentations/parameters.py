@@ -7,12 +7,25 @@ import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a parameter may be, and what it means."""
+    """What a parameter may be, and what it means: a number, a word, or true or false.
+
+    Attributes:
+        doc: What the parameter means.
+        kind: Its type: bool, int, float or str.
+        above: It must be larger.
+        at_least: It must be as large or larger.
+        below: It must be smaller.
+        at_most: It must be as small or smaller.
+        choices: It must be one of these words.
+        words: It may be one of these words instead of a number.
+    """
+
+    holds_methods: ClassVar[bool] = False
 
     doc: str
     kind: type
@@ -43,7 +56,7 @@ class Rule:
         text = " ".join([kind, " and ".join(bounds)]).strip()
         return " or ".join([text, *self.words])
 
-    def check(self, value: Any) -> Any:
+    def parse(self, value: Any) -> Any:
         """`value` in its canonical type; ValueError with what came and what is allowed."""
         if self.kind is bool:
             if isinstance(value, bool):
@@ -58,7 +71,7 @@ class Rule:
                 return self.kind(value)
         raise ValueError(f"got {value!r}, expected {self.allowed()}")
 
-    def plain(self, value: Any) -> Any:
+    def to_json(self, value: Any) -> Any:
         """A checked value as JSON has it."""
         return value
 
@@ -73,7 +86,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class ListRule:
-    """A list of which every item follows one rule; empty only where the default is."""
+    """A list of which every item follows one rule.
+
+    Attributes:
+        doc: What the parameter means.
+        item: What each item may be.
+        may_be_empty: Whether a list without items is allowed.
+    """
+
+    holds_methods: ClassVar[bool] = False
 
     doc: str
     item: Rule
@@ -83,16 +104,16 @@ class ListRule:
         """What is allowed, in words, for messages and listings."""
         return f"a list{'' if self.may_be_empty else ', not empty'}, each {self.item.allowed()}"
 
-    def check(self, value: Any) -> tuple[Any, ...]:
+    def parse(self, value: Any) -> tuple[Any, ...]:
         """`value` as a tuple of canonical items; ValueError with what came and what is allowed."""
         if not isinstance(value, list | tuple) or not (value or self.may_be_empty):
             raise ValueError(f"got {value!r}, expected {self.allowed()}")
         try:
-            return tuple(self.item.check(item) for item in value)
+            return tuple(self.item.parse(item) for item in value)
         except ValueError:
             raise ValueError(f"got {list(value)!r}, expected {self.allowed()}") from None
 
-    def plain(self, value: Any) -> list[Any]:
+    def to_json(self, value: Any) -> list[Any]:
         """A checked value as JSON has it."""
         return list(value)
 
@@ -105,15 +126,20 @@ class AnyRule(Protocol):
         """What the parameter means."""
         ...
 
+    @property
+    def holds_methods(self) -> bool:
+        """Whether the values are lists of methods (`nested.MethodsRule`)."""
+        ...
+
     def allowed(self) -> str:
         """What is allowed, in words, for messages and listings."""
         ...
 
-    def check(self, value: Any) -> Any:
+    def parse(self, value: Any) -> Any:
         """`value` in its canonical type; ValueError with what came and what is allowed."""
         ...
 
-    def plain(self, value: Any) -> Any:
+    def to_json(self, value: Any) -> Any:
         """A checked value as JSON has it."""
         ...
 
@@ -132,12 +158,32 @@ def parameter(
 ) -> Any:
     """Declare a parameter of a method: a dataclass field that knows its meaning and its bounds.
 
-    The kind (bool, int, float, str) is that of `default`. A number may also be one of `words`
-    (for example `fill="mean"`), then give the kind by the bounds: it is a float. A tuple stands for
-    a list of numbers of its items' kind (float where it is empty), each within the bounds.
+    Args:
+        default: The value of the original paper. Its type (bool, int, float, str) is that of the
+            parameter. A tuple stands for a list of numbers of its items' type (float where it is
+            empty), each within the bounds.
+        doc: What the parameter means, in a few words for `mixbench list`.
+        above: It must be larger.
+        at_least: It must be as large or larger.
+        below: It must be smaller.
+        at_most: It must be as small or smaller.
+        choices: It must be one of these words.
+        words: It may be one of these words instead of a number, which is then a float
+            (for example `fill="mean"`).
+        later: Whether the method had results before it had this parameter, so that at its default
+            it is no part of what identifies a run (`registry.identifying`).
 
-    `later`: the method had results before it had this parameter, so that at its default it is no
-    part of what identifies a run (`registry.identifying`).
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from mixbench import Method, parameter
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Strip(Method):
+        ...     name = "strip"
+        ...     width: float = parameter(0.5, "share of the width", above=0, at_most=1)
+        ...     def draw(self, draws): ...
+        >>> Strip(width=2)
+        Traceback (most recent call last):
+        ValueError: strip.width: got 2, expected a number above 0 and at most 1
     """
     one = next(iter(default), 0.0) if isinstance(default, tuple) else default
     kind = float if words else type(one)
@@ -148,7 +194,7 @@ def parameter(
 
 
 def rules(method: type) -> dict[str, tuple[AnyRule, Any]]:
-    """The parameters of a method class: name -> (rule, default), the method's own ones first."""
+    """The parameters of a method class, by name: rule and default; common parameters come last."""
     common = set()
     for base in method.__mro__[1:]:
         if dataclasses.is_dataclass(base):
@@ -163,6 +209,13 @@ def rules(method: type) -> dict[str, tuple[AnyRule, Any]]:
 
 
 def nearest(name: Any, valid: Iterable[str]) -> str:
-    """'; did you mean 'x'?' for the closest valid name, or a full stop when none is close."""
+    """Suggest the valid name that is closest to `name`, as the end of a message.
+
+    Example:
+        >>> nearest("cutmx", ["cutmix", "mixup"])
+        "; did you mean 'cutmix'?"
+        >>> nearest("something", ["cutmix", "mixup"])
+        '.'
+    """
     match = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
     return f"; did you mean {match[0]!r}?" if match else "."

@@ -13,13 +13,19 @@ from typing import Any
 import mixbench.augmentations.methods
 from mixbench.augmentations.discovery import Plugin, discover
 from mixbench.augmentations.method import Method, Paper
-from mixbench.augmentations.nested import MethodsRule
 from mixbench.augmentations.parameters import nearest, rules
 
 
 @dataclass(frozen=True)
 class ParameterInfo:
-    """A parameter as `mixbench list` shows it."""
+    """A parameter as `mixbench list` shows it.
+
+    Attributes:
+        name: As `create` takes it.
+        default: As JSON has it.
+        allowed: The values that are allowed, in words.
+        doc: What it means.
+    """
 
     name: str
     default: Any
@@ -29,50 +35,61 @@ class ParameterInfo:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """A method as `mixbench list` shows it."""
+    """A method as `mixbench list` shows it.
+
+    Attributes:
+        name: As `create` takes it.
+        summary: What it does, in one line.
+        paper: Where it comes from, if anywhere.
+        parameters: Its own parameters, then the common ones.
+        source: The package and version that it comes from; empty for those of mixbench.
+    """
 
     name: str
     summary: str
     paper: Paper | None
     parameters: tuple[ParameterInfo, ...]
     source: str = ""
-    """The distribution and version that it comes from, where that is not mixbench."""
 
 
 @cache
-def _own() -> dict[str, type[Method]]:
-    found: dict[str, type[Method]] = {}
+def _built_in() -> dict[str, type[Method]]:
+    methods: dict[str, type[Method]] = {}
     for module_info in pkgutil.iter_modules(mixbench.augmentations.methods.__path__):
         module = importlib.import_module(f"mixbench.augmentations.methods.{module_info.name}")
         for _, member in inspect.getmembers(module, inspect.isclass):
             if not issubclass(member, Method) or member.__module__ != module.__name__:
                 continue
-            if member.name in found:
+            if member.name in methods:
                 raise ValueError(
                     f"two augmentations are named {member.name!r}: "
-                    f"{found[member.name].__module__} and {member.__module__}"
+                    f"{methods[member.name].__module__} and {member.__module__}"
                 )
-            found[member.name] = member
-    return found
+            methods[member.name] = member
+    return methods
 
 
 @cache
 def plugins() -> tuple[Plugin, ...]:
-    """Methods that other installed packages register, those that can't be used included."""
-    return discover(_own())
+    """List the methods that other installed packages register, unusable ones included.
+
+    Returns:
+        One entry for each, sorted by name; `Plugin.problem` says why one can't be used.
+    """
+    return discover(_built_in())
 
 
 @cache
 def _methods() -> dict[str, type[Method]]:
     others = {plugin.name: plugin.method for plugin in plugins() if plugin.method is not None}
-    return dict(sorted({**_own(), **others}.items()))
+    return dict(sorted({**_built_in(), **others}.items()))
 
 
 def _lookup(name: Any) -> type[Method]:
-    if isinstance(name, str) and name in _own():
-        # Nobody can take the name, so no other package is asked: one that is being looked at may
-        # itself be made of our methods.
-        return _own()[name]
+    if isinstance(name, str) and name in _built_in():
+        # No other package can have the name, so none is imported: one that is being imported may
+        # itself create methods by name.
+        return _built_in()[name]
     methods = _methods()
     for plugin in plugins():
         if plugin.name == name and name not in methods:
@@ -85,15 +102,37 @@ def _lookup(name: Any) -> type[Method]:
 
 
 def available() -> tuple[str, ...]:
-    """The names of all registered methods, sorted."""
+    """List the names of all registered methods, sorted.
+
+    Example:
+        >>> import mixbench
+        >>> "cutmix" in mixbench.available()
+        True
+    """
     return tuple(_methods())
 
 
 def create(name: str, **parameters: Any) -> Method:
-    """The method `name` with `parameters`; those not given have the original paper's values.
+    """Create a method by its name.
 
-    Raises ValueError for an unknown name, an unknown parameter (naming the valid ones and the
-    nearest match) or a value that is not allowed.
+    Args:
+        name: One of `available()`.
+        **parameters: The method's parameters; those not given have the original paper's values.
+
+    Returns:
+        The method: call it with images and labels.
+
+    Raises:
+        ValueError: The name or a parameter is unknown (the message names the valid ones and the
+            nearest match), or a value is not allowed.
+
+    Example:
+        >>> import mixbench
+        >>> mixbench.create("cutmix", alpha=0.2).alpha
+        0.2
+        >>> mixbench.create("cutmix", alpa=0.2)
+        Traceback (most recent call last):
+        ValueError: cutmix has no parameter 'alpa'; did you mean 'alpha'? Its parameters: ...
     """
     method = _lookup(name)
     valid = rules(method)
@@ -107,41 +146,72 @@ def create(name: str, **parameters: Any) -> Method:
 
 
 def resolve(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters of a method, defaults filled in, canonical types; ValueError as `create`.
+    """Fill in the defaults of a method's parameters.
 
-    As JSON has them: nested methods are mappings with a `name`, in lists.
+    Args:
+        name: One of `available()`.
+        parameters: Those that differ from the defaults.
+
+    Returns:
+        All parameters in their canonical types, as JSON has them: nested methods are lists of
+        mappings with a `name`.
+
+    Raises:
+        ValueError: As `create`.
+
+    Example:
+        >>> import mixbench
+        >>> mixbench.resolve("mixup", {"alpha": 1})
+        {'prob': 1.0, 'per_sample': False, 'pairing': 'permute', 'alpha': 1.0}
     """
-    method = create(name, **parameters)
-    return {
-        field.name: field.metadata["rule"].plain(getattr(method, field.name))
-        for field in fields(method)
-    }
+    return create(name, **parameters).parameters_as_json()
 
 
 def identifying(section: Mapping[str, Any]) -> dict[str, Any]:
-    """What identifies a resolved method (its `name` with its parameters), whatever was added since.
+    """Reduce a resolved method to what identifies its runs, whatever was added to it since.
 
     A parameter that was added to a method `later` is left out at its default, so that the keys of
     older runs stay what they were; a method of a later `revision` has it in its name, so that its
     runs are not taken for older ones.
+
+    Args:
+        section: The `name` of a method with all its parameters, as from `resolve`.
+
+    Returns:
+        The part of the section that goes into a run's key.
     """
     method = _lookup(section["name"])
     declared = {field.name: field for field in fields(method)}
-    kept = {}
+    identity = {}
     for key, value in section.items():
         field = declared.get(key)
         if field and field.metadata.get("later") and value == field.default:
             continue
-        is_nested = field and isinstance(field.metadata["rule"], MethodsRule)
-        kept[key] = [identifying(nested) for nested in value] if is_nested else value
+        holds_methods = field and field.metadata["rule"].holds_methods
+        identity[key] = [identifying(nested) for nested in value] if holds_methods else value
     if method.revision > 1:
-        # No name has an "@", and no parameter is in the way.
-        kept["name"] = f"{section['name']}@{method.revision}"
-    return kept
+        # A parameter would change the shape of every key; a name has no "@" of its own.
+        identity["name"] = f"{section['name']}@{method.revision}"
+    return identity
 
 
 def describe(name: str) -> MethodInfo:
-    """The summary, paper and parameters of method `name`; ValueError if there is none."""
+    """Describe a method as `mixbench list` shows it.
+
+    Args:
+        name: One of `available()`.
+
+    Returns:
+        Its summary, paper, parameters and, where that is not mixbench, its package.
+
+    Raises:
+        ValueError: There is no method of that name.
+
+    Example:
+        >>> import mixbench
+        >>> str(mixbench.describe("mixup").paper)
+        'Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization (arXiv:1710.09412)'
+    """
     method = _lookup(name)
     defaults = resolve(name, {})
     parameters = tuple(

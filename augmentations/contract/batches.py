@@ -1,4 +1,4 @@
-"""What comes back from a call, and what must not happen to what was given."""
+"""What comes back from a call; and that the images and labels given are left as they are."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from mixbench.augmentations.checks import describe
 from mixbench.augmentations.contract.case import Case, pixels_of
 from mixbench.augmentations.contract.promise import expect, expect_close, expect_equal, promise
 
 
 def _kind(tensor: Tensor) -> str:
-    return f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}".replace("torch.", "")
+    return f"{describe(tensor)} on {tensor.device}"
 
 
 @promise("mixed images have the shape, dtype, device and memory format of those given")
@@ -21,8 +22,8 @@ def same_kind(case: Case) -> None:
     images = case.images()
     mixed = case.method()(images, case.labels(), 10, generator=case.generator())
     layout = torch.channels_last if case.channels_last else torch.contiguous_format
-    found = (mixed.images, pixels_of(mixed.plan, images), mixed.plan.mix_features(images))
-    for result in found:
+    results = (mixed.images, pixels_of(mixed.plan, images), mixed.plan.mix_features(images))
+    for result in results:
         expect(_kind(result) == _kind(images), f"{_kind(images)} came back as {_kind(result)}")
         expect(
             result.is_contiguous(memory_format=layout),
@@ -39,8 +40,8 @@ def input_untouched(case: Case) -> None:
         versions = images._version, labels._version
         batch = case.method()(images, labels, 10, generator=case.generator())
         pixels_of(batch.plan, images)
-        for name, given, kept in zip(("images", "labels"), (images, labels), before, strict=True):
-            expect_equal(given, kept, f"the {name} given were changed in place")
+        for name, given, copy in zip(("images", "labels"), (images, labels), before, strict=True):
+            expect_equal(given, copy, f"the {name} given were changed in place")
         # The same values written again still break a graph that autograd has saved.
         expect(
             (images._version, labels._version) == versions,

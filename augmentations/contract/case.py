@@ -1,4 +1,4 @@
-"""One case: a method, a mode, and the batch it is asked to mix."""
+"""One case: a method, a mode, and the batch that it mixes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,19 @@ from mixbench.augmentations.plans.base import Plan
 class Case:
     """How a property tries a method.
 
-    make: gives the method for `prob`, `per_sample` and `pairing`, such as its class, or
-    `partial(augmentations.create, name, alpha=0.2)`.
+    Attributes:
+        make: Creates the method for `prob`, `per_sample` and `pairing`: its class, or
+            `partial(mixbench.create, name, alpha=0.2)`.
+        batch: The number of samples, B.
+        channels: The number of channels, C.
+        size: Height and width, in pixels.
+        dtype: Of the images.
+        channels_last: Whether the images have torch's channels-last memory format.
+        per_sample: The method's parameter.
+        prob: The method's parameter.
+        pairing: The method's parameter.
+        device: Where images and plan are.
+        seed: Of the generator that the plan is drawn from.
     """
 
     make: Callable[..., Method]
@@ -49,8 +60,8 @@ class Case:
 
     def method(self, **changed: Any) -> Method:
         """The method in this case's mode."""
-        wanted = {"prob": self.prob, "per_sample": self.per_sample, "pairing": self.pairing}
-        return self.make(**{**wanted, **changed})
+        mode = {"prob": self.prob, "per_sample": self.per_sample, "pairing": self.pairing}
+        return self.make(**{**mode, **changed})
 
     def generator(self, seed: int | None = None) -> torch.Generator:
         """A generator of the case's device, seeded by the case unless told otherwise."""

@@ -1,7 +1,7 @@
-"""How often: prob, once per batch or per sample, and what is shared by a batch.
+"""How often a method mixes: prob, once per batch or per sample; and what a batch shares.
 
-Seeds are fixed, so a verdict is the same every time. The chance that a right method had been
-unlucky with its seed is 6e-7 for each of the two rates (five standard errors).
+Seeds are fixed, so a verdict is the same every time. The chance that a correct method was unlucky
+with its seed is 6e-7 for each of the two rates (five standard errors).
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def prob_once(case: Case) -> None:
     full = hits / total
     expect(full > 0.05, f"with prob=1 only {full:.1%} of noise images are changed")
     rate = count(case, total, PROB, size, seed=2) / total
-    wanted = PROB * full
-    error = (wanted * (1 - wanted) + PROB**2 * full * (1 - full)) / total
+    expected = PROB * full
+    variance = (expected * (1 - expected) + PROB**2 * full * (1 - full)) / total
     expect(
-        abs(rate - wanted) < SIGMAS * error**0.5,
-        f"with prob={PROB} a share of {rate:.3f} is changed, expected {wanted:.3f} "
+        abs(rate - expected) < SIGMAS * variance**0.5,
+        f"with prob={PROB} a share of {rate:.3f} is changed, expected {expected:.3f} "
         f"({PROB} x {full:.3f})",
     )
 
@@ -95,7 +95,7 @@ def _differs(mixed: Tensor, images: Tensor) -> Tensor:
     chosen_by_images=False,
 )
 def one_draw_or_many(case: Case) -> None:
-    """With "roll", channels turned back by b show the same picture for all b, or not."""
+    """Mix one-hot images with "roll": rolled back by b, the channels of b are alike for all b."""
     if not case.per_sample and _has_parts_per_sample(case.method()):
         return
     batch = 8

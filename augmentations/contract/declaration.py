@@ -1,4 +1,4 @@
-"""What a method says of itself, and that it can be carried to another process."""
+"""What a method declares, and that it can be pickled and imported without torch."""
 
 from __future__ import annotations
 

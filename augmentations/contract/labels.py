@@ -1,4 +1,4 @@
-"""Label weights: what they are, and that they are what the pixels show."""
+"""Label weights: their form, and that they are the shares of the pixels."""
 
 from __future__ import annotations
 
@@ -117,16 +117,16 @@ def loss_is_weighted_sum(case: Case) -> None:
     scores = (torch.randn(case.batch, 10, generator=generator) * 4).to(case.device)
     targets = case.sample(case.images()).mix_labels(case.labels(), 10)
     for smoothing in (0.0, 0.1):
-        found = scores.clone().requires_grad_()
-        loss = targets.cross_entropy(found, smoothing)
-        (gradient,) = torch.autograd.grad(loss, found)
-        wanted = scores.clone().requires_grad_()
+        logits = scores.clone().requires_grad_()
+        loss = targets.cross_entropy(logits, smoothing)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        copy = scores.clone().requires_grad_()
         summed = torch.zeros(case.batch, device=case.device)
         for column in range(targets.labels.shape[1]):
             index_loss = F.cross_entropy(
-                wanted, targets.labels[:, column], label_smoothing=smoothing, reduction="none"
+                copy, targets.labels[:, column], label_smoothing=smoothing, reduction="none"
             )
             summed = summed + targets.weights[:, column] * index_loss
-        (by_hand,) = torch.autograd.grad(summed.mean(), wanted)
+        (by_hand,) = torch.autograd.grad(summed.mean(), copy)
         expect_close(loss, summed.mean(), "the loss differs", atol=1e-5, rtol=1e-5)
         expect_close(gradient, by_hand, "the gradient of the loss differs", atol=1e-6, rtol=1e-5)

@@ -80,8 +80,8 @@ def default_dtype(case: Case) -> None:
     for changed in (torch.float64, torch.bfloat16):
         torch.set_default_dtype(changed)
         try:
-            found = _everything(case)
+            results = _everything(case)
         finally:
             torch.set_default_dtype(before)
-        for one, other in zip(expected, found, strict=True):
+        for one, other in zip(expected, results, strict=True):
             expect_equal(other, one, f"values differ where {changed} is the default")

@@ -47,8 +47,8 @@ def _parts(plan: Plan) -> Iterator[Plan]:
 def _legal_blend(plan: Blend, case: Case) -> None:
     keep = plan.keep
     expect(keep.dtype == torch.float32, f"`keep` is {keep.dtype}, expected float32")
-    wanted = ((case.batch, 1, 1, 1), (case.batch, 1, *case.size))
-    expect(tuple(keep.shape) in wanted, f"`keep` is {tuple(keep.shape)}, expected one of {wanted}")
+    shapes = ((case.batch, 1, 1, 1), (case.batch, 1, *case.size))
+    expect(tuple(keep.shape) in shapes, f"`keep` is {tuple(keep.shape)}, expected one of {shapes}")
     expect(
         bool(((keep >= 0) & (keep <= 1)).all()),
         f"`keep` goes from {float(keep.min()):.4g} to {float(keep.max()):.4g}",
@@ -105,9 +105,9 @@ def replays(case: Case) -> None:
     images, labels = case.images(), case.labels()
     batch = case.method()(images, labels, 10, generator=case.generator())
     plan = case.sample(images)
-    for again in (batch.plan, batch.plan, plan):
-        expect_equal(again.mix_images(images), batch.images, "a second mix gave other images")
-        targets = again.mix_labels(labels, 10)
+    for replayed in (batch.plan, batch.plan, plan):
+        expect_equal(replayed.mix_images(images), batch.images, "a second mix gave other images")
+        targets = replayed.mix_labels(labels, 10)
         expect_equal(targets.labels, batch.targets.labels, "a second mix gave other labels")
         expect_equal(targets.weights, batch.targets.weights, "a second mix gave other weights")
     expect_equal(pixels_of(plan, images), pixels_of(plan, images), "the plan draws when it mixes")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mixbench.augmentations.checks import describe
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -16,17 +18,21 @@ if TYPE_CHECKING:
 
 
 class Broken(AssertionError):
-    """A method does not keep a promise; the message says in one sentence what came instead."""
+    """A method breaks a promise; the message says in one sentence what came instead."""
 
 
 @dataclass(frozen=True)
 class Property:
     """One promise of the contract; call it with a `Case`.
 
-    promise: the sentence that holds. once: it chooses its own batches, so of a case only the mode
-    and the device matter. label_rules: of which methods it is asked, None for all.
-    chosen_by_images: whether it is asked of methods whose decision depends on the images.
-    device: where alone it can be tried, None for everywhere.
+    Attributes:
+        promise: The sentence that is to hold.
+        function: Raises `Broken` where it does not.
+        once: Whether it chooses its own batches, so that of a case only the mode and the device
+            matter.
+        label_rules: The label rules of the methods that promise it; None for all methods.
+        chosen_by_images: Whether methods whose decision depends on the images promise it too.
+        device: The only device where it can be tried; None for any.
     """
 
     promise: str
@@ -82,30 +88,25 @@ def expect(condition: bool, sentence: str) -> None:
         raise Broken(sentence)
 
 
-def expect_equal(found: Tensor, wanted: Tensor, sentence: str) -> None:
+def expect_equal(actual: Tensor, expected: Tensor, sentence: str) -> None:
     """Raise `Broken` unless the tensors are equal bit for bit in shape, dtype and values."""
-    same = found.shape == wanted.shape and found.dtype == wanted.dtype
-    if not same:
-        raise Broken(f"{sentence}: {_kind(found)} instead of {_kind(wanted)}")
-    if not torch.equal(found, wanted):
-        differs = int((found != wanted).sum())
-        raise Broken(f"{sentence}: {differs} of {found.numel()} values differ")
+    if actual.shape != expected.shape or actual.dtype != expected.dtype:
+        raise Broken(f"{sentence}: {describe(actual)} instead of {describe(expected)}")
+    if not torch.equal(actual, expected):
+        differs = int((actual != expected).sum())
+        raise Broken(f"{sentence}: {differs} of {actual.numel()} values differ")
 
 
 def expect_close(
-    found: Tensor, wanted: Tensor, sentence: str, *, atol: float = 1e-6, rtol: float = 0.0
+    actual: Tensor, expected: Tensor, sentence: str, *, atol: float = 1e-6, rtol: float = 0.0
 ) -> None:
     """Raise `Broken` unless the tensors agree in shape and within the tolerances."""
-    if found.shape != wanted.shape:
-        raise Broken(f"{sentence}: {_kind(found)} instead of {_kind(wanted)}")
-    found, wanted = found.double().cpu(), wanted.double().cpu()
-    if not torch.allclose(found, wanted, atol=atol, rtol=rtol):
-        worst = int((found - wanted).abs().nan_to_num(float("inf")).argmax())
+    if actual.shape != expected.shape:
+        raise Broken(f"{sentence}: {describe(actual)} instead of {describe(expected)}")
+    actual, expected = actual.double().cpu(), expected.double().cpu()
+    if not torch.allclose(actual, expected, atol=atol, rtol=rtol):
+        worst = int((actual - expected).abs().nan_to_num(float("inf")).argmax())
         raise Broken(
-            f"{sentence}: {float(found.flatten()[worst]):.6g} instead of "
-            f"{float(wanted.flatten()[worst]):.6g}"
+            f"{sentence}: {float(actual.flatten()[worst]):.6g} instead of "
+            f"{float(expected.flatten()[worst]):.6g}"
         )
-
-
-def _kind(tensor: Tensor) -> str:
-    return f"{tuple(tensor.shape)} {tensor.dtype}".replace("torch.", "")

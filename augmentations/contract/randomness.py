@@ -36,11 +36,11 @@ def generator_only(case: Case) -> None:
     after = _global_states()
     used = [name for name, state in before.items() if after[name] != state]
     expect(not used, f"the global random state of {' and '.join(used)} was used")
-    again = mix(images, labels, 10, generator=case.generator())
+    second = mix(images, labels, 10, generator=case.generator())
     for what, one, other in (
-        ("images", first.images, again.images),
-        ("label weights", first.targets.weights, again.targets.weights),
-        ("labels", first.targets.labels, again.targets.labels),
+        ("images", first.images, second.images),
+        ("label weights", first.targets.weights, second.targets.weights),
+        ("labels", first.targets.labels, second.targets.labels),
     ):
         expect_equal(other, one, f"the same seed gave other {what}")
 
@@ -102,8 +102,8 @@ def no_waiting(case: Case) -> None:
     }
     for name, step in steps.items():
         with _nothing_read_back(name):
-            found = step()
-        expect(found.device.type == "meta", f"`{name}` gave a tensor on {found.device}")
+            result = step()
+        expect(result.device.type == "meta", f"`{name}` gave a tensor on {result.device}")
 
 
 @contextmanager

@@ -45,8 +45,8 @@ class Choice(nested.Nested):
     )
     per_sample: bool = parameter(False, "draw the method, and what it draws, per sample")
 
-    def check(self) -> None:
-        super().check()
+    def check_combination(self) -> None:
+        super().check_combination()
         fits = len(self.weights) == len(self.methods) and 0 < sum(self.weights) < float("inf")
         if self.weights and not fits:
             raise ValueError(

@@ -53,7 +53,7 @@ class CutMix(Method):
     min_area: float = smallest_area()
     max_area: float = largest_area()
 
-    def check(self) -> None:
+    def check_combination(self) -> None:
         check_areas(self.name, self.min_area, self.max_area)
 
     def draw(self, draws: Draws) -> Plan:

@@ -60,7 +60,7 @@ class GridMask(Method):
     )
     per_sample: bool = parameter(True, "draw the grid per sample, as the authors do")
 
-    def check(self) -> None:
+    def check_combination(self) -> None:
         if self.min_period > self.max_period:
             raise ValueError(
                 f"gridmask.min_period: got {self.min_period:g}, expected at most max_period "

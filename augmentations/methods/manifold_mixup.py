@@ -44,7 +44,7 @@ class ManifoldMixUp(Method):
         (0, 1, 2), "where it may mix: 0 is the input, k the network's k-th stage", at_least=0
     )
 
-    def check(self) -> None:
+    def check_combination(self) -> None:
         # Their order says nothing: the same run has the same configuration.
         depths = tuple(sorted(self.depths))
         if len(set(depths)) < len(depths):

@@ -56,7 +56,7 @@ class RandomErasing(Method):
     )
     per_sample: bool = parameter(True, "draw the rectangle per sample, as the authors do")
 
-    def check(self) -> None:
+    def check_combination(self) -> None:
         check_areas(self.name, self.min_area, self.max_area)
 
     def draw(self, draws: Draws) -> Plan:

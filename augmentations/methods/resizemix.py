@@ -50,7 +50,7 @@ class ResizeMix(Method):
         choices=("pushed", "inside"),
     )
 
-    def check(self) -> None:
+    def check_combination(self) -> None:
         if self.min_scale > self.max_scale:
             raise ValueError(
                 f"resizemix.min_scale: got {self.min_scale:g}, expected at most max_scale "

@@ -74,7 +74,7 @@ class SaliencyMix(Method):
         True, "draw the box size and look for the peak per sample, not per batch"
     )
 
-    def check(self) -> None:
+    def check_combination(self) -> None:
         check_areas(self.name, self.min_area, self.max_area)
         if self.labels == "saliency":
             object.__setattr__(self, "label_rule", "declared")

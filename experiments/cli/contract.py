@@ -19,7 +19,7 @@ def check(augmentation: Mapping[str, Any]) -> tuple[Finding, ...]:
     from mixbench.augmentations import contract
 
     parameters = {key: value for key, value in augmentation.items() if key != "name"}
-    return contract.check(partial(augmentations.create, augmentation["name"], **parameters))
+    return contract.check_method(partial(augmentations.create, augmentation["name"], **parameters))
 
 
 def as_text(name: str, findings: Sequence[Finding]) -> str:

@@ -169,7 +169,7 @@ def _value(where: str, written: Any, default: float, rule: Any) -> Any:
 
 def _number(where: str, written: Any, rule: Any) -> float:
     try:
-        return float(rule.check(as_number(written)))
+        return float(rule.parse(as_number(written)))
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
 

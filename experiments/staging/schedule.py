@@ -58,7 +58,7 @@ class Schedule:
         method = self._methods[number - 1]
         values = self._changing[number - 1]
         if values:
-            method = method.having(_values_at(values, spans[number - 1], step))
+            method = method.with_values(_values_at(values, spans[number - 1], step))
         return method if method.prob else self._no_mixing
 
     def phase(

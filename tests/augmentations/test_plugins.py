@@ -221,8 +221,8 @@ class First(nested.Nested):
     name: ClassVar[str] = "first"
     summary: ClassVar[str] = "the first of its methods"
     methods: tuple[Method, ...] = nested.methods(("mixup", "cutmix"), "methods")
-    def check(self):
-        super().check()
+    def check_combination(self):
+        super().check_combination()
         made.append(self)
     def draw(self, draws):
         return self.methods[0].decide(draws)
@@ -272,7 +272,8 @@ BROKEN = {
     ),
     "bad default": (
         "other = its_package:Other",
-        METHOD.format(name="other") + "    def check(self): raise ValueError('never')\n",
+        METHOD.format(name="other")
+        + "    def check_combination(self): raise ValueError('never')\n",
         "can't be made with its defaults, ValueError: never",
     ),
 }

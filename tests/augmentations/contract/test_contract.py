@@ -56,7 +56,7 @@ def test_the_papers_methods_are_registered() -> None:
 def test_a_promise_holds(name: str, device: str, asked: contract.Property) -> None:
     """On the cases of `mixbench check`: every size, batch, dtype, layout, pairing and mode."""
     make = partial(augmentations.create, name)
-    (finding,) = contract.check(make, [asked], [device])
+    (finding,) = contract.check_method(make, [asked], [device])
     assert finding.verdict != "broken", f"{finding.reason} (on a {finding.case})"
 
 
@@ -81,7 +81,7 @@ def test_promises_hold_for_other_parameters(variant: str) -> None:
     # How often is counted for every method's defaults; it is what takes the time.
     asked = [one for name, one in contract.PROPERTIES.items() if name != "prob_once"]
     make = partial(augmentations.create, **VARIANTS[variant])
-    findings = contract.check(make, asked, ["cpu"])
+    findings = contract.check_method(make, asked, ["cpu"])
     assert [finding for finding in findings if finding.verdict == "broken"] == []
 
 

@@ -578,7 +578,7 @@ class LooseParameter(Right):
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        self.check()
+        self.check_combination()
 
 
 class NoSummary(Right):
@@ -601,7 +601,7 @@ class StrangeRule(Right):
 class CannotTravel(Right):
     """Keeps something that can't be pickled."""
 
-    def check(self) -> None:
+    def check_combination(self) -> None:
         object.__setattr__(self, "open", lambda: None)
 
 
@@ -669,7 +669,7 @@ MISTAKES: list[tuple[type[Method], str, str]] = [
 
 @pytest.mark.parametrize("right", [Right, RightMean])
 def test_without_a_mistake_nothing_is_broken(right: type[Method]) -> None:
-    findings = contract.check(right)
+    findings = contract.check_method(right)
     assert [
         finding
         for finding in findings
@@ -683,7 +683,7 @@ def test_without_a_mistake_nothing_is_broken(right: type[Method]) -> None:
     ("method", "name", "sentence"), MISTAKES, ids=[f"{m.__name__}-{n}" for m, n, _ in MISTAKES]
 )
 def test_a_mistake_is_answered_in_words(method: type[Method], name: str, sentence: str) -> None:
-    (finding,) = contract.check(method, [contract.PROPERTIES[name]])
+    (finding,) = contract.check_method(method, [contract.PROPERTIES[name]])
     assert finding.verdict == "broken"
     assert re.search(sentence, finding.reason), finding.reason
     assert "\n" not in finding.reason

@@ -1,4 +1,4 @@
-"""Run a method through the whole contract and say in words what it breaks."""
+"""Try a method on every promise of the contract, and say in words which it breaks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from mixbench.augmentations.method import Method
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found for one property.
+    """What came of one property.
 
-    verdict: "ok", "broken", "not asked" where the method makes no such promise, or "not tried"
-    where there is no such device. reason: the sentence that says what is broken. case: on which
-    batch.
+    Attributes:
+        name: Of the property.
+        promise: The sentence that is to hold.
+        verdict: "ok", "broken", "not asked" where the method makes no such promise, or "not tried"
+            where there is no such device.
+        reason: What is broken, in a sentence.
+        case: The batch on which it is broken, in words.
     """
 
     name: str
@@ -52,26 +56,43 @@ def _cases() -> Iterator[dict[str, object]]:
 
 
 CASES: tuple[dict[str, object], ...] = tuple(_cases())
-"""What `check` tries, as arguments of `Case`."""
+"""What `check_method` tries, as arguments of `Case`."""
 
 
-def check(
+def check_method(
     make: Callable[..., Method],
     properties: Iterable[Property] | None = None,
     devices: Iterable[str] | None = None,
 ) -> tuple[Finding, ...]:
-    """Try every property on every case; the first case that breaks it is told.
+    """Try every property on every case, and report the first case that breaks it.
 
-    make: see `Case`. devices: those to mix on; the CPU, and CUDA where there is one. Nothing that a
-    method raises gets out: it is a finding.
+    Seeds are fixed, so the findings are the same every time. Whatever the method raises becomes a
+    finding.
+
+    Args:
+        make: Creates the method for `prob`, `per_sample` and `pairing`; see `Case`.
+        properties: The properties to try; None for all.
+        devices: Where to mix; None for the CPU, and CUDA where there is one.
+
+    Returns:
+        One finding per property, in the order of the properties.
+
+    Example:
+        >>> from functools import partial
+        >>> import mixbench
+        >>> from mixbench.augmentations import contract
+        >>> blank = [contract.PROPERTIES["blanks_only"]]
+        >>> [finding] = contract.check_method(partial(mixbench.create, "none"), blank, ["cpu"])
+        >>> finding.verdict
+        'not asked'
     """
-    wanted = PROPERTIES.values() if properties is None else properties
+    properties = PROPERTIES.values() if properties is None else properties
     if devices is None:
         devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     devices = tuple(devices)
     usual = _usual_size(make)
     cases = [replace(Case(make, size=usual), **described) for described in CASES]  # type: ignore[arg-type]
-    return tuple(_find(make, one, cases, devices) for one in wanted)
+    return tuple(_try(make, one, cases, devices) for one in properties)
 
 
 def _usual_size(make: Callable[..., Method]) -> tuple[int, int]:
@@ -90,7 +111,7 @@ def _usual_size(make: Callable[..., Method]) -> tuple[int, int]:
     return usual
 
 
-def _find(
+def _try(
     make: Callable[..., Method], asked: Property, cases: Sequence[Case], devices: tuple[str, ...]
 ) -> Finding:
     try:
