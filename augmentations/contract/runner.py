@@ -81,10 +81,11 @@ def check_method(
         >>> from functools import partial
         >>> import mixbench
         >>> from mixbench.augmentations import contract
-        >>> blank = [contract.PROPERTIES["blanks_only"]]
-        >>> [finding] = contract.check_method(partial(mixbench.create, "none"), blank, ["cpu"])
-        >>> finding.verdict
-        'not asked'
+        >>> properties = [contract.PROPERTIES["prob_zero"]]
+        >>> make = partial(mixbench.create, "mixup")
+        >>> [finding] = contract.check_method(make, properties, ["cpu"])
+        >>> finding.promise, finding.verdict
+        ('prob=0 is the identity', 'ok')
     """
     properties = PROPERTIES.values() if properties is None else properties
     if devices is None:

@@ -194,7 +194,7 @@ seeds: [0]
     assert config["augmentation"]["alpha"] == 0.5
     # The worker ran this code's copy, and found the package in the environment.
     (copy,) = (tmp_path / "runs" / "strips" / "code").iterdir()
-    assert (copy / "augmentations" / "discovery.py").is_file()
+    assert (copy / "mixbench" / "augmentations" / "discovery.py").is_file()
     assert not list(copy.rglob("mixbench_strip.py"))
 
 
