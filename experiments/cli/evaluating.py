@@ -203,7 +203,7 @@ def _check_data(order: Order, runs: list[PlannedRun], *, asked: bool) -> None:
     from mixbench.experiments.evaluation import catalogue
 
     datasets = dict.fromkeys(resolve.parse(run.config).dataset for run in runs)
-    for name, why in catalogue.check(order.wanted, datasets).items():
+    for name, why in catalogue.prepare(order.wanted, datasets).items():
         if asked:
             raise UserError(f"{name}: {why}")
         print(f"left out: {name}: {why}")

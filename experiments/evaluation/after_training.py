@@ -16,9 +16,9 @@ from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.load import Dataset
 from mixbench.experiments.data.split import Split
 from mixbench.experiments.evaluation import metrics as scores
+from mixbench.experiments.evaluation.base import subset
 from mixbench.experiments.evaluation.occlusion import basic
 from mixbench.experiments.evaluation.predict import logits_of, score
-from mixbench.experiments.evaluation.subset import some
 from mixbench.experiments.ranks import ALONE, Ranks
 
 
@@ -70,13 +70,13 @@ def measure(
 
     hidden = evaluation.occlusion
     if hidden.shapes and hidden.fractions:
-        subset = some(dataset.test, hidden.images, hidden.seed)
+        occluded = subset(dataset.test, hidden.images, hidden.seed)
         found, curves["occlusion"] = basic.measure(
             network,
-            batches(subset),
+            batches(occluded),
             shapes=hidden.shapes,
             fractions=hidden.fractions,
-            count=len(subset),
+            count=len(occluded),
             seed=hidden.seed,
             batch_size=evaluation.batch_size,
             ranks=ranks,

@@ -1,12 +1,12 @@
-"""What a measurement is: one file with a `measure(subject, settings)`, which gives a `Found`.
+"""What a measurement gets and gives: `measure(subject, settings) -> Measured`.
 
-    subject.pixels(split)      batches of images in [0,1] with labels, in their fixed order
-    subject.placed(100, seed)  those of some test images, with their places in the split
+    subject.pixels(split)       batches of images in [0,1] with labels, in their fixed order
+    subject.indexed(100, seed)  the same of some test images, with their indices in the split
     subject.network(subject.normalised(pixels))
-    subject.logits("test")     logits and labels of a whole split, made once for all measurements
+    subject.logits("test")      logits and labels of a whole split, computed once
 
-A measurement draws whatever is random from a seed of its own and each image's place in its split,
-so that every model sees the same, whatever the batch size.
+A measurement draws what is random from its seed and each image's index in its split, so that every
+model sees the same, whatever the batch size.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.load import Dataset
 from mixbench.experiments.data.split import Split
 from mixbench.experiments.evaluation.predict import logits_of
-from mixbench.experiments.evaluation.subset import places, some
 
 Logits = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class Found:
+class Measured:
     """What was measured on one run.
 
-    metrics: one flat mapping, names with the measurement's own in front ("attack/fgsm/0.03"); None
-    where there is no value. curves: JSON-like data that figures need. arrays: by name, for the
-    run folder.
+    Attributes:
+        metrics: One flat mapping, each name beginning with the measurement's ("attack/fgsm/0.03");
+            None if there is no value.
+        curves: JSON-like data for figures.
+        arrays: By name, for the run's folder.
     """
 
     metrics: dict[str, float | None]
@@ -44,10 +45,49 @@ class Found:
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
+def subset(split: Split, count: int | None, seed: int) -> Split:
+    """Some images of a split, the same for every model.
+
+    Args:
+        split: Where from.
+        count: How many images; None, or more than there are: all.
+        seed: Which ones.
+    """
+    if count is None or count >= len(split):
+        return split
+    return split.subset(subset_indices(len(split), count, seed))
+
+
+def subset_indices(length: int, count: int | None, seed: int) -> Tensor:
+    """The indices of the images that `subset` takes from a split of that length.
+
+    Args:
+        length: Images of the split.
+        count: How many to take; None: all.
+        seed: Which ones.
+
+    Returns:
+        (n,) int64, ascending.
+
+    Example:
+        >>> len(subset_indices(10, 3, seed=0)), subset_indices(4, None, seed=0)
+        (3, tensor([0, 1, 2, 3]))
+    """
+    if count is None or count >= length:
+        return torch.arange(length)
+    chosen = torch.randperm(length, generator=torch.Generator().manual_seed(seed))[:count]
+    return chosen.sort().values
+
+
 class Subject:
     """One trained network, in evaluation mode, with the data that it is measured on.
 
-    beat: called at every batch; says that the work goes on, and raises to end it.
+    Args:
+        network: From normalised images (B,C,H,W) to logits (B,K).
+        dataset: On `device`.
+        config: Of the run.
+        device: Where all of it is.
+        beat: Called at every batch, to say that the work goes on; raises to end it.
     """
 
     def __init__(
@@ -66,7 +106,7 @@ class Subject:
         self._logits: dict[str, Logits] = {}
 
     def split(self, name: str) -> Split:
-        """ "train", "validation" or "test"."""
+        """The split "train", "validation" or "test"."""
         splits = {
             "train": self.dataset.train,
             "validation": self.dataset.validation,
@@ -82,21 +122,28 @@ class Subject:
             self.beat()
             yield raw.float() / 255, labels
 
-    def placed(self, count: int | None, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """`pixels` of some test images, the same for every model, and their places in the split.
+    def indexed(self, count: int | None, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Batches of some test images, the same for every model, with their indices in the split.
 
-        Only batches of which files could be read; one may have fewer images than it should, and
-        its last places are then those left out. places: (B,) int64.
+        Batches of which no file can be read are left out. One may have fewer images than it should,
+        and lacks the last indices then.
+
+        Args:
+            count: How many images; None: all.
+            seed: Which ones.
+
+        Yields:
+            Images (B,C,H,W) float32 in [0,1], labels (B,) and indices (B,), both int64.
         """
         test, size = self.split("test"), self.config.evaluation.batch_size
-        own = places(len(test), count, seed)
-        for number, (pixels, labels) in enumerate(self.pixels(some(test, count, seed), size)):
+        indices = subset_indices(len(test), count, seed)
+        for number, (pixels, labels) in enumerate(self.pixels(subset(test, count, seed), size)):
             if len(labels):
                 start = number * size
-                yield pixels, labels, own[start : start + len(labels)].to(pixels.device)
+                yield pixels, labels, indices[start : start + len(labels)].to(pixels.device)
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """What the network takes: images in [0,1] with the data set's mean and deviation."""
+        """Images (B,C,H,W) in [0,1], as the network takes them."""
         shape = (1, -1, 1, 1)
         images = (pixels - self.dataset.mean.view(shape)) / self.dataset.std.view(shape)
         if self.config.training.channels_last:
@@ -104,13 +151,13 @@ class Subject:
         return images
 
     def logits(self, name: str) -> Logits:
-        """Logits (N,K) float32 and labels (N,) of the clean images of a split, made once."""
+        """Logits (N,K) float32 and labels (N,) of a split's clean images, computed once."""
         if name not in self._logits:
             self._logits[name] = logits_of(self.network, self.images(self.split(name)))
         return self._logits[name]
 
     def images(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images as the network takes them and labels, to the last digit those of training runs."""
+        """Normalised images and labels of a split, bit for bit those of training runs."""
         mean, std = self.dataset.mean, self.dataset.std
         for raw, labels in split.batches(self.config.evaluation.batch_size):
             self.beat()

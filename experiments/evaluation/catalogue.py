@@ -1,92 +1,57 @@
 """The measurements that `mixbench evaluate` takes of finished runs, by name, without torch.
 
-Adding one is a file with `measure(subject, settings)`, its settings, and a line here.
+A folder of `evaluation` is one if its `__init__.py` has a MEASUREMENT: see `declaration`.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
 
+from mixbench.experiments import evaluation
 from mixbench.experiments.config import datasets as data
 from mixbench.experiments.config import messages
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.errors import Impossible, UserError, unknown
-from mixbench.experiments.evaluation import settings
+from mixbench.experiments.evaluation.declaration import Measurement
 from mixbench.experiments.section import Section
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """A measurement as `mixbench list measurements` shows it; `module` has its `measure`."""
-
-    name: str
-    summary: str
-    module: str
-    settings: type[Section]
-
-
-MEASUREMENTS = {
-    entry.name: entry
-    for entry in (
-        Measurement(
-            "calibration",
-            "calibration errors of many kinds, before and after temperature scaling",
-            "calibration",
-            settings.CalibrationSettings,
-        ),
-        Measurement(
-            "overfitting",
-            "clean training accuracy, and how far the test set is behind",
-            "overfitting",
-            settings.OverfittingSettings,
-        ),
-        Measurement(
-            "hiding",
-            "accuracy where a growing part is hidden, by five shapes and four fills",
-            "hiding",
-            settings.HidingSettings,
-        ),
-        Measurement(
-            "corruption",
-            "accuracy under common corruptions at five severities",
-            "corruption",
-            settings.CorruptionSettings,
-        ),
-        Measurement("attack", "accuracy under FGSM and PGD", "attack", settings.AttackSettings),
-        Measurement(
-            "smoothness",
-            "input gradients, flips under noise, entropy of predictions",
-            "smoothness",
-            settings.SmoothnessSettings,
-        ),
-        Measurement(
-            "shift",
-            "whether images of another data set get less confidence",
-            "shift",
-            settings.ShiftSettings,
-        ),
-        Measurement(
-            "localisation",
-            "where class activation maps point, in composed scenes and in own images with boxes",
-            "localisation",
-            settings.LocalisationSettings,
-        ),
+def _discover() -> dict[str, tuple[Measurement, str]]:
+    """name -> a measurement and its package, in the order of lists and reports."""
+    packages = (
+        f"{evaluation.__name__}.{module.name}"
+        for module in pkgutil.iter_modules(evaluation.__path__)
+        if module.ispkg
     )
-}
+    measurements = [
+        (declared, package)
+        for package in packages
+        if (declared := getattr(importlib.import_module(package), "MEASUREMENT", None)) is not None
+    ]
+    measurements.sort(key=lambda pair: (pair[0].order, pair[0].name))
+    return {declared.name: (declared, package) for declared, package in measurements}
 
 
-ALSO = {"occlusion": "hiding"}
-"""Other names: `hiding` is the occlusion of every run's own measurement, in full."""
+_DISCOVERED = _discover()
+MEASUREMENTS = {name: declared for name, (declared, _) in _DISCOVERED.items()}
+ALIASES = {alias: name for name, declared in MEASUREMENTS.items() for alias in declared.aliases}
+"""Other names that users may type: `occlusion` for `hiding`."""
+
+
+def implementation(name: str) -> ModuleType:
+    """The module that has `measure(subject, settings)`; it imports torch."""
+    return importlib.import_module(f"{_DISCOVERED[name][1]}.measure")
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """The names, each once; all measurements where none is given. UserError for an unknown one."""
-    names = [ALSO.get(name, name) for name in names]
+    """The names, each once; all measurements if none is given. UserError for an unknown one."""
+    names = [ALIASES.get(name, name) for name in names]
     for name in names:
         if name not in MEASUREMENTS:
             raise unknown("measurement", name, MEASUREMENTS)
@@ -101,7 +66,7 @@ def resolve(changes: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[
     given: dict[str, dict[str, Any]] = {name: {} for name in names}
     for key, value in changes.items():
         name, _, field = key.partition(".")
-        name = ALSO.get(name, name)
+        name = ALIASES.get(name, name)
         if name not in MEASUREMENTS:
             raise unknown("measurement in --set", name, MEASUREMENTS)
         if name not in given:
@@ -117,31 +82,29 @@ def resolve(changes: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[
     return {name: parse(name, values).model_dump(mode="json") for name, values in given.items()}
 
 
-def check(
+def prepare(
     wanted: Mapping[str, Mapping[str, Any]], datasets: Iterable[DatasetConfig]
 ) -> dict[str, str]:
-    """Have what is needed to measure runs on these data sets, before any is measured.
+    """Fetch and check what is needed to measure runs on these data sets, before any is measured.
 
-    UserError where data are not there, or settings don't fit them. What can't be made here, though
-    nothing in its settings is wrong: name -> why.
+    UserError if data are missing or settings don't fit them. Returns why a measurement can't be
+    made here, though nothing in its settings is wrong: name -> reason.
     """
     impossible = {}
     for dataset in datasets:
         data.ensure(dataset.name, check=False)
         for name, values in wanted.items():
-            module = importlib.import_module(
-                f"mixbench.experiments.evaluation.{MEASUREMENTS[name].module}"
-            )
+            module = implementation(name)
             try:
-                if hasattr(module, "check"):
-                    module.check(parse(name, values), dataset)
+                if hasattr(module, "prepare"):
+                    module.prepare(parse(name, values), dataset)
             except Impossible as error:
                 impossible[name] = str(error)
     return impossible
 
 
 def changed(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a measurement's settings, as JSON has them, that are not its defaults."""
+    """The settings of a measurement, as JSON has them, that differ from its defaults."""
     usual = parse(name, {}).model_dump(mode="json")
     return {key: value for key, value in values.items() if value != usual.get(key)}
 

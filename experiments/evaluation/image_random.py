@@ -1,7 +1,7 @@
-"""Random numbers of images: each image's come from a seed, a name and its place in its split.
+"""Random numbers for each image, from a seed, a name and the image's index in its split.
 
-They are hashed from a counter and not taken from a generator's stream, so that they are the same
-in batches of any size and for any model, are made on the images' device, and cost no Python loop.
+They are hashed from a counter instead of taken from a generator's stream, so that they are the same
+in batches of any size and for any model, are computed on the images' device, and need no loop.
 """
 
 from __future__ import annotations
@@ -17,15 +17,23 @@ _STEP = -0x61C8864680B583EB
 _MIX = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)
 
 
-class Draws:
-    """What is drawn for a batch of images.
+class ImageRandom:
+    """Random numbers for a batch of images; asked twice for the same, it gives the same tensor.
 
-    places: (B,) int64, the images' places in their split, on their device. `seed` and `name` say
-    which numbers; asked twice for the same, it gives the same tensor.
+    Args:
+        indices: (B,) int64, the images' indices in their split, on the device of the numbers.
+        seed: Which numbers.
+        name: Which numbers, for purposes that are independent of each other.
+
+    Example:
+        >>> draws = ImageRandom(torch.arange(5), seed=0, name="noise")
+        >>> alone = ImageRandom(torch.tensor([3]), seed=0, name="noise")
+        >>> torch.equal(draws.uniform("shift", 2)[3:4], alone.uniform("shift", 2))
+        True
     """
 
-    def __init__(self, places: Tensor, seed: int, name: str) -> None:
-        self.places = places
+    def __init__(self, indices: Tensor, seed: int, name: str) -> None:
+        self.indices = indices
         self._seed = f"{seed}/{name}"
         self._made: dict[tuple[str, str, tuple[int, ...]], Tensor] = {}
 
@@ -49,8 +57,8 @@ class Draws:
         """(B, count) int64, all 64 bits random."""
         digest = hashlib.sha256(f"{self._seed}/{what}".encode()).digest()
         key = int.from_bytes(digest[:8], "little", signed=True)
-        images = _scrambled(self.places * _STEP + key)
-        counter = torch.arange(count, device=self.places.device) * _STEP
+        images = _scrambled(self.indices * _STEP + key)
+        counter = torch.arange(count, device=self.indices.device) * _STEP
         return _scrambled(images.unsqueeze(1) + counter)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import importlib
 import io
 import json
 import os
@@ -105,9 +104,7 @@ def _measure(planned: PlannedRun, wanted: Wanted, device: str, claim: Claim) -> 
                 with claim.kept():
                     subject = subject_of(planned, torch.device(device), claim.renew)
             claim.renew({"stage": f"measuring {name}"})
-            module = importlib.import_module(
-                f"mixbench.experiments.evaluation.{catalogue.MEASUREMENTS[name].module}"
-            )
+            module = catalogue.implementation(name)
             found = module.measure(subject, catalogue.parse(name, values))
         except ClaimLost:
             raise

@@ -15,7 +15,6 @@ Without names it also measures a finished sweep of 100 small runs, by one proces
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ from mixbench.experiments.config import resolve
 from mixbench.experiments.data.load import load
 from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.base import Subject
-from mixbench.experiments.evaluation.occlusion import shapes_and_fills
+from mixbench.experiments.evaluation.occlusion import measure as occlusion
 from mixbench.experiments.models.build import build
 from mixbench.experiments.store.provenance import device_name
 from mixbench.experiments.training import loop
@@ -57,12 +56,7 @@ def main() -> int:
         f"{device_name(device)}, {options.threads} threads, torch {torch.__version__}; "
         f"{len(subject.split('test'))} test images"
     )
-    modules = {
-        name: importlib.import_module(
-            f"mixbench.experiments.evaluation.{catalogue.MEASUREMENTS[name].module}"
-        )
-        for name in names
-    }
+    modules = {name: catalogue.implementation(name) for name in names}
     forwards = _Time(device)
     whole, inner = _Time(device), subject.network.forward
     subject.network.forward = forwards.of(inner)
@@ -71,7 +65,7 @@ def main() -> int:
     share = 0.0
     for name, module in modules.items():
         before = whole.seconds, forwards.seconds, forwards.images, time.process_time()
-        with mock.patch.object(shapes_and_fills, "levels", masks.of(shapes_and_fills.levels)):
+        with mock.patch.object(occlusion, "levels", masks.of(occlusion.levels)):
             whole.of(module.measure)(subject, catalogue.parse(name, {}))
         taken, passes = whole.seconds - before[0], forwards.seconds - before[1]
         images = forwards.images - before[2]

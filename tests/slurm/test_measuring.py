@@ -17,7 +17,8 @@ import pytest
 
 from mixbench.experiments import cli
 from mixbench.experiments.cli import evaluating
-from mixbench.experiments.evaluation import catalogue, overfitting
+from mixbench.experiments.evaluation import catalogue
+from mixbench.experiments.evaluation.overfitting import measure as overfitting
 from mixbench.experiments.store import claims, evaluations
 from mixbench.experiments.store.claims import Watch
 from mixbench.experiments.store.run_folder import RunFolder

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixbench.experiments.evaluation import metrics as scores
-from mixbench.experiments.evaluation.base import Found, Subject
+from mixbench.experiments.evaluation.base import Measured, Subject
+from mixbench.experiments.evaluation.calibration import CalibrationSettings
 from mixbench.experiments.evaluation.calibration import errors as calibration_errors
 from mixbench.experiments.evaluation.calibration.binning import (
     binned,
@@ -21,7 +22,6 @@ from mixbench.experiments.evaluation.calibration.binning import (
     equal_width,
 )
 from mixbench.experiments.evaluation.calibration.temperature import fit
-from mixbench.experiments.evaluation.settings import CalibrationSettings
 
 NAMES = (
     "gap",
@@ -39,7 +39,7 @@ NAMES = (
 )
 
 
-def measure(subject: Subject, settings: CalibrationSettings) -> Found:
+def measure(subject: Subject, settings: CalibrationSettings) -> Measured:
     """Calibration of the test set, as it is and with logits divided by a fitted temperature.
 
     The temperature is fitted on the validation split; test labels have no part in it.
@@ -59,13 +59,13 @@ def measure(subject: Subject, settings: CalibrationSettings) -> Found:
 
     logits, labels = subject.logits("test")
     if not np.isfinite(logits).all():
-        return Found(metrics, curves)
+        return Measured(metrics, curves)
     found, curves["before"] = errors(logits, labels, bins)
     metrics |= {f"calibration/{name}": value for name, value in found.items()}
 
     known, truth = subject.logits("validation")
     if not np.isfinite(known).all():
-        return Found(metrics, curves)
+        return Measured(metrics, curves)
     fitted = fit(known, truth, settings.lowest_temperature, settings.highest_temperature)
     curves["temperature"] = {
         "value": fitted.value,
@@ -78,7 +78,7 @@ def measure(subject: Subject, settings: CalibrationSettings) -> Found:
     metrics["calibration/temperature"] = fitted.value
     metrics["calibration/temperature_error"] = fitted.error
     metrics["calibration/temperature_bounded"] = float(fitted.end is not None)
-    return Found(metrics, curves)
+    return Measured(metrics, curves)
 
 
 def errors(

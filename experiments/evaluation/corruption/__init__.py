@@ -1,4 +1,42 @@
-"""Common corruptions of images, as functions of a batch; what they are and how strong: `levels`.
+"""Corruption: noise, blur, weather and digital faults, each at five severities."""
 
-Nothing here imports torch: settings are checked before any worker starts.
-"""
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from mixbench.experiments.errors import unknown
+from mixbench.experiments.evaluation.corruption.levels import CORRUPTIONS, FAMILIES
+from mixbench.experiments.evaluation.declaration import Measurement
+from mixbench.experiments.section import Section
+
+
+class CorruptionSettings(Section):
+    """corruptions: which, or whose families; images: how many test images, drawn with `seed`."""
+
+    corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
+    images: int | None = Field(1000, ge=1)
+    seed: int = Field(0, ge=0)
+
+    @field_validator("corruptions", mode="before")
+    @classmethod
+    def _known(cls, wanted: Any) -> Any:
+        names = [wanted] if isinstance(wanted, str) else wanted
+        if not isinstance(names, list | tuple) or not names:
+            raise ValueError(f"got {wanted!r}, expected a list of corruptions or families")
+        found: dict[str, None] = {}
+        for name in names:
+            members = [one for one, levels in CORRUPTIONS.items() if levels.family == name]
+            if not members and name not in CORRUPTIONS:
+                raise unknown("corruption", name, [*FAMILIES, *CORRUPTIONS])
+            found |= dict.fromkeys(members or [name])
+        return tuple(found)
+
+
+MEASUREMENT = Measurement(
+    "corruption",
+    "accuracy under common corruptions at five severities",
+    CorruptionSettings,
+    order=40,
+)

@@ -10,30 +10,34 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mixbench.experiments.evaluation.corruption import separable
-from mixbench.experiments.evaluation.image_random import Draws
+from mixbench.experiments.evaluation.image_random import ImageRandom
 
 FINE = 16
 """Points a pixel and axis, by which a disk's edge is smoothed."""
 
 
-def gaussian_blur(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def gaussian_blur(images: Tensor, level: float, scale: float, draws: ImageRandom) -> Tensor:
+    """Blur with a Gaussian."""
     return _gaussian(images, level * scale)
 
 
-def defocus_blur(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def defocus_blur(
+    images: Tensor, level: tuple[float, float], scale: float, draws: ImageRandom
+) -> Tensor:
     """By a disk, as a sum of maps of rows and columns, of which few do."""
     height, width = images.shape[-2:]
     return separable.apply(images, _lens(level[0], level[1], scale, height, width))
 
 
-def glass_blur(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def glass_blur(
+    images: Tensor, level: tuple[float, float, int, float], scale: float, draws: ImageRandom
+) -> Tensor:
     """Each pixel takes the place of one nearby, at once for all.
 
     The original swaps pixels one after the other, which keeps each of them.
@@ -53,13 +57,18 @@ def glass_blur(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor
     return _gaussian(found, sigma * scale)
 
 
-def motion_blur(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def motion_blur(
+    images: Tensor, level: tuple[float, float], scale: float, draws: ImageRandom
+) -> Tensor:
     """To one side, within 45 degrees of the horizontal."""
     angle = (draws.uniform("angle") - 0.5) * (math.pi / 2)
     return trail(images, level[0] * scale, level[1] * scale, angle)
 
 
-def zoom_blur(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def zoom_blur(
+    images: Tensor, level: tuple[float, float], scale: float, draws: ImageRandom
+) -> Tensor:
+    """Average the image with its enlargements."""
     return separable.apply(images, _zooms(*level, *images.shape[-2:]))
 
 

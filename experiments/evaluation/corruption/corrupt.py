@@ -11,7 +11,7 @@ from mixbench.experiments.evaluation.corruption.levels import (
     LARGE_SIDE,
     SMALL_SIDE,
 )
-from mixbench.experiments.evaluation.image_random import Draws
+from mixbench.experiments.evaluation.image_random import ImageRandom
 
 _FAMILIES = {"noise": noise, "blur": blur, "weather": weather, "digital": digital}
 
@@ -21,7 +21,7 @@ def applies(name: str, channels: int) -> bool:
     return channels == 3 or not CORRUPTIONS[name].colour
 
 
-def corrupt(images: Tensor, name: str, severity: int, draws: Draws) -> Tensor:
+def corrupt(images: Tensor, name: str, severity: int, draws: ImageRandom) -> Tensor:
     """The images (B,C,H,W) float32 in [0,1], corrupted: the same shape and range.
 
     name: of `levels.CORRUPTIONS`. severity: 1 to 5. Harder ones use the same draws, so that an

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,24 +16,28 @@ from PIL import Image
 from torch import Tensor
 
 from mixbench.experiments.evaluation.corruption import separable
-from mixbench.experiments.evaluation.image_random import Draws
+from mixbench.experiments.evaluation.image_random import ImageRandom
 
 MOSAIC = 2**25
 """Pixels of the largest picture that is compressed at once; Pillow warns from 89 million on."""
 
 
-def contrast(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def contrast(images: Tensor, level: float, scale: float, draws: ImageRandom) -> Tensor:
+    """Move values towards each image's and channel's mean."""
     # In double precision: the order of a sum may depend on the batch size.
     means = images.double().mean(dim=(2, 3), keepdim=True).float()
     return (images - means) * level + means
 
 
-def pixelate(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def pixelate(images: Tensor, level: float, scale: float, draws: ImageRandom) -> Tensor:
+    """Shrink by averaging areas, and enlarge by repeating."""
     rows, columns = (separable.pixelate(side, level) for side in images.shape[-2:])
     return separable.apply(images, separable.Maps([(rows, columns)]))
 
 
-def saturate(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def saturate(
+    images: Tensor, level: tuple[float, float], scale: float, draws: ImageRandom
+) -> Tensor:
     """Another saturation, at the same hue and value. Pixels without a hue stay as they are."""
     factor, more = level
     value = images.amax(dim=1, keepdim=True)
@@ -45,7 +48,9 @@ def saturate(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
     return value - (value - images) * ratio
 
 
-def elastic_transform(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def elastic_transform(
+    images: Tensor, level: tuple[float, float, float], scale: float, draws: ImageRandom
+) -> Tensor:
     """Turned and sheared by three corners that move, and bent by smooth noise, in one step.
 
     The original interpolates twice, once for each.
@@ -68,7 +73,7 @@ def elastic_transform(images: Tensor, level: Any, scale: float, draws: Draws) ->
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=True)
 
 
-def jpeg_compression(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def jpeg_compression(images: Tensor, level: int, scale: float, draws: ImageRandom) -> Tensor:
     """Written as JPEG and read again, by Pillow on the CPU; chroma at half the resolution.
 
     A batch is one picture: JPEG works on blocks, and no image shares one with another.
@@ -108,7 +113,7 @@ def _compressed(tiles: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     return read.reshape(down * across, height, width, channels)[:count]
 
 
-def _affine(draws: Draws, furthest: float, height: int, width: int) -> Tensor:
+def _affine(draws: ImageRandom, furthest: float, height: int, width: int) -> Tensor:
     """How far each pixel moves (B,2,H,W), down and across, where three corners of a square move.
 
     By up to `furthest` pixels each way; the square's sides are two thirds of the image's.

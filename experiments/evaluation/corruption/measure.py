@@ -16,15 +16,15 @@ from typing import Any
 
 import torch
 
-from mixbench.experiments.evaluation.base import Found, Subject
+from mixbench.experiments.evaluation.base import Measured, Subject
+from mixbench.experiments.evaluation.corruption import CorruptionSettings
 from mixbench.experiments.evaluation.corruption.corrupt import applies, corrupt
 from mixbench.experiments.evaluation.corruption.levels import CORRUPTIONS, FAMILIES, SEVERITIES
-from mixbench.experiments.evaluation.image_random import Draws
-from mixbench.experiments.evaluation.settings import CorruptionSettings
+from mixbench.experiments.evaluation.image_random import ImageRandom
 
 
 @torch.inference_mode()
-def measure(subject: Subject, settings: CorruptionSettings) -> Found:
+def measure(subject: Subject, settings: CorruptionSettings) -> Measured:
     """Accuracy by corruption, by family and over all, on `settings.images` test images.
 
     Metrics: `corruption/clean` (the same images as they are); `corruption/NAME`, the mean over
@@ -37,7 +37,7 @@ def measure(subject: Subject, settings: CorruptionSettings) -> Found:
     names = [name for name in settings.corruptions if applies(name, channels)]
     hits = {(name, severity): 0 for name in names for severity in SEVERITIES}
     clean = done = 0
-    for pixels, labels, where in subject.placed(settings.images, settings.seed):
+    for pixels, labels, where in subject.indexed(settings.images, settings.seed):
         done += len(labels)
 
         def right(images: torch.Tensor, labels: torch.Tensor = labels) -> int:
@@ -46,7 +46,7 @@ def measure(subject: Subject, settings: CorruptionSettings) -> Found:
 
         clean += right(pixels)
         for name in names:
-            draws = Draws(where, settings.seed, name)
+            draws = ImageRandom(where, settings.seed, name)
             for severity in SEVERITIES:
                 hits[name, severity] += right(corrupt(pixels, name, severity, draws))
             subject.beat()
@@ -59,7 +59,7 @@ def measure(subject: Subject, settings: CorruptionSettings) -> Found:
 
 def _found(
     accuracy: dict[str, list[float]], clean: float, images: int, wanted: Sequence[str]
-) -> Found:
+) -> Measured:
     groups: dict[str, list[list[float]]] = {name: [accuracy[name]] for name in accuracy}
     for family in FAMILIES:
         members = [accuracy[name] for name in accuracy if CORRUPTIONS[name].family == family]
@@ -79,7 +79,7 @@ def _found(
         "family": {name: CORRUPTIONS[name].family for name in accuracy},
         "accuracy": curves,
     }
-    return Found(metrics, described)
+    return Measured(metrics, described)
 
 
 def _mean(values: Sequence[float]) -> float:

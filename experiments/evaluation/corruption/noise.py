@@ -10,21 +10,21 @@ images' scale against those that the constants are for, and what is drawn for ea
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from mixbench.experiments.evaluation.image_random import Draws
+from mixbench.experiments.evaluation.image_random import ImageRandom
 
 SHADES = 256
 
 
-def gaussian_noise(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def gaussian_noise(images: Tensor, level: float, scale: float, draws: ImageRandom) -> Tensor:
+    """Add Gaussian noise."""
     return images + level * draws.normal("noise", *images.shape[1:])
 
 
-def shot_noise(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def shot_noise(images: Tensor, level: int, scale: float, draws: ImageRandom) -> Tensor:
     """Photons counted: Poisson, by its quantiles; images are taken in 256 shades, as stored."""
     table = _poisson(level, images.device)
     shade = (images * (SHADES - 1)).round().long()
@@ -35,13 +35,15 @@ def shot_noise(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor
     return counts.clamp(max=table.shape[1] - 1) / float(level)
 
 
-def impulse_noise(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def impulse_noise(images: Tensor, level: float, scale: float, draws: ImageRandom) -> Tensor:
+    """Make single values black or white."""
     hit = draws.uniform("hit", *images.shape[1:]) < level
     white = draws.uniform("white", *images.shape[1:]) < 0.5
     return torch.where(hit, white.to(images.dtype), images)
 
 
-def speckle_noise(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def speckle_noise(images: Tensor, level: float, scale: float, draws: ImageRandom) -> Tensor:
+    """Add Gaussian noise in proportion to each value."""
     return images + images * level * draws.normal("noise", *images.shape[1:])
 
 

@@ -9,19 +9,18 @@ The original's frost is a photograph laid over the image, and is left out.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mixbench.experiments.evaluation.corruption import separable
 from mixbench.experiments.evaluation.corruption.blur import trail
-from mixbench.experiments.evaluation.image_random import Draws
+from mixbench.experiments.evaluation.image_random import ImageRandom
 
 LUMINANCE = (0.299, 0.587, 0.114)
 
 
-def brightness(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def brightness(images: Tensor, level: float, scale: float, draws: ImageRandom) -> Tensor:
     """More value, at the same hue and saturation: all channels by the same factor."""
     if images.shape[1] != 3:
         return images + level
@@ -30,7 +29,7 @@ def brightness(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor
     return torch.where(value > 0, images * (brighter / value.clamp(min=1e-6)), brighter)
 
 
-def fog(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def fog(images: Tensor, level: tuple[float, float], scale: float, draws: ImageRandom) -> Tensor:
     """A plasma fractal is added, then the brightest value is brought back to what it was."""
     thickness, fading = level
     brightest = images.amax(dim=(1, 2, 3), keepdim=True)
@@ -41,7 +40,12 @@ def fog(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
     )
 
 
-def snow(images: Tensor, level: Any, scale: float, draws: Draws) -> Tensor:
+def snow(
+    images: Tensor,
+    level: tuple[float, float, float, float, float, float, float],
+    scale: float,
+    draws: ImageRandom,
+) -> Tensor:
     """Flakes are the peaks of noise, drawn out by motion; the image behind them gets whiter."""
     mean, deviation, zoom, least, radius, sigma, seen = level
     height, width = images.shape[-2:]
@@ -65,7 +69,7 @@ def grey(images: Tensor) -> Tensor:
     return parts.unsqueeze(1)
 
 
-def plasma(draws: Draws, side: int, fading: float) -> Tensor:
+def plasma(draws: ImageRandom, side: int, fading: float) -> Tensor:
     """Clouds (B,1,side,side) from 0 to 1, by diamonds and squares on a torus; side a power of 2.
 
     Each halving of the grid adds noise that is `fading` squared times weaker, as in the original,

@@ -1,1 +1,44 @@
-"""Whether a network looks at the object: class activation maps against boxes."""
+"""Localisation: where class activation maps point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from mixbench.experiments.evaluation.declaration import Measurement
+from mixbench.experiments.evaluation.localisation.boxes import read
+from mixbench.experiments.section import Number, Section
+
+
+class LocalisationSettings(Section):
+    """images: how many test images, drawn with `seed`, are the objects of composed scenes.
+
+    All of them are held in memory. grid: cells of a scene along a side. threshold: the share of the
+    maximum above which a map's part gets a box. boxes: a CSV file with boxes in own images (see
+    `boxes`), for runs on an image folder.
+    """
+
+    images: int = Field(500, ge=1, le=10_000)
+    seed: int = Field(0, ge=0)
+    grid: int = Field(2, ge=2, le=8)
+    threshold: Number = Field(0.2, ge=0, lt=1)
+    boxes: str | None = None
+
+    @field_validator("boxes")
+    @classmethod
+    def _readable(cls, given: str | None) -> str | None:
+        if given is None:
+            return None
+        # Processes that measure may start elsewhere.
+        path = Path(given).expanduser().resolve()
+        read(path)
+        return str(path)
+
+
+MEASUREMENT = Measurement(
+    "localisation",
+    "where class activation maps point, in composed scenes and in own images with boxes",
+    LocalisationSettings,
+    order=80,
+)

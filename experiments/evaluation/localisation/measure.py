@@ -20,21 +20,19 @@ from torch import Tensor
 
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.image_folder import scan
-from mixbench.experiments.evaluation.base import Found, Subject
+from mixbench.experiments.evaluation.base import Measured, Subject, subset
 from mixbench.experiments.evaluation.gradients import input_gradients
-from mixbench.experiments.evaluation.localisation import class_maps
+from mixbench.experiments.evaluation.localisation import LocalisationSettings, class_maps
 from mixbench.experiments.evaluation.localisation.boxed_images import Boxed, boxed
 from mixbench.experiments.evaluation.localisation.map_scores import scores
 from mixbench.experiments.evaluation.localisation.scenes import Layout, layout
-from mixbench.experiments.evaluation.settings import LocalisationSettings
-from mixbench.experiments.evaluation.subset import some
 from mixbench.experiments.models.resizing import Resizing, resized
 
 Predict = Callable[[Tensor], Tensor]
 METRICS = ("pointing", "iou", "energy")
 
 
-def measure(subject: Subject, settings: LocalisationSettings) -> Found:
+def measure(subject: Subject, settings: LocalisationSettings) -> Measured:
     """How well Grad-CAM of the object's class (`class_maps`) finds its box, by `map_scores`.
 
     Each of `settings.images` test images is the object of one scene (`scenes`). A network that
@@ -96,10 +94,10 @@ def measure(subject: Subject, settings: LocalisationSettings) -> Found:
         for kind, values in made.items()
         for name in METRICS
     }
-    return Found(metrics, curves, arrays | {"scenes_label": labels.cpu().numpy()})
+    return Measured(metrics, curves, arrays | {"scenes_label": labels.cpu().numpy()})
 
 
-def check(settings: LocalisationSettings, dataset: DatasetConfig) -> None:
+def prepare(settings: LocalisationSettings, dataset: DatasetConfig) -> None:
     """UserError where the boxes of the settings don't fit runs on `dataset`."""
     if settings.boxes is not None:
         kind, _, folder = dataset.name.partition(":")
@@ -165,7 +163,7 @@ def _noise(subject: Subject, size: int) -> Tensor:
 
 def _pool(subject: Subject, settings: LocalisationSettings) -> tuple[Tensor, Tensor]:
     """The images that scenes are made of, uint8 (N,C,H,W), and their labels (N,)."""
-    drawn = some(subject.split("test"), settings.images, settings.seed)
+    drawn = subset(subject.split("test"), settings.images, settings.seed)
     images, labels = [], []
     for raw, targets in drawn.batches(subject.config.evaluation.batch_size):
         subject.beat()

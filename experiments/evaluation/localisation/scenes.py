@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.evaluation.image_random import Draws
+from mixbench.experiments.evaluation.image_random import ImageRandom
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def layout(labels: Tensor, grid: int, seed: int) -> Layout:
     all images are of one class.
     """
     count, cells = len(labels), grid * grid
-    draws = Draws(torch.arange(count, device=labels.device), seed, "localisation")
+    draws = ImageRandom(torch.arange(count, device=labels.device), seed, "localisation")
     order = labels.argsort(stable=True)
     ordered = labels[order].contiguous()
     begin = torch.searchsorted(ordered, labels)

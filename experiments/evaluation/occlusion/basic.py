@@ -6,56 +6,22 @@ place in the test set. Hidden pixels get the data set's mean colour.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from mixbench.experiments.evaluation.occlusion.masks import (
+    centre_square,
+    patch_grid,
+    patch_order,
+    random_patches,
+)
 from mixbench.experiments.ranks import ALONE, Ranks
 
 Predict = Callable[[Tensor], Tensor]
 CLEAN = ("", 0.0)
-
-
-def centre_square(height: int, width: int, fraction: float) -> Tensor:
-    """The hidden pixels (H, W) bool: a centred rectangle with `fraction` of each image's area.
-
-    As in CutMix, appendix E.1, by area and not by side; sides are rounded to whole pixels.
-    """
-    rows, columns = (max(1, round(side * math.sqrt(fraction))) for side in (height, width))
-    top, left = (height - rows) // 2, (width - columns) // 2
-    hidden = torch.zeros(height, width, dtype=torch.bool)
-    hidden[top : top + rows, left : left + columns] = True
-    return hidden
-
-
-def patch_grid(height: int, width: int) -> tuple[int, int, int]:
-    """Patch side, rows, columns: 14 x 14 patches from 112 pixels on (PatchDrop), else about 7."""
-    side = min(height, width)
-    patch = max(1, round(side / (14 if side >= 112 else 7)))
-    return patch, math.ceil(height / patch), math.ceil(width / patch)
-
-
-def patch_order(count: int, patches: int, seed: int) -> Tensor:
-    """For each image, the order in which its patches are hidden: (count, patches) int64.
-
-    Growing fractions hide growing sets of patches, so a curve is about one image at a time.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(count, patches, generator=generator).argsort(dim=1)
-
-
-def random_patches(order: Tensor, height: int, width: int, fraction: float) -> Tensor:
-    """The hidden pixels (B, H, W) bool: the first `fraction` of each image's patches."""
-    patch, rows, columns = patch_grid(height, width)
-    hidden = torch.zeros(order.shape[0], rows * columns, dtype=torch.bool, device=order.device)
-    hidden.scatter_(1, order[:, : max(1, round(fraction * rows * columns))], True)
-    grid = hidden.view(-1, rows, columns)
-    full = grid.repeat_interleave(patch, dim=1).repeat_interleave(patch, dim=2)
-    return full[:, :height, :width]
 
 
 def measure(

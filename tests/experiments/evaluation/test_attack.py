@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mixbench.experiments.evaluation import attack
+from mixbench.experiments.evaluation.attack import AttackSettings
+from mixbench.experiments.evaluation.attack import measure as attack
 from mixbench.experiments.evaluation.base import Subject
 from mixbench.experiments.evaluation.gradients import input_gradients
-from mixbench.experiments.evaluation.image_random import Draws
-from mixbench.experiments.evaluation.settings import AttackSettings
+from mixbench.experiments.evaluation.image_random import ImageRandom
 from tests.support import planted
 
 
-def draws(count: int, seed: int = 0) -> Draws:
-    return Draws(torch.arange(count), seed, "attack")
+def draws(count: int, seed: int = 0) -> ImageRandom:
+    return ImageRandom(torch.arange(count), seed, "attack")
 
 
 def furthest(found: Tensor, pixels: Tensor) -> Fraction:

@@ -103,7 +103,7 @@ def test_only_what_is_missing_is_measured(sweep: SweepFolder) -> None:
 def test_a_failure_stays_with_its_measurement(
     sweep: SweepFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mixbench.experiments.evaluation import overfitting
+    from mixbench.experiments.evaluation.overfitting import measure as overfitting
 
     def fail(*_: object) -> None:
         raise RuntimeError("the planted failure")

@@ -1,4 +1,4 @@
-"""Draws: random as they should be, and the same for an image wherever it comes in a batch."""
+"""ImageRandom: random as they should be, and the same for an image wherever it comes in a batch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from mixbench.experiments.evaluation.image_random import Draws
+from mixbench.experiments.evaluation.image_random import ImageRandom
 
 MASK = (1 << 64) - 1
 
 
-def of(places: Tensor, seed: int = 0, name: str = "test") -> Draws:
-    return Draws(places, seed, name)
+def of(places: Tensor, seed: int = 0, name: str = "test") -> ImageRandom:
+    return ImageRandom(places, seed, name)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "normal"])

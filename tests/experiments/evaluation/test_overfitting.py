@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from mixbench.experiments.evaluation import overfitting
 from mixbench.experiments.evaluation.after_training import measure as measure_training
-from mixbench.experiments.evaluation.settings import OverfittingSettings
+from mixbench.experiments.evaluation.overfitting import OverfittingSettings
+from mixbench.experiments.evaluation.overfitting import measure as overfitting
 from tests.support.subjects import Constant, Memory, Nearest, config, digits, subject
 
 ALL = OverfittingSettings()

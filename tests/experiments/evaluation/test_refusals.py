@@ -96,7 +96,7 @@ def test_a_data_set_that_cannot_be_had(
     # Nobody asked for that one: the rest is measured.
     wanted = catalogue.resolve({}, ["shift", "calibration"])
     datasets = [subject_of(sweep.plan()[0], torch.device("cpu"), lambda: None).config.dataset]
-    assert set(catalogue.check(wanted, datasets)) == {"shift"}
+    assert set(catalogue.prepare(wanted, datasets)) == {"shift"}
     line = refusal(capsys, "--only", "shift,calibration")
     assert "shift: fashion_mnist: no network" in line and "--set shift.dataset=NAME" in line
     line = refusal(capsys, "--set", "shift.dataset=svhn")
@@ -201,7 +201,7 @@ def test_a_folder_that_can_not_be_written_to(
 def test_what_failed_in_one_process_is_not_tried_in_another(
     sweep: SweepFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mixbench.experiments.evaluation import overfitting
+    from mixbench.experiments.evaluation.overfitting import measure as overfitting
 
     wanted = catalogue.resolve({}, ["overfitting"])
     first, second = sweep.plan()

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from mixbench.experiments.config import datasets
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.evaluation import catalogue, shift
+from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.base import Subject
-from mixbench.experiments.evaluation.settings import ShiftSettings
+from mixbench.experiments.evaluation.shift import ShiftSettings
+from mixbench.experiments.evaluation.shift import measure as shift
 from tests.support import planted
 
 SCORES = st.lists(

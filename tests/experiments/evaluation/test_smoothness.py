@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mixbench.experiments.evaluation import smoothness
 from mixbench.experiments.evaluation.base import Subject
 from mixbench.experiments.evaluation.gradients import input_gradients, slope
-from mixbench.experiments.evaluation.settings import SmoothnessSettings
+from mixbench.experiments.evaluation.smoothness import SmoothnessSettings
+from mixbench.experiments.evaluation.smoothness import measure as smoothness
 from tests.support import planted
 
 

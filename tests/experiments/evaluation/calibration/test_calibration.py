@@ -15,8 +15,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 from mixbench.experiments.evaluation import metrics as scores
 from mixbench.experiments.evaluation.after_training import measure as measure_training
-from mixbench.experiments.evaluation.calibration import measure
-from mixbench.experiments.evaluation.settings import CalibrationSettings
+from mixbench.experiments.evaluation.calibration import CalibrationSettings, measure
 from tests.support.subjects import Constant, Nearest, config, digits, subject
 from tests.support.subjects import with_labels as relabelled
 

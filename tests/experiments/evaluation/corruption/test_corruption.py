@@ -21,6 +21,7 @@ from mixbench.experiments.data.load import load
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation.base import Subject
 from mixbench.experiments.evaluation.corruption import (
+    CorruptionSettings,
     blur,
     digital,
     measure,
@@ -30,13 +31,12 @@ from mixbench.experiments.evaluation.corruption import (
 )
 from mixbench.experiments.evaluation.corruption.corrupt import applies, corrupt
 from mixbench.experiments.evaluation.corruption.levels import CORRUPTIONS, FAMILIES, SEVERITIES
-from mixbench.experiments.evaluation.image_random import Draws
-from mixbench.experiments.evaluation.settings import CorruptionSettings
+from mixbench.experiments.evaluation.image_random import ImageRandom
 from tests.support import planted
 
 
-def draws(count: int, name: str = "test", first: int = 0) -> Draws:
-    return Draws(torch.arange(first, first + count), 0, name)
+def draws(count: int, name: str = "test", first: int = 0) -> ImageRandom:
+    return ImageRandom(torch.arange(first, first + count), 0, name)
 
 
 @cache

@@ -17,9 +17,8 @@ from mixbench.experiments.data.load import load
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.base import Subject
-from mixbench.experiments.evaluation.localisation import measure
+from mixbench.experiments.evaluation.localisation import LocalisationSettings, measure
 from mixbench.experiments.evaluation.localisation.scenes import layout
-from mixbench.experiments.evaluation.settings import LocalisationSettings
 from mixbench.experiments.models.resizing import Resizing
 from tests.support import planted
 

@@ -10,19 +10,19 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from mixbench.experiments.evaluation.image_random import Draws
-from mixbench.experiments.evaluation.occlusion import basic
-from mixbench.experiments.evaluation.occlusion.masks import SHAPES, levels
+from mixbench.experiments.evaluation.image_random import ImageRandom
+from mixbench.experiments.evaluation.occlusion import SHAPES
+from mixbench.experiments.evaluation.occlusion.masks import centre_square, levels, patch_grid
 
 FRACTIONS = (0.1, 0.25, 0.5, 0.75, 0.9)
 SIZES = [(28, 28), (32, 32), (30, 47), (8, 8), (112, 112)]
 
 
-def draws(count: int, first: int = 0, seed: int = 0) -> Draws:
-    return Draws(torch.arange(first, first + count), seed, "hiding")
+def draws(count: int, first: int = 0, seed: int = 0) -> ImageRandom:
+    return ImageRandom(torch.arange(first, first + count), seed, "hiding")
 
 
-def masks(shape: str, made: Draws, size: tuple[int, int]) -> list[Tensor]:
+def masks(shape: str, made: ImageRandom, size: tuple[int, int]) -> list[Tensor]:
     level = levels(shape, made, *size, FRACTIONS)
     assert level.dtype == torch.uint8 and level.shape[1:] == size
     return [level <= step for step in range(len(FRACTIONS))]
@@ -37,7 +37,7 @@ def test_as_much_is_hidden_as_is_asked(shape: str, size: tuple[int, int]) -> Non
         if shape == "blobs":
             assert (counts == round(fraction * height * width)).all()
         elif shape == "patches":
-            patch, rows, columns = basic.patch_grid(height, width)
+            patch, rows, columns = patch_grid(height, width)
             count = round(fraction * rows * columns)
             assert (counts <= count * patch**2).all()
             if height % patch == width % patch == 0:
@@ -66,7 +66,7 @@ def test_what_is_hidden_once_stays_hidden(shape: str, size: tuple[int, int]) -> 
 def test_the_centre_is_that_of_training_runs_and_the_boundary_the_rest() -> None:
     centre, boundary = (masks(shape, draws(3), (28, 28)) for shape in ("centre", "boundary"))
     for step, fraction in enumerate(FRACTIONS):
-        assert torch.equal(centre[step][0], basic.centre_square(28, 28, fraction))
+        assert torch.equal(centre[step][0], centre_square(28, 28, fraction))
         inverse = levels("centre", draws(3), 28, 28, [1 - fraction]) <= 0
         assert torch.equal(boundary[step], ~inverse)
     # By hand: 14 of 28 rows from the 7th on; all but the 24 x 24 of three quarters.

@@ -15,7 +15,7 @@ from torch import Tensor
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.load import load
-from mixbench.experiments.evaluation.occlusion import basic
+from mixbench.experiments.evaluation.occlusion import basic, masks
 
 FRACTIONS = (0.1, 0.25, 0.5, 0.75)
 BOTH = ("centre", "patches")
@@ -78,8 +78,8 @@ def test_each_image_has_patches_of_its_own_and_the_seed_decides() -> None:
 
 
 def test_a_subset_of_fractions_hides_the_same() -> None:
-    order = basic.patch_order(5, 49, seed=0)
-    longer = basic.patch_order(9, 49, seed=0)
+    order = masks.patch_order(5, 49, seed=0)
+    longer = masks.patch_order(9, 49, seed=0)
     assert torch.equal(order, longer[:5])
 
 
@@ -92,18 +92,18 @@ def test_a_subset_of_fractions_hides_the_same() -> None:
 def test_more_hidden_contains_less_hidden(
     side: int, other: int, fractions: list[float], seed: int
 ) -> None:
-    _, rows, columns = basic.patch_grid(side, other)
-    order = basic.patch_order(4, rows * columns, seed)
-    less, more = (basic.random_patches(order, side, other, part) for part in fractions)
+    _, rows, columns = masks.patch_grid(side, other)
+    order = masks.patch_order(4, rows * columns, seed)
+    less, more = (masks.random_patches(order, side, other, part) for part in fractions)
     assert less.shape == more.shape == (4, side, other)
     assert (more | ~less).all()
-    less, more = (basic.centre_square(side, other, part) for part in fractions)
+    less, more = (masks.centre_square(side, other, part) for part in fractions)
     assert (more | ~less).all()
 
 
 @given(side=st.integers(8, 230), other=st.integers(8, 230), fraction=st.floats(0.02, 0.98))
 def test_the_centre_has_its_area_and_its_place(side: int, other: int, fraction: float) -> None:
-    hidden = basic.centre_square(side, other, fraction)
+    hidden = masks.centre_square(side, other, fraction)
     rows, columns = hidden.any(1).nonzero().flatten(), hidden.any(0).nonzero().flatten()
     assert hidden.sum() == len(rows) * len(columns), "a full rectangle"
     for length, places in ((side, rows), (other, columns)):
@@ -118,7 +118,7 @@ def test_the_centre_has_its_area_and_its_place(side: int, other: int, fraction: 
     [(8, (1, 8, 8)), (28, (4, 7, 7)), (32, (5, 7, 7)), (96, (14, 7, 7)), (224, (16, 14, 14))],
 )
 def test_patch_grids(size: int, expected: tuple[int, int, int]) -> None:
-    assert basic.patch_grid(size, size) == expected
+    assert masks.patch_grid(size, size) == expected
 
 
 def test_the_realised_fraction_by_hand() -> None:

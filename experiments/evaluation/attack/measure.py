@@ -15,16 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mixbench.experiments.evaluation.base import Found, Subject
+from mixbench.experiments.evaluation.attack import AttackSettings
+from mixbench.experiments.evaluation.base import Measured, Subject
 from mixbench.experiments.evaluation.gradients import input_gradients, slope
-from mixbench.experiments.evaluation.image_random import Draws
-from mixbench.experiments.evaluation.settings import AttackSettings
+from mixbench.experiments.evaluation.image_random import ImageRandom
 
 Predict = Callable[[Tensor], Tensor]
 Ascent = tuple[Tensor, Tensor, Tensor]
 
 
-def measure(subject: Subject, settings: AttackSettings) -> Found:
+def measure(subject: Subject, settings: AttackSettings) -> Measured:
     """Accuracy on `settings.images` test images under FGSM and PGD, by ε.
 
     Metrics: `attack/clean`, `attack/fgsm/8-255` and `attack/pgd/8-255` for ε = 8/255 (`0.07` for an
@@ -42,7 +42,7 @@ def measure(subject: Subject, settings: AttackSettings) -> Found:
         return logits
 
     with input_gradients(subject.network):
-        for pixels, labels, where in subject.placed(settings.images, settings.seed):
+        for pixels, labels, where in subject.indexed(settings.images, settings.seed):
             first = ascent(predict, pixels, labels)
             rising, _, hit = first
             clean += int(hit.sum())
@@ -51,7 +51,7 @@ def measure(subject: Subject, settings: AttackSettings) -> Found:
             for epsilon in epsilons:
                 once = Ball(pixels, epsilon).step(pixels, rising, epsilon)
                 right["fgsm", epsilon] += _hits(predict, once, labels)
-                draws = Draws(where, settings.seed, f"attack {epsilon:.6g}")
+                draws = ImageRandom(where, settings.seed, f"attack {epsilon:.6g}")
                 _, left = pgd(
                     predict,
                     pixels,
@@ -80,7 +80,7 @@ def measure(subject: Subject, settings: AttackSettings) -> Found:
         "step": [settings.step_size(epsilon) for epsilon in epsilons],
         "flat": flat / done,
     }
-    return Found(metrics, curves)
+    return Measured(metrics, curves)
 
 
 class Ball:
@@ -100,7 +100,7 @@ class Ball:
         """From `images` in the direction of `slope`, by its sign alone, and back into the ball."""
         return torch.clamp(images + size * slope.sign(), self.low, self.high)
 
-    def random(self, draws: Draws) -> Tensor:
+    def random(self, draws: ImageRandom) -> Tensor:
         """Anywhere in the ball, with equal chances."""
         share = draws.uniform("start", *self.low.shape[1:])
         return torch.clamp(self.low + (self.high - self.low) * share, self.low, self.high)
@@ -126,7 +126,7 @@ def pgd(
     *,
     steps: int,
     step: float,
-    draws: Draws,
+    draws: ImageRandom,
     first: Ascent | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The worst images found in the ball of ε around `pixels`, and which of them are still right.

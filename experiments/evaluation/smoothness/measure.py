@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixbench.experiments.evaluation.base import Found, Subject
+from mixbench.experiments.evaluation.base import Measured, Subject
 from mixbench.experiments.evaluation.gradients import input_gradients, slope
-from mixbench.experiments.evaluation.image_random import Draws
+from mixbench.experiments.evaluation.image_random import ImageRandom
 from mixbench.experiments.evaluation.metrics import probabilities
-from mixbench.experiments.evaluation.settings import SmoothnessSettings
+from mixbench.experiments.evaluation.smoothness import SmoothnessSettings
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def measure(subject: Subject, settings: SmoothnessSettings) -> Found:
+def measure(subject: Subject, settings: SmoothnessSettings) -> Measured:
     """Input gradients and flips on `settings.images` test images, entropy and margin on all.
 
     Metrics: `smoothness/loss_gradient` (mean norm of the gradient of the cross-entropy);
@@ -39,7 +39,7 @@ def measure(subject: Subject, settings: SmoothnessSettings) -> Found:
     flips = dict.fromkeys(settings.sigmas, 0)
     done = 0
     with input_gradients(subject.network):
-        for pixels, labels, where in subject.placed(settings.images, settings.seed):
+        for pixels, labels, where in subject.indexed(settings.images, settings.seed):
             loss, margin, gap, predicted = _slopes(subject, pixels, labels)
             norms["loss"].append(loss.cpu())
             norms["margin"].append(margin.cpu())
@@ -49,7 +49,7 @@ def measure(subject: Subject, settings: SmoothnessSettings) -> Found:
             done += len(labels)
             for draw in range(settings.draws):
                 # The same noise for every deviation: more of it is further in one direction.
-                noise = Draws(where, settings.seed, f"flip {draw}").normal(
+                noise = ImageRandom(where, settings.seed, f"flip {draw}").normal(
                     "noise", *pixels.shape[1:]
                 )
                 for sigma in settings.sigmas:
@@ -70,7 +70,7 @@ def measure(subject: Subject, settings: SmoothnessSettings) -> Found:
     keys = {"loss": "loss_gradient", "margin": "margin_gradient", "top": "margin"}
     curves: dict[str, Any] = {"images": done, "draws": settings.draws, "quantile": list(QUANTILES)}
     curves |= {keys.get(name, name): _quantiles(array) for name, array in values.items()}
-    return Found(metrics, curves)
+    return Measured(metrics, curves)
 
 
 def entropy(probability: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,18 +18,17 @@ from torch import Tensor
 
 from mixbench.experiments.data.split import Split
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.evaluation.base import Found, Subject
-from mixbench.experiments.evaluation.image_random import Draws
+from mixbench.experiments.evaluation.base import Measured, Subject, subset, subset_indices
+from mixbench.experiments.evaluation.image_random import ImageRandom
+from mixbench.experiments.evaluation.occlusion import OcclusionSettings
 from mixbench.experiments.evaluation.occlusion.masks import levels
-from mixbench.experiments.evaluation.settings import HidingSettings
-from mixbench.experiments.evaluation.subset import places, some
 
 RECTANGLES = ("centre", "boundary", "square")
 """The others are `patches` and `blobs`."""
 
 
 @torch.inference_mode()
-def measure(subject: Subject, settings: HidingSettings) -> Found:
+def measure(subject: Subject, settings: OcclusionSettings) -> Measured:
     """Accuracy on `settings.images` test images, by shape and fill, over the hidden fraction.
 
     Metrics: `hiding/clean` (nothing hidden); `hiding/SHAPE/FILL/area`, the mean accuracy from
@@ -75,11 +74,11 @@ def measure(subject: Subject, settings: HidingSettings) -> Found:
         for shape in shapes
     }
     curves: dict[str, Any] = {"images": done, "fraction": fraction, "accuracy": accuracy}
-    return Found(_metrics(fraction, accuracy, clean / done, fractions[-1]), curves)
+    return Measured(_metrics(fraction, accuracy, clean / done, fractions[-1]), curves)
 
 
 def filling(
-    fill: str, subject: Subject, images: Tensor, draws: Draws, others: Tensor | None
+    fill: str, subject: Subject, images: Tensor, draws: ImageRandom, others: Tensor | None
 ) -> Tensor:
     """What hidden pixels become, (B,C,H,W) or (1,C,1,1), in pixels from 0 to 1.
 
@@ -101,18 +100,18 @@ def filling(
     return others
 
 
-def partners(labels: Tensor, own_places: Tensor, seed: int) -> Tensor:
+def partners(labels: Tensor, own_indices: Tensor, seed: int) -> Tensor:
     """For each image the place of one of another class, all equally likely: int64 (n,).
 
     labels: of the whole split, int64 (N,). UserError where there is a single class.
     """
     by_class = labels.argsort(stable=True)
     classes, counts = labels.unique(return_counts=True)
-    own = torch.searchsorted(classes, labels[own_places])
+    own = torch.searchsorted(classes, labels[own_indices])
     first, count = (counts.cumsum(dim=0) - counts)[own], counts[own]
     if len(classes) < 2:
         raise UserError("hiding.fills: 'image' needs test images of two classes, got one class")
-    share = Draws(own_places, seed, "hiding").uniform("image", 1).squeeze(1).double()
+    share = ImageRandom(own_indices, seed, "hiding").uniform("image", 1).squeeze(1).double()
     rank = (share * (len(labels) - count)).long()
     # Its own class is skipped.
     return by_class[torch.where(rank >= first, rank + count, rank)]
@@ -129,26 +128,26 @@ def area(fraction: Sequence[float], accuracy: Sequence[float], largest: float) -
 
 
 def _batches(
-    subject: Subject, settings: HidingSettings
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Draws]]:
+    subject: Subject, settings: OcclusionSettings
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None, ImageRandom]]:
     """Images in [0,1], their labels, images of other classes where they are asked for, draws."""
     test = subject.split("test")
-    own_places = places(len(test), settings.images, settings.seed)
-    subset = some(test, settings.images, settings.seed)
+    own_indices = subset_indices(len(test), settings.images, settings.seed)
+    shown = subset(test, settings.images, settings.seed)
     other: Split | None = None
     if "image" in settings.fills:
-        other = test.subset(partners(test.labels, own_places, settings.seed))
+        other = test.subset(partners(test.labels, own_indices, settings.seed))
     size = subject.config.evaluation.batch_size
     more = None if other is None else subject.pixels(other, size)
-    for number, (images, labels) in enumerate(subject.pixels(subset, size)):
+    for number, (images, labels) in enumerate(subject.pixels(shown, size)):
         others = None if more is None else next(more)[0]
         # Files that can't be read leave batches with fewer images.
         if not len(labels) or (others is not None and not len(others)):
             continue
         if others is not None and len(others) != len(labels):
             others = others[torch.arange(len(labels), device=others.device) % len(others)]
-        where = own_places[number * size : number * size + len(labels)].to(images.device)
-        yield images, labels, others, Draws(where, settings.seed, "hiding")
+        where = own_indices[number * size : number * size + len(labels)].to(images.device)
+        yield images, labels, others, ImageRandom(where, settings.seed, "hiding")
 
 
 def _hits(subject: Subject, images: Tensor, labels: Tensor) -> int:

@@ -19,11 +19,10 @@ from mixbench.experiments.config.datasets import DatasetInfo
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.load import Dataset, load_once
 from mixbench.experiments.errors import Impossible, UserError
-from mixbench.experiments.evaluation.base import Found, Subject
+from mixbench.experiments.evaluation.base import Measured, Subject, subset
 from mixbench.experiments.evaluation.corruption.weather import grey
 from mixbench.experiments.evaluation.predict import logits_of
-from mixbench.experiments.evaluation.settings import ShiftSettings
-from mixbench.experiments.evaluation.subset import some
+from mixbench.experiments.evaluation.shift import ShiftSettings
 
 DEFAULTS = {
     "fashion_mnist": "digits",
@@ -41,7 +40,7 @@ POINTS = 101
 Scores = NDArray[np.float64]
 
 
-def measure(subject: Subject, settings: ShiftSettings) -> Found:
+def measure(subject: Subject, settings: ShiftSettings) -> Measured:
     """How well confidence tells the test set from `settings.images` of another data set.
 
     Those are resized to the network's images; grey ones are repeated in three channels, and colours
@@ -54,9 +53,9 @@ def measure(subject: Subject, settings: ShiftSettings) -> Found:
     network's (`own_size`, `own_channels`), `resized`; the ROC curve; histograms of confidence.
     """
     channels, height, _ = subject.dataset.shape
-    facts = other(settings, subject.dataset.name, channels)
+    facts = other_dataset(settings, subject.dataset.name, channels)
     name = facts.name
-    foreign = some(_foreign(name, height, subject.device).test, settings.images, settings.seed)
+    foreign = subset(_foreign(name, height, subject.device).test, settings.images, settings.seed)
     batches = (
         (subject.normalised(as_channels(pixels, channels)), labels)
         for pixels, labels in subject.pixels(foreign)
@@ -76,7 +75,7 @@ def measure(subject: Subject, settings: ShiftSettings) -> Found:
         f"shift/{key}" for key in ("auroc", "fpr95", "confidence", "own_confidence")
     )
     if np.isnan(out).any() or np.isnan(own).any():
-        return Found(metrics, described)
+        return Measured(metrics, described)
     sure, own_sure = confidence(out), confidence(own)
     metrics = {
         "shift/auroc": auroc(own, out),
@@ -95,16 +94,16 @@ def measure(subject: Subject, settings: ShiftSettings) -> Found:
         "own": np.histogram(own_sure, edges)[0].tolist(),
         "foreign": np.histogram(sure, edges)[0].tolist(),
     }
-    return Found(metrics, described)
+    return Measured(metrics, described)
 
 
-def check(settings: ShiftSettings, dataset: DatasetConfig) -> None:
-    """Have the other data set for runs on `dataset`.
+def prepare(settings: ShiftSettings, dataset: DatasetConfig) -> None:
+    """Fetch the other data set for runs on `dataset`.
 
     UserError where the one that is asked for can't be had, or not be compared; Impossible where
     nobody asked for it.
     """
-    name = other(settings, dataset.name, datasets.info(dataset.name).channels).name
+    name = other_dataset(settings, dataset.name, datasets.info(dataset.name).channels).name
     try:
         datasets.ensure(name)
     except UserError as error:
@@ -113,7 +112,7 @@ def check(settings: ShiftSettings, dataset: DatasetConfig) -> None:
         raise Impossible(f"{error}; another one can be had with --set shift.dataset=NAME") from None
 
 
-def other(settings: ShiftSettings, own: str, channels: int) -> DatasetInfo:
+def other_dataset(settings: ShiftSettings, own: str, channels: int) -> DatasetInfo:
     """What is known of the other data set for a network of `channels` on data set `own`."""
     name = settings.dataset or DEFAULTS.get(own, FOLDERS)
     if name == own:

@@ -11,17 +11,16 @@ from torch import Tensor, nn
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation import catalogue
-from mixbench.experiments.evaluation.base import Subject
-from mixbench.experiments.evaluation.image_random import Draws
-from mixbench.experiments.evaluation.occlusion import basic, shapes_and_fills
-from mixbench.experiments.evaluation.occlusion.masks import SHAPES, levels
-from mixbench.experiments.evaluation.settings import HIDING_FILLS, HIDING_SHAPES, HidingSettings
-from mixbench.experiments.evaluation.subset import places
+from mixbench.experiments.evaluation.base import Subject, subset_indices
+from mixbench.experiments.evaluation.image_random import ImageRandom
+from mixbench.experiments.evaluation.occlusion import FILLS, SHAPES, OcclusionSettings, basic
+from mixbench.experiments.evaluation.occlusion import measure as occlusion
+from mixbench.experiments.evaluation.occlusion.masks import SHAPE_LEVELS, levels
 from tests.support import planted
 
 
-def asked(**values: Any) -> HidingSettings:
-    return HidingSettings.model_validate(values)
+def asked(**values: Any) -> OcclusionSettings:
+    return OcclusionSettings.model_validate(values)
 
 
 class Watching(nn.Module):
@@ -39,7 +38,7 @@ class Watching(nn.Module):
 
 
 def test_the_shapes_are_those_of_the_settings() -> None:
-    assert tuple(SHAPES) == HIDING_SHAPES and set(shapes_and_fills.RECTANGLES) < set(SHAPES)
+    assert tuple(SHAPE_LEVELS) == SHAPES and set(occlusion.RECTANGLES) < set(SHAPES)
 
 
 def scene() -> tuple[Tensor, Tensor]:
@@ -51,19 +50,19 @@ def scene() -> tuple[Tensor, Tensor]:
     return images.to(torch.uint8), labels
 
 
-@pytest.mark.parametrize("shape", HIDING_SHAPES)
+@pytest.mark.parametrize("shape", SHAPES)
 def test_hidden_pixels_have_the_fill_and_others_stay(shape: str) -> None:
     images, labels = scene()
     network = Watching((0, 0), 0.0)
     subject = planted.subject(network, images, labels, mean=0.4, std=0.2, batch_size=40)
-    found = shapes_and_fills.measure(
+    found = occlusion.measure(
         subject, asked(shapes=[shape], fractions=[0.25, 0.5], images=70, seed=5)
     )
-    where = places(90, 70, 5)
+    where = subset_indices(90, 70, 5)
     pixels = images[where].float() / 255
     clean = (pixels - 0.4) / 0.2
-    draws = Draws(where, 5, "hiding")
-    other = shapes_and_fills.partners(labels, where, 5)
+    draws = ImageRandom(where, 5, "hiding")
+    other = occlusion.partners(labels, where, 5)
     expected = {
         "black": torch.full_like(pixels, -2.0),
         "mean": torch.zeros_like(pixels),
@@ -82,7 +81,7 @@ def test_hidden_pixels_have_the_fill_and_others_stay(shape: str) -> None:
         assert found.curves["fraction"][shape][step + 1] == pytest.approx(
             float(hidden.float().mean())
         )
-        for number, fill in enumerate(HIDING_FILLS):
+        for number, fill in enumerate(FILLS):
             shown = passes[1 + 4 * step + number]
             assert torch.equal(shown[~hidden], clean[~hidden])
             assert torch.allclose(shown[hidden], expected[fill][hidden], atol=1e-6)
@@ -91,8 +90,8 @@ def test_hidden_pixels_have_the_fill_and_others_stay(shape: str) -> None:
 def test_noise_is_of_the_data_and_in_the_range() -> None:
     images, labels = scene()
     subject = planted.subject(Watching((0, 0), 0.0), images, labels, mean=0.5, std=0.1)
-    draws = Draws(torch.arange(90), 0, "hiding")
-    noise = shapes_and_fills.filling("noise", subject, images, draws, None)
+    draws = ImageRandom(torch.arange(90), 0, "hiding")
+    noise = occlusion.filling("noise", subject, images, draws, None)
     assert noise.shape == images.shape and noise.min() >= 0 and noise.max() <= 1
     assert len(noise.flatten(1).unique(dim=0)) == 90
     # 38,880 values: 1e-5 by chance.
@@ -102,7 +101,7 @@ def test_noise_is_of_the_data_and_in_the_range() -> None:
 def test_the_other_image_is_of_another_class_and_any_of_them() -> None:
     labels = torch.tensor([0, 1, 1, 2, 2, 2, 2]).repeat(1000)[torch.randperm(7000)]
     own = torch.arange(0, 7000, 2)
-    other = shapes_and_fills.partners(labels, own, 0)
+    other = occlusion.partners(labels, own, 0)
     assert (labels[other] != labels[own]).all()
     # Of class 1's partners, a fifth is of class 0 (1 of the 5 others); all over the split.
     mine = labels[other[labels[own] == 1]]
@@ -111,13 +110,13 @@ def test_the_other_image_is_of_another_class_and_any_of_them() -> None:
     assert scipy.stats.kstest(other.numpy() / 7000, "uniform").pvalue > 1e-5
     # Where there are few images, the first and the last of a class are drawn too.
     few = torch.tensor([0, 1, 1, 2, 2, 2, 2])
-    drawn = [shapes_and_fills.partners(few, torch.arange(7), seed) for seed in range(100)]
+    drawn = [occlusion.partners(few, torch.arange(7), seed) for seed in range(100)]
     assert all((few[chosen] != few).all() for chosen in drawn)
     assert torch.stack(drawn).unique().tolist() == list(range(7))
     # The same image for the same place, whichever others are measured.
-    assert torch.equal(shapes_and_fills.partners(labels, own[::7], 0), other[::7])
+    assert torch.equal(occlusion.partners(labels, own[::7], 0), other[::7])
     with pytest.raises(UserError, match=r"hiding\.fills: 'image' needs test images of two classes"):
-        shapes_and_fills.partners(torch.ones(5).long(), torch.arange(5), 0)
+        occlusion.partners(torch.ones(5).long(), torch.arange(5), 0)
 
 
 def test_one_that_looks_at_the_centre_alone() -> None:
@@ -128,7 +127,7 @@ def test_one_that_looks_at_the_centre_alone() -> None:
     network = Watching((4, 4), 0.5)
     subject = planted.subject(network, images, labels, mean=0.3)
     # In the pixels that the network gets, less the mean: 0.5 is 0.8.
-    found = shapes_and_fills.measure(
+    found = occlusion.measure(
         subject, asked(fractions=[0.1, 0.5, 0.9], fills=["black", "mean", "image"])
     )
     accuracy = found.curves["accuracy"]
@@ -141,7 +140,7 @@ def test_one_that_looks_at_the_centre_alone() -> None:
     for values in accuracy["boundary"].values():
         assert values == [1, 1, 1, 1]
     # Elsewhere, those whose middle is hidden.
-    draws = Draws(torch.arange(90), 0, "hiding")
+    draws = ImageRandom(torch.arange(90), 0, "hiding")
     for shape in ("square", "patches", "blobs"):
         level = levels(shape, draws, 9, 9, [0.1, 0.5, 0.9])[:, 4, 4]
         for step in range(3):
@@ -161,36 +160,30 @@ def test_one_that_looks_at_the_centre_alone() -> None:
 
 def test_area_by_hand() -> None:
     # Trapezoids 0.25 * 0.9 + 0.25 * 0.6 + 0.25 * 0.3 over 0.75.
-    assert shapes_and_fills.area([0, 0.25, 0.5, 0.75], [1, 0.8, 0.4, 0.2], 0.75) == pytest.approx(
-        0.6
-    )
+    assert occlusion.area([0, 0.25, 0.5, 0.75], [1, 0.8, 0.4, 0.2], 0.75) == pytest.approx(0.6)
     # Beyond the largest: cut at it, where the curve has 0.6.
-    assert shapes_and_fills.area([0, 0.4, 0.8], [1, 0.8, 0.4], 0.6) == pytest.approx(
+    assert occlusion.area([0, 0.4, 0.8], [1, 0.8, 0.4], 0.6) == pytest.approx(
         (0.4 * 0.9 + 0.2 * 0.7) / 0.6
     )
     # Not quite there: goes on as it was.
-    assert shapes_and_fills.area([0, 0.4], [1, 0.5], 0.5) == pytest.approx(
-        (0.4 * 0.75 + 0.1 * 0.5) / 0.5
-    )
+    assert occlusion.area([0, 0.4], [1, 0.5], 0.5) == pytest.approx((0.4 * 0.75 + 0.1 * 0.5) / 0.5)
 
 
 def test_the_summaries_are_means_of_areas(digits_subject: Subject) -> None:
-    found = shapes_and_fills.measure(digits_subject, asked(images=100))
+    found = occlusion.measure(digits_subject, asked(images=100))
     metrics = found.metrics
     areas = {
-        name.split("/")[1]: [
-            metrics[f"hiding/{name.split('/')[1]}/{fill}/area"] for fill in HIDING_FILLS
-        ]
+        name.split("/")[1]: [metrics[f"hiding/{name.split('/')[1]}/{fill}/area"] for fill in FILLS]
         for name in metrics
         if name.endswith("/area") and name.count("/") == 3
     }
-    assert set(areas) == set(HIDING_SHAPES) and len(metrics) == 1 + 2 * 20 + 5
+    assert set(areas) == set(SHAPES) and len(metrics) == 1 + 2 * 20 + 5
 
     def mean(*shapes: str) -> Any:
         values = [value for shape in shapes for value in areas[shape]]
         return pytest.approx(sum(values) / len(values))  # type: ignore[arg-type]
 
-    assert metrics["hiding/area"] == mean(*HIDING_SHAPES)
+    assert metrics["hiding/area"] == mean(*SHAPES)
     assert metrics["hiding/rectangles/area"] == mean("centre", "boundary", "square")
     assert metrics["hiding/others/area"] == mean("patches", "blobs")
     difference = metrics["hiding/rectangles/area"] - metrics["hiding/others/area"]  # type: ignore[operator]
@@ -198,8 +191,8 @@ def test_the_summaries_are_means_of_areas(digits_subject: Subject) -> None:
     clean: float = metrics["hiding/clean"]  # type: ignore[assignment]
     assert clean > 0.9
     assert metrics["hiding/retention"] == mean_over(metrics["hiding/area"], clean)
-    for shape in HIDING_SHAPES:
-        for fill in HIDING_FILLS:
+    for shape in SHAPES:
+        for fill in FILLS:
             values = found.curves["accuracy"][shape][fill]
             assert values[0] == clean and values[-1] < 0.6
             name = f"hiding/{shape}/{fill}"
@@ -213,7 +206,7 @@ def mean_over(value: float | None, clean: float) -> Any:
 
 def test_it_agrees_with_the_occlusion_of_training_runs(digits_subject: Subject) -> None:
     fractions = (0.25, 0.5, 0.75)
-    found = shapes_and_fills.measure(
+    found = occlusion.measure(
         digits_subject, asked(shapes="centre", fills="mean", fractions=fractions, images=None)
     )
     test = digits_subject.split("test")
@@ -237,7 +230,7 @@ def test_the_same_whatever_the_batch(digits_subject: Subject, size: int) -> None
     raw = digits_subject.dataset.test
     settings = asked(images=100, fractions=[0.25, 0.6])
     found = [
-        shapes_and_fills.measure(
+        occlusion.measure(
             planted.subject(
                 digits_subject.network,
                 raw.images,
@@ -256,7 +249,7 @@ def test_the_same_whatever_the_batch(digits_subject: Subject, size: int) -> None
 def test_one_that_is_never_right_retains_nothing_that_can_be_said() -> None:
     network = planted.Constant(torch.tensor([0.0, 0.0, 1.0]))
     images, labels = scene()
-    found = shapes_and_fills.measure(planted.subject(network, images, labels), asked(images=20))
+    found = occlusion.measure(planted.subject(network, images, labels), asked(images=20))
     assert found.metrics["hiding/retention"] is None
     assert found.metrics["hiding/blobs/noise/retention"] is None
     assert found.metrics["hiding/area"] == found.metrics["hiding/favour"] == 0.0

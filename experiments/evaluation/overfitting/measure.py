@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 
-from mixbench.experiments.evaluation.base import Found, Subject
+from mixbench.experiments.evaluation.base import Measured, Subject, subset
 from mixbench.experiments.evaluation.metrics import accuracy, nll
+from mixbench.experiments.evaluation.overfitting import OverfittingSettings
 from mixbench.experiments.evaluation.predict import score
-from mixbench.experiments.evaluation.settings import OverfittingSettings
-from mixbench.experiments.evaluation.subset import some
 
 
-def measure(subject: Subject, settings: OverfittingSettings) -> Found:
+def measure(subject: Subject, settings: OverfittingSettings) -> Measured:
     """Clean train accuracy and NLL, and how far the test set is behind: above 0 is overfitting.
 
     Metrics: `overfitting/train/accuracy`, `overfitting/train/nll`, `overfitting/gap` (train - test
@@ -25,7 +24,7 @@ def measure(subject: Subject, settings: OverfittingSettings) -> Found:
     # Not subject.logits: of a million images with a thousand classes they would take 4 GB.
     train = score(
         subject.network,
-        subject.images(some(subject.split("train"), settings.images, settings.seed)),
+        subject.images(subset(subject.split("train"), settings.images, settings.seed)),
     )
     logits, labels = subject.logits("test")
     loss = nll(logits, labels)
@@ -37,4 +36,4 @@ def measure(subject: Subject, settings: OverfittingSettings) -> Found:
         "gap": train["accuracy"] - accuracy(logits, labels),
         "nll_gap": loss - train["nll"],
     }
-    return Found({f"overfitting/{k}": v if known else None for k, v in metrics.items()})
+    return Measured({f"overfitting/{k}": v if known else None for k, v in metrics.items()})

@@ -1,0 +1,50 @@
+"""What a measurement says of itself, without torch: each folder of `evaluation` that has one.
+
+    evaluation/attack/__init__.py    MEASUREMENT = Measurement(name, summary, settings)
+    evaluation/attack/measure.py     measure(subject, settings) -> Measured
+
+`measure.py` may also have `prepare(settings, dataset)`, called before any run is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator
+
+from mixbench.experiments.section import Section
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measurement as `mixbench list measurements` shows it.
+
+    name: in `--only`, in `--set NAME.key=value` and in front of its metrics. aliases: other names
+    that users may type. order: where it stands in lists and reports; those without one come last.
+    """
+
+    name: str
+    summary: str
+    settings: type[Section]
+    aliases: tuple[str, ...] = ()
+    order: int = 1000
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | int | float) else value
+
+
+Item = TypeVar("Item")
+Listed = Annotated[tuple[Item, ...], BeforeValidator(_as_list)]
+"""A list; a single value is taken for a list of one."""
+
+
+def ascending(values: tuple[float, ...]) -> tuple[float, ...]:
+    """The values in rising order, each once.
+
+    Example:
+        >>> ascending((0.5, 0.1, 0.5))
+        (0.1, 0.5)
+    """
+    return tuple(sorted(set(values)))
