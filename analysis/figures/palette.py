@@ -6,6 +6,7 @@ vision deficiencies; no two series share colour and marker, so none is told by c
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,10 @@ class Paper:
     colours: tuple[str, ...]
 
 
+def _colours(*rows: str) -> tuple[str, ...]:
+    return tuple(colour for row in rows for colour in row.split())
+
+
 LIGHT = Paper(
     name="light",
     paper="#ffffff",
@@ -30,19 +35,9 @@ LIGHT = Paper(
     soft="#5f6871",
     grid="#e3e6ea",
     neutral="#4a5158",
-    colours=(
-        "#0072b2",
-        "#d55e00",
-        "#009e73",
-        "#cc79a7",
-        "#e69f00",
-        "#56b4e9",
-        "#332288",
-        "#882255",
-        "#8a8a1e",
-        "#0b6e6e",
-        "#a65628",
-        "#7a5bd0",
+    colours=_colours(
+        "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9",
+        "#332288 #882255 #8a8a1e #0b6e6e #a65628 #7a5bd0",
     ),
 )
 DARK = Paper(
@@ -52,19 +47,9 @@ DARK = Paper(
     soft="#a2abb4",
     grid="#2d343b",
     neutral="#c3cad1",
-    colours=(
-        "#4fa3dc",
-        "#f08a4b",
-        "#2fc79a",
-        "#e07bb5",
-        "#f2bd4a",
-        "#8fd0f7",
-        "#9a8ff0",
-        "#b8497f",
-        "#c4c454",
-        "#4db8b8",
-        "#d18f63",
-        "#b8a2f5",
+    colours=_colours(
+        "#4fa3dc #f08a4b #2fc79a #e07bb5 #f2bd4a #8fd0f7",
+        "#9a8ff0 #b8497f #c4c454 #4db8b8 #d18f63 #b8a2f5",
     ),
 )
 MARKERS = ("o", "D", "s", "^", "v", "P", "X", "<", ">", "h", "p", "d", "8")
@@ -93,26 +78,26 @@ class Style:
 def styles(
     series: Sequence[str], paper: Paper, baselines: Collection[str] = ()
 ) -> dict[str, Style]:
-    """series -> style; baselines (and "none") are neutral, every other series has its own pair."""
-    places: dict[str, int] = {}
+    """Return the style of each series.
+
+    Baselines (and "none") are neutral; every other series has its own pair of colour and marker.
+    """
     names = list(dict.fromkeys(series))
     neutral = [name for name in names if name in baselines or name == "none"]
-    rest = [name for name in names if name not in neutral]
-    for name in rest:
-        if name in _USUAL:
-            places[name] = _USUAL[name]
-    for name in rest:
-        if name not in places:
+    coloured = [name for name in names if name not in neutral]
+    positions = {name: _USUAL[name] for name in coloured if name in _USUAL}
+    for name in coloured:
+        if name not in positions:
             # A variant ("cutmix α=0.2") takes its method's colour where that is still free.
             usual = _USUAL.get(name.split(" ")[0])
-            taken = set(places.values())
-            free = [place for place in range(len(names) + len(_USUAL)) if place not in taken]
-            places[name] = usual if usual is not None and usual not in taken else free[0]
+            taken = set(positions.values())
+            free = next(index for index in itertools.count() if index not in taken)
+            positions[name] = usual if usual is not None and usual not in taken else free
     count = len(paper.colours)
-    styled = {
-        name: Style(paper.colours[place % count], MARKERS[1:][(place + place // count) % 12])
-        for name, place in places.items()
+    chosen = {
+        name: Style(paper.colours[index % count], MARKERS[1:][(index + index // count) % 12])
+        for name, index in positions.items()
     }
-    for place, name in enumerate(neutral):
-        styled[name] = Style(paper.neutral, MARKERS[(13 - place) % 13] if place else MARKERS[0])
-    return {name: styled[name] for name in names}
+    for number, name in enumerate(neutral):
+        chosen[name] = Style(paper.neutral, MARKERS[(13 - number) % 13] if number else MARKERS[0])
+    return {name: chosen[name] for name in names}

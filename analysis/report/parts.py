@@ -1,12 +1,9 @@
-"""What the pages are made of: cells and rows of tables, figures on two kinds of paper."""
+"""What the pages are made of: tables, their rows and cells."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from mixbench.analysis.figures.palette import DARK, LIGHT, Paper
 
 
 @dataclass(frozen=True)
@@ -30,29 +27,13 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure on light and on dark paper."""
+class Table:
+    """A table. first: heading of the column with the rows' names."""
 
-    name: str
-    title: str
-    caption: str
-    alt: str
-    light: bytes
-    dark: bytes
-
-    @property
-    def light_uri(self) -> str:
-        return _data_uri(self.light)
-
-    @property
-    def dark_uri(self) -> str:
-        return _data_uri(self.dark)
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    first: str = "Method"
 
 
-def both(name: str, title: str, caption: str, alt: str, draw: Callable[[Paper], bytes]) -> Figure:
-    """A figure from what draws it on one paper."""
-    return Figure(name, title, caption, alt, draw(LIGHT), draw(DARK))
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+TONES = {"ahead": "good", "behind": "bad"}
+"""The tone of a difference by its standing; any other has none."""

@@ -8,17 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from mixbench.analysis.statistics import tests
-from mixbench.analysis.statistics.comparison import ACCURACY
-from mixbench.analysis.statistics.tests import Difference
-from mixbench.analysis.tables import transfers
+from mixbench.analysis.statistics.comparison import seed_values
+from mixbench.analysis.statistics.metrics import ACCURACY
+from mixbench.analysis.statistics.tests import Difference, compare_family
 from mixbench.analysis.tables.labels import factor_text, name_cells, value_text
-from mixbench.analysis.tables.schedules import ALWAYS, NAME
-from mixbench.experiments.store.states import RunState
+from mixbench.analysis.tables.schedules import ALWAYS, NAME, PHASES
+from mixbench.analysis.tables.transfers import WEIGHTS
 
 FACTORS = {
     NAME: "schedule",
-    transfers.WEIGHTS: "weights",
+    WEIGHTS: "weights",
     "transfer.freeze": "part that is frozen",
     "transfer.unfreeze": "unfreezing",
     "transfer.mixing": "place of mixing",
@@ -27,15 +26,23 @@ FACTORS = {
 _REFERENCE = {NAME: ALWAYS}
 """The value that the others are compared with; of other factors, what is not set."""
 
+Setting = tuple[str, ...]
+"""The values of all fields but the factor's, as text."""
+
 
 @dataclass(frozen=True)
 class Pivot:
-    """What the factor `key` changes.
+    """What one factor changes, for each setting of the others.
 
-    rows: a name for each setting of the other factors. columns: the factor's values as text.
-    cells: (row, column) -> cell_key. differences: cell_key -> test accuracy minus that of the
-    reference column in the same row, paired by seed; one Holm family. Empty where no row has the
-    reference.
+    Attributes:
+        key: The factor's dotted key.
+        title: What it is called.
+        rows: A name for each setting of the other factors.
+        columns: The factor's values as text.
+        reference: The column that the others are compared with.
+        cells: (row, column) -> cell_key.
+        differences: cell_key -> test accuracy minus that of the reference column in the same row,
+            paired by seed; one family of Holm's correction. Empty where no row has the reference.
     """
 
     key: str
@@ -48,46 +55,51 @@ class Pivot:
 
 
 def pivots(cells: pd.DataFrame, runs: pd.DataFrame, origins: Mapping[str, str]) -> list[Pivot]:
-    """A pivot for each factor of `FACTORS` that varies while all others stay the same."""
+    """Return a pivot for each factor of `FACTORS` that varies while all others stay the same.
+
+    Args:
+        cells: One row per cell: cell_key, and the configuration as dotted columns.
+        runs: One row per run: cell_key, seed, state, and metrics as columns.
+        origins: cell_key -> the name of a cell whose weights others start from.
+    """
     if ACCURACY.key not in runs:
         return []
-    made = (pivot(cells, runs, key, origins) for key in FACTORS if key in cells)
-    return [found for found in made if found is not None]
+    candidates = (pivot(cells, runs, key, origins) for key in FACTORS if key in cells)
+    return [candidate for candidate in candidates if candidate is not None]
 
 
 def pivot(
     cells: pd.DataFrame, runs: pd.DataFrame, key: str, origins: Mapping[str, str]
 ) -> Pivot | None:
-    """What any one field of the configuration changes; None where it never varies alone."""
-    own = (NAME, "staging.phases") if key == NAME else (key,)
-    fields = [column for column in cells.columns if "." in column and column not in own]
-    places: dict[tuple[str, ...], dict[Any, str]] = {}
-    settings: dict[tuple[str, ...], dict[str, Any]] = {}
+    """Return what any one field of the configuration changes.
+
+    Args:
+        cells: One row per cell: cell_key, and the configuration as dotted columns.
+        runs: One row per run: cell_key, seed, state, and metrics as columns.
+        key: The field's dotted key, one of the columns of `cells`.
+        origins: cell_key -> the name of a cell whose weights others start from.
+
+    Returns:
+        The pivot; None where the field never varies alone.
+    """
+    factor = (NAME, PHASES) if key == NAME else (key,)
+    fields = [column for column in cells.columns if "." in column and column not in factor]
+    by_setting: dict[Setting, dict[Any, str]] = {}
+    configs: dict[Setting, dict[str, Any]] = {}
     for cell in cells.to_dict("records"):
-        place = tuple(value_text(cell[field]) for field in fields)
-        places.setdefault(place, {})[cell[key]] = str(cell["cell_key"])
-        settings.setdefault(place, {field: cell[field] for field in fields})
-    several = [place for place, found in places.items() if len(found) > 1]
-    if not several:
+        setting = tuple(value_text(cell[field]) for field in fields)
+        by_setting.setdefault(setting, {})[cell[key]] = str(cell["cell_key"])
+        configs.setdefault(setting, {field: cell[field] for field in fields})
+    varied = {setting: found for setting, found in by_setting.items() if len(found) > 1}
+    if not varied:
         return None
-    labels = name_cells([_present(settings[place]) for place in several], origins)
-    names = {place: label.text for place, label in zip(several, labels, strict=True)}
-    values = list(dict.fromkeys(value for place in several for value in places[place]))
+    labels = name_cells([_present(configs[setting]) for setting in varied], origins)
+    names = {setting: label.text for setting, label in zip(varied, labels, strict=True)}
+    values = list(dict.fromkeys(value for by_value in varied.values() for value in by_value))
     usual = _REFERENCE.get(key)
     reference = usual if usual in values or key in _REFERENCE else values[0]
     values.sort(key=lambda value: value != reference)
     texts = {value: _text(key, value, origins) for value in [*values, reference]}
-    accuracies = {
-        str(cell): dict(zip(rows["seed"], rows[ACCURACY.key], strict=True))
-        for cell, rows in runs[runs["state"] == RunState.DONE].groupby("cell_key")
-    }
-    family = {
-        cell: (accuracies.get(cell, {}), accuracies.get(places[place][reference], {}))
-        for place in several
-        if reference in places[place]
-        for value, cell in places[place].items()
-        if value != reference
-    }
     return Pivot(
         key=key,
         title=FACTORS.get(key, key),
@@ -95,12 +107,30 @@ def pivot(
         columns=tuple(texts[value] for value in values),
         reference=texts[reference],
         cells={
-            (names[place], texts[value]): cell
-            for place in several
-            for value, cell in places[place].items()
+            (names[setting], texts[value]): cell
+            for setting, by_value in varied.items()
+            for value, cell in by_value.items()
         },
-        differences=tests.family(family),
+        differences=_differences(varied, reference, runs),
     )
+
+
+def _differences(
+    varied: Mapping[Setting, Mapping[Any, str]], reference: Any, runs: pd.DataFrame
+) -> dict[str, Difference]:
+    """Compare each cell with the reference of its setting, all as one family."""
+    accuracies = seed_values(runs, [ACCURACY.key])
+    family = {
+        cell: (
+            accuracies.get((cell, ACCURACY.key), {}),
+            accuracies.get((by_value[reference], ACCURACY.key), {}),
+        )
+        for by_value in varied.values()
+        if reference in by_value
+        for value, cell in by_value.items()
+        if value != reference
+    }
+    return compare_family(family)
 
 
 def _text(key: str, value: Any, origins: Mapping[str, str]) -> str:
@@ -110,7 +140,7 @@ def _text(key: str, value: Any, origins: Mapping[str, str]) -> str:
 
 
 def _present(setting: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the fields that other methods alone have."""
+    """Leave out the fields that other methods alone have."""
     return {
         key: value
         for key, value in setting.items()

@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from mixbench.analysis.numbers import is_number
 from mixbench.analysis.statistics.comparison import Comparison
-from mixbench.analysis.statistics.tests import SEEDS_WANTED, is_number
+from mixbench.analysis.statistics.tests import SEEDS_WANTED
 from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.schedules import PHASES
 from mixbench.analysis.tables.transfers import WEIGHTS
 from mixbench.analysis.text.formatting import count, joined, seeds
-from mixbench.experiments.store.states import RunState
 
 _MIXED = {
     "provenance.device": "devices",
@@ -44,10 +44,10 @@ def caveats(
 def why_missing(rows: pd.DataFrame) -> str:
     """Why runs have no result: one clause per state, with the seeds and the errors."""
     parts = []
-    failed = rows[rows["state"] == RunState.FAILED]
+    failed = rows[rows["state"] == "failed"]
     for error, group in failed.groupby("failure", sort=False):
         parts.append(f"{_seeds(group)} failed ({error})")
-    for state, words in ((RunState.RUNNING, "still running"), (RunState.WAITING, "not begun")):
+    for state, words in (("running", "still running"), ("waiting", "not begun")):
         group = rows[rows["state"] == state]
         if len(group):
             parts.append(f"{_seeds(group)} {words}")
@@ -58,10 +58,10 @@ def _missing(cells: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     found = []
     untouched = []
     for cell in cells.itertuples():
-        rows = runs[(runs["cell_key"] == cell.cell_key) & (runs["state"] != RunState.DONE)]
+        rows = runs[(runs["cell_key"] == cell.cell_key) & (runs["state"] != "done")]
         if rows.empty:
             continue
-        if len(rows) == cell.planned and set(rows["state"]) == {RunState.WAITING}:
+        if len(rows) == cell.planned and set(rows["state"]) == {"waiting"}:
             untouched.append(str(cell.label))
             continue
         what = "no run" if len(rows) == cell.planned else f"{cell.done} of {cell.planned} runs"
@@ -71,7 +71,7 @@ def _missing(cells: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
         names = joined(f"“{name}”" for name in untouched)
         found.append(f"No run of the {which} {names} has begun.")
     if len(found) > 1:
-        done = int((runs["state"] == RunState.DONE).sum())
+        done = int((runs["state"] == "done").sum())
         found.insert(0, f"The sweep is not complete: {done} of {len(runs)} runs are done.")
     return found
 
@@ -128,7 +128,7 @@ def _unpaired(comparison: Comparison) -> list[str]:
 
 def _mixed(runs: pd.DataFrame) -> list[str]:
     found = []
-    done = runs[runs["state"] == RunState.DONE]
+    done = runs[runs["state"] == "done"]
     for column, words in _MIXED.items():
         if column in done and done[column].nunique() > 1:
             values = joined(map(str, done[column].dropna().unique()))
@@ -156,7 +156,7 @@ def _pretraining(runs: pd.DataFrame | None) -> list[str]:
         return []
     return [
         f"Pretraining on {name}: {why_missing(rows)}; what starts from it is missing too."
-        for name, rows in runs[runs["state"] != RunState.DONE].groupby("dataset.name", sort=False)
+        for name, rows in runs[runs["state"] != "done"].groupby("dataset.name", sort=False)
     ]
 
 
@@ -185,7 +185,7 @@ def _plateaus(runs: pd.DataFrame) -> list[str]:
 
 
 def _undefined(comparison: Comparison, runs: pd.DataFrame) -> list[str]:
-    done = runs[runs["state"] == RunState.DONE]
+    done = runs[runs["state"] == "done"]
     found = []
     for metric in comparison.metrics:
         lacking = done[~done[metric.key].map(is_number)]

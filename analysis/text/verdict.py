@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mixbench.analysis.statistics.comparison import ACCURACY, Comparison, Metric
+from mixbench.analysis.statistics.comparison import Comparison
+from mixbench.analysis.statistics.metrics import ACCURACY, GAP, Metric
 from mixbench.analysis.statistics.tests import SEEDS_WANTED, Difference
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.formatting import joined
 
 LEVEL = 0.05
-GAP = "test/gap"
 TRAINED_ON_RECTANGLES = ("cutout", "random_erasing")
 BEYOND = ("test/ece", "test/nll")
 

@@ -345,3 +345,218 @@ def copy_and_sum(
                 part = tl.where(at % STEP == channel, value, 0.0)
                 total = tl.sum(tl.sum(part, axis=1), axis=0)
                 tl.store(sums + channel * programs + program, total)
+
+
+@triton.jit
+def _raw_place(
+    offsets,
+    mirrored,
+    sample,
+    row,
+    column,
+    batch,
+    padding,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    CROP: tl.constexpr,
+    FLIP: tl.constexpr,
+):
+    # Where in the stored image a pixel of the cropped and mirrored one is, and is it in there?
+    if FLIP:
+        flipped = tl.load(mirrored + sample) != 0
+        column = tl.where(flipped, WIDTH - 1 - column, column)
+    if CROP:
+        row += (tl.load(offsets + sample) - padding).to(tl.int32)
+        column += (tl.load(offsets + batch + sample) - padding).to(tl.int32)
+    there = (row >= 0) & (row < HEIGHT) & (column >= 0) & (column < WIDTH)
+    return row * WIDTH + column, there
+
+
+@triton.jit
+def _raw_value(raw, place, there, scale, shift):
+    pixel = tl.load(raw + place, mask=there, other=0).to(tl.float32)
+    return pixel * scale - shift
+
+
+@triton.jit
+def raw_blend(
+    raw,
+    offsets,
+    mirrored,
+    scale,
+    shift,
+    keep,
+    partner,
+    mixed,
+    keep_stride,
+    batch,
+    padding,
+    fill,
+    CHANNELS: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PLANES: tl.constexpr,
+    STEP: tl.constexpr,
+    CROP: tl.constexpr,
+    FLIP: tl.constexpr,
+    MIXED: tl.constexpr,
+    SPATIAL: tl.constexpr,
+    PARTNER: tl.constexpr,
+    GRANULES: tl.constexpr,
+    VECTOR: tl.constexpr,
+):
+    # uint8 images, cropped, mirrored and normalised; blended where MIXED.
+    AREA: tl.constexpr = HEIGHT * WIDTH
+    PLANE: tl.constexpr = AREA * STEP
+    sample = tl.program_id(0).to(tl.int64)
+    granule = tl.program_id(1) * GRANULES + tl.arange(0, GRANULES)
+    at = granule[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :]
+    valid = (granule < PLANE // VECTOR)[:, None]
+    pixel = at // STEP
+    row = pixel // WIDTH
+    column = pixel % WIDTH
+    place, there = _raw_place(
+        offsets, mirrored, sample, row, column, batch, padding, HEIGHT, WIDTH, CROP, FLIP
+    )
+    there &= valid
+    met = sample
+    if MIXED:
+        if SPATIAL:
+            kept = tl.load(keep + sample * keep_stride + pixel, mask=valid, other=1.0)
+        else:
+            kept = tl.load(keep + sample * keep_stride)
+        if PARTNER:
+            met = tl.load(partner + sample)
+            # A plan made by hand may point outside: nothing is read there.
+            met = tl.where((met >= 0) & (met < batch), met, sample)
+    place_2, there_2 = _raw_place(
+        offsets, mirrored, met, row, column, batch, padding, HEIGHT, WIDTH, CROP, FLIP
+    )
+    there_2 &= valid
+    own_base = raw + sample * (CHANNELS * AREA)
+    other_base = raw + met * (CHANNELS * AREA)
+    out_base = mixed + sample * (CHANNELS * AREA)
+    for number in tl.static_range(PLANES):
+        plane = tl.program_id(2) * PLANES + number
+        if STEP == 1:
+            channel = plane
+            in_raw = plane.to(tl.int64) * AREA
+        else:
+            channel = at % STEP
+            in_raw = channel * AREA
+        scaled = tl.load(scale + channel)
+        shifted = tl.load(shift + channel)
+        value = _raw_value(own_base + in_raw, place, there, scaled, shifted)
+        if MIXED:
+            if PARTNER:
+                other = _raw_value(other_base + in_raw, place_2, there_2, scaled, shifted)
+            else:
+                other = fill
+            value = _lerp(value, other, kept)
+        out = out_base + plane.to(tl.int64) * PLANE + at
+        tl.store(out, value.to(mixed.dtype.element_ty), mask=valid)
+
+
+@triton.jit
+def raw_paste(
+    raw,
+    offsets,
+    mirrored,
+    scale,
+    shift,
+    target,
+    partner,
+    source,
+    mixed,
+    target_stride,
+    source_stride,
+    batch,
+    padding,
+    fill,
+    CHANNELS: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PLANES: tl.constexpr,
+    STEP: tl.constexpr,
+    CROP: tl.constexpr,
+    FLIP: tl.constexpr,
+    RECTANGLES: tl.constexpr,
+    PARTNER: tl.constexpr,
+    MOVED: tl.constexpr,
+    WIDE: tl.constexpr,
+    GRANULES: tl.constexpr,
+    VECTOR: tl.constexpr,
+):
+    # uint8 images, cropped, mirrored and normalised, with rectangles from other samples or filled.
+    AREA: tl.constexpr = HEIGHT * WIDTH
+    PLANE: tl.constexpr = AREA * STEP
+    SIZE: tl.constexpr = CHANNELS * AREA
+    sample = tl.program_id(0).to(tl.int64)
+    granule = tl.program_id(1) * GRANULES + tl.arange(0, GRANULES)
+    at = granule[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :]
+    valid = (granule < PLANE // VECTOR)[:, None]
+    row = at // STEP // WIDTH
+    column = at // STEP % WIDTH
+    place, there = _raw_place(
+        offsets, mirrored, sample, row, column, batch, padding, HEIGHT, WIDTH, CROP, FLIP
+    )
+    come = place.to(tl.int64 if WIDE else tl.int32)
+    filled = tl.full((GRANULES, VECTOR), 0, tl.int1)
+    for number in tl.static_range(RECTANGLES):
+        box = target + sample * target_stride + number * 4
+        top = tl.load(box).to(tl.int32)
+        left = tl.load(box + 1).to(tl.int32)
+        bottom = tl.load(box + 2).to(tl.int32)
+        right = tl.load(box + 3).to(tl.int32)
+        within = (row >= top) & (row < bottom) & (column >= left) & (column < right)
+        if PARTNER:
+            met = tl.load(partner + sample * RECTANGLES + number)
+            readable = (met >= 0) & (met < batch)
+            met = tl.where(readable, met, sample)
+            there_row, there_column = row, column
+            if MOVED:
+                corner = source + sample * source_stride + number * 4
+                down = tl.load(corner).to(tl.int32)
+                across = tl.load(corner + 1).to(tl.int32)
+                # A plan made by hand may point outside: nothing is read there.
+                readable &= (down >= 0) & (down + bottom - top <= HEIGHT)
+                readable &= (across >= 0) & (across + right - left <= WIDTH)
+                there_row = row + (down - top)
+                there_column = column + (across - left)
+            place_2, there_2 = _raw_place(
+                offsets,
+                mirrored,
+                met,
+                there_row,
+                there_column,
+                batch,
+                padding,
+                HEIGHT,
+                WIDTH,
+                CROP,
+                FLIP,
+            )
+            within &= readable
+            away = ((met - sample) * SIZE).to(come.dtype)
+            come = tl.where(within, place_2 + away, come)
+            there = tl.where(within, there_2, there)
+        else:
+            filled |= within
+    there &= valid
+    own_base = raw + sample * SIZE
+    out_base = mixed + sample * SIZE
+    for number in tl.static_range(PLANES):
+        plane = tl.program_id(2) * PLANES + number
+        if STEP == 1:
+            channel = plane
+            in_raw = plane.to(tl.int64) * AREA
+        else:
+            channel = at % STEP
+            in_raw = channel * AREA
+        scaled = tl.load(scale + channel)
+        shifted = tl.load(shift + channel)
+        value = _raw_value(own_base + in_raw, come, there, scaled, shifted)
+        if not PARTNER:
+            value = tl.where(filled, fill, value)
+        out = out_base + plane.to(tl.int64) * PLANE + at
+        tl.store(out, value.to(mixed.dtype.element_ty), mask=valid)

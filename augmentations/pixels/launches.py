@@ -186,6 +186,82 @@ def paste_scaled(images: Tensor, target: Tensor, partner: Tensor, source: Tensor
     return mixed
 
 
+def prepare(
+    raw: Tensor,
+    mixed: Tensor,
+    *,
+    scale: Tensor,
+    shift: Tensor,
+    offsets: Tensor | None,
+    mirrored: Tensor | None,
+    padding: int,
+    keep: Tensor | None = None,
+    target: Tensor | None = None,
+    partner: Tensor | None = None,
+    source: Tensor | None = None,
+    fill: float = 0.0,
+) -> None:
+    """uint8 images cropped, mirrored, normalised and mixed into `mixed`, in one pass.
+
+    raw (B, C, H, W) uint8. mixed: the same shape, float32, bfloat16 or float16, contiguous or
+    channels-last. scale, shift (C,) float32: a pixel becomes pixel * scale - shift. offsets (2, B)
+    int64 from 0 to 2 * padding, mirrored (B,) int64; None leaves that out. keep for a `Blend`,
+    target for a `Paste`; neither: no mixing.
+    """
+    raw = raw.contiguous()
+    batch, channels, height, width = raw.shape
+    _, last = laid_out(mixed)
+    grid = _Grid.over(raw.shape, last, mixed.element_size())
+    common = {
+        "CHANNELS": channels,
+        "HEIGHT": height,
+        "WIDTH": width,
+        "PLANES": grid.constants["PLANES"],
+        "STEP": grid.constants["STEP"],
+        "CROP": offsets is not None,
+        "FLIP": mirrored is not None,
+        "PARTNER": partner is not None,
+        "GRANULES": grid.constants["GRANULES"],
+        "VECTOR": grid.constants["VECTOR"],
+        **grid.options,
+    }
+    crop = (raw, _or(offsets, raw), _or(mirrored, raw), scale, shift)
+    if target is None:
+        keep = None if keep is None else _rows(keep.float())
+        kernels.raw_blend[grid.launch](
+            *crop,
+            _or_rows(keep, scale),
+            _or(partner, raw),
+            mixed,
+            0 if keep is None else _row_stride(keep),
+            batch,
+            padding,
+            float(fill),
+            MIXED=keep is not None,
+            SPATIAL=keep is not None and keep.shape[2:] != (1, 1),
+            **common,
+        )
+        return
+    target = _rows(target)
+    source = None if source is None else _rows(source)
+    kernels.raw_paste[grid.launch](
+        *crop,
+        target,
+        _or(partner, target),
+        _or_rows(source, target),
+        mixed,
+        _row_stride(target),
+        0 if source is None else _row_stride(source),
+        batch,
+        padding,
+        float(fill),
+        RECTANGLES=target.shape[1],
+        MOVED=source is not None,
+        WIDE=raw.numel() > _INT32,
+        **common,
+    )
+
+
 def laid_out(images: Tensor) -> tuple[Tensor, bool]:
     """The images without gaps, and whether channels come last in memory."""
     if images.is_contiguous():

@@ -9,7 +9,6 @@ import typer
 
 from mixbench.experiments.cli.options import SweepArgument, YesOption
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import plural
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def retry(
     for folder, runs in chosen.values():
         for planned in runs:
             state = planned.folder.state()
-            if state != RunState.FAILED:
+            if state != "failed":
                 raise UserError(
                     f"run {planned.run_key!r} of sweep {folder.name!r} is {state}, "
                     "only a failed one can be tried again"
@@ -114,7 +113,7 @@ def cancel(name: SweepArgument, yes: YesOption = False) -> None:
         )
     else:
         print("stopped")
-    part = sum(run.epoch > 0 for run in now.runs if run.state in (RunState.WAITING, RunState.STALE))
+    part = sum(run.epoch > 0 for run in now.runs if run.state in ("waiting", "stale"))
     kept = f" and what {plural(part, 'run')} did in part" if part else ""
     # Where all runs are done, what was cancelled measured them.
     verb = "evaluate" if now.done == now.total else "sweep"

@@ -74,7 +74,7 @@ def conclude(folder: SweepFolder, *, track: bool, report: bool, uri: str | None)
 
 
 def _follow(folder: SweepFolder, uri: str | None) -> None:
-    from mixbench.analysis.figures.summary import run_figures
+    from mixbench.analysis.figures.run import run_figures
     from mixbench.experiments import tracking
 
     tracking.follow(folder, uri, run_figures)
@@ -105,7 +105,7 @@ def dashboard(
 
 def project(folder: SweepFolder, uri: str | None) -> None:
     """Bring MLflow up to date with the sweep, and say so."""
-    from mixbench.analysis.figures.summary import run_figures
+    from mixbench.analysis.figures.run import run_figures
     from mixbench.experiments import tracking
 
     summary = tracking.project(folder, uri, run_figures, say_at_once)

@@ -1,1 +1,1 @@
-"""Turn a sweep's YAML into runs; the sweeps that ship are in `shipped/`."""
+"""Expand a sweep's YAML into runs; the sweeps that ship are in `shipped/`."""

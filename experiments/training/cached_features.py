@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mixbench import augmentations
+from mixbench.augmentations.pixels.preparation import Preparation
 from mixbench.augmentations.plans.base import Batch
 from mixbench.experiments.config.rules import why_not_cached
 from mixbench.experiments.config.schema import RunConfig
@@ -91,7 +92,7 @@ class CachedFeatures:
         dataset = self._dataset
         images = None
         if method.needs_images and isinstance(dataset.train, ArraySplit):
-            images = _normalised(dataset.train.images.index_select(0, raw), dataset, self._config)
+            images = _preparation(dataset, self._config)(dataset.train.images.index_select(0, raw))
         plan = self._streams.draw_plan(method, (len(raw), *dataset.shape), images)
         targets = plan.mix_labels(labels, len(dataset.classes))
         features = self._train.take(raw)
@@ -169,7 +170,7 @@ def _split(learner: Learner, dataset: Dataset, config: RunConfig) -> tuple[Place
     if place is None:
         return "no whole layer is frozen"
     learner.freezing.train()
-    images = _normalised(dataset.train.images[:CHECKED], dataset, config)
+    images = _preparation(dataset, config)(dataset.train.images[:CHECKED])
     try:
         with learner.precision(), undisturbed(network, images.device):
             features = reach(network, place, images)
@@ -239,18 +240,19 @@ def _features(
 
 def _training_images(dataset: Dataset, config: RunConfig) -> Iterator[Tensor]:
     """In the batches of the training: sums may depend on a batch's size."""
+    prepare = _preparation(dataset, config)
     for raw, _ in dataset.train.batches(config.training.batch_size):
-        yield _normalised(raw, dataset, config)
+        yield prepare(raw)
 
 
 def _validation_images(dataset: Dataset, config: RunConfig) -> Iterator[Tensor]:
-    for raw, _ in dataset.validation.batches(config.evaluation.batch_size):
-        yield _normalised(raw, dataset, config)
-
-
-def _normalised(raw: Tensor, dataset: Dataset, config: RunConfig) -> Tensor:
     channels_last = config.training.channels_last
-    return normalise(raw, dataset.mean, dataset.std, channels_last=channels_last)
+    for raw, _ in dataset.validation.batches(config.evaluation.batch_size):
+        yield normalise(raw, dataset.mean, dataset.std, channels_last=channels_last)
+
+
+def _preparation(dataset: Dataset, config: RunConfig) -> Preparation:
+    return Preparation(dataset.mean, dataset.std, channels_last=config.training.channels_last)
 
 
 def _numbers(labels: Tensor, device: torch.device) -> ArraySplit:

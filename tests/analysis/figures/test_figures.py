@@ -15,8 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mixbench.analysis.figures.mixed import mixed_figure
+from mixbench.analysis.figures.occlusion import spread_labels
 from mixbench.analysis.figures.palette import DARK, LIGHT, Paper, styles
-from mixbench.analysis.figures.summary import _apart, calibration_note, mixed_figure, run_figures
+from mixbench.analysis.figures.reliability import calibration_note
+from mixbench.analysis.figures.run import run_figures
 from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support.written_sweeps import METHODS, config, mixed_strip, result
@@ -57,7 +60,7 @@ def seen(colour: str, deficiency: str) -> np.ndarray:
 
 @pytest.mark.parametrize("paper", [LIGHT, DARK])
 @pytest.mark.parametrize("deficiency", DEFICIENCIES)
-def test_colours_of_the_usual_methods_stay_apart(paper: Paper, deficiency: str) -> None:
+def test_colours_of_the_usual_methods_stayspread_labels(paper: Paper, deficiency: str) -> None:
     look = styles([method["name"] for method in METHODS], paper)
     for (_, one), (_, other) in itertools.combinations(look.items(), 2):
         distance = np.linalg.norm(seen(one.colour, deficiency) - seen(other.colour, deficiency))
@@ -89,18 +92,18 @@ def test_a_variant_takes_its_methods_colour_while_it_is_free() -> None:
 def test_labels_never_overlap_nor_leave_the_axis(labels: list[tuple[float, float]]) -> None:
     labels = sorted(labels)
     sizes = [size for _, size in labels]
-    places = _apart([place for place, _ in labels], sizes)
+    centres = spread_labels([place for place, _ in labels], sizes)
     squeeze = max(1.0, sum(sizes))
     for (low, high), (small, large) in zip(
-        itertools.pairwise(places), itertools.pairwise(sizes), strict=True
+        itertools.pairwise(centres), itertools.pairwise(sizes), strict=True
     ):
         assert high - low >= (small + large) / 2 / squeeze - 1e-9
-    assert places[0] >= sizes[0] / 2 / squeeze - 1e-9
-    assert places[-1] <= 1 - sizes[-1] / 2 / squeeze + 1e-9
+    assert centres[0] >= sizes[0] / 2 / squeeze - 1e-9
+    assert centres[-1] <= 1 - sizes[-1] / 2 / squeeze + 1e-9
 
 
 def test_labels_that_fit_stay_where_they_are() -> None:
-    assert _apart([0.2, 0.5, 0.9], [0.1, 0.1, 0.1]) == pytest.approx([0.2, 0.5, 0.9])
+    assert spread_labels([0.2, 0.5, 0.9], [0.1, 0.1, 0.1]) == pytest.approx([0.2, 0.5, 0.9])
 
 
 def test_a_run_has_its_own_figures(full_sweep: SweepFolder, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mixbench.analysis.figures.palette import DARK, LIGHT
-from mixbench.analysis.figures.timeline import Timeline, _changes, phases, timeline_figure
+from mixbench.analysis.figures.timeline import Timeline, changes, phases, timeline_figure
 
 CUTMIX, MIXUP = (213, 94, 0), (0, 114, 178)
 
@@ -69,17 +69,17 @@ def test_bands_are_as_wide_as_their_phases() -> None:
 
 def test_what_changes_is_drawn_and_what_does_not_is_not() -> None:
     same = Timeline("s", rows((30, "cutmix", 1.0)))
-    assert not any(_changes(same, key) for key in ("alpha", "min_area", "max_area"))
+    assert not any(changes(same, key) for key in ("alpha", "min_area", "max_area"))
     other = Timeline(
         "s", rows((30, "cutmix", 1.0), max_area=0.2), own={"name": "cutmix", "max_area": 1.0}
     )
-    assert _changes(other, "max_area") and not _changes(other, "alpha")
+    assert changes(other, "max_area") and not changes(other, "alpha")
     # Another method's value is no change of this one's.
     two = rows((15, "cutmix", 1.0), (15, "mixup", 1.0))
     for row in two[15:]:
         row["alpha"] = 0.2
-    assert not _changes(Timeline("s", two), "alpha")
-    assert _changes(Timeline("s", [*two[:14], {**two[14], "alpha": 0.5}]), "alpha")
+    assert not changes(Timeline("s", two), "alpha")
+    assert changes(Timeline("s", [*two[:14], {**two[14], "alpha": 0.5}]), "alpha")
 
 
 def test_a_plateau_and_an_unfreezing_are_marked() -> None:

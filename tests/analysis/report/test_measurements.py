@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mixbench.analysis.figures import curves as measured_curves
-from mixbench.analysis.figures.curves import Curves
-from mixbench.analysis.report import headlines, measurements
 from mixbench.analysis.report.build import Report, write_report
+from mixbench.analysis.report.data import collect
+from mixbench.analysis.report.measurements import catalogue, figures
+from mixbench.analysis.report.measurements.curves import Curves, reliability_bins
+from mixbench.analysis.report.measurements.load import load_measured
+from mixbench.analysis.report.measurements.table import (
+    compare_measurement,
+    significant_decimals,
+)
+from mixbench.analysis.report.sections.measurements import part_of
 from mixbench.analysis.statistics.comparison import compare
 from mixbench.analysis.tables.load import load
 from mixbench.experiments.evaluation.catalogue import MEASUREMENTS
@@ -80,7 +86,7 @@ def rows(part: str) -> dict[str, list[str]]:
 
 def test_without_measurements_nothing_is_added(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path, "plain", grid(METHODS[:1], range(1)))
-    assert measurements.load(folder, load(folder).runs) == []
+    assert not load_measured(folder, load(folder).runs)
     made = write_report(folder)
     for page in (made.html, made.markdown):
         found = page.read_text(encoding="utf-8")
@@ -94,7 +100,7 @@ def test_every_measurement_is_there_in_the_order_of_the_catalogue(text: str) -> 
     part = text.partition("## Further measurements")[2].partition("## Set-up")[0]
     titles = re.findall(r"^### (.*)$", part, re.M)
     assert titles == [
-        *map(headlines.title, DRAWN[:2]),
+        *map(catalogue.title, DRAWN[:2]),
         "Hidden parts",
         "Common corruptions",
         "Attacks",
@@ -104,7 +110,7 @@ def test_every_measurement_is_there_in_the_order_of_the_catalogue(text: str) -> 
         "Novel",
         "Wide",
     ]
-    assert headlines.names() == list(MEASUREMENTS)
+    assert catalogue.names() == list(MEASUREMENTS)
 
 
 def test_figures_of_each_on_both_papers(report: Report) -> None:
@@ -142,10 +148,10 @@ def test_numbers_against_scipy(sweep: SweepFolder, text: str) -> None:
 def test_one_family_per_measurement(sweep: SweepFolder) -> None:
     tables = load(sweep)
     compared = compare(tables.cells, tables.runs)
-    shown = headlines.shown(
+    shown = catalogue.shown_metrics(
         "calibration", [k for k in tables.metric_columns if k.startswith("calibration/")]
     )
-    _, found = measurements.statistics_of(compared, tables.runs, shown)
+    _, found = compare_measurement(compared, tables.runs, shown)
     tested = [one for one in found.values() if one.p is not None]
     assert len({key for _, key in found}) == 5 and len(tested) == 10
     smallest = min(tested, key=lambda one: one.p or 1.0)
@@ -212,8 +218,8 @@ def test_runs_of_later_are_left_out_of_the_statistics(tmp_path: Path) -> None:
     (unmeasured.folder.path / "evaluations" / "overfitting.json").unlink()
     tables = load(folder)
     compared = compare(tables.cells, tables.runs)
-    shown = headlines.shown("overfitting", ["overfitting/gap"])
-    estimates, found = measurements.statistics_of(compared, tables.runs, shown)
+    shown = catalogue.shown_metrics("overfitting", ["overfitting/gap"])
+    estimates, found = compare_measurement(compared, tables.runs, shown)
     base, other = tables.cells["cell_key"]
     assert estimates[base, "overfitting/gap"].n == 3
     assert found[other, "overfitting/gap"].n == 2
@@ -222,9 +228,9 @@ def test_runs_of_later_are_left_out_of_the_statistics(tmp_path: Path) -> None:
 
 def curves_of(folder: SweepFolder, name: str) -> Curves:
     tables = load(folder)
-    (one,) = [m for m in measurements.load(folder, tables.runs) if m.name == name]
+    (one,) = [m for m in load_measured(folder, tables.runs) if m.name == name]
     compared = compare(tables.cells, tables.runs)
-    return Curves(name, one.found, tables.runs, compared.cells, 10)
+    return Curves(name, one.results, tables.runs, compared.cells, 10)
 
 
 def test_the_command_repeats_the_settings(tmp_path: Path) -> None:
@@ -250,7 +256,7 @@ def test_reliability_leaves_out_runs_with_other_bins(tmp_path: Path) -> None:
     content = measured_sweeps.contents(run)["calibration"]
     content["curves"]["bins"] = 14
     measured_sweeps.write(run, "calibration", **content)
-    bins = measured_curves.reliability(curves_of(folder, "calibration"), "before")
+    bins = reliability_bins(curves_of(folder, "calibration"), "before")
     assert bins.groupby("cell_key")["bin"].count().tolist() == [30, 45]
     assert bins["high"].max() == 1.0
     assert np.isnan(bins.loc[bins["count"] == 0, "accuracy"]).all()
@@ -259,13 +265,13 @@ def test_reliability_leaves_out_runs_with_other_bins(tmp_path: Path) -> None:
 def test_many_cells_have_several_calibration_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measured_curves, "PANELS", 2)
-    monkeypatch.setattr(measured_curves, "MOST_PANELS", 3)
+    monkeypatch.setattr(figures, "PANELS", 2)
+    monkeypatch.setattr(figures, "MOST_PANELS", 3)
     methods = [{"name": "cutmix", "alpha": n / 10} for n in range(1, 6)]
     folder = write_sweep(tmp_path, "many", grid(methods, range(1)))
     measured_sweeps.measure(folder, ("calibration",))
     curves = curves_of(folder, "calibration")
-    drawn = measured_curves.drawn(curves)
+    drawn = figures.figures_of(curves)
     assert [one.name for one in drawn] == ["measured-calibration.png", "measured-calibration-2.png"]
 
 
@@ -274,11 +280,11 @@ def test_files_without_curves_cost_only_the_figure(name: str, tmp_path: Path) ->
     folder = write_sweep(tmp_path, "bare", grid(METHODS[:2], range(1)))
     for run in folder.plan():
         measured_sweeps.write(run, name, metrics={f"{name}/clean": 0.5})
-    assert measured_curves.drawn(curves_of(folder, name)) == []
-    tables = load(folder)
-    (part,) = measurements.parts(folder, tables, compare(tables.cells, tables.runs))
-    assert [row.cells[0].text[:2] for row in part.rows] == [
-        "50" if part.columns[0].endswith("%") else "0."
+    assert figures.figures_of(curves_of(folder, name)) == []
+    data = collect(folder, None)
+    table = part_of(data.measured[0], data).table
+    assert [row.cells[0].text[:2] for row in table.rows] == [
+        "50" if table.columns[0].endswith("%") else "0."
     ] * 2
 
 
@@ -298,4 +304,4 @@ def test_files_without_curves_cost_only_the_figure(name: str, tmp_path: Path) ->
     ],
 )
 def test_decimals_follow_the_largest(values: list[float | None], decimals: int) -> None:
-    assert measurements.significant(values) == decimals
+    assert significant_decimals(values) == decimals

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mixbench.analysis.report.build import Report, markdown, write_report
+from mixbench.analysis.report.build import Report, write_report
+from mixbench.analysis.report.page import markdown
 from mixbench.analysis.statistics.comparison import compare
 from mixbench.analysis.tables.load import load
 from mixbench.analysis.text.caveats import caveats

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mixbench.analysis.figures import summary
 from mixbench.analysis.report.build import Report, write_report
+from mixbench.analysis.report.sections import calibration, mixed, occlusion, results
 from mixbench.analysis.statistics.comparison import compare
 from mixbench.analysis.statistics.pivot import pivot, pivots
-from mixbench.analysis.statistics.tests import family
+from mixbench.analysis.statistics.tests import compare_family
 from mixbench.analysis.tables.load import Tables, load
 from mixbench.analysis.text.caveats import caveats
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -32,8 +32,9 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
 def quick() -> Iterator[None]:
     """Reports without the figures that are tested elsewhere, which take seconds each."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("methods_figure", "occlusion_figure", "reliability_figure", "mixed_figure"):
-            patch.setattr(summary, name, lambda *_: b"")
+        for module in (results, occlusion, calibration, mixed):
+            name = next(name for name in vars(module) if name.endswith("_figure"))
+            patch.setattr(module, name, lambda *_: b"")
         yield
 
 
@@ -88,7 +89,7 @@ def test_a_table_of_methods_and_schedules(staged: SweepFolder) -> None:
         key: dict(zip(rows["seed"], rows["test/accuracy"], strict=True))
         for key, rows in found.runs.groupby("cell_key")
     }
-    expected = family(
+    expected = compare_family(
         {
             made.cells[row, column]: (
                 scores[made.cells[row, column]],

@@ -9,14 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mixbench.analysis.statistics.comparison import (
-    Baseline,
-    Comparison,
-    compare,
-    occlusion_summary,
-    parse_baseline,
-    pooled_reliability,
-)
+from mixbench.analysis.statistics.baselines import Baseline, parse_baseline
+from mixbench.analysis.statistics.comparison import Comparison, compare
+from mixbench.analysis.statistics.curves import mean_curves, pool_reliability
 from mixbench.analysis.statistics.tests import holm
 from mixbench.analysis.tables.load import load
 from mixbench.experiments.errors import UserError
@@ -141,7 +136,7 @@ def test_pooling_weighs_by_images(full_sweep: SweepFolder) -> None:
     bins = load(full_sweep).reliability
     cell = bins["cell_key"].iloc[0]
     own = bins[(bins["cell_key"] == cell) & (bins["bin"] == 13)]
-    pooled = pooled_reliability(bins)
+    pooled = pool_reliability(bins)
     found = pooled[(pooled["cell_key"] == cell)].iloc[13]
     assert found["count"] == own["count"].sum()
     right = (own["accuracy"] * own["count"]).sum()
@@ -151,7 +146,7 @@ def test_pooling_weighs_by_images(full_sweep: SweepFolder) -> None:
 
 def test_occlusion_curves_have_intervals_over_seeds(full_sweep: SweepFolder) -> None:
     curves = load(full_sweep).occlusion
-    found = occlusion_summary(curves).iloc[2]
+    found = mean_curves(curves, "shape", "fraction", "accuracy").iloc[2]
     own = curves[
         (curves["cell_key"] == found["cell_key"])
         & (curves["shape"] == "centre")

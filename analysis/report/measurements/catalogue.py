@@ -1,4 +1,4 @@
-"""What the report knows of a measurement of `mixbench evaluate`: title, meaning, metrics.
+"""The measurements of `mixbench evaluate`: title, meaning, and the metrics that are shown.
 
 A measurement without an entry here is shown with all its metrics.
 """
@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mixbench.analysis.statistics.comparison import Metric
+from mixbench.analysis.statistics.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -157,18 +157,23 @@ _KNOWN = {
 
 
 def names() -> list[str]:
-    """The measurements that are known, in the order of the pages."""
+    """Return the measurements that are known, in the order of the pages."""
     return list(_KNOWN)
 
 
+def is_known(name: str) -> bool:
+    """Is this measurement one of those with a title and a meaning?"""
+    return name in _KNOWN
+
+
 def title(name: str) -> str:
-    """What a measurement is called on the pages."""
+    """Return what a measurement is called on the pages."""
     known = _KNOWN.get(name)
     return known.title if known else name.replace("_", " ").capitalize()
 
 
 def meaning(name: str, classes: int) -> str:
-    """What it says, in a sentence or two, with the accuracy of guessing; empty if not known."""
+    """Return what it says, with the accuracy of guessing; empty if it is not known."""
     known = _KNOWN.get(name)
     if known is None:
         return ""
@@ -176,22 +181,20 @@ def meaning(name: str, classes: int) -> str:
     return f"{known.meaning}{chance}"
 
 
-def shown(name: str, keys: Sequence[str]) -> list[Shown]:
-    """Those of the metrics `keys` ("attack/clean") that the table has; all where none is known."""
+def shown_metrics(name: str, keys: Sequence[str]) -> list[Shown]:
+    """Return those of the metrics `keys` ("attack/clean") that the table has.
+
+    All of them, neither direction better, where none is known.
+    """
     short = {key.removeprefix(f"{name}/"): key for key in keys}
     known = _KNOWN.get(name)
-    found = [
+    shown = [
         Shown(_metric(short[text], match, headline), headline.is_compared)
         for headline in (known.headlines if known else ())
         for text in short
         if (match := re.fullmatch(headline.pattern, text))
     ]
-    return found or [Shown(Metric(key, text, False, 0)) for text, key in short.items()]
-
-
-def is_known(name: str) -> bool:
-    """Has the report something of its own to say of this measurement?"""
-    return name in _KNOWN
+    return shown or [Shown(Metric(key, text, False, 0)) for text, key in short.items()]
 
 
 def _metric(key: str, match: re.Match[str], headline: _Headline) -> Metric:

@@ -1,0 +1,101 @@
+"""Everything that the sections of a report are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mixbench.analysis.report.measurements.load import Measured, load_measured
+from mixbench.analysis.statistics.baselines import Baseline
+from mixbench.analysis.statistics.comparison import Comparison, compare
+from mixbench.analysis.statistics.metrics import GAP, Metric
+from mixbench.analysis.tables.labels import value_text
+from mixbench.analysis.tables.load import Tables, load
+from mixbench.analysis.text import formatting
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.sweep_folder import SweepFolder
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A sweep's tables and statistics. baseline: the one that the user asked for, if any."""
+
+    folder: SweepFolder
+    tables: Tables
+    comparison: Comparison
+    measured: tuple[Measured, ...]
+    baseline: Baseline = None
+
+    @cached_property
+    def spec(self) -> Mapping[str, Any]:
+        """The sweep as it was given."""
+        return self.folder.spec
+
+    @cached_property
+    def fixed(self) -> dict[str, Any]:
+        """The fields of the configuration that are the same in all runs."""
+        runs = self.tables.runs
+        return {
+            column: runs[column].iloc[0]
+            for column in self.tables.config_columns
+            if runs[column].map(value_text).nunique() == 1
+        }
+
+    @property
+    def done(self) -> pd.DataFrame:
+        """The rows of the finished runs."""
+        return self.tables.runs[self.tables.runs["state"] == "done"]
+
+    def only_value(self, column: str) -> Any:
+        """Return the one value of a column among the finished runs; None for more or none."""
+        if column not in self.tables.runs:
+            return None
+        values = self.done[column].dropna().unique()
+        return values[0] if len(values) == 1 else None
+
+    def decimals(self, metric: Metric) -> int:
+        """Return the decimals of a metric's means."""
+        estimates = self.comparison.estimates.items()
+        widths = [value.half_width for (_, key), value in estimates if key == metric.key]
+        return formatting.digits(widths, metric.percent)
+
+    def difference_decimals(self, metric: Metric) -> int:
+        """Return the decimals of a metric's differences."""
+        differences = self.comparison.of_metric(metric.key).values()
+        return formatting.difference_digits(differences, metric.percent, self.decimals(metric))
+
+
+def collect(folder: SweepFolder, baseline: Baseline) -> ReportData:
+    """Read a sweep and compare its cells; UserError where no run has finished."""
+    tables = load(folder)
+    if not (tables.runs["state"] == "done").any():
+        raise UserError(
+            f"sweep {folder.name!r}: none of its {len(tables.runs)} runs has finished, so "
+            f"there is nothing to report{_reasons(tables.runs)}"
+        )
+    comparison = compare(tables.cells, tables.runs, folder.spec.get("baseline"), baseline)
+    return ReportData(folder, tables, comparison, load_measured(folder, tables.runs), baseline)
+
+
+def short_dataset(name: str) -> str:
+    """Return a data set's name without the path of an image folder."""
+    kind, colon, path = str(name).partition(":")
+    return f"{kind}:{Path(path).name}" if colon else kind
+
+
+def with_unit(metric: Metric, unit: str = "%") -> str:
+    """Return a metric's title with its unit; a gap of percentages is in points."""
+    unit = "points" if metric.key == GAP else unit
+    return f"{metric.title}{f', {unit}' if metric.percent else ''}"
+
+
+def _reasons(runs: pd.DataFrame) -> str:
+    states = ", ".join(f"{n} {state}" for state, n in runs["state"].value_counts().items())
+    errors = runs.loc[runs["state"] == "failed", "failure"]
+    first = f"; the first error: {errors.iloc[0]}" if len(errors) else ""
+    return f" ({states}{first})"

@@ -1,0 +1,1 @@
+"""What `mixbench evaluate` measured: read, compared, drawn and explained."""

@@ -1,0 +1,271 @@
+"""The figures of measurements; one without a drawing here has a table only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from mixbench.analysis.figures.accuracy_curves import curves_figure
+from mixbench.analysis.figures.canvas import BAND_SEEDS, ReportFigure, on_both_papers
+from mixbench.analysis.figures.methods import methods_figure
+from mixbench.analysis.figures.reliability import THIN_BIN, scaling_figure
+from mixbench.analysis.figures.scatter import scatter_figure
+from mixbench.analysis.report.measurements.curves import (
+    POINTS,
+    Curves,
+    accuracy_points,
+    points_of,
+    reliability_bins,
+)
+from mixbench.analysis.statistics.curves import mean_curves, pool_reliability
+from mixbench.analysis.statistics.metrics import Metric
+from mixbench.analysis.statistics.tests import estimate
+
+PANELS = 12
+"""Cells in one figure of calibration; a larger sweep gets several figures."""
+MOST_PANELS = 48
+
+Draw = Callable[[Curves], list[ReportFigure]]
+
+
+def figures_of(curves: Curves) -> list[ReportFigure]:
+    """Draw a measurement; none where it has no drawing of its own, or no data."""
+    draw = _DRAWINGS.get(curves.name)
+    return draw(curves) if draw is not None else []
+
+
+def _calibration(curves: Curves) -> list[ReportFigure]:
+    before, after = (
+        pool_reliability(reliability_bins(curves, when)) for when in ("before", "after")
+    )
+    if before.empty:
+        return []
+    notes = _temperatures(curves)
+    figures = []
+    every = curves.cells_with(before["cell_key"]).iloc[:MOST_PANELS]
+    for number, first in enumerate(range(0, len(every), PANELS), start=1):
+        cells = every.iloc[first : first + PANELS]
+        figures.append(
+            on_both_papers(
+                f"measured-calibration{'' if number == 1 else f'-{number}'}.png",
+                "Reliability before and after temperature scaling",
+                "Accuracy against confidence, the images of all seeds together; below it, how many "
+                "of the images have that confidence. Faint and hollow: as trained; strong: with "
+                "logits divided by the temperature of each run. Bins with fewer than "
+                f"{THIN_BIN} images are left out.",
+                "Reliability diagrams before and after temperature scaling, one per method",
+                partial(scaling_figure, cells, before, after, notes),
+            )
+        )
+    return figures
+
+
+def _temperatures(curves: Curves) -> dict[str, str]:
+    """Return what stands above each reliability diagram."""
+    notes = {}
+    for cell, runs in curves.measured_runs.groupby("cell_key", sort=False):
+        value = estimate(runs["calibration/temperature"].tolist()).mean
+        bounded = int((runs["calibration/temperature_bounded"] == 1).sum())
+        text = "" if value is None else f"temperature {value:.2f}"
+        notes[str(cell)] = f"{text}; {bounded} of {len(runs)} no optimum" if bounded else text
+    return notes
+
+
+def _corruption(curves: Curves) -> list[ReportFigure]:
+    panels = {"mean": "All corruptions"} | {
+        family: family.capitalize() for family in ("noise", "blur", "weather", "digital")
+    }
+    return _accuracy_figure(
+        curves,
+        accuracy_points(curves, "severity", panels),
+        "Accuracy by severity",
+        "Mean over the corruptions of a family; 0 is the images as they are.",
+        "Severity",
+    )
+
+
+def _attack(curves: Curves) -> list[ReportFigure]:
+    panels = {"fgsm": "FGSM, one step", "pgd": "PGD, many steps"}
+    points = accuracy_points(curves, "epsilon", panels)
+    return _accuracy_figure(
+        curves,
+        points.assign(x=points["x"] * 255),
+        "Accuracy under attack",
+        "By how much each value of an image may be changed; 0 is the images as they are.",
+        "ε, of 255 shades",
+    )
+
+
+def _hidden_parts(curves: Curves) -> list[ReportFigure]:
+    """Draw a row per fill, the shapes side by side."""
+    rows: list[dict[str, Any]] = []
+    for keys, run in curves.each():
+        for shape, by_fill in (run.get("accuracy") or {}).items():
+            xs = (run.get("fraction") or {}).get(shape)
+            for fill, values in by_fill.items():
+                rows += points_of(
+                    {**keys, "shape": shape, "fill": fill}, f"{shape}, {fill}", xs, values
+                )
+    points = pd.DataFrame(rows, columns=[*POINTS, "shape", "fill"])
+    shapes, fills = (list(dict.fromkeys(points[kind])) for kind in ("shape", "fill"))
+    panels = [f"{shape}, {fill}" for fill in fills for shape in shapes]
+    order = {panel: number for number, panel in enumerate(panels)}
+    points = points.sort_values("panel", key=lambda panel: panel.map(order), kind="stable")
+    return _accuracy_figure(
+        curves,
+        points.assign(x=points["x"] * 100),
+        "Accuracy with parts hidden",
+        "A column per shape of what is hidden, a row per what is there instead; at the same part "
+        "all shapes hide equally many pixels.",
+        "Part hidden, %",
+        columns=len(shapes),
+    )
+
+
+def _accuracy_figure(
+    curves: Curves, points: pd.DataFrame, title: str, caption: str, x_label: str, columns: int = 3
+) -> list[ReportFigure]:
+    if points.empty:
+        return []
+    lines = mean_curves(points, "panel", "x", "value")
+    has_bands = lines["n"].max() >= BAND_SEEDS
+    bands = " The bands are 95% t intervals over seeds." if has_bands else ""
+    return [
+        on_both_papers(
+            f"measured-{curves.name}.png",
+            title,
+            f"{caption}{bands} Dotted: guessing." if curves.chance else f"{caption}{bands}",
+            f"Curves of accuracy over {x_label.lower()}, one line per method",
+            partial(
+                curves_figure,
+                curves.cells_with(lines["cell_key"]),
+                lines,
+                x_label=x_label,
+                chance=curves.chance,
+                columns=columns,
+            ),
+        )
+    ]
+
+
+def _overfitting(curves: Curves) -> list[ReportFigure]:
+    wanted = ["overfitting/train/accuracy", "test/accuracy"]
+    if not set(wanted) <= set(curves.runs):
+        return []
+    points = curves.runs[["cell_key", "seed", *wanted]].dropna()
+    points.columns = pd.Index(["cell_key", "seed", "train", "test"])
+    if points.empty:
+        return []
+    return [
+        on_both_papers(
+            "measured-overfitting.png",
+            "Train against test accuracy",
+            "Clean training images against the test set: small dots are single seeds, large ones "
+            "their mean. On the dashed line both are equal; the further to the right of it, the "
+            "more a network overfits.",
+            "Scatter plot of test accuracy over clean training accuracy, by method",
+            partial(scatter_figure, curves.cells_with(points["cell_key"]), points),
+        )
+    ]
+
+
+def _dots(title: str, *metrics: Metric, part: str = "") -> Draw:
+    """Return what draws these metrics by method; a key that ends with a slash is a beginning.
+
+    part: of the file's name, where a measurement has several drawings.
+    """
+
+    def draw(curves: Curves) -> list[ReportFigure]:
+        runs = curves.measured_runs
+        wanted = [one for metric in metrics for one in _with_values(metric, runs)]
+        means, seeds = _means_and_seeds(runs, wanted)
+        if means.empty:
+            return []
+        cells = curves.cells_with(means["cell_key"])
+        has_intervals = means["low"].notna().any()
+        interval = "their 95% t interval over seeds" if has_intervals else "no interval"
+        return [
+            on_both_papers(
+                f"measured-{curves.name}{part}.png",
+                title,
+                f"Means with {interval} (an arrowhead: it goes on beyond the panel); the small "
+                "dots are single seeds, the dashed line is the mean of the baseline.",
+                f"Dot plot of {', '.join(one.title for one in wanted)} by method",
+                partial(methods_figure, cells, means, seeds, wanted),
+            )
+        ]
+
+    return draw
+
+
+def _localisation(curves: Curves) -> list[ReportFigure]:
+    """Draw scenes, and the user's own images with boxes where there are any."""
+    figures = []
+    for prefix, title, part in (
+        ("localisation", "Maps that find the object", ""),
+        ("localisation/boxes", "Maps that find the object in own images", "-2"),
+    ):
+        metrics = [
+            Metric(f"{prefix}/{key}", name, True, 1)
+            for key, name in (("pointing", "Pointing"), ("iou", "IoU"), ("energy", "Energy"))
+        ]
+        figures += _dots(title, *metrics, part=part)(curves)
+    return figures
+
+
+def _with_values(metric: Metric, runs: pd.DataFrame) -> list[Metric]:
+    """Return a metric, or the last of those that begin with its key, where it has a value."""
+    is_beginning = metric.key.endswith("/")
+    keys = [
+        str(key)
+        for key in runs
+        if key == metric.key or (is_beginning and str(key).startswith(metric.key))
+    ]
+    return [
+        Metric(
+            key,
+            f"{metric.title} {key.removeprefix(metric.key)}" if is_beginning else metric.title,
+            metric.percent,
+            metric.better,
+        )
+        for key in [key for key in keys if runs[key].notna().any()][-1:]
+    ]
+
+
+def _means_and_seeds(
+    runs: pd.DataFrame, metrics: Sequence[Metric]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    means, seeds = [], []
+    for cell, rows in runs.groupby("cell_key", sort=False):
+        for metric in metrics:
+            value = estimate(rows[metric.key].tolist())
+            means.append((cell, metric.key, value.mean, value.low, value.high))
+            seeds += [(cell, metric.key, one) for one in rows[metric.key].dropna()]
+    return (
+        pd.DataFrame(means, columns=["cell_key", "metric", "mean", "low", "high"]),
+        pd.DataFrame(seeds, columns=["cell_key", "metric", "value"]),
+    )
+
+
+_DRAWINGS: dict[str, Draw] = {
+    "calibration": _calibration,
+    "overfitting": _overfitting,
+    "hiding": _hidden_parts,
+    "corruption": _corruption,
+    "attack": _attack,
+    "smoothness": _dots(
+        "Gradients and flips by method",
+        Metric("smoothness/loss_gradient", "Loss gradient", False, 0),
+        Metric("smoothness/distance", "Distance to the boundary", False, 1),
+        Metric("smoothness/flip/", "Flips, noise", True, -1),
+    ),
+    "shift": _dots(
+        "Telling foreign images by confidence",
+        Metric("shift/auroc", "AUROC", False, 1),
+        Metric("shift/fpr95", "FPR95", True, -1),
+    ),
+    "localisation": _localisation,
+}

@@ -1,0 +1,158 @@
+"""What the report says below the table of a measurement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from mixbench.analysis.numbers import is_number
+from mixbench.analysis.report.measurements.catalogue import Shown
+from mixbench.analysis.report.measurements.load import Measured, curves_of, metrics_of
+from mixbench.analysis.statistics.tests import estimate
+from mixbench.analysis.text import formatting
+from mixbench.experiments.text import first_line, plural
+
+Results = Mapping[str, Mapping[str, Any]]
+"""run_key -> the file of one measurement."""
+
+
+def notes_of(
+    measured: Measured, shown: Sequence[Shown], sweep: str, runs: pd.DataFrame
+) -> list[str]:
+    """Return what is missing or differs, and what is to be known of this measurement alone."""
+    command = f"mixbench evaluate {sweep} --only {measured.name}"
+    notes = _missing(measured, int((runs["state"] == "done").sum()), command)
+    results = measured.results
+    settings = {json.dumps(one.get("settings"), sort_keys=True) for one in results.values()}
+    if len(settings) > 1:
+        notes.append(
+            f"The runs were measured with {len(settings)} different settings: don't compare them. "
+            f"{command} takes all with the same."
+        )
+    for one in shown:
+        values = [metrics_of(result).get(one.metric.key) for result in results.values()]
+        if lacking := sum(not is_number(value) for value in values):
+            notes.append(f"{one.metric.title} has no value in {plural(lacking, 'measured run')}.")
+    return [*notes, *_particular(measured.name, results, runs)]
+
+
+def _missing(measured: Measured, done: int, command: str) -> list[str]:
+    notes = []
+    results = measured.results
+    failed = [error for key, error in measured.failed.items() if key not in results]
+    left_out = [reason for key, reason in measured.left_out.items() if key not in results]
+    if len(results) < done:
+        is_open = len(results) + len(left_out) < done
+        notes.append(
+            f"Measured for {len(results)} of {plural(done, 'finished run')}"
+            f"{f'; {command} measures the others' if is_open else ''}."
+        )
+    if left_out:
+        notes.append(f"Left out for {plural(len(left_out), 'run')}: {first_line(left_out[0])}.")
+    if failed:
+        notes.append(f"It failed in {plural(len(failed), 'run')}: {first_line(failed[0])}")
+    return notes
+
+
+def _particular(name: str, results: Results, runs: pd.DataFrame) -> list[str]:
+    """Return what no other measurement needs, and on how many images it was taken."""
+    curves = [curves_of(result) for result in results.values()]
+    notes = []
+    if name == "calibration":
+        notes += _temperatures(results) + _fitted_on(runs[runs["run_key"].isin(set(results))])
+    if name == "shift":
+        foreign = dict.fromkeys(str(curve["dataset"]) for curve in curves if "dataset" in curve)
+        resized = any(curve.get("resized") for curve in curves)
+        if foreign:
+            more = ", resized to the network's images" if resized else ""
+            notes.append(f"The other data set: {formatting.joined(foreign)}{more}.")
+    if name == "localisation":
+        notes += _chances(results) + _scenes(curves) + _boxed_images(curves)
+    flat = [curve["flat"] for curve in curves if is_number(curve.get("flat"))]
+    if flat and max(flat) > 0:
+        notes.append(
+            f"In up to {100 * max(flat):.1f}% of the images the loss has no gradient to follow."
+        )
+    images = {curve["images"] for curve in curves if isinstance(curve.get("images"), int)}
+    if len(images) == 1:
+        what = "scenes" if name == "localisation" else "images"
+        notes.append(f"On {images.pop():,} {what}.")
+    return notes
+
+
+def _temperatures(results: Results) -> list[str]:
+    key = "calibration/temperature_bounded"
+    bounded = sum(bool(metrics_of(result).get(key)) for result in results.values())
+    if not bounded:
+        return []
+    return [
+        f"In {bounded} of {plural(len(results), 'run')} the temperature is a "
+        "bound of the fit or arbitrary, as where the validation split shows no error: "
+        "the scaled numbers of these runs say little."
+    ]
+
+
+def _fitted_on(runs: pd.DataFrame) -> list[str]:
+    """Say how many images the temperature was fitted on: few are few for all runs alike."""
+    sizes = sorted({int(size) for size in runs.get("data.validation", ()) if size == size})
+    if not sizes:
+        return []
+    images = formatting.joined(f"{size:,}" for size in sizes)
+    sentence = f"The temperature was fitted on {images} images"
+    splits = runs[["dataset.name", "dataset.split_seed"]].drop_duplicates()
+    if len(sizes) > 1 or len(splits) > 1:
+        return [f"{sentence} of the validation split."]
+    return [
+        f"{sentence}, the same in all runs: what sets these apart from the test set shifts the "
+        "scaled numbers of all runs alike, and is not in the intervals."
+    ]
+
+
+def _chances(results: Results) -> list[str]:
+    """Say what maps score that know nothing."""
+    notes = []
+    for prefix, where in (("", "Chance"), ("boxes/", "Chance on own images")):
+        parts = []
+        for key, title in (("pointing", "pointing"), ("iou", "IoU"), ("energy", "energy")):
+            name = f"localisation/{prefix}{key}/chance"
+            mean = estimate([metrics_of(result).get(name) for result in results.values()]).mean
+            if mean is not None:
+                parts.append(f"{title} {formatting.number(mean)}%")
+        if parts:
+            notes.append(f"{where}: {formatting.joined(parts)}.")
+    return notes
+
+
+def _scenes(curves: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say how scenes were shown, and what the maps resolve."""
+    notes = []
+    if small := sum(curve.get("whole") is False for curve in curves):
+        grid = max(int(curve.get("grid") or 0) for curve in curves)
+        notes.append(
+            f"In {small} of {plural(len(curves), 'run')} the network takes images of its "
+            f"own size alone, and sees the scenes resized to it, objects 1/{grid} as large: don't "
+            "compare these runs with others."
+        )
+    sizes = sorted({tuple(curve["map"]) for curve in curves if curve.get("map")})
+    if sizes:
+        shown = formatting.joined(f"{height} × {width}" for height, width in sizes)
+        notes.append(f"Maps have {shown} places for the scene: nothing finer can be scored.")
+    return notes
+
+
+def _boxed_images(curves: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which of the user's own images were left out."""
+    counts = [curve["boxes"] for curve in curves if curve.get("boxes")]
+    if not counts:
+        return []
+    images, trained, outside = (
+        max(int(one.get(key) or 0) for one in counts) for key in ("images", "trained", "outside")
+    )
+    return [
+        f"Own images: up to {images:,} with boxes; left out up to {trained:,} "
+        f"that the network was trained or chosen on, and {outside:,} whose boxes are "
+        "outside of the central square."
+    ]

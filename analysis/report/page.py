@@ -1,0 +1,62 @@
+"""Render the sections as HTML and as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+PAGES = ("report.html", "report.md")
+
+_WORDS: dict[str, dict[str, Any]] = {
+    "report.html": {
+        "marked": "Coloured",
+        "beside": "Below",
+        "colours": "green better, red worse",
+    },
+    "report.md": {"marked": "Bold", "beside": "After", "colours": ""},
+}
+"""How the notes below tables call what is clear, and where a difference stands."""
+
+
+def render(sections: Mapping[str, Any]) -> dict[str, str]:
+    """Return file name -> page."""
+    return {name: _environment(name).get_template(name).render(sections) for name in PAGES}
+
+
+def markdown(text: object) -> Markup:
+    """Return any text as one line of Markdown that shows it and does nothing else."""
+    line = " ".join(str(text).split())
+    line = re.sub(r"([\\`*\[\]|~])", r"\\\1", line)
+    # An underscore inside a word is harmless, and random\_erasing is ugly to read.
+    line = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", line)
+    line = re.sub(r"^([#+-]|\d+[.)])(?=\s)", r"\\\1", line)
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return Markup(line)
+
+
+def fenced(text: object) -> Markup:
+    """Return any text as a fenced block of Markdown, the fence longer than any in the text."""
+    ticks = max((len(run) for run in re.findall(r"`+", str(text))), default=0)
+    fence = "`" * max(3, ticks + 1)
+    return Markup(f"{fence}\n{text}\n{fence}")
+
+
+def _environment(name: str) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mixbench.analysis", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals.update(_WORDS[name])
+    environment.filters["md"] = markdown
+    environment.filters["fenced"] = fenced
+    # The notes below tables are the same for both pages, but for how text is escaped.
+    environment.filters["shown"] = escape if name.endswith(".html") else markdown
+    return environment

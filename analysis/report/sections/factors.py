@@ -1,0 +1,81 @@
+"""A table for each factor of staging and transfer: what it changes in each setting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mixbench.analysis.report.data import ReportData
+from mixbench.analysis.report.parts import TONES, Cell, Row, Table
+from mixbench.analysis.statistics.comparison import Comparison
+from mixbench.analysis.statistics.metrics import ACCURACY
+from mixbench.analysis.statistics.pivot import Pivot, pivots
+from mixbench.analysis.text import formatting
+from mixbench.analysis.text.verdict import standing
+
+
+def section(data: ReportData) -> dict[str, Any]:
+    """Return the tables, with a sentence for each row."""
+    tables = data.tables
+    factors = pivots(tables.cells, tables.runs, tables.origins)
+    return {"tables": [_factor(pivot, data.comparison) for pivot in factors]}
+
+
+def _factor(pivot: Pivot, compared: Comparison) -> dict[str, Any]:
+    differences = pivot.differences.values()
+    decimals = formatting.digits([d.half_width for d in differences], percent=True)
+    decimals = formatting.difference_digits(differences, True, decimals)
+    rows = [
+        Row(
+            name, tuple(_entry(pivot, compared, name, column, decimals) for column in pivot.columns)
+        )
+        for name in pivot.rows
+    ]
+    return {
+        "title": f"By {pivot.title}",
+        "table": Table(pivot.columns, rows),
+        "reference": pivot.reference if pivot.differences else "",
+        "comparisons": sum(difference.p is not None for difference in differences),
+        "sentences": [text for name in pivot.rows if (text := _sentence(pivot, name, decimals))],
+    }
+
+
+def _entry(pivot: Pivot, compared: Comparison, name: str, column: str, decimals: int) -> Cell:
+    key = pivot.cells.get((name, column))
+    if key is None:
+        return Cell("")
+    score = compared.estimates.get((key, ACCURACY.key))
+    mean = formatting.number(score.mean if score is not None else None)
+    difference = pivot.differences.get(key)
+    if difference is None:
+        is_reference = column == pivot.reference and pivot.differences
+        return Cell(mean, "compared with" if is_reference else "")
+    shown = formatting.number(difference.mean, True, decimals, sign=True)
+    return Cell(mean, shown, TONES.get(standing(difference, 1), ""))
+
+
+def _sentence(pivot: Pivot, name: str, decimals: int) -> str:
+    """Say whether the factor matters in this row."""
+    differences = {
+        column: difference
+        for column in pivot.columns
+        if (key := pivot.cells.get((name, column))) is not None
+        and (difference := pivot.differences.get(key)) is not None
+    }
+    if not differences:
+        return ""
+    standings = {column: standing(value, 1) for column, value in differences.items()}
+    parts = []
+    for kind in ("ahead", "behind"):
+        columns = [column for column, stands in standings.items() if stands == kind]
+        columns.sort(key=lambda column: -abs(differences[column].mean or 0))
+        if columns:
+            shown = (
+                f"{column} {formatting.difference(differences[column], True, decimals)}"
+                for column in columns
+            )
+            parts.append(f"{kind} {'is' if len(columns) == 1 else 'are'} {', '.join(shown)}")
+    if not parts:
+        return f"{name}: no difference to {pivot.reference} is clear."
+    if rest := sum(stands not in ("ahead", "behind") for stands in standings.values()):
+        parts.append(f"no clear difference for {rest} more")
+    return f"{name}, against {pivot.reference}: {'; '.join(parts)}."

@@ -1,0 +1,33 @@
+"""Accuracy with a growing part of each test image hidden."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mixbench.analysis.figures.canvas import BAND_SEEDS, on_both_papers
+from mixbench.analysis.figures.occlusion import occlusion_figure
+from mixbench.analysis.report.data import ReportData
+from mixbench.analysis.statistics.curves import mean_curves
+
+
+def section(data: ReportData) -> dict[str, Any]:
+    """Return the figure, where occlusion was measured."""
+    tables = data.tables
+    curves = mean_curves(tables.occlusion, "shape", "fraction", "accuracy")
+    if curves.empty:
+        return {"figures": []}
+    has_bands = curves["n"].max() >= BAND_SEEDS
+    bands = " with 95% t bands" if has_bands else ", too few for bands"
+    is_one_dataset = tables.runs["dataset.name"].nunique() == 1
+    chance = 1 / len(tables.classes) if tables.classes and is_one_dataset else None
+    figure = on_both_papers(
+        "occlusion.png",
+        "Accuracy under occlusion",
+        f"Test accuracy with a part of each image hidden, mean over seeds{bands}. "
+        "Each image has one mask, the same for all models. Hidden parts are rectangles of "
+        "the mean colour; a model that was trained on such (cutout, random_erasing) has "
+        "an advantage here that other hidden parts would not give it.",
+        "Curves of test accuracy over the hidden part of the image, one per method",
+        lambda paper: occlusion_figure(data.comparison.cells, curves, paper, chance),
+    )
+    return {"figures": [figure]}

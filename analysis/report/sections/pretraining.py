@@ -1,0 +1,36 @@
+"""The runs that are there only because others start from their weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from mixbench.analysis.numbers import is_number
+from mixbench.analysis.report.data import ReportData
+from mixbench.analysis.report.parts import Cell, Row, Table
+from mixbench.analysis.statistics.metrics import ACCURACY
+from mixbench.analysis.text import formatting
+
+
+def section(data: ReportData) -> dict[str, Any]:
+    """Return a table with a row per cell; None where there are no such runs."""
+    pretraining = data.tables.pretraining
+    if pretraining.empty:
+        return {"table": None}
+    rows = []
+    for key, runs in pretraining.groupby("cell_key", sort=False):
+        done = runs[runs["state"] == "done"]
+        accuracies = [v for v in done.get(ACCURACY.key, pd.Series(dtype=float)) if is_number(v)]
+        mean = sum(accuracies) / len(accuracies) if accuracies else None
+        first = runs.iloc[0]
+        entries = (
+            str(first["model.name"]),
+            str(first["training.epochs"]),
+            f"{len(done)} of {len(runs)}",
+            formatting.number(mean),
+        )
+        name = data.tables.origins.get(str(key)) or str(first["dataset.name"])
+        rows.append(Row(name, tuple(map(Cell, entries))))
+    columns = ["Network", "Epochs", "Runs done", "Accuracy there, %"]
+    return {"table": Table(columns, rows, first="Trained on")}

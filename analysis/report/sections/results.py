@@ -1,0 +1,160 @@
+"""The main table and figure: every metric by method, with differences to the baseline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from mixbench.analysis.figures.canvas import ReportFigure, on_both_papers
+from mixbench.analysis.figures.methods import methods_figure
+from mixbench.analysis.report.data import ReportData, with_unit
+from mixbench.analysis.report.parts import TONES, Cell, Row, Table
+from mixbench.analysis.statistics.comparison import Comparison, blocks
+from mixbench.analysis.statistics.metrics import ACCURACY, GAP, Metric
+from mixbench.analysis.text import formatting
+from mixbench.analysis.text.caveats import why_missing
+from mixbench.analysis.text.verdict import standing
+
+
+def section(data: ReportData) -> dict[str, Any]:
+    """Return the tables, the figure, and what the notes below them need."""
+    differences = data.comparison.of_metric(ACCURACY.key).values()
+    return {
+        "table": _main_table(data),
+        "has_differences": data.comparison.has_baseline,
+        "comparisons": sum(difference.p is not None for difference in differences),
+        "bins": _bins(data),
+        "occluded": _occluded(data),
+        "others": _difference_table(data),
+        "figures": _figures(data),
+    }
+
+
+def _main_table(data: ReportData) -> Table:
+    compared = data.comparison
+    columns = ["Seeds"]
+    for metric in compared.metrics:
+        columns.append(with_unit(metric))
+        if metric is ACCURACY and compared.has_baseline:
+            columns += ["Difference, points", "Holm\u00a0p"]
+    rows = []
+    for heading, members in blocks(compared.cells):
+        if heading:
+            rows.append(Row(heading, heading=True))
+        for cell in members.itertuples():
+            if not cell.done:
+                runs = data.tables.runs[data.tables.runs["cell_key"] == cell.cell_key]
+                rows.append(Row(str(cell.series), note=f"no finished run: {why_missing(runs)}"))
+                continue
+            is_baseline = str(cell.baseline_key) == str(cell.cell_key) and compared.has_baseline
+            entries = (Cell(str(cell.done)), *_entries(data, str(cell.cell_key)))
+            rows.append(Row(str(cell.series), entries, is_baseline=is_baseline))
+    return Table(columns, rows)
+
+
+def _entries(data: ReportData, key: str) -> list[Cell]:
+    """Return all metrics of a cell; accuracy is followed by its difference and p."""
+    entries = []
+    for metric in data.comparison.metrics:
+        value = data.comparison.estimates[key, metric.key]
+        decimals = data.decimals(metric)
+        mean = formatting.number(value.mean, metric.percent, decimals, sign=metric.key == GAP)
+        minor = ""
+        if value.half_width is not None:
+            minor = f"± {formatting.number(value.half_width, metric.percent, decimals)}"
+        entries.append(Cell(mean, minor))
+        if metric is ACCURACY and data.comparison.has_baseline:
+            decimals = data.difference_decimals(metric)
+            entries += _difference_cells(data.comparison, key, metric, decimals)
+    return entries
+
+
+def _difference_cells(compared: Comparison, key: str, metric: Metric, decimals: int) -> list[Cell]:
+    """Return a difference with its interval, and its p."""
+    difference = compared.differences.get((key, metric.key))
+    if difference is None:
+        is_baseline = compared.cells.set_index("cell_key").loc[key, "baseline_key"] == key
+        return [Cell("baseline" if is_baseline else "no baseline"), Cell("")]
+    # A gap is neither good nor bad by its sign.
+    tone = TONES.get(standing(difference, metric.better), "") if metric.better else ""
+    mean = formatting.number(difference.mean, metric.percent, decimals, sign=True)
+    interval = formatting.interval(difference, metric.percent, decimals)
+    minor = "" if interval == formatting.MISSING else interval
+    return [Cell(mean, minor, tone), Cell(formatting.p_value(difference.p_holm))]
+
+
+def _difference_table(data: ReportData) -> Table | None:
+    """Return paired differences on every metric but accuracy, each its own Holm family."""
+    compared = data.comparison
+    metrics = [
+        metric
+        for metric in compared.metrics
+        if metric is not ACCURACY and (metric.better or metric.key == GAP)
+    ]
+    if not compared.has_baseline or not metrics:
+        return None
+    decimals = {metric: data.difference_decimals(metric) for metric in metrics}
+    rows: list[Row] = []
+    for heading, members in blocks(compared.cells):
+        block = []
+        for cell in members.itertuples():
+            key = str(cell.cell_key)
+            if cell.done and (key, metrics[0].key) in compared.differences:
+                entries = (
+                    _difference_cells(compared, key, metric, decimals[metric])[0]
+                    for metric in metrics
+                )
+                block.append(Row(str(cell.series), tuple(entries)))
+        if block and heading:
+            rows.append(Row(heading, heading=True))
+        rows += block
+    return Table([with_unit(metric, "points") for metric in metrics], rows)
+
+
+def _bins(data: ReportData) -> str:
+    bins = data.fixed.get("evaluation.ece_bins")
+    return f"top label, {bins} equal-width bins" if bins is not None else "top label"
+
+
+def _occluded(data: ReportData) -> str:
+    """Say how many of the test images were occluded, where that is not all of them."""
+    images = data.fixed.get("evaluation.occlusion.images")
+    total = data.only_value("data.test")
+    if images is None or total is None or images >= total:
+        return ""
+    return f"Occlusion: {int(images):,} of the {int(total):,} test images."
+
+
+def _figures(data: ReportData) -> list[ReportFigure]:
+    compared = data.comparison
+    means = pd.DataFrame(
+        [
+            {"cell_key": cell, "metric": metric, "mean": e.mean, "low": e.low, "high": e.high}
+            for (cell, metric), e in compared.estimates.items()
+        ]
+    )
+    shown = [
+        metric
+        for metric in compared.metrics
+        if metric.key in (ACCURACY.key, "test/ece") or metric.key.startswith("occlusion/")
+    ]
+    if not shown:
+        return []
+    seeds = data.tables.runs[["cell_key", *(metric.key for metric in shown)]].melt(
+        id_vars="cell_key", var_name="metric", value_name="value"
+    )
+    seeds = seeds.dropna(subset=["value"])
+    reference = " The dashed line is the mean of the baseline." if compared.has_baseline else ""
+    return [
+        on_both_papers(
+            "methods.png",
+            "Accuracy, calibration and robustness by method",
+            "Mean with its 95% t interval over seeds (an arrowhead: it goes on beyond the "
+            "panel); the small dots are single seeds."
+            f"{reference} Intervals of two methods may overlap although their paired "
+            "difference is clear, as that is taken seed by seed.",
+            f"Dot plot of {formatting.joined(metric.title for metric in shown)} by method",
+            lambda paper: methods_figure(compared.cells, means, seeds, shown, paper),
+        )
+    ]

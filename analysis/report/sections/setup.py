@@ -1,0 +1,95 @@
+"""The set-up: what all runs share, what varies, and every method with its parameters."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mixbench.analysis.report.data import ReportData, short_dataset
+from mixbench.analysis.tables.labels import factor_text, flatten, value_text
+from mixbench.analysis.tables.nested_methods import in_full
+from mixbench.analysis.tables.schedules import PHASES
+
+
+def section(data: ReportData) -> dict[str, Any]:
+    """Return (term, text) of the settings and of the methods."""
+    images = _images(data)
+    settings = [("Images", images)] if images else []
+    settings += [(name.capitalize(), "; ".join(texts)) for name, texts in _shared(data).items()]
+    return {"settings": [*settings, *_varying(data)], "methods": _methods(data)}
+
+
+def _images(data: ReportData) -> str:
+    sizes = (
+        ("training", "data.train"),
+        ("validation", "data.validation"),
+        ("test", "data.test"),
+        ("classes", "data.classes"),
+    )
+    return ", ".join(
+        f"{words} {int(value):,}"
+        for words, column in sizes
+        if (value := data.only_value(column)) is not None
+    )
+
+
+def _shared(data: ReportData) -> dict[str, list[str]]:
+    """Return the settings that all runs share, by section of the configuration."""
+    shared: dict[str, list[str]] = {}
+    for key, value in data.fixed.items():
+        section, _, name = key.partition(".")
+        if section == "augmentation" or value is None or key == PHASES:
+            continue
+        if section == "transfer":
+            text = _factor(data, key, value)
+        elif name == "name":
+            text = short_dataset(value) if key == "dataset.name" else _value(value)
+        else:
+            text = f"{re.sub(r'[._]', ' ', name)} {_value(value)}"
+        shared.setdefault(section, []).append(text)
+    return shared
+
+
+def _varying(data: ReportData) -> list[tuple[str, str]]:
+    columns = [
+        column
+        for column in data.tables.config_columns
+        if column not in data.fixed and not column.startswith("augmentation.") and column != PHASES
+    ]
+    rows = []
+    for column in columns:
+        values = [_factor(data, column, value) for value in data.tables.runs[column].unique()]
+        rows.append((f"{column} (varies)", ", ".join(dict.fromkeys(values))))
+    return rows
+
+
+def _factor(data: ReportData, column: str, value: Any) -> str:
+    if column.startswith("transfer."):
+        return factor_text("", column, value, data.tables.origins)
+    return value_text(value)
+
+
+def _methods(data: ReportData) -> list[tuple[str, str]]:
+    """Return every augmentation of the sweep with all its parameters."""
+    methods: dict[str, str] = {}
+    configs = {run.cell_key: run.config for run in data.folder.plan()}
+    for cell in data.comparison.cells.itertuples():
+        parameters = flatten(configs[str(cell.cell_key)]["augmentation"])
+        name = parameters.pop("name")
+        texts = []
+        if "methods" in parameters:
+            nested = parameters.pop("methods")
+            texts.append(in_full(nested, {**parameters, "name": name}, _parameter))
+        texts += [_parameter(key, value) for key, value in parameters.items()]
+        methods.setdefault(str(cell.method or name), "; ".join(texts) or "no parameters")
+    return list(methods.items())
+
+
+def _parameter(key: str, value: Any) -> str:
+    return f"{key.replace('_', ' ')} {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    """Return a configuration's value as text; a list without its brackets and quotes."""
+    text = value_text(value)
+    return (re.sub(r"[\[\]\"]", "", text) or "none given") if text.startswith("[") else text

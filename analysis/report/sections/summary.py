@@ -1,0 +1,40 @@
+"""The head of the page: what was run, and the verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mixbench.analysis.report.data import ReportData, short_dataset
+from mixbench.analysis.text import formatting
+from mixbench.analysis.text.verdict import verdict
+from mixbench.experiments.text import plural
+
+
+def section(data: ReportData) -> dict[str, Any]:
+    """Return the sweep's name, description and size, and what the statistics say."""
+    setting = _setting(data)
+    runs, seeds = data.tables.runs, data.tables.runs["seed"].unique()
+    parts = [
+        setting,
+        plural(len(data.tables.cells), "configuration"),
+        f"{plural(len(seeds), 'seed')} ({formatting.seeds(map(int, seeds))})",
+        f"{len(data.done)} of {len(runs)} runs done",
+    ]
+    return {
+        "name": data.folder.name,
+        "description": data.folder.description,
+        "line": " · ".join(parts),
+        "verdict": verdict(data.comparison, setting),
+    }
+
+
+def _setting(data: ReportData) -> str:
+    """Return data set, size, model and regime, as far as they are the same in all runs."""
+    runs = data.tables.runs
+    parts = [formatting.joined(short_dataset(name) for name in runs["dataset.name"].unique())]
+    if (train := data.only_value("data.train")) is not None:
+        parts.append(f"{int(train):,} training images")
+    parts.append(formatting.joined(map(str, runs["model.name"].unique())))
+    if (epochs := data.fixed.get("training.epochs")) is not None:
+        parts.append(plural(int(epochs), "epoch"))
+    return ", ".join(parts)

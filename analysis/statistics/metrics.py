@@ -1,0 +1,62 @@
+"""The metrics that the tables of the report have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as the report shows it.
+
+    Attributes:
+        key: Its name in `result.json`, such as "test/accuracy".
+        title: Its name on the pages.
+        percent: Whether a value from 0 to 1 is shown as a percentage.
+        better: 1 where higher is better, -1 where lower is, 0 where neither is.
+    """
+
+    key: str
+    title: str
+    percent: bool
+    better: int
+
+
+ACCURACY = Metric("test/accuracy", "Accuracy", True, 1)
+"""Test accuracy, the metric of the verdict."""
+GAP = "test/gap"
+"""Mean confidence minus accuracy."""
+
+_BEFORE_OCCLUSION = (
+    ACCURACY,
+    Metric("test/ece", "ECE", True, -1),
+    Metric(GAP, "Conf − acc", True, 0),
+    Metric("test/nll", "NLL", False, -1),
+    Metric("test/brier", "Brier", False, -1),
+)
+_AFTER_OCCLUSION = (Metric("train/accuracy", "Train accuracy", True, 0),)
+
+
+def metrics_of(runs: pd.DataFrame) -> tuple[Metric, ...]:
+    """Return the metrics of the main table that any run has, in the order of its columns.
+
+    Args:
+        runs: One row per run, metrics as columns under their own names.
+
+    Example:
+        >>> runs = pd.DataFrame({"test/accuracy": [0.8], "occlusion/patches/area": [0.6]})
+        >>> [metric.title for metric in metrics_of(runs)]
+        ['Accuracy', 'Occlusion area, patches']
+    """
+    shapes = [
+        column.split("/")[1]
+        for column in runs.columns
+        if column.startswith("occlusion/") and column.endswith("/area")
+    ]
+    occlusion = [
+        Metric(f"occlusion/{shape}/area", f"Occlusion area, {shape}", True, 1) for shape in shapes
+    ]
+    known = [*_BEFORE_OCCLUSION, *occlusion, *_AFTER_OCCLUSION]
+    return tuple(metric for metric in known if metric.key in runs.columns)
