@@ -1,4 +1,4 @@
-"""The one error that a user causes: shown as one line, exit status 2, no traceback."""
+"""Errors that a user causes: shown as one line, with exit status 2 and no traceback."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ class UserError(Exception):
 
 
 class Impossible(UserError):
-    """A measurement that can't be made of this network or these data, however it is asked for."""
+    """A measurement that can't be made of this network or these data, whatever its settings."""
+
+
+def nearest(name: object, valid: Iterable[str]) -> str | None:
+    """Return the name of `valid` that is most like `name`; None if none is like it."""
+    close = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def did_you_mean(name: object, valid: Iterable[str]) -> str:
+    """Return "; did you mean 'cutmix'?" with the nearest name of `valid`; "" if there is none."""
+    guess = nearest(name, valid)
+    return "" if guess is None else f"; did you mean {guess!r}?"
 
 
 def unknown(what: str, name: object, valid: Iterable[str], hint: str = "") -> UserError:
-    """The error for a name that is not one of `valid`, with the nearest one."""
+    """Return the error for a name that is not one of `valid`, with the nearest one."""
     names = list(valid)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    guess = f"; did you mean {close[0]!r}?" if close else ""
-    return UserError(f"unknown {what} {name!r}{guess or ';'} valid: {', '.join(names)}{hint}")
+    guess = did_you_mean(name, names) or ";"
+    return UserError(f"unknown {what} {name!r}{guess} valid: {', '.join(names)}{hint}")

@@ -1,4 +1,4 @@
-"""How the parts of a sweep description become one cell, and what it means that a cell matches."""
+"""Merge dotted keys into a cell of a sweep, and match cells against patterns."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def merge(
     changes: Iterable[tuple[str, Any]],
     last: Iterable[tuple[str, Any]] = (),
 ) -> dict[str, Any]:
-    """`base` with the changes, which leave it and what it holds as they are."""
+    """Return `base` with the changes, and then the `last` ones; `base` itself stays as it is."""
     cell = dict(base)
     # Whole sections first, then single keys, so that `augmentation` and `augmentation.alpha`
-    # combine whatever their order in the file; overrides have the last word.
+    # combine whatever their order in the file.
     for key, value in sorted(changes, key=_depth):
         _set(cell, key, value)
     for key, value in last:
@@ -39,7 +39,7 @@ def _set(cell: dict[str, Any], key: str, value: Any) -> None:
 
 
 def matches(cell: Any, pattern: Any) -> bool:
-    """Is everything in `pattern` also in `cell`?  A list in the pattern means any of its values."""
+    """Return whether `cell` has all of `pattern`, where a list stands for any of its values."""
     if isinstance(pattern, dict):
         return all(matches(_get(cell, key), value) for key, value in pattern.items())
     if isinstance(pattern, list) and not isinstance(cell, list):

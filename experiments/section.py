@@ -1,4 +1,4 @@
-"""What every section of a run's configuration has in common: frozen, strict about its keys."""
+"""The base of all sections that a user writes: frozen, and strict about keys and numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
 
 def as_number(value: Any) -> Any:
-    # YAML reads 1e-3 as text; a user means the number.
+    """Return the number that a text says, and anything else as it is: YAML reads 1e-3 as text."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -21,14 +21,14 @@ Number = Annotated[float, BeforeValidator(as_number)]
 
 
 class Section(BaseModel):
-    """A section of a `RunConfig`: frozen, and without keys that it does not know."""
+    """A frozen section of a configuration, which refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_bool_for_number(cls, value: Any, info: Any) -> Any:
-        # bool is an int in Python; `epochs: true` is a slip, not a 1.
+        # bool is an int in Python; `epochs: true` is a mistake, not a 1.
         if isinstance(value, bool):
             annotation = cls.model_fields[info.field_name].annotation
             if "bool" not in str(annotation):
@@ -37,7 +37,7 @@ class Section(BaseModel):
 
 
 def section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field of this annotation holds, if it holds one."""
+    """Return the section that a field of this annotation holds, if it holds one."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind

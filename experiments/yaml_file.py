@@ -1,4 +1,4 @@
-"""YAML that a person wrote: read safely, with a key given twice refused and 1e-3 a number."""
+"""Read YAML files of users: safely, without duplicate keys, and with 1e-3 as a number."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mixbench.experiments.text import first_line
 
 
 def load(path: Path, expected: str) -> dict[str, Any]:
-    """The mapping in a YAML file; UserError, with the line, for anything else.
+    """Return the mapping in a YAML file; UserError, with the line, for anything else.
 
-    expected: what the file should hold, as it ends "expected ..." in a message.
+    expected: what the file should hold, to follow "expected" in a message.
     """
     try:
         content = value(path.read_text(encoding="utf-8"))
@@ -32,12 +32,12 @@ def load(path: Path, expected: str) -> dict[str, Any]:
 
 
 def value(text: str) -> Any:
-    """What a YAML text says; yaml.YAMLError where it is none."""
+    """Return the value of a YAML text; yaml.YAMLError where it is none."""
     return yaml.load(text, Loader=_StrictLoader)  # noqa: S506
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """The safe loader, which also refuses a key that is given twice."""
+    """The safe loader, which also refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -52,8 +52,8 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 reads 24:00:00 as a number to the base of 60, and wants a dot in a float. To a user the
-# one is a time, and 1e-3 is a number too.
+# YAML 1.1 reads 24:00:00 as a number to the base of 60, and wants a dot in a float. To a user
+# 24:00:00 is a time, and 1e-3 is a number too.
 _StrictLoader.yaml_implicit_resolvers = {
     first: [
         (tag, pattern)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixbench.experiments.errors import UserError
+from mixbench.experiments.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from mixbench.experiments.store.run_folder import PlannedRun
@@ -120,8 +120,6 @@ def _anywhere(prefix: str) -> tuple[SweepFolder, PlannedRun]:
 
 
 def _unknown(prefix: str, names: Sequence[str]) -> UserError:
-    import difflib
-
     from mixbench.experiments.store.sweep_folder import SweepFolder, root
 
     if not names:
@@ -129,8 +127,8 @@ def _unknown(prefix: str, names: Sequence[str]) -> UserError:
     keys = [planned.run_key for name in names for planned in SweepFolder.open(name).plan()]
     # Beginnings of the same length: a slip in six of sixteen characters would be far off.
     short = {key[: max(len(prefix), 1)]: key for key in keys}
-    close = difflib.get_close_matches(prefix, short, n=1, cutoff=0.5)
-    guess = f"; did you mean {short[close[0]]!r}?" if close else ""
+    close = nearest(prefix, short)
+    guess = f"; did you mean {short[close]!r}?" if close else ""
     return UserError(
         f"no run {prefix!r} in any sweep of {root()}{guess} "
         "(`mixbench status SWEEP` shows the keys)"

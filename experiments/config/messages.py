@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in mixbench's words: the field, what came and what is allowed."""
+"""Pydantic's errors in mixbench's words: the field, what came and what is allowed."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from mixbench.experiments.errors import unknown
 from mixbench.experiments.section import section_in
 
 
-def in_words(error: ValidationError, of: type[BaseModel]) -> str:
-    """All problems of what was to be an `of`, on one line."""
-    found = error.errors()
+def to_message(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return all errors of a value that is not a valid `model`, on one line."""
+    errors = error.errors()
     # Where a member of a list is wrong, pydantic counts it as missing.
-    places = {item["loc"][:end] for item in found for end in range(len(item["loc"]))}
-    shown = [i for i in found if i["type"] != "too_short" or i["loc"] not in places]
-    return "; ".join(dict.fromkeys(_problem(item, of) for item in shown))
+    parents = {item["loc"][:end] for item in errors for end in range(len(item["loc"]))}
+    shown = [item for item in errors if item["type"] != "too_short" or item["loc"] not in parents]
+    return "; ".join(dict.fromkeys(_message(item, model) for item in shown))
 
 
-def _problem(item: Any, of: type[BaseModel]) -> str:
+def _message(item: Any, model: type[BaseModel]) -> str:
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         *path, key = item["loc"]
-        section: Any = of
+        section: Any = model
         for part in path:
             section = section_in(section.model_fields[part].annotation)
-        place = f"key of {'.'.join(map(str, path))}" if path else "section"
-        return str(unknown(place, key, section.model_fields))
+        what = f"key of {'.'.join(map(str, path))}" if path else "section"
+        return str(unknown(what, key, section.model_fields))
     if item["type"] == "missing":
         return f"{where}: missing"
     message = item["msg"].removeprefix("Value error, ")

@@ -30,7 +30,7 @@ def parse(raw: Any) -> RunConfig:
     try:
         return resolve(RunConfig.model_validate(raw))
     except ValidationError as error:
-        raise UserError(messages.in_words(error, RunConfig)) from None
+        raise UserError(messages.to_message(error, RunConfig)) from None
     except ValueError as error:
         raise UserError(str(error)) from None
 

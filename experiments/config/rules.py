@@ -10,6 +10,7 @@ from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.config.transfer import TransferConfig
 from mixbench.experiments.staging import moments
 from mixbench.experiments.staging.methods import methods_of
+from mixbench.experiments.text import plural
 
 
 def check_transfer(config: RunConfig) -> None:
@@ -88,8 +89,8 @@ def _check_unfreezings(transfer: TransferConfig, epochs: int) -> None:
             continue
         if share >= 1:
             raise ValueError(
-                f"{where}, expected before the end of the training, which has {epochs} "
-                f"epoch{'s' * (epochs > 1)}"
+                f"{where}, expected before the end of the training, which has "
+                f"{plural(epochs, 'epoch')}"
             )
         if share <= before[0]:
             raise ValueError(f"{where}, expected after {before[1]}")

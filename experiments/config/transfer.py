@@ -1,6 +1,6 @@
-"""Starting from weights that were trained before, with a part of the network frozen.
+"""The section `transfer`: which weights a training starts from, and what of them is frozen.
 
-Nothing here imports torch; see the files beside this one for what does.
+Nothing here imports torch; `mixbench.experiments.transfer` loads and freezes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mixbench.experiments.config import weights as sources
+from mixbench.experiments.config.weights import resolve_weights
 from mixbench.experiments.section import Number, Section
 from mixbench.experiments.staging import moments
 
@@ -20,8 +20,8 @@ _POINT = "expected gradual, or a list of {at: MOMENT, down_to: LAYER or all}"
 class TransferConfig(Section):
     """Which weights a training starts from, what of them is frozen, and until when.
 
-    None is: untrained weights, a new head, nothing frozen, one learning rate, mixing in pixels,
-    and features cached where they can be.
+    None stands for: untrained weights, a new head, nothing frozen, one learning rate, mixing in
+    pixels, and features cached where they can be.
     """
 
     weights: str | None = None
@@ -36,11 +36,11 @@ class TransferConfig(Section):
     @field_validator("weights")
     @classmethod
     def _resolve_weights(cls, weights: str | None) -> str | None:
-        return None if weights is None else sources.resolve(weights)
+        return None if weights is None else resolve_weights(weights)
 
     @field_validator("freeze", mode="before")
     @classmethod
-    def _one_way_of_freezing(cls, value: Any) -> Any:
+    def _canonical_freeze(cls, value: Any) -> Any:
         if isinstance(value, str) and value.strip().isdecimal():
             value = int(value)
         if value is None or value == "none":
@@ -55,7 +55,7 @@ class TransferConfig(Section):
 
     @field_validator("unfreeze", mode="before")
     @classmethod
-    def _one_way_of_unfreezing(cls, value: Any) -> Any:
+    def _canonical_unfreeze(cls, value: Any) -> Any:
         if value is None or value == "gradual" or (isinstance(value, list | tuple) and not value):
             return value or None
         if not isinstance(value, list | tuple):
@@ -64,12 +64,12 @@ class TransferConfig(Section):
 
     @field_validator("head", "mixing", "backbone_rate", "layer_decay")
     @classmethod
-    def _as_if_unset(cls, value: Any) -> Any:
-        # None, so that the two ways of saying it are the same run.
+    def _default_is_unset(cls, value: Any) -> Any:
+        # None, so that both ways of writing it give the same run.
         return None if value in ("new", "pixels", 1) else value
 
     @model_validator(mode="after")
-    def _belong_together(self) -> TransferConfig:
+    def _check_combination(self) -> TransferConfig:
         if self.head == "keep" and self.weights is None:
             raise ValueError("head: got keep, but there are no weights to keep; give weights")
         if self.freeze is None:
@@ -79,10 +79,10 @@ class TransferConfig(Section):
                         f"{name}: got {_short(getattr(self, name))}, but nothing is frozen; give "
                         "freeze"
                     )
-        self._check_order()
+        self._check_layers()
         return self
 
-    def _check_order(self) -> None:
+    def _check_layers(self) -> None:
         before = self.freeze + 1 if isinstance(self.freeze, int) else None
         for number, item in enumerate(self.points, start=1):
             lowest = 0 if item["down_to"] == "all" else item["down_to"]
@@ -98,7 +98,7 @@ class TransferConfig(Section):
 
     @property
     def points(self) -> tuple[dict[str, Any], ...]:
-        """The unfreezings as they are written; none where they follow from the network."""
+        """The unfreezings as written; none where they depend on the network."""
         return self.unfreeze if isinstance(self.unfreeze, tuple) else ()
 
 

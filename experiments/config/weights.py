@@ -1,19 +1,18 @@
-"""What `transfer.weights` may say, and what of it identifies a run.
+"""The values of `transfer.weights`: as written, as resolved, and what of them identifies a run.
 
-    as given                             as resolved                        identifies the run
+    as written                           as resolved                        identifies the run
     hub                                  hub:resnet18.a1_in1k               the same
     file:weights.pt, or weights.pt       file:/where/weights.pt#DIGEST      file:DIGEST
     efficientnet_lite0                   efficientnet_lite0                 the same
     run:SWEEP/KEY, or its beginning      run:SWEEP/KEY                      run:KEY
     cell:KEY                             cell:KEY                           the same
 
-What is resolved already is taken as it is: a worker, a report or another machine reads a plan
-without the file, and finds the key that was planned. Nothing here imports torch.
+Resolved weights are not read again: a worker, a report or another machine parses a plan without
+the file, and gets the key that was planned. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from mixbench.experiments.config import models
-from mixbench.experiments.errors import UserError
+from mixbench.experiments.errors import UserError, did_you_mean
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -34,18 +33,20 @@ _DIGITS = "[0-9a-f]{16}"
 
 @dataclass(frozen=True)
 class Source:
-    """Resolved weights in their parts; `place` is a path or a sweep, `key` what identifies them."""
+    """The parts of resolved weights."""
 
     kind: str
-    place: str = ""
+    location: str = ""
+    """A file's path, or a sweep's name."""
     key: str = ""
+    """What identifies the weights."""
 
 
-def resolve(weights: str) -> str:
-    """`weights` in the one way of writing them; ValueError or UserError for what can't be meant.
+def resolve_weights(weights: str) -> str:
+    """Return `weights` as resolved; ValueError or UserError where they can't be.
 
-    A file is read whole, for its digest; which weights `hub` means depends on the model too, and
-    is for `for_model`.
+    A file is read whole, for its digest. Which weights `hub` stands for depends on the model too:
+    see `for_model`.
     """
     kind, colon, rest = weights.partition(":")
     if kind == "hub" or weights == LITE0:
@@ -60,33 +61,33 @@ def resolve(weights: str) -> str:
         raise ValueError(f"got {weights!r}, which is for a sweep with that name under `pretrain`")
     if weights.endswith(SUFFIXES):
         return _resolved_file(weights)
-    close = difflib.get_close_matches(weights, (LITE0, "hub"), n=1, cutoff=0.5)
-    guess = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(
         f"got {weights!r}, expected {', '.join(FORMS[:-1])} or {FORMS[-1]}, or a path that ends "
-        f"in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}{guess}"
+        f"in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        f"{did_you_mean(weights, (LITE0, 'hub'))}"
     )
 
 
 def for_model(weights: str | None, model: str) -> tuple[str | None, str]:
-    """Resolved weights for a model, and the model's name without a tag of timm's weights.
+    """Return the weights for a model, and the model's name without the tag of timm's weights.
 
-    The tag says which weights and nothing of the network. UserError where they are not for it.
+    The tag names the weights and does not change the network. Raises UserError for weights of
+    another model.
     """
     bare = models.without_tag(model)
     if weights == LITE0 and bare != LITE0_MODEL:
         raise UserError(f"transfer.weights: {LITE0} is for model {LITE0_MODEL}, got model {model}")
-    kind, _, named = (weights or "").partition(":")
+    kind, _, tagged_name = (weights or "").partition(":")
     if kind != "hub":
         return weights, bare
     if not model.startswith("timm/"):
         raise UserError(
             f"transfer.weights: hub is for a model of timm, got model {model}; {OTHERS}"
         )
-    if named and model not in (bare, f"timm/{named}"):
+    if tagged_name and model not in (bare, f"timm/{tagged_name}"):
         raise UserError(f"transfer.weights: got {weights}, and model {model} names other weights")
-    # The tag of weights that were resolved before has been taken from the model's name.
-    tagged = f"timm/{named}" if named else model
+    # Resolved weights hold the tag that the model's name had before.
+    tagged = f"timm/{tagged_name}" if tagged_name else model
     models.check(tagged)
     known = models.pretrained_name(tagged)
     if models.without_tag(tagged) != bare:
@@ -97,7 +98,7 @@ def for_model(weights: str | None, model: str) -> tuple[str | None, str]:
 
 
 def parts(weights: str) -> Source:
-    """Resolved weights, taken apart."""
+    """Return the parts of resolved weights."""
     kind, _, rest = weights.partition(":")
     if kind == "file":
         path, _, digest = rest.rpartition("#")
@@ -109,19 +110,19 @@ def parts(weights: str) -> Source:
 
 
 def identity(weights: str) -> str:
-    """What of resolved weights is part of a run's key: what they are, not where."""
+    """Return what of resolved weights is part of a run's key: what they are, not where."""
     source = parts(weights)
-    return f"{source.kind}:{source.key}" if source.place else weights
+    return f"{source.kind}:{source.key}" if source.location else weights
 
 
 def digest_of(path: Path) -> str:
-    """16 hexadecimal digits of the sha256 of a file's content."""
-    found = path.stat()
-    return _digest(str(path), found.st_size, found.st_mtime_ns)
+    """Return 16 hexadecimal digits of the sha256 of a file's content."""
+    stat = path.stat()
+    return _digest(str(path), stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)
-def _digest(path: str, size: int, mtime: int) -> str:  # noqa: ARG001, they say when it is stale
+def _digest(path: str, size: int, mtime: int) -> str:  # noqa: ARG001, part of the cache's key
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
@@ -131,8 +132,7 @@ def _resolved_file(text: str) -> str:
         return f"file:{text}"
     path = Path(text).expanduser().absolute()
     if not text or not path.is_file():
-        near = difflib.get_close_matches(path.name, _names(path.parent), n=1, cutoff=0.5)
-        guess = f"; did you mean {near[0]!r}?" if near else ""
+        guess = did_you_mean(path.name, _weights_files(path.parent))
         what = "a folder" if text and path.is_dir() else "not a file"
         raise ValueError(f"{str(path)!r} is {what}{guess}")
     try:
@@ -141,7 +141,7 @@ def _resolved_file(text: str) -> str:
         raise ValueError(f"{str(path)!r} can't be read: {error.strerror}") from None
 
 
-def _names(folder: Path) -> list[str]:
+def _weights_files(folder: Path) -> list[str]:
     try:
         return [entry.name for entry in folder.iterdir() if entry.name.endswith(SUFFIXES)]
     except OSError:

@@ -115,4 +115,4 @@ def parse(name: str, values: Mapping[str, Any]) -> Section:
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        raise UserError(f"{name}.{messages.in_words(error, kind)}") from None
+        raise UserError(f"{name}.{messages.to_message(error, kind)}") from None

@@ -6,7 +6,6 @@ Standard library only: the launcher, the report and the MLflow projection read i
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixbench.experiments.errors import UserError
+from mixbench.experiments.errors import UserError, did_you_mean
 from mixbench.experiments.store.files import (
     SCHEMA,
     atomic_write,
@@ -49,9 +48,8 @@ class SweepFolder:
         path = root() / name
         if not _is_name(name) or not (path / "sweep.json").is_file():
             known = cls.names()
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            guess = f"; did you mean {close[0]!r}?" if close else ""
-            have = f" (there are: {', '.join(known)})" if known and not close else ""
+            guess = did_you_mean(name, known)
+            have = f" (there are: {', '.join(known)})" if known and not guess else ""
             raise UserError(f"no sweep {name!r} in {root()}{guess}{have}")
         folder = cls(path)
         if folder.header().get("schema") != SCHEMA:
@@ -192,9 +190,7 @@ class SweepFolder:
             raise UserError(
                 f"run {prefix!r} of sweep {self.name!r} is ambiguous: it can be {some}{more}"
             )
-        keys = [run.run_key for run in plan]
-        close = difflib.get_close_matches(prefix, keys, n=1, cutoff=0.5)
-        guess = f"; did you mean {close[0]!r}?" if close else ""
+        guess = did_you_mean(prefix, [run.run_key for run in plan])
         raise UserError(
             f"no run {prefix!r} in sweep {self.name!r}{guess} "
             f"(`mixbench status {self.name}` shows the keys)"

@@ -273,7 +273,7 @@ def _seeds(seeds: Any) -> list[int]:
         )
     if len(set(seeds)) != len(seeds):
         raise UserError(f"seeds: got {seeds!r}, expected each seed once")
-    return seeds
+    return list(seeds)
 
 
 def _cells(spec: dict[str, Any], overrides: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -77,7 +77,7 @@ def check(runs: Iterable[RunConfig], cells: Mapping[str, RunConfig]) -> None:
             state = dict(shapes_of(cells[source.key]).state_dict())
         else:
             if source.kind == "run":
-                _must_exist(source.place)
+                _must_exist(source.location)
             state = _state(network, config, source, sweep_folder.root())
         _fitted(network, state, config)
 
@@ -105,12 +105,12 @@ def shapes_of(config: RunConfig) -> nn.Module:
 def _state(network: nn.Module, config: RunConfig, source: weights.Source, root: Path) -> read.State:
     """root: where the sweeps are."""
     if source.kind == "file":
-        return read.of_file(Path(source.place), source.key)
+        return read.of_file(Path(source.location), source.key)
     if source.kind == "hub":
         return read.of_hub(source.key, config.model.input_size or config.dataset.image_size)
     if source.kind == weights.LITE0:
         return read.of_lite0(network)
-    sweep = SweepFolder(root / source.place)
+    sweep = SweepFolder(root / source.location)
     return read.of_run(read.planned_run(sweep, source.key), sweep.name)
 
 

@@ -109,7 +109,7 @@ def test_the_place_is_no_part_of_what_identifies(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     path.write_bytes(b"x")
     source = sources.parts(resolved(str(path)))
-    assert (source.kind, source.place) == ("file", str(path))
+    assert (source.kind, source.location) == ("file", str(path))
     assert sources.identity(resolved(str(path))) == f"file:{sources.digest_of(path)}"
     assert sources.identity(f"run:first/{'a' * 16}") == f"run:{'a' * 16}"
     assert sources.identity("hub:resnet18.a1_in1k") == "hub:resnet18.a1_in1k"
