@@ -81,7 +81,7 @@ def _load(entry: EntryPoint) -> tuple[type[Method] | None, str]:
     except (Exception, SystemExit) as error:
         return None, f"{entry.value} can't be imported, {_in_one_line(error)}"
     if not (inspect.isclass(method) and issubclass(method, Method)):
-        return None, f"{entry.value} is not a subclass of augmentations.Method"
+        return None, f"{entry.value} is not a subclass of mixbench.Method"
     if inspect.isabstract(method):
         missing = ", ".join(sorted(method.__abstractmethods__))
         return None, f"{entry.value} does not define {missing}"

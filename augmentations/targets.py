@@ -1,8 +1,8 @@
 """The labels of a mixed batch: a few classes per sample, each with its weight, and their losses.
 
-A loss of a mixed sample is the weighted sum of the losses that its source labels would have. Every
-rule follows from that. A source whose label is ignored (-100) has no loss: its weight is left out,
-not given to the other labels, and the mean divides by the weight that is left.
+The loss of a mixed sample is the weighted sum of the losses of its source labels; every rule
+follows from that. A source whose label is ignored (-100) has no loss: its weight is left out, not
+given to the other labels, and the mean divides by the weight that remains.
 """
 
 from __future__ import annotations
@@ -20,20 +20,36 @@ REDUCTIONS = ("mean", "sum", "none")
 
 @dataclass(frozen=True)
 class Targets:
-    """Weighted labels.
+    """The weighted labels of B samples, K for each.
 
-    labels: (B, K) int64, classes, or -100 for a source that has no label. weights: (B, K) float32,
-    rows sum to 1 (multi-label: to what the mixed rows sum to). K is 1 where no label is mixed, 2
-    for pairs, 4 for RICAP, and num_classes when the labels were already soft or multi-label.
+    K is 1 where no label is mixed, 2 for pairs, 4 for RICAP, and num_classes where the labels were
+    already soft or multi-label.
+
+    Attributes:
+        labels: (B, K) int64, classes, or -100 for a source that has no label.
+        weights: (B, K) float32, rows sum to 1 (multi-label: to what the mixed rows sum to).
+
+    Example:
+        >>> import mixbench, torch
+        >>> targets = mixbench.Targets(torch.tensor([[2, 0]]), torch.tensor([[0.75, 0.25]]))
+        >>> targets.dense(3)
+        tensor([[0.2500, 0.0000, 0.7500]])
+        >>> targets.cross_entropy(torch.zeros(1, 3))
+        tensor(1.0986)
     """
 
     labels: Tensor
     weights: Tensor
 
     def dense(self, num_classes: int) -> Tensor:
-        """Soft labels (B, num_classes) float32; the weights of a class that occurs twice add up.
+        """Give the soft labels.
 
-        The weight of an ignored label goes to no class: the row sums to what is left.
+        Args:
+            num_classes: The number of classes, larger than every label.
+
+        Returns:
+            (B, num_classes) float32. The weights of a class that occurs twice add up; the weight of
+            an ignored label goes to no class, so that the row sums to less.
         """
         classes, weights, _ = self._without_ignored()
         dense = weights.new_zeros(classes.shape[0], num_classes)
@@ -46,19 +62,30 @@ class Targets:
         reduction: str = "mean",
         class_weights: Tensor | None = None,
     ) -> Tensor:
-        """Cross-entropy of `logits` (B, num_classes) with the weighted labels, in float32.
+        """Compute the cross-entropy with the weighted labels, in float32.
 
-        The weighted sum of `torch.nn.functional.cross_entropy`'s index losses, in one pass over the
-        log-probabilities; so with label smoothing, class weights (num_classes,) and the ignored
-        label -100. reduction: "none" (B,), "sum" (a number) or "mean" (a number).
+        It is the weighted sum of the index losses of `torch.nn.functional.cross_entropy`, label
+        smoothing, class weights and the ignored label -100 included, in one pass over the
+        log-probabilities: loss[b] = sum over k of weights[b, k] * loss(logits[b], labels[b, k]).
 
-        The mean is torch's for index labels: the sum divided by the weight that counts, which is
-        every label's weight times its class weight, without ignored labels. That is B where there
-        are neither class weights nor ignored labels; with only ignored labels it is NaN, as there.
-        With class weights it differs from torch's own for soft labels, which divides by B.
-        Raises ValueError for logits, class weights or a reduction of another kind.
+        The mean is torch's for index labels: the sum divided by the sum of every label's weight
+        times its class weight, without ignored labels. That is B where there are neither class
+        weights nor ignored labels; with ignored labels alone it is NaN, as in torch. With class
+        weights it differs from torch's mean for soft labels, which divides by B.
+
+        Args:
+            logits: (B, num_classes), on the device of the labels.
+            label_smoothing: The share of the loss that goes evenly to all classes, from 0 to 1.
+            reduction: "mean", "sum" or "none".
+            class_weights: (num_classes,), on the device of the labels; None weighs all alike.
+
+        Returns:
+            The loss, float32: a number, or (B,) with "none".
+
+        Raises:
+            ValueError: Logits, class weights or reduction are of another kind.
         """
-        self._check(logits, reduction, "class_weights", class_weights)
+        self._check_loss(logits, reduction, "class_weights", class_weights)
         log_prob = F.log_softmax(logits.float(), dim=1)
         classes, weights, ignored = self._without_ignored()
         even = log_prob
@@ -66,14 +93,14 @@ class Targets:
             class_weights = class_weights.float()
             weights = weights * class_weights[classes]
             even = log_prob * class_weights
-        # What weighs nothing has no loss, also where its probability is 0: not 0 times infinity.
+        # A label without weight has no loss, even where its probability is 0: not 0 times infinity.
         picked = log_prob.gather(1, classes).masked_fill(weights == 0, 0)
         loss = -(weights * picked).sum(dim=1)
         if label_smoothing:
             even_loss = (1 - ignored) * even.mean(dim=1)
             loss = (1 - label_smoothing) * loss - label_smoothing * even_loss
         if reduction == "mean":
-            # Not the sum of the weights where that is B but for rounding: it must be B.
+            # The sum of the weights is B only up to rounding, and the mean must divide by B.
             plain = loss.shape[0] - ignored.sum()
             return loss.sum() / (plain if class_weights is None else weights.sum())
         return loss.sum() if reduction == "sum" else loss
@@ -81,16 +108,25 @@ class Targets:
     def binary_cross_entropy(
         self, logits: Tensor, reduction: str = "mean", pos_weight: Tensor | None = None
     ) -> Tensor:
-        """One binary cross-entropy per class, for multi-label targets, in float32.
+        """Compute a binary cross-entropy per class, for multi-label targets, in float32.
 
-        logits: (B, num_classes). The weighted sum of the losses that
-        `torch.nn.functional.binary_cross_entropy_with_logits` has for each source's labels,
-        `pos_weight` (num_classes,) included; an index label stands for its one-hot row. reduction:
-        "none" (B, num_classes), "sum" (a number) or "mean" (a number: the sum divided by
-        num_classes and by the weight of the labels that are not ignored, which is B without any).
-        Raises ValueError for logits, pos_weight or a reduction of another kind.
+        It is the weighted sum of the losses that
+        `torch.nn.functional.binary_cross_entropy_with_logits` gives for the labels of each source;
+        an index label stands for its one-hot row.
+
+        Args:
+            logits: (B, num_classes), on the device of the labels.
+            reduction: "mean", "sum" or "none". The mean divides the sum by num_classes and by the
+                weight of the labels that are not ignored, which is B where none is.
+            pos_weight: (num_classes,), the weight of a class where it is present; None for 1.
+
+        Returns:
+            The loss, float32: a number, or (B, num_classes) with "none".
+
+        Raises:
+            ValueError: Logits, pos_weight or reduction are of another kind.
         """
-        self._check(logits, reduction, "pos_weight", pos_weight)
+        self._check_loss(logits, reduction, "pos_weight", pos_weight)
         logits = logits.float()
         present = self.dense(logits.shape[1])
         _, _, ignored = self._without_ignored()
@@ -108,7 +144,7 @@ class Targets:
         weights = self.weights.masked_fill(ignored, 0)
         return self.labels.masked_fill(ignored, 0), weights, (self.weights * ignored).sum(dim=1)
 
-    def _check(
+    def _check_loss(
         self, logits: Tensor, reduction: str, name: str, class_weights: Tensor | None
     ) -> None:
         batch = self.labels.shape[0]
@@ -129,10 +165,15 @@ class Targets:
 
 
 def weighted(labels: Tensor, sources: Tensor, shares: Tensor) -> Targets:
-    """Targets of samples made of several sources, from soft labels.
+    """Mix soft labels: the targets of samples that are made of several sources.
 
-    labels: (B, num_classes) float. sources: (B, K) index into the batch. shares: (B, K) float32,
-    how much of sample b comes from each source, rows sum to 1.
+    Args:
+        labels: (B, num_classes) floating point.
+        sources: (B, K) int64, indices into the batch.
+        shares: (B, K) float32, how much of each sample comes from each source; rows sum to 1.
+
+    Returns:
+        Targets with K = num_classes.
     """
     # Not a matrix product: autocast would take it to half precision.
     weights = (shares.unsqueeze(-1) * labels.float()[sources]).sum(dim=1)

@@ -1,4 +1,4 @@
-"""Detection targets of mixed images: boxes clipped, dropped where hidden, weighted.
+"""Detection targets of mixed images: boxes are clipped, dropped where hidden, and weighted.
 
 Targets are mappings in torchvision's style, one per sample: `boxes` (N, 4) floating point (x1, y1,
 x2, y2 in pixels, edges not centres), `labels` (N,), and what else the data set has. The rules:
@@ -12,10 +12,11 @@ x2, y2 in pixels, edges not centres), `labels` (N,), and what else the data set 
   `keep` differs between pixels), or nothing at all. What lies outside the image was never visible.
 - A sample that the plan leaves as it is keeps its boxes.
 
-Every tensor with one row per box, in all samples, goes along with its boxes as it is: an `area` or
-a mask per box is not computed anew. Anything else (`image_id`) stays the sample's own.
+Every tensor with one row per box, in all samples, is carried along with its boxes, unchanged: an
+`area` or a mask per box is not computed anew. Anything else (`image_id`) stays with the sample.
 
-How many boxes are left decides the shapes of the result, so here the host waits for the device.
+The number of boxes that remain decides the shapes of the result, so here the host waits for the
+device.
 """
 
 from __future__ import annotations
@@ -28,14 +29,18 @@ from torch import Tensor
 
 from mixbench.augmentations.checks import check_detection_target
 
-NEGLIGIBLE = 1e-6  # a share of a box that is rounding, not pixels
+NEGLIGIBLE = 1e-6
+"""A share of a box that is rounding, not pixels."""
 
 
 class Boxes(NamedTuple):
     """Boxes of a batch, padded to the same number N per sample.
 
-    xyxy: (B, N, 4). row: (B, N) int64, which of the batch's boxes it was. visible: (B, N), the
-    share of its area that can be seen; 0 for padding. weight: (B, N).
+    Attributes:
+        xyxy: (B, N, 4), in pixels.
+        row: (B, N) int64, which of the batch's boxes it was.
+        visible: (B, N), the share of its area that can be seen, from 0 to 1; 0 for padding.
+        weight: (B, N), from 0 to 1.
     """
 
     xyxy: Tensor
@@ -46,6 +51,10 @@ class Boxes(NamedTuple):
     def of(self, partner: Tensor) -> Boxes:
         """The boxes of the partner (B,) of each sample."""
         return Boxes(*(field[partner] for field in self))
+
+    def weighted(self, weight: Tensor) -> Boxes:
+        """The boxes, with visibility and weight times `weight` (B, N) or (B, 1)."""
+        return self._replace(visible=self.visible * weight, weight=self.weight * weight)
 
     def and_then(self, others: Boxes) -> Boxes:
         """These boxes of each sample, then those."""
@@ -59,25 +68,24 @@ def blend(
     visibility: float,
 ) -> list[dict[str, Any]]:
     """Detection targets of a `Blend` plan; arguments as its fields, result as `Plan.mix_boxes`."""
-    own = _pack(targets, keep.shape[0], keep.device, visibility)
-    theirs = own if partner is None else own.of(partner)
+    first = _pack(targets, keep.shape[0], keep.device, visibility)
+    second = first if partner is None else first.of(partner)
     if keep.shape[2:] != (1, 1):
         # A box that has no area in the image has no mean; of a sample left as it is, it stays.
         whole = (keep == 1).flatten(1).all(dim=1, keepdim=True)
-        own_keep, their_keep = (
-            torch.where(whole, 1.0, _mean_inside(keep, boxes.xyxy)) for boxes in (own, theirs)
+        keep_of_first, keep_of_second = (
+            torch.where(whole, 1.0, _mean_inside(keep, boxes.xyxy)) for boxes in (first, second)
         )
     else:
-        own_keep = their_keep = keep.reshape(-1, 1)
+        keep_of_first = keep_of_second = keep.reshape(-1, 1)
         visibility = 0.0
     if partner is None:
-        return _unpack(targets, own._replace(visible=own.visible * own_keep), visibility)
+        return _unpack(targets, first._replace(visible=first.visible * keep_of_first), visibility)
     # Blended with itself, an image is what it was.
-    alone = (partner == torch.arange(len(targets), device=keep.device)).unsqueeze(1)
-    kept, gone = torch.where(alone, 1.0, own_keep), torch.where(alone, 0.0, 1 - their_keep)
-    own = own._replace(visible=own.visible * kept, weight=own.weight * kept)
-    theirs = theirs._replace(visible=theirs.visible * gone, weight=theirs.weight * gone)
-    return _unpack(targets, own.and_then(theirs), visibility)
+    self_pair = (partner == torch.arange(len(targets), device=keep.device)).unsqueeze(1)
+    first = first.weighted(torch.where(self_pair, 1.0, keep_of_first))
+    second = second.weighted(torch.where(self_pair, 0.0, 1 - keep_of_second))
+    return _unpack(targets, first.and_then(second), visibility)
 
 
 def paste(
@@ -90,25 +98,25 @@ def paste(
 ) -> list[dict[str, Any]]:
     """Detection targets of a `Paste` plan; arguments as its fields, result as `Plan.mix_boxes`.
 
-    A rectangle that changes nothing (a sample pasted onto itself) must have been emptied.
+    Rectangles that change nothing (a sample pasted onto itself) must be empty.
     """
     packed = _pack(targets, target.shape[0], target.device, visibility)
     height, width = size
     limits = packed.xyxy.new_tensor([width, height, width, height])
     inside = packed._replace(xyxy=packed.xyxy.clamp(min=0).minimum(limits))
     into = _xyxy(target, inside.xyxy)
-    after, left = _around_holes(inside.xyxy, into)
-    share = _share(left, _area(inside.xyxy))
+    around, visible_area = _around_holes(inside.xyxy, into)
+    share = _share(visible_area, _area(inside.xyxy))
     mixed = (_area(into) > 0).any(dim=1).view(-1, 1)
     result = inside._replace(
-        xyxy=torch.where(mixed.unsqueeze(-1), after, packed.xyxy),
+        xyxy=torch.where(mixed.unsqueeze(-1), around, packed.xyxy),
         visible=inside.visible * torch.where(mixed, share, 1.0),
     )
     if partner is None:
         return _unpack(targets, result, visibility)
     start = into if source is None else _xyxy(source, inside.xyxy)
     for rectangle in range(target.shape[1]):
-        moved = _carried(
+        moved = _move(
             inside.of(partner[:, rectangle]),
             start[:, rectangle].unsqueeze(1),
             into[:, rectangle].unsqueeze(1),
@@ -117,8 +125,8 @@ def paste(
     return _unpack(targets, result, visibility)
 
 
-def _carried(boxes: Boxes, source: Tensor, target: Tensor) -> Boxes:
-    """What of the boxes lies in `source`, where it lies in `target`; both (B, 1, 4)."""
+def _move(boxes: Boxes, source: Tensor, target: Tensor) -> Boxes:
+    """Clip the boxes to `source` and move them with it to `target`; both (B, 1, 4)."""
     clipped = torch.minimum(
         torch.maximum(boxes.xyxy, source[..., [0, 1, 0, 1]]), source[..., [2, 3, 2, 3]]
     )
@@ -134,7 +142,7 @@ def _carried(boxes: Boxes, source: Tensor, target: Tensor) -> Boxes:
 def _around_holes(boxes: Tensor, holes: Tensor) -> tuple[Tensor, Tensor]:
     """The smallest boxes around what `holes` (B, R, 4) leave of `boxes` (B, N, 4); and its area.
 
-    The edges of the holes cut a box into (2R + 1)² cells, each of which is in a hole or not.
+    The edges of the holes cut a box into (2R + 1)² cells, each inside a hole or outside of all.
     """
     across, in_columns = _cut(boxes[..., 0], boxes[..., 2], holes[..., 0], holes[..., 2])
     down, in_rows = _cut(boxes[..., 1], boxes[..., 3], holes[..., 1], holes[..., 3])
@@ -226,9 +234,9 @@ def _pack(
     if not bool((flat[:, 2:] >= flat[:, :2]).all()):
         raise ValueError("boxes: expected x1 <= x2 and y1 <= y2, got boxes for which that is false")
     count = torch.tensor(counts, device=device).unsqueeze(1)
-    place = torch.arange(max(counts, default=0), device=device)
-    present = place < count
-    row = torch.where(present, count.cumsum(0) - count + place, 0)
+    number = torch.arange(max(counts, default=0), device=device)
+    present = number < count
+    row = torch.where(present, count.cumsum(0) - count + number, 0)
     xyxy = flat[row] if sum(counts) else flat.new_zeros(batch, 0, 4)
     visible = present.to(flat.dtype)
     return Boxes(xyxy, row, visible, visible)
@@ -240,10 +248,10 @@ def _unpack(
     keep = (boxes.visible >= visibility - NEGLIGIBLE) & (boxes.visible > NEGLIGIBLE)
     row, counts = boxes.row[keep], keep.sum(dim=1).tolist()
     ones = boxes.weight.new_ones
-    came = [target.get("weights", ones(len(target["boxes"]))) for target in targets]
+    given = [target.get("weights", ones(len(target["boxes"]))) for target in targets]
     new = {
         "boxes": boxes.xyxy[keep].to(targets[0]["boxes"].dtype),
-        "weights": (torch.cat(came)[row] * boxes.weight[keep]).float(),
+        "weights": (torch.cat(given)[row] * boxes.weight[keep]).float(),
     }
     for key in targets[0]:
         if key not in new and _per_box(targets, key):

@@ -1,10 +1,10 @@
-"""Record and replay: a plan as plain tensors, in memory or in a safetensors file.
+"""Save and load plans: as plain tensors, in memory or in a safetensors file.
 
     save_plan(batch.plan, "plan.safetensors")
     masks = load_plan("plan.safetensors").mix_masks(masks)
 
-A plan is a dataclass whose fields are tensors, numbers, words, or plans. Its tensors are recorded
-under the names of their fields ("keep", "stages.0.target"), what is not a tensor as JSON in a uint8
+A plan is a dataclass whose fields are tensors, numbers, words, or plans. Its tensors are stored
+under the names of their fields ("keep", "stages.0.target"), everything else as JSON in a uint8
 tensor named "plan", with a digest of it all. Nothing that is loaded is executed.
 """
 
@@ -25,14 +25,30 @@ from torch import Tensor
 from mixbench.augmentations.plans.base import Plan
 
 STRUCTURE = "plan"
+"""The name of the tensor that holds what is not a tensor."""
 VERSION = 1
 
 
 def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
-    """Write `plan` to a safetensors file, whole or not at all.
+    """Write a plan to a safetensors file, whole or not at all.
 
-    A row that all samples share is written once. Raises ValueError for a plan that holds something
-    else than tensors, numbers, words and plans, OSError when the file can't be written.
+    Args:
+        plan: Any plan; a row that all samples share is written once.
+        path: The file; one that exists is replaced.
+
+    Raises:
+        ValueError: The plan holds something else than tensors, numbers, words and plans.
+        OSError: The file can't be written.
+
+    Example:
+        >>> import mixbench, pathlib, tempfile, torch
+        >>> plan = mixbench.create("cutmix").sample((4, 3, 32, 32))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "plan.safetensors"
+        ...     mixbench.save_plan(plan, path)
+        ...     loaded = mixbench.load_plan(path)
+        >>> torch.equal(loaded.target, plan.target)
+        True
     """
     from safetensors.torch import save
 
@@ -47,10 +63,18 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
 
 
 def load_plan(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Plan:
-    """The plan in a file that `save_plan` wrote, on `device`.
+    """Read a plan from a file that `save_plan` wrote.
 
-    Raises ValueError for a file that is damaged or holds something else, OSError when it can't be
-    read.
+    Args:
+        path: The file.
+        device: Where the plan's tensors will be.
+
+    Returns:
+        The plan, which mixes as the one that was saved.
+
+    Raises:
+        ValueError: The file is damaged or holds something else.
+        OSError: The file can't be read.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -63,18 +87,37 @@ def load_plan(path: str | os.PathLike[str], device: torch.device | str = "cpu") 
 
 
 def to_tensors(plan: Plan) -> dict[str, Tensor]:
-    """`plan` as named plain tensors, contiguous, on its device (the structure on the CPU)."""
+    """Take a plan apart into plain tensors.
+
+    Args:
+        plan: Any plan.
+
+    Returns:
+        Contiguous tensors by name, on the plan's device; "plan", which describes the rest, on the
+        CPU.
+
+    Raises:
+        ValueError: The plan holds something else than tensors, numbers, words and plans.
+    """
     tensors: dict[str, Tensor] = {}
-    parts = _taken_apart(plan, "", tensors)
+    parts = _take_apart(plan, "", tensors)
     structure = {"version": VERSION, "digest": _digest(parts, tensors), "plan": parts}
     text = json.dumps(structure, allow_nan=False).encode()
     return {**tensors, STRUCTURE: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
 
 
 def from_tensors(tensors: Mapping[str, Tensor], device: torch.device | str | None = None) -> Plan:
-    """The plan that `to_tensors` took apart, on `device` (None: where the tensors are).
+    """Put a plan together again from the tensors of `to_tensors`.
 
-    Raises ValueError for tensors that are no plan, or a plan that could not be applied.
+    Args:
+        tensors: By name.
+        device: Where the plan's tensors will be; None for where they are.
+
+    Returns:
+        The plan, which mixes as the one that was taken apart.
+
+    Raises:
+        ValueError: The tensors are no plan, or one that could not be applied.
     """
     if STRUCTURE not in tensors:
         names = ", ".join(sorted(tensors)) or "nothing"
@@ -84,11 +127,11 @@ def from_tensors(tensors: Mapping[str, Tensor], device: torch.device | str | Non
         version = structure["version"]
         if version != VERSION:
             raise ValueError(f"a plan of version {version!r}, where {VERSION} is known")
-        # Checked where values can be read at once, then put together where it is wanted.
-        here = {name: tensor.cpu() for name, tensor in tensors.items() if name != STRUCTURE}
-        if structure["digest"] != _digest(structure["plan"], here):
+        # Checked on the CPU, where values can be read at once, then put together on the device.
+        on_cpu = {name: tensor.cpu() for name, tensor in tensors.items() if name != STRUCTURE}
+        if structure["digest"] != _digest(structure["plan"], on_cpu):
             raise ValueError("it is not what was recorded")
-        plan = _put_together(structure["plan"], here)
+        plan = _put_together(structure["plan"], on_cpu)
         if not isinstance(plan, Plan):
             raise ValueError(f"a structure that is no plan: {type(plan).__name__}")
         plan.check_fields()
@@ -101,19 +144,19 @@ def from_tensors(tensors: Mapping[str, Tensor], device: torch.device | str | Non
     return plan
 
 
-def _taken_apart(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+def _take_apart(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         shared = value.dim() > 0 and value.shape[0] > 1 and value.stride(0) == 0
         tensors[name] = (value[:1] if shared else value).detach().clone().contiguous()
         return {"tensor": name, "rows": value.shape[0] if shared else None}
     if isinstance(value, Plan) and is_dataclass(value):
         parts = {
-            field.name: _taken_apart(getattr(value, field.name), _joined(name, field.name), tensors)
+            field.name: _take_apart(getattr(value, field.name), _joined(name, field.name), tensors)
             for field in fields(value)
         }
         return {"kind": type(value).__name__, "fields": parts}
     if isinstance(value, (list, tuple)):
-        items = [_taken_apart(item, _joined(name, at), tensors) for at, item in enumerate(value)]
+        items = [_take_apart(item, _joined(name, at), tensors) for at, item in enumerate(value)]
         return {"items": items}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -138,7 +181,7 @@ def _put_together(node: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _kinds(base: Any = Plan) -> Iterator[type[Plan]]:
-    """All kinds of plan that are imported, also other people's."""
+    """All kinds of plan that are imported, those of other packages too."""
     from mixbench.augmentations.plans import composite  # noqa: F401  (so that its kinds are known)
 
     for kind in base.__subclasses__():
@@ -148,7 +191,7 @@ def _kinds(base: Any = Plan) -> Iterator[type[Plan]]:
 
 
 def _digest(parts: Any, tensors: Mapping[str, Tensor]) -> str:
-    """Of all names, values and tensors, so that no damage goes unnoticed."""
+    """A digest of all names, values and tensors, so that no damage goes unnoticed."""
     digest = blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16)
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -117,7 +117,7 @@ def run(
 
 def test_the_example_is_a_method_like_any_other(example: Path) -> None:
     code = (
-        "import sys, augmentations\n"
+        "import sys\nfrom mixbench import augmentations\n"
         "info = augmentations.describe('strip')\n"
         "print('strip' in augmentations.available(), info.source, 'torch' in sys.modules)\n"
         "print(augmentations.create('strip', alpha=2, prob=0.5))\n"
@@ -253,7 +253,7 @@ BROKEN = {
     "not a method": (
         "other = its_package:Other",
         "class Other: name = 'other'",
-        "its_package:Other is not a subclass of augmentations.Method",
+        "its_package:Other is not a subclass of mixbench.Method",
     ),
     "a function": (
         "other = its_package:Other",
