@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mixbench.experiments.signals import describe_exit
 from mixbench.experiments.store import attempts, claims
 from mixbench.experiments.store.run_folder import RunFolder
+from mixbench.experiments.store.states import Outcome
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import snapshot
 from mixbench.experiments.worker.worker import NO_STORE, POISONED, STOPPED
@@ -202,12 +204,12 @@ class Pool:
             return False
         folder, claim = held
         if hung:
-            outcome, error = "hung", f"no sign of life for {self.hang_seconds:.0f} s: killed"
+            outcome, error = Outcome.HUNG, f"no sign of life for {self.hang_seconds:.0f} s: killed"
         else:
-            outcome = "died"
-            error = f"the worker died: {in_words(status)}"
+            outcome = Outcome.DIED
+            error = f"the worker died: {describe_exit(status)}"
         if folder.result() is not None:
-            outcome = "done"
+            outcome = Outcome.DONE
         else:
             attempts.record(
                 folder, claim, outcome, error, traceback=_tail(worker.log), retries=self.retries
@@ -224,14 +226,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     # Where a driver or a file server does not answer, not even SIGKILL ends a process at once.
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(KILL_SECONDS)
-
-
-def in_words(status: int) -> str:
-    """How a process ended that has this exit status."""
-    if status >= 0:
-        return f"exit status {status}"
-    name = signal.Signals(-status).name
-    return f"signal {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
 def _tail(log: Path, size: int = 4000) -> str:

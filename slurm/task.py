@@ -29,6 +29,7 @@ from pathlib import Path
 from types import FrameType
 
 from mixbench.experiments.store.files import read_lines
+from mixbench.experiments.store.states import Outcome
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker.worker import STOPPED
 from mixbench.slurm import queue
@@ -72,7 +73,7 @@ def progress_of(sweep: SweepFolder, order: Order | None = None) -> Progress:
         claim = folder.last_claim() or {}
         now = claim.get("progress") or {}
         steps = [row.get("saved") for row in (*folder.attempts(), now)]
-        if claim.get("released") == "stopped":
+        if claim.get("released") == Outcome.STOPPED:
             # What is stopped saves where it is.
             steps.append(now.get("step"))
         saved += max(int(step or 0) for step in steps)
@@ -83,7 +84,7 @@ def runs_left(sweep: SweepFolder, order: Order | None = None) -> bool:
     """Is any run neither done nor given up, or not measured?"""
     if order is not None:
         return bool(order.missing(sweep.plan()))
-    return any(planned.folder.state() in ("waiting", "running") for planned in sweep.plan())
+    return any(planned.folder.state_on_file() is None for planned in sweep.plan())
 
 
 class Lives:

@@ -18,6 +18,7 @@ from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.load import Tables, load
 from mixbench.analysis.text import formatting
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 
@@ -49,7 +50,7 @@ class ReportData:
     @property
     def done(self) -> pd.DataFrame:
         """The rows of the finished runs."""
-        return self.tables.runs[self.tables.runs["state"] == "done"]
+        return self.tables.runs[self.tables.runs["state"] == RunState.DONE]
 
     def only_value(self, column: str) -> Any:
         """Return the one value of a column among the finished runs; None for more or none."""
@@ -73,7 +74,7 @@ class ReportData:
 def collect(folder: SweepFolder, baseline: Baseline) -> ReportData:
     """Read a sweep and compare its cells; UserError where no run has finished."""
     tables = load(folder)
-    if not (tables.runs["state"] == "done").any():
+    if not (tables.runs["state"] == RunState.DONE).any():
         raise UserError(
             f"sweep {folder.name!r}: none of its {len(tables.runs)} runs has finished, so "
             f"there is nothing to report{_reasons(tables.runs)}"
@@ -96,6 +97,6 @@ def with_unit(metric: Metric, unit: str = "%") -> str:
 
 def _reasons(runs: pd.DataFrame) -> str:
     states = ", ".join(f"{n} {state}" for state, n in runs["state"].value_counts().items())
-    errors = runs.loc[runs["state"] == "failed", "failure"]
+    errors = runs.loc[runs["state"] == RunState.FAILED, "failure"]
     first = f"; the first error: {errors.iloc[0]}" if len(errors) else ""
     return f" ({states}{first})"

@@ -12,6 +12,7 @@ from mixbench.analysis.statistics.baselines import Baseline, assign_baselines
 from mixbench.analysis.statistics.metrics import Metric, metrics_of
 from mixbench.analysis.statistics.tests import Difference, Estimate
 from mixbench.analysis.tables.labels import JOIN
+from mixbench.experiments.store.states import RunState
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def seed_values(
     """
     return {
         (str(cell), key): dict(zip(rows["seed"], rows[key], strict=True))
-        for cell, rows in runs[runs["state"] == "done"].groupby("cell_key")
+        for cell, rows in runs[runs["state"] == RunState.DONE].groupby("cell_key")
         for key in keys
     }
 

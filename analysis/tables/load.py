@@ -15,10 +15,11 @@ from mixbench.analysis.tables.schedules import PHASES
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import evaluations
 from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line
 
-STATES = ("done", "failed", "running", "waiting")
+STATES = tuple(map(str, (RunState.DONE, RunState.FAILED, RunState.RUNNING, RunState.WAITING)))
 _EXTRAS = {"dataset": "data", "provenance": "provenance", "timing": "timing"}
 
 
@@ -203,20 +204,20 @@ def _cells(
 
 def _row(run: PlannedRun, result: Mapping[str, Any] | None, label: str) -> dict[str, Any]:
     state = run.folder.state()
-    if state == "done" and result is None:
-        state = "failed"
+    if state == RunState.DONE and result is None:
+        state = RunState.FAILED
         failure = "result.json cannot be read as JSON"
     else:
-        failure = _failure(run) if state == "failed" else ""
+        failure = _failure(run) if state == RunState.FAILED else ""
     epochs = run.config.get("training", {}).get("epochs")
-    rows = run.folder.metrics() if state == "running" else []
+    rows = run.folder.metrics() if state == RunState.RUNNING else []
     done = rows[-1].get("epoch") if rows else None
     return {
         "run_key": run.run_key,
         "cell_key": run.cell_key,
         "label": label,
         "seed": run.config["seed"],
-        "state": state,
+        "state": str(state),
         "failure": failure,
         "progress": f"epoch {done} of {epochs}" if done is not None else "",
     }

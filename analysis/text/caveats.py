@@ -14,6 +14,7 @@ from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.schedules import PHASES
 from mixbench.analysis.tables.transfers import WEIGHTS
 from mixbench.analysis.text.formatting import count, joined, seeds
+from mixbench.experiments.store.states import RunState
 
 _MIXED = {
     "provenance.device": "devices",
@@ -44,10 +45,10 @@ def caveats(
 def why_missing(rows: pd.DataFrame) -> str:
     """Why runs have no result: one clause per state, with the seeds and the errors."""
     parts = []
-    failed = rows[rows["state"] == "failed"]
+    failed = rows[rows["state"] == RunState.FAILED]
     for error, group in failed.groupby("failure", sort=False):
         parts.append(f"{_seeds(group)} failed ({error})")
-    for state, words in (("running", "still running"), ("waiting", "not begun")):
+    for state, words in ((RunState.RUNNING, "still running"), (RunState.WAITING, "not begun")):
         group = rows[rows["state"] == state]
         if len(group):
             parts.append(f"{_seeds(group)} {words}")
@@ -58,10 +59,10 @@ def _missing(cells: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     found = []
     untouched = []
     for cell in cells.itertuples():
-        rows = runs[(runs["cell_key"] == cell.cell_key) & (runs["state"] != "done")]
+        rows = runs[(runs["cell_key"] == cell.cell_key) & (runs["state"] != RunState.DONE)]
         if rows.empty:
             continue
-        if len(rows) == cell.planned and set(rows["state"]) == {"waiting"}:
+        if len(rows) == cell.planned and set(rows["state"]) == {RunState.WAITING}:
             untouched.append(str(cell.label))
             continue
         what = "no run" if len(rows) == cell.planned else f"{cell.done} of {cell.planned} runs"
@@ -71,7 +72,7 @@ def _missing(cells: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
         names = joined(f"“{name}”" for name in untouched)
         found.append(f"No run of the {which} {names} has begun.")
     if len(found) > 1:
-        done = int((runs["state"] == "done").sum())
+        done = int((runs["state"] == RunState.DONE).sum())
         found.insert(0, f"The sweep is not complete: {done} of {len(runs)} runs are done.")
     return found
 
@@ -128,7 +129,7 @@ def _unpaired(comparison: Comparison) -> list[str]:
 
 def _mixed(runs: pd.DataFrame) -> list[str]:
     found = []
-    done = runs[runs["state"] == "done"]
+    done = runs[runs["state"] == RunState.DONE]
     for column, words in _MIXED.items():
         if column in done and done[column].nunique() > 1:
             values = joined(map(str, done[column].dropna().unique()))
@@ -156,7 +157,7 @@ def _pretraining(runs: pd.DataFrame | None) -> list[str]:
         return []
     return [
         f"Pretraining on {name}: {why_missing(rows)}; what starts from it is missing too."
-        for name, rows in runs[runs["state"] != "done"].groupby("dataset.name", sort=False)
+        for name, rows in runs[runs["state"] != RunState.DONE].groupby("dataset.name", sort=False)
     ]
 
 
@@ -185,7 +186,7 @@ def _plateaus(runs: pd.DataFrame) -> list[str]:
 
 
 def _undefined(comparison: Comparison, runs: pd.DataFrame) -> list[str]:
-    done = runs[runs["state"] == "done"]
+    done = runs[runs["state"] == RunState.DONE]
     found = []
     for metric in comparison.metrics:
         lacking = done[~done[metric.key].map(is_number)]

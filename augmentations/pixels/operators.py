@@ -42,58 +42,11 @@ def paste_scaled(images: Tensor, target: Tensor, partner: Tensor, source: Tensor
         return launches.paste_scaled(images, target, partner, source)
 
 
-@torch.library.custom_op("augmentations::prepare", mutates_args=())
-def prepare(
-    raw: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    offsets: Tensor | None,
-    mirrored: Tensor | None,
-    padding: int,
-    keep: Tensor | None,
-    target: Tensor | None,
-    partner: Tensor | None,
-    source: Tensor | None,
-    fill: float,
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> Tensor:
-    """uint8 images cropped, mirrored, normalised and mixed; see `launches.prepare`."""
-    mixed = _prepared_like(raw, dtype, channels_last)
-    with _on(raw):
-        launches.prepare(
-            raw,
-            mixed,
-            scale=scale,
-            shift=shift,
-            offsets=offsets,
-            mirrored=mirrored,
-            padding=padding,
-            keep=keep,
-            target=target,
-            partner=partner,
-            source=source,
-            fill=fill,
-        )
-    return mixed
-
-
 @blend.register_fake
 @paste.register_fake
 @paste_scaled.register_fake
 def _(images: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(launches.laid_out(images)[0])
-
-
-@prepare.register_fake
-def _(raw: Tensor, *more: Any) -> Tensor:
-    dtype, channels_last = more[-2:]
-    return _prepared_like(raw, dtype, channels_last)
-
-
-def _prepared_like(raw: Tensor, dtype: torch.dtype, channels_last: bool) -> Tensor:
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return torch.empty(raw.shape, dtype=dtype, device=raw.device, memory_format=layout)
 
 
 def _on(images: Tensor) -> torch.cuda.device:

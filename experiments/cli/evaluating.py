@@ -23,6 +23,7 @@ from mixbench.experiments.cli.options import (
     check_cluster,
 )
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import duration, plural
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def evaluate(
     from mixbench.experiments.evaluation import catalogue
     from mixbench.experiments.store import evaluations
     from mixbench.experiments.store.sweep_folder import SweepFolder, root
-    from mixbench.experiments.sweep import expand as sweeps
+    from mixbench.experiments.sweep.load import parse_override
     from mixbench.experiments.worker import snapshot
     from mixbench.slurm import local
     from mixbench.slurm.measuring import Order
@@ -76,10 +77,10 @@ def evaluate(
         raise UserError(
             f"--only: got {only!r}, expected measurements: {', '.join(catalogue.MEASUREMENTS)}"
         )
-    changes = dict(sweeps.override(text, "attack.steps=20") for text in overrides or [])
+    changes = dict(parse_override(text, "attack.steps=20") for text in overrides or [])
     wanted = catalogue.resolve(changes, catalogue.chosen(names))
     order = Order(wanted, time.time() if again else None)
-    done = [run for run in folder.plan() if run.folder.state_on_file() == "done"]
+    done = [run for run in folder.plan() if run.folder.state_on_file() == RunState.DONE]
     for run in done:
         if run.folder.result() is None:
             raise UserError(f"{run.folder.path / 'result.json'}: not readable as JSON")

@@ -19,13 +19,14 @@ def wanted(
 ) -> Sweep:
     """The runs of a shipped sweep or a YAML, or of a sweep that was begun, by its name."""
     from mixbench.experiments.store.sweep_folder import SweepFolder
-    from mixbench.experiments.sweep import expand as sweeps
+    from mixbench.experiments.sweep.expand import expand
+    from mixbench.experiments.sweep.load import load, shipped
 
     plain = not overrides and rename is None and scale is None
-    if plain and name not in sweeps.shipped() and name in SweepFolder.names():
+    if plain and name not in shipped() and name in SweepFolder.names():
         spec = SweepFolder.open(name).spec
-        return sweeps.expand(spec, spec.pop("overrides", None))
-    return sweeps.load(name, overrides, rename, scale)
+        return expand(spec, spec.pop("overrides", None))
+    return load(name, overrides, rename, scale)
 
 
 def sweep(name: str) -> SweepFolder:

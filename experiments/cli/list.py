@@ -13,7 +13,8 @@ from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.catalogue import MEASUREMENTS
 from mixbench.experiments.manage import render
 from mixbench.experiments.store.dependencies import cell_of
-from mixbench.experiments.sweep import expand, scales
+from mixbench.experiments.store.states import RunState
+from mixbench.experiments.sweep import expand, load, scales
 from mixbench.experiments.text import plural
 
 
@@ -69,11 +70,11 @@ def _models() -> list[str]:
 
 def _sweeps() -> list[str]:
     lines = []
-    for name in expand.shipped():
-        spec = expand.described(name)
+    for name in load.shipped():
+        spec = load.read_spec(name)
         sizes = []
         for scale in scales.names(spec) or (None,):
-            cells, runs = expand.size(scales.chosen(spec, scale))
+            cells, runs = expand.size(scales.select(spec, scale))
             option = f"--scale {scale}: " if scale else ""
             sizes.append(f"{option}{plural(cells, 'cell')}, {plural(runs, 'run')}")
         text = " ".join(str(spec.get("description") or "").split())
@@ -104,16 +105,16 @@ def _setting(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def show_plan(wanted: expand.Sweep, states: dict[str, str], labels: dict[str, str]) -> None:
+def show_plan(wanted: expand.Sweep, states: dict[str, RunState], labels: dict[str, str]) -> None:
     """Print the cells of a sweep with the states of their runs. labels: cell_key -> name."""
     from rich.table import Table
 
-    cells: dict[str, list[str]] = {}
+    cells: dict[str, list[RunState]] = {}
     for run in wanted.runs:
-        cells.setdefault(run.cell_key, []).append(states.get(run.run_key, "waiting"))
-    shown = ["done", "failed", "running"]
-    if "stale" in states.values():
-        shown.append("stale")
+        cells.setdefault(run.cell_key, []).append(states.get(run.run_key, RunState.WAITING))
+    shown = [RunState.DONE, RunState.FAILED, RunState.RUNNING]
+    if RunState.STALE in states.values():
+        shown.append(RunState.STALE)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("cell", no_wrap=True)
     table.add_column("configuration", min_width=12)

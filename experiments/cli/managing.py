@@ -9,6 +9,7 @@ import typer
 
 from mixbench.experiments.cli.options import SweepArgument, YesOption
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import plural
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def retry(
     for folder, runs in chosen.values():
         for planned in runs:
             state = planned.folder.state()
-            if state != "failed":
+            if state != RunState.FAILED:
                 raise UserError(
                     f"run {planned.run_key!r} of sweep {folder.name!r} is {state}, "
                     "only a failed one can be tried again"
@@ -113,7 +114,7 @@ def cancel(name: SweepArgument, yes: YesOption = False) -> None:
         )
     else:
         print("stopped")
-    part = sum(run.epoch > 0 for run in now.runs if run.state in ("waiting", "stale"))
+    part = sum(run.epoch > 0 for run in now.runs if run.state in (RunState.WAITING, RunState.STALE))
     kept = f" and what {plural(part, 'run')} did in part" if part else ""
     # Where all runs are done, what was cancelled measured them.
     verb = "evaluate" if now.done == now.total else "sweep"

@@ -66,11 +66,11 @@ ParameterOption = Annotated[
 
 def augmentation(method: str, overrides: list[str] | None) -> dict[str, Any]:
     """The `augmentation` section of `METHOD --set KEY=VALUE`; its values are not checked here."""
-    from mixbench.experiments.sweep import expand as sweeps
+    from mixbench.experiments.sweep.load import parse_override
 
     section: dict[str, Any] = {"name": method}
     for text in overrides or []:
-        key, value = sweeps.override(text, "alpha=0.2")
+        key, value = parse_override(text, "alpha=0.2")
         key = key.removeprefix("augmentation.")
         if key == "name":
             raise UserError(f"--set name: the method is {method}; expected one of its parameters")

@@ -20,6 +20,7 @@ from mixbench.experiments.cli.options import (
     WorkersOption,
     check_cluster,
 )
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import duration, plural
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def show(
         if per_gpu is not None:
             profile = profile.with_workers_per_gpu(per_gpu)
         per_task = profile.workers_for(max(run.training.devices or 1 for run in wanted.runs))
-    states: dict[str, str] = {}
+    states: dict[str, RunState] = {}
     epochs: dict[str, float] = {}
     costs: dict[str, Cost] = {}
     if (root() / wanted.name / "sweep.json").exists():
@@ -105,7 +106,7 @@ def show(
     configs = {run.run_key: run.model_dump(mode="json") for run in wanted.runs}
     cells = {run.cell_key: configs[run.run_key] for run in wanted.runs}
     listing.show_plan(wanted, states, cell_labels(cells))
-    missing = [run for run in wanted.runs if states.get(run.run_key) != "done"]
+    missing = [run for run in wanted.runs if states.get(run.run_key) != RunState.DONE]
     if not missing:
         print("nothing is missing")
         return

@@ -26,6 +26,7 @@ from mixbench.experiments.cli.options import (
     check_cluster,
 )
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import duration, first_line, plural
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def sweep(
     if retried:
         print(f"{plural(retried, 'failed run')} will be tried again")
     states = list(folder.states().values())
-    missing = len(states) - states.count("done")
+    missing = len(states) - states.count(RunState.DONE)
     print(f"{folder.name}: {len(states)} runs, {len(states) - missing} done, in {folder.path}")
     sys.stdout.flush()
     status = 0
@@ -164,7 +165,7 @@ def _with_data(
 ) -> Sweep:
     """Have the data before any worker needs it; fall back where the sweep says so and it can't."""
     from mixbench.experiments.config import datasets
-    from mixbench.experiments.sweep import expand as sweeps
+    from mixbench.experiments.sweep.load import load
 
     try:
         for name in dict.fromkeys(run.dataset.name for run in wanted.runs):
@@ -175,9 +176,7 @@ def _with_data(
         if not other or not may_fall_back or datasets.available_offline(name):
             raise
         print(f"{error}\n{wanted.name}: falling back to the sweep {other!r}", flush=True)
-        return _with_data(
-            sweeps.load(other, overrides, rename), overrides, rename, may_fall_back=False
-        )
+        return _with_data(load(other, overrides, rename), overrides, rename, may_fall_back=False)
     return wanted
 
 
@@ -210,7 +209,7 @@ def _not_done(wanted: Sweep) -> Iterator[RunConfig]:
 
     runs = root() / wanted.name / "runs"
     for run, (run_key, _) in zip(wanted.runs, wanted.keys, strict=True):
-        if RunFolder(runs / run_key).state_on_file() != "done":
+        if RunFolder(runs / run_key).state_on_file() != RunState.DONE:
             yield run
 
 
@@ -276,7 +275,7 @@ def _summary(folder: SweepFolder, now: Any, unusable: str | None, stopped: bool,
     print(f"{now.done} of {now.total} runs done in {spent}", flush=True)
     for planned in folder.plan():
         failure = planned.folder.failure()
-        if failure and planned.folder.state() == "failed":
+        if failure and planned.folder.state() == RunState.FAILED:
             first = first_line(failure["error"])
             print(f"failed: {planned.run_key[:8]} {_what(planned.config)}: {first}")
     skipped = sorted(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.states import RunState
 
 if TYPE_CHECKING:
     from mixbench.experiments.cli.scheduler import Tasks
@@ -84,7 +85,7 @@ def logs(
         return
     for text in following.follow(planned.folder, lines):
         print(text, end="", flush=True)
-    raise typer.Exit(0 if planned.folder.state_on_file() == "done" else 1)
+    raise typer.Exit(0 if planned.folder.state_on_file() == RunState.DONE else 1)
 
 
 def _once(folder: SweepFolder, as_json: bool) -> None:
@@ -99,7 +100,7 @@ def _once(folder: SweepFolder, as_json: bool) -> None:
         print(json.dumps(now.as_json(finding.labels(observer.plan), *(tasks or ())), indent=1))
         return
     shown = bool(now.waited_for) or any(
-        run.state in ("running", "failed", "stale") or run.faults for run in now.runs
+        run.state not in (RunState.DONE, RunState.WAITING) or run.faults for run in now.runs
     )
     labels = finding.labels(observer.plan) if shown else {}
     print(render.printed(render.panel(now, labels, notes=_notes(now, tasks))), end="")

@@ -8,17 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mixbench.augmentations.pixels.preparation import Preparation, crop_and_flip, normalise
-
-__all__ = [
-    "crop_and_flip",
-    "crop_box",
-    "denormalise",
-    "normalise",
-    "prepare",
-    "random_resized_crop",
-]
-
 CROP_AREA = (0.08, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 
@@ -41,19 +30,56 @@ def prepare(
     Returns (B,C,H,W) float32; the input is untouched. Never waits for the device.
 
     The draws depend on the batch size, `crop_padding` and `flip` alone. Give mixing a generator of
-    its own, and every mixing method sees the same crops. Where the images are mixed next,
-    `mixbench.augmentations.pixels.fused.mix_raw` does both at once.
+    its own, and every mixing method sees the same crops.
     """
-    drawn = Preparation.draw(
-        len(images),
-        mean,
-        std,
-        crop_padding=crop_padding,
-        flip=flip,
-        generator=generator,
-        channels_last=channels_last,
-    )
-    return drawn(images)
+    offsets = mirrored = None
+    if crop_padding:
+        size, high = (2, len(images)), 2 * crop_padding + 1
+        offsets = torch.randint(high, size, generator=generator, device=images.device)
+    if flip:
+        mirrored = torch.randint(2, (len(images),), generator=generator, device=images.device)
+    if crop_padding or flip:
+        images = crop_and_flip(images, crop_padding, offsets, mirrored)
+    return normalise(images, mean, std, channels_last=channels_last)
+
+
+def crop_and_flip(
+    images: Tensor, padding: int, offsets: Tensor | None, mirrored: Tensor | None
+) -> Tensor:
+    """The crop at `offsets` of each image padded with zeros, mirrored where `mirrored` is 1.
+
+    images (B,C,H,W) uint8; offsets (2,B) int64 in 0..2*padding, rows then columns (None: no
+    crop); mirrored (B,) int64 of 0 and 1 (None: no mirror). Returns (B,C,H,W) uint8.
+    """
+    batch, channels, height, width = images.shape
+    device = images.device
+    variants = F.pad(images, (padding,) * 4) if offsets is not None else images
+    rows, columns = variants.shape[2:]
+    top, left = (0, 0) if offsets is None else offsets.view(2, batch, 1, 1).unbind()
+    first: Tensor | int = 0
+    if mirrored is not None:
+        mirrored = mirrored.view(batch, 1, 1)
+        first = mirrored * batch
+        # Column 0 of the mirrored crop is the last column of the crop.
+        left = torch.where(mirrored.bool(), columns - width - left, left)
+        variants = torch.stack((variants, variants.flip(3)))
+    plane = torch.arange(batch * channels, device=device).view(batch, channels, 1)
+    row = torch.arange(height, device=device) + top
+    starts = ((plane + first * channels) * rows + row) * columns + left
+    # Every stretch of `width` pixels as a row of a view, so that one gather copies whole rows:
+    # several times faster than gathering pixels.
+    flat = variants.contiguous().view(-1)
+    stretches = flat.as_strided((flat.numel() - width + 1, width), (1, 1))
+    return stretches.index_select(0, starts.view(-1)).view(images.shape)
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor, *, channels_last: bool = False) -> Tensor:
+    """(images / 255 - mean) / std: uint8 (B,C,H,W) to float32 of the same shape."""
+    scale = (1 / (255 * std)).view(-1, 1, 1)
+    shift = (mean / std).view(-1, 1, 1)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    floats = images.to(torch.float32, copy=True).mul_(scale).sub_(shift)
+    return floats.contiguous(memory_format=layout)
 
 
 def denormalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

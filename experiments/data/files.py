@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mixbench.experiments.data.crops import crop_box
 from mixbench.experiments.data.split import WHOLE, Batch, Part, crop_draws, steps
-from mixbench.experiments.stopping import SIGNALS
+from mixbench.experiments.signals import SIGNALS
 
 log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import claims, dependencies, evaluations, workers
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 OLD_SECONDS = 3600.0
@@ -103,7 +104,7 @@ def _awaited(folder: SweepFolder, plan: list[PlannedRun]) -> set[str]:
 
 
 def _is_done(folder: SweepFolder, key: str) -> bool:
-    return RunFolder(folder.path / "runs" / key).state_on_file() == "done"
+    return RunFolder(folder.path / "runs" / key).state_on_file() == RunState.DONE
 
 
 def _of_run(folder: RunFolder, weights: bool, now: float) -> Iterator[Item]:
@@ -116,7 +117,7 @@ def _of_run(folder: RunFolder, weights: bool, now: float) -> Iterator[Item]:
     in_claims = folder.path / "claims"
     if _is_folder(in_claims):
         yield from _temporary(in_claims, now)
-    if folder.state_on_file() != "done":
+    if folder.state_on_file() != RunState.DONE:
         # Its checkpoints are what it goes on from, its claims count its attempts.
         return
     yield from _file(folder.path / "checkpoint.previous.pt", "checkpoints before the last")

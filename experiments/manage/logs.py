@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mixbench.experiments.manage.status import host_name, job_name
-from mixbench.experiments.store.attempts import FAULTS
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.states import FAULTS, Outcome, RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import duration, first_line
 
@@ -28,7 +28,7 @@ def report(folder: RunFolder, lines: int | None = None) -> str:
     log, _ = _read(folder.path / "log.txt")
     parts.append(_last(log, lines) or "the log is empty: no worker has begun with it\n")
     failure = folder.failure()
-    if failure is not None and folder.state_on_file() == "failed":
+    if failure is not None and folder.state_on_file() == RunState.FAILED:
         trace = str(failure.get("traceback") or "").strip()
         if trace and trace not in log:
             parts.append(f"\n{trace}\n")
@@ -59,12 +59,12 @@ def follow(folder: RunFolder, lines: int | None = None) -> Iterator[str]:
         for row in rows[told:]:
             yield f"-- {_sentence(row)}\n"
         told = len(rows)
-        if ended == "done":
+        if ended == RunState.DONE:
             result = folder.result() or {"metrics": {}}
             score = result["metrics"].get("test/accuracy")
             yield f"-- done{'' if score is None else f', test accuracy {score:.4f}'}\n"
             return
-        if ended == "failed":
+        if ended == RunState.FAILED:
             yield f"-- failed: {(folder.failure() or {}).get('error')}\n"
             return
         if not waiting and folder.claim() is None:
@@ -82,7 +82,7 @@ def _attempts(folder: RunFolder) -> str:
 
 def _sentence(row: dict[str, Any]) -> str:
     """One attempt, in words."""
-    if row.get("outcome") == "retry":
+    if row.get("outcome") == Outcome.RETRY:
         return f"to be tried again, since {_clock(row.get('time'))}"
     place = str(row.get("worker") or "?")
     host = host_name(row.get("host")) or ""
@@ -96,7 +96,8 @@ def _sentence(row: dict[str, Any]) -> str:
     if began and ended:
         span += f", {_spent(ended - began)}"
     error = first_line(row.get("error"))
-    why = f": {error}" if error and row.get("outcome") in (*FAULTS, "diverged", "stopped") else ""
+    has_reason = row.get("outcome") in (*FAULTS, Outcome.DIVERGED, Outcome.STOPPED)
+    why = f": {error}" if error and has_reason else ""
     return f"attempt {row.get('attempt')} ({place}; {span}): {row.get('outcome')}{why}"
 
 

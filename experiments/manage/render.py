@@ -8,7 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mixbench.experiments.manage.status import STATES, RunStatus, Status
+from mixbench.experiments.manage.status import RunStatus, Status
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import duration, plural
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def line(now: Status) -> str:
     """One line of progress, for logs and for terminals that can't be redrawn."""
     known = now.seconds_left is not None and not now.settled
     left = f", {duration(now.seconds_left or 0.0)} left" if known else ""
-    stale = now.count("stale")
+    stale = now.count(RunState.STALE)
     return (
         f"{now.done}/{now.total} runs done, {len(now.running)} running, {now.failed} failed, "
         f"{f'{stale} stale, ' if stale else ''}"
@@ -49,9 +50,9 @@ def panel(
     parts: list[RenderableType] = [_counts(now), _bar(now)]
     kinds = (
         ("running", now.running, _running),
-        ("failed", now.of("failed"), _failed),
-        ("stale", now.of("stale"), _stale),
-        ("to be tried again", [r for r in now.retried if r.state == "waiting"], _failed),
+        ("failed", now.of(RunState.FAILED), _failed),
+        ("stale", now.of(RunState.STALE), _stale),
+        ("to be tried again", [r for r in now.retried if r.state == RunState.WAITING], _failed),
     )
     for title, runs, table in kinds:
         if runs:
@@ -101,7 +102,7 @@ def overview(rows: Sequence[tuple[str, Status | str]]) -> RenderableType:
         if isinstance(now, str):
             table.add_row(name, *[""] * 6, now)
             continue
-        counts = [now.total, *(now.count(state) for state in STATES)]
+        counts = [now.total, *(now.count(state) for state in RunState)]
         left = now.seconds_left
         said = f"stopped ({now.stopped})" if now.stopped else ""
         if not said and left is not None and not now.settled:
@@ -125,13 +126,13 @@ def printed(content: RenderableType) -> str:
 def _counts(now: Status) -> RenderableType:
     from rich.text import Text
 
-    failed, stale, retried = now.failed, now.count("stale"), len(now.retried)
+    failed, stale, retried = now.failed, now.count(RunState.STALE), len(now.retried)
     words = [
         (f"{now.done:,}/{now.total:,} done", "green" if now.done == now.total else ""),
         (f"{len(now.running):,} running", "cyan" if now.running else ""),
         (f"{failed:,} failed", "bold red" if failed else ""),
         *([(f"{stale:,} stale", "bold yellow")] if stale else []),
-        (f"{now.count('waiting'):,} waiting", ""),
+        (f"{now.count(RunState.WAITING):,} waiting", ""),
         *([(f"{retried:,} tried again", "yellow")] if retried else []),
     ]
     text = Text.assemble((now.sweep, "bold"))

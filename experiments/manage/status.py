@@ -1,8 +1,6 @@
 """Where a sweep stands, from one look at its folder. Nothing here needs a launcher or a scheduler.
 
-A run is in one of five states: "done", "failed" (given up), "running" (a worker holds it and shows
-signs of life), "stale" (a worker holds it and shows none: it is dead, or cut off from the folder;
-the next worker takes over) and "waiting".
+The states of a run are those of `RunState`.
 """
 
 from __future__ import annotations
@@ -19,15 +17,14 @@ from typing import Any
 
 from mixbench.experiments.store import claims, dependencies
 from mixbench.experiments.store import workers as roster
-from mixbench.experiments.store.attempts import FAULTS
 from mixbench.experiments.store.files import parse_lines
 from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.states import FAULTS, Outcome, RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line
 
 SCHEMA = 1
 """Changes when a field of `as_json` changes its meaning or goes away; new ones may come."""
-STATES = ("done", "running", "failed", "stale", "waiting")
 SHORTEST_KEY = 6
 _TAIL_BYTES = 8192
 
@@ -41,7 +38,7 @@ class RunStatus:
     name: str
     """The augmentation's."""
     seed: int
-    state: str
+    state: RunState
     epochs: int
     epoch: float = 0.0
     """Epochs done, in parts."""
@@ -67,6 +64,11 @@ class RunStatus:
     pretraining: bool = False
     """Is it there only because others start from its weights?"""
 
+    @property
+    def settled(self) -> bool:
+        """Is it done or given up?"""
+        return self.state in (RunState.DONE, RunState.FAILED)
+
 
 @dataclass(slots=True)
 class Status:
@@ -84,11 +86,11 @@ class Status:
     workers: list[roster.Worker]
     key_length: int
 
-    def of(self, state: str) -> list[RunStatus]:
+    def of(self, state: RunState) -> list[RunStatus]:
         """The runs in this state, in the order of the plan."""
         return [run for run in self.runs if run.state == state]
 
-    def count(self, state: str) -> int:
+    def count(self, state: RunState) -> int:
         """How many runs are in this state."""
         return sum(run.state == state for run in self.runs)
 
@@ -100,22 +102,22 @@ class Status:
     @property
     def done(self) -> int:
         """How many runs have a result."""
-        return self.count("done")
+        return self.count(RunState.DONE)
 
     @property
     def failed(self) -> int:
         """How many runs are given up."""
-        return self.count("failed")
+        return self.count(RunState.FAILED)
 
     @property
     def running(self) -> list[RunStatus]:
         """The runs that a worker with signs of life holds."""
-        return self.of("running")
+        return self.of(RunState.RUNNING)
 
     @property
     def retried(self) -> list[RunStatus]:
         """The runs that failed before and are being, or will be, tried again."""
-        return [r for r in self.runs if r.faults and r.state in ("running", "waiting", "stale")]
+        return [run for run in self.runs if run.faults and not run.settled]
 
     @property
     def waited_for(self) -> dict[str, int]:
@@ -125,7 +127,7 @@ class Status:
     @property
     def settled(self) -> bool:
         """Is every run done or given up?"""
-        return all(run.state in ("done", "failed") for run in self.runs)
+        return all(run.settled for run in self.runs)
 
     def as_json(
         self,
@@ -146,7 +148,7 @@ class Status:
             "stopped": self.stopped,
             "counts": {
                 "planned": self.total,
-                **{state: self.count(state) for state in STATES},
+                **{state: self.count(state) for state in RunState},
                 "retried": len(self.retried),
             },
             "epochs": {"done": self.epochs, "planned": self.epochs_total},
@@ -171,11 +173,11 @@ def _as_json(run: RunStatus, labels: Mapping[str, str]) -> dict[str, Any]:
     }
     if run.pretraining:
         row["pretraining"] = True
-    if run.state in ("running", "stale"):
+    if run.state in (RunState.RUNNING, RunState.STALE):
         for name in ("stage", "images_per_second", "seconds_left"):
-            row[name] = getattr(run, name) if run.state == "running" else None
+            row[name] = getattr(run, name) if run.state == RunState.RUNNING else None
         row |= {"worker": run.worker, "host": run.host, "job": run.job, "silent": run.silent}
-    if run.state != "done":
+    if run.state != RunState.DONE:
         row |= {"attempts": run.attempts, "faults": run.faults, "error": run.error}
     if run.waits_for is not None:
         row["waits_for"] = run.waits_for
@@ -208,8 +210,8 @@ class Observer:
         begun = self.folder.begun()
         runs = [self._look(planned, planned.run_key in begun) for planned in self.plan]
         self._say_what_waits(runs)
-        at_work = [run for run in runs if run.state == "running"]
-        counted = [run for run in runs if run.state != "failed"]
+        at_work = [run for run in runs if run.state == RunState.RUNNING]
+        counted = [run for run in runs if run.state != RunState.FAILED]
         epochs = sum(run.epoch for run in counted)
         total = sum(run.epochs for run in counted)
         return Status(
@@ -247,12 +249,16 @@ class Observer:
         states = {run.run_key: run.state for run in runs}
         for run in runs:
             other = self._needs.get(run.run_key)
-            waits = other is not None and run.state == "waiting" and states[other.run_key] != "done"
+            waits = (
+                other is not None
+                and run.state == RunState.WAITING
+                and states[other.run_key] != RunState.DONE
+            )
             run.waits_for = other.run_key if other is not None and waits else None
 
     def _look(self, planned: PlannedRun, begun: bool) -> RunStatus:
         known = self._known.get(planned.run_key)
-        if known is not None and known.state == "done":
+        if known is not None and known.state == RunState.DONE:
             return known
         if not begun and known is not None:
             return known
@@ -261,7 +267,7 @@ class Observer:
             cell_key=planned.cell_key,
             name=planned.config["augmentation"]["name"],
             seed=planned.config["seed"],
-            state="waiting",
+            state=RunState.WAITING,
             epochs=planned.config["training"]["epochs"],
             pretraining=planned.pretraining,
         )
@@ -275,7 +281,7 @@ def _fill(run: RunStatus, path: str, planned: PlannedRun) -> None:
     """What the folder of a run that has begun says about it."""
     # Text for paths here: of 10,000 runs most are done, and this is all that they cost.
     if os.path.exists(f"{path}/result.json"):
-        run.state, run.epoch = "done", float(run.epochs)
+        run.state, run.epoch = RunState.DONE, float(run.epochs)
         return
     folder = planned.folder
     ended = _since_forgiven(folder.attempts())
@@ -284,7 +290,7 @@ def _fill(run: RunStatus, path: str, planned: PlannedRun) -> None:
     run.error = first_line(faults[-1].get("error")) or None if faults else None
     failure = folder.failure()
     if failure is not None:
-        run.state = "failed"
+        run.state = RunState.FAILED
         run.error = first_line(failure.get("error")) or None
         return
     rows = _last_rows(Path(path, "metrics.jsonl"))
@@ -293,7 +299,7 @@ def _fill(run: RunStatus, path: str, planned: PlannedRun) -> None:
     if claim is None or "released" in claim:
         # A run between its result and the release of its claim was done a moment ago.
         if os.path.exists(f"{path}/result.json"):
-            run.state, run.epoch = "done", float(run.epochs)
+            run.state, run.epoch = RunState.DONE, float(run.epochs)
         return
     run.worker = claim.get("worker")
     run.host = host_name(claim.get("host"))
@@ -302,9 +308,9 @@ def _fill(run: RunStatus, path: str, planned: PlannedRun) -> None:
     if claim["number"] not in {row.get("attempt") for row in ended}:
         run.attempts += 1
     if claims.is_stale(claim):
-        run.state = "stale"
+        run.state = RunState.STALE
         return
-    run.state = "running"
+    run.state = RunState.RUNNING
     progress = claim.get("progress") or {}
     run.stage = progress.get("stage", "starting")
     run.images_per_second = progress.get("images_per_second")
@@ -340,7 +346,7 @@ def job_name(job: Mapping[str, Any] | None) -> str | None:
 
 
 def _since_forgiven(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    places = [place for place, row in enumerate(rows) if row.get("outcome") == "retry"]
+    places = [place for place, row in enumerate(rows) if row.get("outcome") == Outcome.RETRY]
     return rows[places[-1] + 1 :] if places else rows
 
 

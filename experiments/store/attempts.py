@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mixbench.experiments.store.run_folder import RunFolder
-
-FAULTS = ("failed", "out of memory", "died", "hung")
-"""Outcomes that may be the machine's fault. "stopped" is nobody's, "diverged" is the run's own."""
+from mixbench.experiments.store.states import FAULTS, Outcome
 
 RETRIES = 2
 
@@ -17,7 +15,7 @@ RETRIES = 2
 def record(
     folder: RunFolder,
     claim: Mapping[str, Any],
-    outcome: str,
+    outcome: Outcome,
     error: str | None = None,
     *,
     traceback: str = "",
@@ -63,7 +61,7 @@ def in_vain(rows: list[dict[str, Any]]) -> int:
     count = 0
     furthest = 0
     for row in rows:
-        if row.get("outcome") == "retry":
+        if row.get("outcome") == Outcome.RETRY:
             count = 0
             continue
         saved = int(row.get("saved") or 0)

@@ -23,6 +23,7 @@ from typing import Any
 
 from mixbench.experiments.store import processes
 from mixbench.experiments.store.files import parse_object
+from mixbench.experiments.store.states import Outcome
 
 LEASE_SECONDS = 120.0
 RENEW_SECONDS = 1.0
@@ -118,7 +119,7 @@ class Claim:
             thread.join()
         self.renew(force=True)
 
-    def release(self, outcome: str) -> None:
+    def release(self, outcome: Outcome) -> None:
         """Let go of the run; `outcome` says how it ended."""
         self.body.update(released=outcome, time=time.time())
         self._write()
@@ -186,7 +187,7 @@ def is_stale(body: dict[str, Any]) -> bool:
     )
 
 
-def close(run_folder: Path, number: int, outcome: str) -> None:
+def close(run_folder: Path, number: int, outcome: Outcome) -> None:
     """Release the claim of a process that is known to be dead, on its behalf."""
     path = _name(run_folder / "claims", number)
     body = _parse(_read(path))

@@ -11,6 +11,7 @@ from typing import Any
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import first_line
 
 CELL = "cell:"
@@ -75,7 +76,7 @@ def dependants(keys: Collection[str], needs: Mapping[str, PlannedRun]) -> set[st
 def check(planned: PlannedRun, needs: Mapping[str, PlannedRun]) -> None:
     """NeedFailed, in one line that names it, where the run that this one needs is given up."""
     other = needs.get(planned.run_key)
-    if other is None or other.folder.state_on_file() != "failed":
+    if other is None or other.folder.state_on_file() != RunState.FAILED:
         return
     error = first_line((other.folder.failure() or {}).get("error")) or "no reason is known"
     raise NeedFailed(f"the run that it starts from failed, {in_short(other)}: {error}")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection
 
 from mixbench.experiments.store import dependencies
+from mixbench.experiments.store.states import Outcome, RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 
@@ -19,7 +20,9 @@ def retry_failed(folder: SweepFolder, keys: Collection[str] | None = None) -> in
     plan = folder.plan()
     needed = dependencies.needed(plan)
     failed = {
-        run.run_key: run for run in plan if run.run_key in begun and run.folder.state() == "failed"
+        run.run_key: run
+        for run in plan
+        if run.run_key in begun and run.folder.state_on_file() == RunState.FAILED
     }
     if keys is not None:
         chosen = {key for key in keys if key in failed}
@@ -34,6 +37,6 @@ def retry_failed(folder: SweepFolder, keys: Collection[str] | None = None) -> in
         failed = {key: run for key, run in failed.items() if key in chosen}
     # What is needed first: a worker that looks meanwhile would have the others fail again.
     for run in dependencies.by_need(list(failed.values()), needed):
-        run.folder.add_attempt({"outcome": "retry", "time": time.time()})
+        run.folder.add_attempt({"outcome": Outcome.RETRY, "time": time.time()})
         (run.folder.path / "failure.json").unlink(missing_ok=True)
     return len(failed)

@@ -12,6 +12,7 @@ from typing import Any
 
 from mixbench.experiments.store import claims
 from mixbench.experiments.store.files import atomic_write, dump, read_json, read_lines
+from mixbench.experiments.store.states import Outcome, RunState
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class RunFolder:
         rows: dict[Any, dict[str, Any]] = {}
         for place, row in enumerate(read_lines(self.path / "attempts.jsonl")):
             rows[row.get("attempt") or f"retry {place}"] = row
-        if not any(row.get("outcome") == "done" for row in rows.values()):
+        if not any(row.get("outcome") == Outcome.DONE for row in rows.values()):
             last = self._done_unsaid()
             if last is not None:
                 rows[last["attempt"]] = last
@@ -61,7 +62,7 @@ class RunFolder:
         known = {name: claim.get(name) for name in ("worker", "host", "job", "started")}
         ended = result.get("provenance", {}).get("finished")
         saved = (claim.get("progress") or {}).get("saved", 0)
-        outcome = {"ended": ended, "outcome": "done", "error": None, "saved": saved}
+        outcome = {"ended": ended, "outcome": Outcome.DONE, "error": None, "saved": saved}
         return {"attempt": result["attempt"], **known, **outcome}
 
     def claim(self) -> dict[str, Any] | None:
@@ -72,15 +73,15 @@ class RunFolder:
         """The last claim on the run, held or released; None when it was never claimed."""
         return claims.last(self.path)
 
-    def state(self) -> str:
-        """ "done", "failed", "running" or "waiting"."""
-        return self.state_on_file() or ("running" if self.claim() else "waiting")
+    def state(self) -> RunState:
+        """DONE, FAILED, RUNNING or WAITING; a stale run counts as waiting."""
+        return self.state_on_file() or (RunState.RUNNING if self.claim() else RunState.WAITING)
 
-    def state_on_file(self) -> str | None:
-        """ "done" or "failed"; None for a run that is still to be done, or being done."""
+    def state_on_file(self) -> RunState | None:
+        """DONE or FAILED; None for a run that is still to be done, or being done."""
         if (self.path / "result.json").exists():
-            return "done"
-        return "failed" if (self.path / "failure.json").exists() else None
+            return RunState.DONE
+        return RunState.FAILED if (self.path / "failure.json").exists() else None
 
     def add_attempt(self, row: dict[str, Any]) -> None:
         """Append one row to `attempts.jsonl`."""

@@ -26,6 +26,7 @@ from mixbench.experiments.store.files import (
     umask,
 )
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.states import RunState
 
 
 def root() -> Path:
@@ -215,11 +216,11 @@ class SweepFolder:
         """Let workers work again."""
         (self.path / "stop.json").unlink(missing_ok=True)
 
-    def states(self) -> dict[str, str]:
-        """run_key -> "done", "failed", "running" or "waiting"."""
+    def states(self) -> dict[str, RunState]:
+        """run_key -> state, as in `RunFolder.state`."""
         begun = self.begun()
         return {
-            run.run_key: run.folder.state() if run.run_key in begun else "waiting"
+            run.run_key: run.folder.state() if run.run_key in begun else RunState.WAITING
             for run in self.plan()
         }
 

@@ -1,1 +1,1 @@
-"""Expand a sweep's YAML into runs; the sweeps that ship are in `shipped/`."""
+"""Turn a sweep's YAML into runs; the sweeps that ship are in `shipped/`."""

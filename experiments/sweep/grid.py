@@ -1,50 +1,110 @@
-"""The cells of one sweep, parsed: what many of them share is checked only once."""
+"""The cells of a sweep description: `fixed` with every combination of `grid` and `zip`.
+
+What `exclude` matches is left out, and each item of `include` is a cell more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mixbench.experiments.config import keys
-from mixbench.experiments.config.resolve import check_mixing, parse
-from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.schema import check_key
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.merge import matches, merge
+
+Change = tuple[str, Any]
+"""A dotted key with its value."""
 
 
-class Grid:
-    """Parses the cells of one sweep: a section that many of them share is checked only once."""
+def cells(spec: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the cells of a description, unchecked but for their keys.
 
-    def __init__(self) -> None:
-        # Both with the JSON that goes into the keys.
-        self._bases: dict[str, tuple[RunConfig, dict[str, str]]] = {}
-        self._augmentations: dict[str, tuple[dict[str, Any], str]] = {}
-        self._fitting: set[tuple[str, int | None, str]] = set()
+    overrides: dotted key -> value, set in every cell; an axis of that key is no longer one.
+    """
+    # An axis that an override replaces leaves one cell, it does not leave only `include`.
+    only_included = "grid" not in spec and "zip" not in spec and bool(spec.get("include"))
+    spec = _without_axes(spec, overrides)
+    base = merge({}, _mapping(spec, "fixed").items())
+    last = list(overrides.items())
+    axes = _axes(spec, "grid")
+    rows = _zipped(spec)
+    excluded = _partial_cells(spec, "exclude")
+    included = _partial_cells(spec, "include")
+    points = [] if only_included else itertools.product(*axes, rows)
+    used = set()
+    for point in points:
+        cell = merge(base, [change for changes in point for change in changes], last)
+        hits = [number for number, pattern in enumerate(excluded) if matches(cell, pattern)]
+        used.update(hits)
+        if not hits:
+            yield cell
+    for number, pattern in enumerate(excluded):
+        # With overrides the cells to exclude may be gone; without them it is a mistake.
+        if number not in used and not overrides:
+            raise UserError(f"exclude: {pattern!r} matches no cell of the grid")
+    for extra in included:
+        yield merge(base, extra.items(), last)
 
-    def runs(
-        self, raw: dict[str, Any], seeds: Iterable[int]
-    ) -> tuple[str, list[str], list[RunConfig]]:
-        """The cell's key, and the key and the configuration of its run with each seed.
 
-        As `parse` of each and its properties, but sooner. UserError as from `parse`.
-        """
-        # What phases are depends on the method, and whether features can be cached.
-        apart = raw.get("staging") is None and raw.get("transfer") is None
-        own_part = "augmentation" if apart else None
-        rest = keys.to_json({name: value for name, value in raw.items() if name != own_part})
-        drawn = keys.to_json(raw.get("augmentation"))
-        if rest not in self._bases or drawn not in self._augmentations:
-            parsed = parse(raw)
-            texts = parsed.section_texts()
-            own = texts.pop("augmentation")
-            self._bases.setdefault(rest, (parsed, texts))
-            self._augmentations.setdefault(drawn, (parsed.augmentation, own))
-        base, others = self._bases[rest]
-        augmentation, own = self._augmentations[drawn]
-        fits = (drawn, base.dataset.image_size, base.model.name)
-        if fits not in self._fitting:
-            check_mixing(augmentation, None, *fits[1:])
-            self._fitting.add(fits)
-        texts = {"augmentation": own, **others}
-        made = [
-            base.model_copy(update={"augmentation": augmentation, "seed": seed}) for seed in seeds
-        ]
-        return keys.cell_key(texts), keys.run_keys(texts, seeds), made
+def _without_axes(spec: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `spec` without the grid and zip axes that an override replaces."""
+    rest = dict(spec)
+    for part in ("grid", "zip"):
+        axes = rest.get(part)
+        if not isinstance(axes, dict) or not axes:
+            continue
+        rest[part] = {
+            key: values
+            for key, values in axes.items()
+            if not any(key == name or str(key).startswith(f"{name}.") for name in overrides)
+        }
+        if not rest[part]:
+            del rest[part]
+    return rest
+
+
+def _mapping(spec: Mapping[str, Any], part: str) -> dict[str, Any]:
+    value = spec.get(part)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(f"{part}: got {value!r}, expected a mapping")
+    for key in value:
+        check_key(key, part)
+    return value
+
+
+def _axes(spec: Mapping[str, Any], part: str) -> list[list[list[Change]]]:
+    axes = []
+    values_of = _mapping(spec, part)
+    if part in spec and not values_of:
+        raise UserError(f"{part}: empty; leave it out, or give at least one key with values")
+    for key, values in values_of.items():
+        if not isinstance(values, list) or not values:
+            raise UserError(f"{part}.{key}: got {values!r}, expected a list of at least one value")
+        axes.append([[(key, value)] for value in values])
+    return axes
+
+
+def _zipped(spec: Mapping[str, Any]) -> list[list[Change]]:
+    columns = _axes(spec, "zip")
+    if not columns:
+        return [[]]
+    lengths = {key: len(values) for key, values in spec["zip"].items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{key}: {length}" for key, length in lengths.items())
+        raise UserError(f"zip: the lists must have the same length, got {shown}")
+    return [[change for column in row for change in column] for row in zip(*columns, strict=True)]
+
+
+def _partial_cells(spec: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
+    value = spec.get(part)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, dict) and item for item in value):
+        raise UserError(f"{part}: got {value!r}, expected a list of mappings")
+    for item in value:
+        for key in item:
+            check_key(key, part)
+    return value

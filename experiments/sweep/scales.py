@@ -1,4 +1,4 @@
-"""The sizes of a sweep: `scales:` says what is different in each; `--scale NAME` chooses one.
+"""The sizes of a sweep: `scales:` says what is different in each; `--scale NAME` selects one.
 
 scales:
   quick: {fixed: {training: {epochs: 20}}, seeds: [0, 1, 2]}
@@ -14,18 +14,18 @@ from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.merge import merge
 
 BY_KEY = ("grid", "zip", "pretrain")
-"""Replaced key by key: an axis or a pretraining of the same name by another, by null for none."""
+"""Replaced key by key: null removes an axis or a pretraining."""
 WHOLE = ("include", "exclude", "seeds", "baseline", "fallback")
 KEYS = ("description", "fixed", *BY_KEY, *WHOLE)
 
 
 def names(spec: Mapping[str, Any]) -> tuple[str, ...]:
-    """The scales of a sweep description, in order; UserError if `scales` is not a mapping."""
+    """Return the scales of a sweep description, in order; UserError for an invalid `scales`."""
     if "scales" not in spec:
         return ()
     scales = spec["scales"]
-    good = isinstance(scales, dict) and scales
-    if not good or not all(isinstance(part, dict) for part in scales.values()):
+    is_filled = isinstance(scales, dict) and bool(scales)
+    if not is_filled or not all(isinstance(part, dict) for part in scales.values()):
         raise UserError(
             f"scales: got {scales!r}, expected a mapping of names to what is different there, "
             "such as {quick: {seeds: [0, 1, 2]}}"
@@ -33,12 +33,12 @@ def names(spec: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(name) for name in scales)
 
 
-def chosen(spec: Mapping[str, Any], scale: str | None) -> dict[str, Any]:
-    """`spec` at one of its scales; without a `scale` at the first. It is named NAME_SCALE.
+def select(spec: Mapping[str, Any], scale: str | None) -> dict[str, Any]:
+    """Return `spec` at one of its scales, by default the first, named NAME_SCALE.
 
     `fixed` is merged key by key at every depth, where a section with another `name` replaces the
     section; `grid`, `zip` and `pretrain` are replaced key by key, all else as a whole, and a
-    `description` is added to the sweep's. UserError for a scale that there isn't.
+    `description` is added to the sweep's. UserError for a scale that it does not have.
     """
     if "scale" in spec:
         raise unknown("key in the sweep", "scale", ["scales"])
@@ -54,29 +54,34 @@ def chosen(spec: Mapping[str, Any], scale: str | None) -> dict[str, Any]:
         scale = known[0]
     if scale not in known:
         raise unknown("scale", scale, known)
-    whole = {key: value for key, value in spec.items() if key != "scales"}
+    selected = {key: value for key, value in spec.items() if key != "scales"}
     by_name = {str(name): part for name, part in spec["scales"].items()}
     for key, value in by_name[scale].items():
-        if key not in KEYS:
-            raise unknown(f"key of scales.{scale}", key, KEYS)
-        if key == "description":
-            whole[key] = f"{str(whole.get(key) or '').strip()} {value}".strip()
-        elif key in WHOLE:
-            whole[key] = value
-        elif not isinstance(value, dict):
-            raise UserError(f"scales.{scale}.{key}: got {value!r}, expected a mapping")
-        elif key == "fixed":
-            whole[key] = _merged(_nested(whole.get(key)), _nested(value))
-        else:
-            kept = {**_mapping(whole.get(key)), **value}
-            whole[key] = {name: part for name, part in kept.items() if part is not None}
-            if not whole[key]:
-                del whole[key]
-    given = whole.get("name")
-    if isinstance(given, str):
-        whole["name"] = f"{given}_{scale}"
-    whole["scale"] = {"sweep": given, "scale": scale}
-    return whole
+        _change(selected, key, value, scale)
+    name = selected.get("name")
+    if isinstance(name, str):
+        selected["name"] = f"{name}_{scale}"
+    selected["scale"] = {"sweep": name, "scale": scale}
+    return selected
+
+
+def _change(spec: dict[str, Any], key: str, value: Any, scale: str) -> None:
+    """Change one key of `spec` in place, as its scale says."""
+    if key not in KEYS:
+        raise unknown(f"key of scales.{scale}", key, KEYS)
+    if key == "description":
+        spec[key] = f"{str(spec.get(key) or '').strip()} {value}".strip()
+    elif key in WHOLE:
+        spec[key] = value
+    elif not isinstance(value, dict):
+        raise UserError(f"scales.{scale}.{key}: got {value!r}, expected a mapping")
+    elif key == "fixed":
+        spec[key] = _merged(_nested(spec.get(key)), _nested(value))
+    else:
+        parts = {**_mapping(spec.get(key)), **value}
+        spec[key] = {name: part for name, part in parts.items() if part is not None}
+        if not spec[key]:
+            del spec[key]
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -84,14 +89,14 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _nested(section: Any) -> dict[str, Any]:
-    """With `training.epochs` as a key of `training`."""
+    """Return the section with `training.epochs` as a key of `training`."""
     return merge({}, ((str(key), value) for key, value in _mapping(section).items()))
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    made = dict(base)
+    merged = dict(base)
     for key, value in changes.items():
-        old = made.get(key)
+        old = merged.get(key)
         # The parameters of another method, network or data set mean nothing here.
         if (
             isinstance(old, dict)
@@ -99,5 +104,5 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
             and value.get("name", old.get("name")) == old.get("name")
         ):
             value = _merged(old, value)
-        made[key] = value
-    return made
+        merged[key] = value
+    return merged

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.states import RunState
 
 SETTLE_SECONDS = 5.0
 OLD_SECONDS = 3600.0
@@ -45,7 +46,7 @@ class Changes:
         seen = self._seen.get(run.run_key)
         if seen is None:
             return True
-        if seen.running and run.folder.state() != "running":
+        if seen.running and run.folder.state() != RunState.RUNNING:
             # A worker that dies changes no file.
             return True
         if version(run.folder.path, with_claims=not seen.running) != seen.version:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line
 from mixbench.experiments.tracking import local_store, lock
@@ -594,7 +595,7 @@ def _log_inputs(client: MlflowClient, run: _Stored, record: Record) -> None:
 
 def _drop_failure(client: MlflowClient, run: _Stored, record: Record) -> None:
     """Take back what an earlier attempt's failure left, and only that."""
-    if run.tags.get("state") == "failed" and record.tags.get("state") != "failed":
+    if run.tags.get("state") == RunState.FAILED and record.tags.get("state") != RunState.FAILED:
         for key in ("error", NOTE):
             if run.tags.pop(key, None) is not None:
                 client.delete_tag(run.run_id, key)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from mixbench.experiments.store import evaluations
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line
 from mixbench.experiments.tracking import sections
@@ -26,7 +27,12 @@ MAX_PARAM, MAX_TAG, MAX_NAME = 6000, 8000, 250
 FIGURES = "figures"
 _NOT_METRICS = ("step", "time")
 _INVALID = re.compile(r"[^\w\-. :/]", re.ASCII)
-_STATUS = {"done": "FINISHED", "failed": "FAILED", "running": "RUNNING", "waiting": "KILLED"}
+_STATUS = {
+    RunState.DONE: "FINISHED",
+    RunState.FAILED: "FAILED",
+    RunState.RUNNING: "RUNNING",
+    RunState.WAITING: "KILLED",
+}
 
 
 class Point(NamedTuple):
@@ -132,10 +138,10 @@ def run_record(plan: Plan, run: PlannedRun, sweep_name: str) -> Record | None:
     # The state first: a run that ends while it is read is then shown a little late, never in part.
     state = folder.state()
     claim = folder.last_claim()
-    if state == "waiting" and claim is None and not (folder.path / "config.json").exists():
+    if state == RunState.WAITING and claim is None and not (folder.path / "config.json").exists():
         return None
     rows = folder.metrics()
-    result = (folder.result() or {}) if state == "done" else {}
+    result = (folder.result() or {}) if state == RunState.DONE else {}
     measured = evaluations.read(folder) if result else {}
     moments = _moments(folder, rows, result, claim or {})
     row_points = [_row_points(row) for row in rows]
@@ -146,7 +152,7 @@ def run_record(plan: Plan, run: PlannedRun, sweep_name: str) -> Record | None:
         params=plan.params(run.run_key),
         tags=_run_tags(run, state, result, claim or {}, sweep_name),
         started=_milliseconds(min(moments)),
-        ended=None if state == "running" else _milliseconds(max(moments)),
+        ended=None if state == RunState.RUNNING else _milliseconds(max(moments)),
         rows=row_points,
         finals=_final_points(result, row_points, max(moments)),
         # With the time of the result: what is measured again to the same end is no change.
@@ -164,7 +170,7 @@ def run_record(plan: Plan, run: PlannedRun, sweep_name: str) -> Record | None:
             "result.json",
             *(f"{evaluations.FOLDER}/{name}.json" for name in measured),
         ),
-        folder=folder if state == "done" else None,
+        folder=folder if state == RunState.DONE else None,
     )
 
 
@@ -361,7 +367,7 @@ def _run_tags(
         "run_key": run.run_key,
         "cell_key": run.cell_key,
         "seed": run.config.get("seed"),
-        "state": "interrupted" if state == "waiting" else state,
+        "state": "interrupted" if state == RunState.WAITING else state,
         "pretraining": "true" if run.pretraining else None,
         "device": provenance.get("device"),
         "host": provenance.get("host"),
@@ -374,7 +380,7 @@ def _run_tags(
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": provenance.get("commit"),
     }
-    if state == "failed":
+    if state == RunState.FAILED:
         failure = run.folder.failure() or {}
         tags["error"] = first_line(failure.get("error"))
         trace = str(failure.get("traceback") or "").rstrip()

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from mixbench import augmentations
-from mixbench.augmentations.pixels.preparation import Preparation
 from mixbench.augmentations.plans.base import Batch
 from mixbench.experiments.config.rules import why_not_cached
 from mixbench.experiments.config.schema import RunConfig
@@ -92,7 +91,7 @@ class CachedFeatures:
         dataset = self._dataset
         images = None
         if method.needs_images and isinstance(dataset.train, ArraySplit):
-            images = _preparation(dataset, self._config)(dataset.train.images.index_select(0, raw))
+            images = _normalised(dataset.train.images.index_select(0, raw), dataset, self._config)
         plan = self._streams.draw_plan(method, (len(raw), *dataset.shape), images)
         targets = plan.mix_labels(labels, len(dataset.classes))
         features = self._train.take(raw)
@@ -170,7 +169,7 @@ def _split(learner: Learner, dataset: Dataset, config: RunConfig) -> tuple[Place
     if place is None:
         return "no whole layer is frozen"
     learner.freezing.train()
-    images = _preparation(dataset, config)(dataset.train.images[:CHECKED])
+    images = _normalised(dataset.train.images[:CHECKED], dataset, config)
     try:
         with learner.precision(), undisturbed(network, images.device):
             features = reach(network, place, images)
@@ -240,19 +239,18 @@ def _features(
 
 def _training_images(dataset: Dataset, config: RunConfig) -> Iterator[Tensor]:
     """In the batches of the training: sums may depend on a batch's size."""
-    prepare = _preparation(dataset, config)
     for raw, _ in dataset.train.batches(config.training.batch_size):
-        yield prepare(raw)
+        yield _normalised(raw, dataset, config)
 
 
 def _validation_images(dataset: Dataset, config: RunConfig) -> Iterator[Tensor]:
-    channels_last = config.training.channels_last
     for raw, _ in dataset.validation.batches(config.evaluation.batch_size):
-        yield normalise(raw, dataset.mean, dataset.std, channels_last=channels_last)
+        yield _normalised(raw, dataset, config)
 
 
-def _preparation(dataset: Dataset, config: RunConfig) -> Preparation:
-    return Preparation(dataset.mean, dataset.std, channels_last=config.training.channels_last)
+def _normalised(raw: Tensor, dataset: Dataset, config: RunConfig) -> Tensor:
+    channels_last = config.training.channels_last
+    return normalise(raw, dataset.mean, dataset.std, channels_last=channels_last)
 
 
 def _numbers(labels: Tensor, device: torch.device) -> ArraySplit:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mixbench.experiments.ranks import ALONE, Ranks
-from mixbench.experiments.stopping import Stopped
+from mixbench.experiments.signals import Stopped
 
 
 class Beat(Protocol):

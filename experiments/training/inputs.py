@@ -15,12 +15,10 @@ from torch import Tensor, nn
 
 from mixbench import augmentations
 from mixbench.augmentations.integrations.hooks import mixing_inside
-from mixbench.augmentations.pixels.fused import prepared_and_mixed
-from mixbench.augmentations.pixels.preparation import Preparation
 from mixbench.augmentations.plans.base import Batch
 from mixbench.experiments.config.rules import why_not_in_features
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.data.crops import normalise
+from mixbench.experiments.data.crops import normalise, prepare
 from mixbench.experiments.data.load import Dataset
 from mixbench.experiments.data.split import WHOLE, Part
 from mixbench.experiments.errors import UserError
@@ -82,21 +80,17 @@ class Pixels:
     def forward(
         self, model: nn.Module, method: augmentations.Method, raw: Tensor, labels: Tensor
     ) -> tuple[Tensor, Batch]:
-        prepare = self._draw_preparation(len(raw))
-        images = prepare(raw) if self._mix_at is not None or method.needs_images else None
+        images = self._prepare(raw)
         plan = self._streams.draw_plan(method, raw.shape, images)
         targets = plan.mix_labels(labels, len(self._dataset.classes))
-        if self._mix_at is not None and images is not None:
+        if self._mix_at is not None:
 
             def mix(features: Tensor) -> Tensor:
                 return mix_features(plan, features, self.network)
 
             with changed(self.network, self._mix_at, mix):
                 return model(images), Batch(images, targets, plan)
-        if images is None:
-            mixed = prepared_and_mixed(plan, raw, prepare)
-        else:
-            mixed = plan.mix_images(images)
+        mixed = plan.mix_images(images)
         with mixing_inside(self.network, plan, self._layers.named):
             return model(mixed), Batch(mixed, targets, plan)
 
@@ -108,11 +102,11 @@ class Pixels:
             mean, std = self._dataset.mean, self._dataset.std
             yield normalise(raw, mean, std, channels_last=channels_last), labels
 
-    def _draw_preparation(self, images: int) -> Preparation:
-        """Random crops and flips for so many images, as the configuration has them."""
+    def _prepare(self, raw: Tensor) -> Tensor:
+        """Random crops and flips as the configuration has them, then normalisation."""
         training = self._config.training
-        return Preparation.draw(
-            images,
+        return prepare(
+            raw,
             self._dataset.mean,
             self._dataset.std,
             crop_padding=training.crop_padding or 0,

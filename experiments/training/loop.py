@@ -20,7 +20,7 @@ from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.load import Dataset
 from mixbench.experiments.evaluation.predict import score
 from mixbench.experiments.ranks import ALONE, Ranks
-from mixbench.experiments.stopping import Stopped
+from mixbench.experiments.signals import Stopped
 from mixbench.experiments.training.control import Beat, Control, Order
 from mixbench.experiments.training.epoch_totals import EpochMeans, staging_row
 from mixbench.experiments.training.inputs import Inputs

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.load import Dataset
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.stopping import Stopped
+from mixbench.experiments.signals import Stopped
 from mixbench.experiments.training.checkpoints import Checkpoints
 from mixbench.experiments.training.control import Control, Order
 from mixbench.experiments.training.epoch_totals import EpochTotals

@@ -19,6 +19,7 @@ from mixbench.experiments.config import weights
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import checkpoint
 from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 State = dict[str, Tensor]
@@ -141,9 +142,9 @@ def of_run(run: PlannedRun, sweep: str) -> State:
 def must_be_done(run: PlannedRun, sweep: str) -> None:
     """UserError unless the run has come to its result."""
     state = run.folder.state()
-    if state != "done":
+    if state != RunState.DONE:
         said = str((run.folder.failure() or {}).get("error") or "").strip().splitlines()
-        why = f": {said[0]}" if state == "failed" and said else ""
+        why = f": {said[0]}" if state == RunState.FAILED and said else ""
         raise UserError(
             f"transfer.weights: run {run.run_key} of sweep {sweep!r} is {state}, not done{why}"
         )

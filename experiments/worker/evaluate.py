@@ -28,6 +28,7 @@ from mixbench.experiments.store import claims, evaluations
 from mixbench.experiments.store.claims import Claim, ClaimLost, Watch
 from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.states import Outcome
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker.worker import FULL, NO_STORE
 
@@ -77,7 +78,7 @@ def work(
                 continue
             finally:
                 if not claim.is_lost():
-                    claim.release("measured")
+                    claim.release(Outcome.MEASURED)
         if idle:
             time.sleep(WAIT_SECONDS)
     return failures

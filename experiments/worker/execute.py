@@ -20,7 +20,7 @@ from mixbench.experiments.data.load import Dataset, load_once
 from mixbench.experiments.evaluation.after_training import Measurements, measure
 from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
-from mixbench.experiments.stopping import Stop
+from mixbench.experiments.signals import Stop
 from mixbench.experiments.store import checkpoint, provenance
 from mixbench.experiments.store.claims import Claim, ClaimLost
 from mixbench.experiments.store.files import SCHEMA, atomic_write, dump
@@ -54,7 +54,7 @@ def execute(
     atomic_write(folder.path / "mixed.png", strip)
     setup_seconds = time.time() - started
 
-    with stop.gently():
+    with stop.defer_signals():
         timing = train(
             network, dataset, config, device, folder.path, claim.renew, stop.asked, ranks
         )

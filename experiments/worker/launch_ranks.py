@@ -30,7 +30,7 @@ import torch
 from mixbench.experiments.config import resolve
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.ranks import ALONE, Group, Ranks
-from mixbench.experiments.stopping import SIGNALS, Stopped
+from mixbench.experiments.signals import SIGNALS, Stopped, describe_exit
 from mixbench.experiments.store.claims import Claim
 from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -88,8 +88,7 @@ class _Assistant:
         # srun tells of a signal as a shell does.
         number = -status if status < 0 else status - 128
         if number in set(signal.Signals):
-            name = signal.Signals(number).name
-            said = f"signal {name}" + (" (lack of memory?)" if name == "SIGKILL" else "")
+            said = describe_exit(-number)
         else:
             said = self.said() or f"exit status {status}"
         return f"rank {self.rank}: {said}"

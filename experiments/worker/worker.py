@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.stopping import Stop, Stopped
+from mixbench.experiments.signals import Stop, Stopped
 from mixbench.experiments.store import attempts, claims, dependencies, processes
 from mixbench.experiments.store.claims import Claim, ClaimLost, Watch
 from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.states import Outcome
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Worker:
         self.retries = retries
         self.leave = leave
         self._device_name = device
-        self._stop = stop or Stop(folder)
+        self._stop = stop or Stop(folder.stop_reason)
         self._watch = Watch()
         self._started = time.time()
         self._held: tuple[Claim, PlannedRun] | None = None
@@ -80,7 +81,7 @@ class Worker:
         """Do runs until all are done or failed; how many were done by this worker."""
         self._stop.check()
         # A signal in the middle of an import can turn into any error.
-        with self._stop.gently():
+        with self._stop.defer_signals():
             import torch
 
             # All that every run needs: without it, this worker would only fail one after the other.
@@ -113,7 +114,7 @@ class Worker:
         from mixbench.experiments.worker import execute, launch_ranks
 
         folder = planned.folder
-        outcome, trace = "failed", ""
+        outcome, is_final, trace = Outcome.FAILED, False, ""
         error: str | None = "it ended the process"
         with execute.logging_to(folder.path / "log.txt"):
             try:
@@ -129,45 +130,45 @@ class Worker:
                     self.folder, planned.run_key, ranks, device, claim
                 ) as group:
                     execute.execute(parsed, folder, device, claim, self._stop, group)
-                outcome, error = "done", None
+                outcome, error = Outcome.DONE, None
             except Stopped as stopped:
-                outcome, error = "stopped", str(stopped)
+                outcome, error = Outcome.STOPPED, str(stopped)
                 raise
             except ClaimLost as lost:
-                outcome, error = "lost", str(lost)
+                outcome, error = Outcome.LOST, str(lost)
             except Exception as failure:
                 if isinstance(failure, OSError) and failure.errno in FULL:
                     # Not the run's fault, and every other one would end like this: the worker goes.
-                    outcome, error = "stopped", f"{failure.strerror}: {failure.filename}"
+                    outcome, error = Outcome.STOPPED, f"{failure.strerror}: {failure.filename}"
                     raise
                 outcome, trace = _outcome(failure), traceback.format_exc()
                 error = f"{type(failure).__name__}: {failure}"
                 log.exception("run %s: %s", planned.run_key, outcome)
                 if self._stop.reason is not None:
                     # What a signal raises in the middle of a library may come out as any error.
-                    outcome = "stopped"
-                elif outcome == "failed" and _is_final(failure):
-                    outcome = "failed for good"
+                    outcome = Outcome.STOPPED
+                elif outcome == Outcome.FAILED:
+                    is_final = _is_final(failure)
             finally:
                 # A signal must not come between the record and the release.
-                with self._stop.gently():
-                    if outcome == "stopped" and folder.result() is not None:
-                        outcome, error = "done", None
-                    elif outcome != "done" and claim.is_lost():
+                with self._stop.defer_signals():
+                    if outcome == Outcome.STOPPED and folder.result() is not None:
+                        outcome, error = Outcome.DONE, None
+                    elif outcome != Outcome.DONE and claim.is_lost():
                         # Whatever it stumbled on: the run is another worker's.
-                        outcome = "lost"
-                    if outcome != "lost":
+                        outcome = Outcome.LOST
+                    if outcome != Outcome.LOST:
                         attempts.record(
                             folder,
                             {**claim.body, "number": claim.number},
-                            outcome.removesuffix(" for good"),
+                            outcome,
                             error,
                             traceback=trace,
                             retries=self.retries,
-                            final=outcome in ("diverged", "failed for good"),
+                            final=is_final or outcome == Outcome.DIVERGED,
                         )
-                        claim.release(outcome.removesuffix(" for good"))
-        return outcome == "done"
+                        claim.release(outcome)
+        return outcome == Outcome.DONE
 
     def _settle_overtaken(self, planned: PlannedRun, claim: Claim) -> bool:
         """Put on record how claims before ended, if nobody has; is the run given up with them?"""
@@ -178,17 +179,17 @@ class Worker:
             if before is None or "released" in before:
                 continue
             error = f"no sign of life from its worker {before.get('worker')}"
-            attempts.record(planned.folder, before, "died", error, retries=self.retries)
+            attempts.record(planned.folder, before, Outcome.DIED, error, retries=self.retries)
         # By us, or by its pool since we looked.
         if planned.folder.state_on_file() is None:
             return False
-        claim.release("given up")
+        claim.release(Outcome.GIVEN_UP)
         self._held = None
         return True
 
     def _let_go(self) -> None:
         """Release what is held still: the worker ends between a claim and the end of its run."""
-        with self._stop.gently(), contextlib.suppress(OSError):
+        with self._stop.defer_signals(), contextlib.suppress(OSError):
             if self._held is None:
                 return
             claim, planned = self._held
@@ -196,8 +197,8 @@ class Worker:
                 return
             if planned.folder.state_on_file() is None:
                 body = {**claim.body, "number": claim.number}
-                attempts.record(planned.folder, body, "stopped", str(sys.exception()))
-            claim.release("stopped")
+                attempts.record(planned.folder, body, Outcome.STOPPED, str(sys.exception()))
+            claim.release(Outcome.STOPPED)
 
     def claimed(self) -> Iterator[tuple[Claim, PlannedRun]]:
         """Claim one run after the other until all are done or failed, by whomever.
@@ -226,7 +227,7 @@ class Worker:
                     kept.append(planned)
                     continue
                 # A signal must not come between the claim and the knowledge of it.
-                with self._stop.gently():
+                with self._stop.defer_signals():
                     claim = claims.acquire(planned.folder.path, self.name, self._watch)
                     if claim is not None:
                         self._held = claim, planned
@@ -236,7 +237,7 @@ class Worker:
                 # The holder before us may have finished between the look and the claim.
                 # So may somebody have forgiven the failed run that this one needs.
                 if planned.folder.state_on_file() is not None or self._is_early(planned, {}):
-                    claim.release("nothing to do")
+                    claim.release(Outcome.NOTHING_TO_DO)
                     kept.append(planned)
                     continue
                 self._stop.check()
@@ -286,16 +287,18 @@ class Worker:
         atomic_write(place / f"{self.name}.json", dump(there))
 
 
-def _outcome(failure: Exception) -> str:
-    """ "diverged", "out of memory" or "failed"."""
+def _outcome(failure: Exception) -> Outcome:
+    """DIVERGED, OUT_OF_MEMORY or FAILED."""
     from mixbench.experiments.training.loop import Diverged
 
     if isinstance(failure, Diverged):
-        return "diverged"
+        return Outcome.DIVERGED
     if isinstance(failure, MemoryError) or "out of memory" in str(failure).lower():
-        return "out of memory"
+        return Outcome.OUT_OF_MEMORY
     # torch's allocator for the CPU has no error of its own.
-    return "out of memory" if "can't allocate memory" in str(failure).lower() else "failed"
+    if "can't allocate memory" in str(failure).lower():
+        return Outcome.OUT_OF_MEMORY
+    return Outcome.FAILED
 
 
 def _is_final(failure: Exception) -> bool:
@@ -362,7 +365,7 @@ def main() -> int:
         # Before torch is imported: OpenMP reads it once.
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     folder = SweepFolder(arguments.sweep.absolute())
-    stop = Stop(folder, arguments.deadline)
+    stop = Stop(folder.stop_reason, arguments.deadline)
     logging.basicConfig(level=logging.INFO, handlers=[logging.NullHandler()])
     # A log that can't be written must not fill the worker's own with its complaints.
     logging.raiseExceptions = False
@@ -377,7 +380,7 @@ def main() -> int:
     try:
         stop.listen()
         worker.work()
-        stop.ignore()
+        stop.ignore_signals()
     except Stopped:
         return STOPPED
     except Poisoned as error:

@@ -21,7 +21,7 @@ from torch import nn
 from mixbench.experiments.config import resolve
 from mixbench.experiments.data.load import load
 from mixbench.experiments.models.build import build
-from mixbench.experiments.stopping import Stopped
+from mixbench.experiments.signals import Stopped
 from mixbench.experiments.store import checkpoint
 from mixbench.experiments.training import loop
 

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mixbench.experiments.stopping import Stop
+from mixbench.experiments.signals import Stop
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker.worker import Worker
 from tests.support import running
@@ -78,7 +78,7 @@ def _claim_all(folder: SweepFolder) -> tuple[list[float], float]:
 
 
 def _work(folder: SweepFolder, name: str) -> None:
-    worker = Worker(folder, "cpu", name, stop=Stop(folder))
+    worker = Worker(folder, "cpu", name, stop=Stop(folder.stop_reason))
     took = []
     before = time.perf_counter()
     for claim, planned in worker.claimed():

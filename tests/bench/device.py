@@ -5,8 +5,7 @@
 
 Everything is captured in a CUDA graph and replayed, so that what the host costs is left out; each
 call in a graph has an input of its own, so that no cache holds it. A method's time is that of the
-pixels (FMix's with the mask read); "a call" draws the plan and mixes images and labels too. The
-fused pass starts from uint8 images; its copy is one of what comes out.
+pixels (FMix's with the mask read); "a call" draws the plan and mixes images and labels too.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ from torch import Tensor
 
 from mixbench import augmentations
 from mixbench.augmentations import pixels
-from mixbench.augmentations.pixels.fused import prepared_and_mixed
-from mixbench.augmentations.pixels.preparation import Preparation
 
 METHODS = ("mixup", "cutmix", "cutout", "random_erasing", "ricap", "fmix", "resizemix")
 LARGE, SMALL = (256, 3, 224, 224), (512, 3, 32, 32)
@@ -47,7 +44,6 @@ def main() -> int:
         "torch": torch.__version__,
         "pixels": [],
         "calls": [],
-        "fused": [],
     }
     print(f"{found['device']}, torch {found['torch']}, bfloat16, per sample")
     print(f"{'pixels':16}{'shape':18}{'format':10}{'us':>9}{'x copy':>8}{'eager':>8}{'MiB':>7}")
@@ -56,8 +52,6 @@ def main() -> int:
             found["pixels"] += measured_pixels(shape, layout)
     print(f"\n{'a call':16}{'shape':18}{'us':>9}")
     found["calls"] = measured_calls()
-    print(f"\n{'fused':16}{'shape':18}{'us':>9}{'x copy':>8}{'two steps':>11}")
-    found["fused"] = [row for shape in (LARGE, SMALL) for row in measured_fused(shape)]
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     missed = missed_targets(found)
@@ -113,40 +107,6 @@ def measured_calls() -> list[dict[str, Any]]:
         spent = graph_time([lambda x=x, mix=mix: mix(x, labels).images for x in inputs])
         rows.append({"method": name, "shape": SMALL, "us": spent})
         print(f"{name:16}{SMALL!s:18}{spent:9.1f}")
-    return rows
-
-
-def measured_fused(shape: tuple[int, ...]) -> list[dict[str, Any]]:
-    """From uint8 to a mixed channels-last batch in bfloat16, beside preparing and then mixing."""
-    inputs = [torch.randint(256, shape, device="cuda", dtype=torch.uint8) for _ in range(SETS)]
-    half = torch.ones(shape[1], device="cuda") / 2
-    preparation = Preparation.draw(
-        shape[0], half, half, crop_padding=4, flip=True, channels_last=True, dtype=torch.bfloat16
-    )
-    made = [torch.empty_like(preparation(raw)) for raw in inputs]
-    copy = graph_time(
-        [lambda a=a, b=b: a.copy_(b) for a, b in zip(made, reversed(made), strict=True)]
-    )
-    del made
-    rows = []
-    for name in METHODS:
-        plan = _plan(name, shape)
-        ours = graph_time(
-            [lambda x=x, plan=plan: prepared_and_mixed(plan, x, preparation) for x in inputs]
-        )
-        pixels.EAGER = True
-        steps = graph_time([lambda x=x, plan=plan: plan.mix_images(preparation(x)) for x in inputs])
-        pixels.EAGER = False
-        rows.append(
-            {
-                "method": name,
-                "shape": shape,
-                "us": ours,
-                "x_copy": ours / copy,
-                "x_copy_two_steps": steps / copy,
-            }
-        )
-        print(f"{name:16}{shape!s:18}{ours:9.1f}{ours / copy:8.2f}{steps / copy:11.2f}")
     return rows
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from mixbench.experiments.stopping import SIGNALS, Stop, Stopped
+from mixbench.experiments.signals import SIGNALS, Stop, Stopped
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 AT_WORK = """
 import sys, time
 from pathlib import Path
-from mixbench.experiments.stopping import Stop, Stopped
+from mixbench.experiments.signals import Stop, Stopped
 from mixbench.experiments.store.sweep_folder import SweepFolder
-stop = Stop(SweepFolder(Path(sys.argv[1])))
+stop = Stop(SweepFolder(Path(sys.argv[1])).stop_reason)
 stop.listen()
 try:
     print("ready", flush=True)
@@ -34,12 +34,12 @@ except Stopped as stopped:
 GENTLE = """
 import sys, time
 from pathlib import Path
-from mixbench.experiments.stopping import Stop, Stopped
+from mixbench.experiments.signals import Stop, Stopped
 from mixbench.experiments.store.sweep_folder import SweepFolder
-stop = Stop(SweepFolder(Path(sys.argv[1])))
+stop = Stop(SweepFolder(Path(sys.argv[1])).stop_reason)
 stop.listen()
-with stop.gently():
-    with stop.gently():
+with stop.defer_signals():
+    with stop.defer_signals():
         print("ready", flush=True)
         until = time.monotonic() + 30
         while not stop.asked() and time.monotonic() < until:
@@ -53,11 +53,11 @@ except Stopped as stopped:
 IGNORING = """
 import sys, time
 from pathlib import Path
-from mixbench.experiments.stopping import Stop
+from mixbench.experiments.signals import Stop
 from mixbench.experiments.store.sweep_folder import SweepFolder
-stop = Stop(SweepFolder(Path(sys.argv[1])))
+stop = Stop(SweepFolder(Path(sys.argv[1])).stop_reason)
 stop.listen()
-stop.ignore()
+stop.ignore_signals()
 print("ready", flush=True)
 time.sleep(0.5)
 print("to its end", stop.reason, flush=True)
@@ -112,10 +112,10 @@ def test_a_signal_while_the_folder_is_looked_at(folder: SweepFolder) -> None:
             return super().stop_reason()
 
     before = signal.getsignal(signal.SIGUSR2)
-    stop = Stop(Signalling(folder.path))
+    stop = Stop(Signalling(folder.path).stop_reason)
     try:
         signal.signal(signal.SIGUSR2, stop._on_signal)
-        with stop.gently():
+        with stop.defer_signals():
             assert stop.asked() and stop.asked()
     finally:
         signal.signal(signal.SIGUSR2, before)
@@ -134,8 +134,8 @@ def test_no_except_clause_for_errors_catches_it() -> None:
 
 
 def test_the_mark_of_the_sweep(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mixbench.experiments.stopping.LOOK_SECONDS", 0.2)
-    stop = Stop(folder)
+    monkeypatch.setattr("mixbench.experiments.signals.POLL_SECONDS", 0.2)
+    stop = Stop(folder.stop_reason)
     assert not stop.asked()
     folder.ask_to_stop("mixbench cancel")
     assert not stop.asked(), "looked at not long ago: a step must cost nothing"
@@ -146,19 +146,19 @@ def test_the_mark_of_the_sweep(folder: SweepFolder, monkeypatch: pytest.MonkeyPa
     folder.allow()
     # One that was told so stops, whatever is said after it.
     assert stop.asked()
-    assert not Stop(folder).asked(), "and the next one may work"
+    assert not Stop(folder.stop_reason).asked(), "and the next one may work"
 
 
 @pytest.mark.parametrize("seconds", [0.0, -5.0])
 def test_no_time_at_all(folder: SweepFolder, seconds: float) -> None:
-    stop = Stop(folder, seconds)
+    stop = Stop(folder.stop_reason, seconds)
     with pytest.raises(Stopped, match="its time is up"):
         stop.check()
 
 
 def test_the_end_of_its_time(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mixbench.experiments.stopping.LOOK_SECONDS", 0.01)
-    stop = Stop(folder, 0.3)
+    monkeypatch.setattr("mixbench.experiments.signals.POLL_SECONDS", 0.01)
+    stop = Stop(folder.stop_reason, 0.3)
     assert not stop.asked()
     time.sleep(0.35)
     assert stop.asked() and stop.reason == "its time is up"

@@ -105,7 +105,7 @@ def test_a_run_over_two_nodes(slurm: Cluster, tmp_path: Path) -> None:
     wait_for(sweep)
     rows = planned.folder.attempts()
     assert [row["outcome"] for row in rows] == ["stopped", "failed", "done"]
-    assert rows[1]["error"] == "RankFailed: rank 1: signal SIGKILL (lack of memory?)"
+    assert rows[1]["error"] == "RankFailed: rank 1: signal SIGKILL (out of memory?)"
     assert not list(planned.folder.path.glob("rank*.txt"))
 
     # The same two ranks, started by a worker of this machine.

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -19,8 +17,6 @@ from torch import Tensor
 from mixbench import augmentations
 from mixbench.augmentations import pixels
 from mixbench.augmentations.pixels import eager, launches, operators, resize
-from mixbench.augmentations.pixels.fused import mix_raw, prepared_and_mixed
-from mixbench.augmentations.pixels.preparation import Preparation
 from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.blend import Blend
 from mixbench.augmentations.plans.paste import Paste
@@ -169,15 +165,11 @@ def test_bits_move_whatever_they_stand_for() -> None:
 
 
 def test_offsets_that_take_64_bits_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = torch.randint(256, (3, 2, 8, 8), dtype=torch.uint8, generator=seeded(5))
-    preparation = drawn((3, 2, 8, 8), 2, True)
-    images = preparation(raw)
+    images = images_of((3, 2, 8, 8), torch.float32, torch.contiguous_format)
     monkeypatch.setattr(launches, "_INT32", 0)
-    monkeypatch.setattr(pixels, "by_kernel", lambda *_: True)
     for name in ("moved", "three boxes", "ricap"):
         plan = dict(plans((3, 2, 8, 8)))[name]
         assert torch.equal(by_kernel(plan, images), by_reference(plan, images)), name
-        assert torch.equal(prepared_and_mixed(plan, raw, preparation), by_reference(plan, images))
 
 
 @pytest.mark.parametrize("name", ["mixup", "soft masks", "cutmix", "erasing", "moved"])
@@ -239,23 +231,6 @@ def test_scaled_rectangles_equal_the_eager_code(
     assert torch.equal(plan.mix_images(images), found)
 
 
-# The fused path.
-
-
-def drawn(shape: tuple[int, ...], padding: int, flip: bool, **more: object) -> Preparation:
-    """A preparation with every kind of draw in it."""
-    mean, std = torch.rand(shape[1], generator=seeded(3)), torch.rand(shape[1]) + 0.1
-    return Preparation.draw(
-        shape[0],
-        mean,
-        std,
-        crop_padding=padding,
-        flip=flip,
-        generator=seeded(4),
-        **more,  # type: ignore[arg-type]
-    )
-
-
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the CPU for a GPU with kernels."""
@@ -266,88 +241,16 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixels, "by_kernel", has_kernels)
 
 
-@pytest.mark.parametrize(
-    ("shape", "padding", "flip", "channels_last"),
-    [
-        ((3, 3, 8, 8), 0, False, False),
-        ((3, 3, 8, 8), 3, False, True),
-        ((2, 1, 7, 5), 2, True, False),
-        ((2, 3, 24, 36), 0, True, True),
-    ],
-)
-def test_one_pass_equals_preparing_and_mixing(
-    shape: tuple[int, ...],
-    padding: int,
-    flip: bool,
-    channels_last: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    raw = torch.randint(256, shape, dtype=torch.uint8, generator=seeded(5))
-    preparation = drawn(shape, padding, flip, channels_last=channels_last)
-    prepared = preparation(raw)
-    calls = []
-    one_pass = operators.prepare
-
-    def counted(*arguments: Any) -> Tensor:
-        calls.append(arguments)
-        return one_pass(*arguments)
-
-    for name, plan in [
-        ("none", Paste(shape[2:], torch.zeros(shape[0], 0, 4).long())),
-        *plans(shape),
-    ]:
-        expected = plan.mix_images(prepared)
-        with monkeypatch.context() as patch:
-            patch.setattr(pixels, "by_kernel", lambda *_: True)
-            patch.setattr(operators, "prepare", counted)
-            found = prepared_and_mixed(plan, raw, preparation)
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        assert found.is_contiguous(memory_format=layout), name
-        if isinstance(plan, Paste) and plan.fill != "mean":
-            assert torch.equal(found, expected), name
-        else:
-            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6, msg=name)
-    assert len(calls) == len(list(plans(shape))) + 1
-
-
-def test_one_pass_into_half_precision_rounds_once() -> None:
-    shape = (2, 3, 8, 8)
-    raw = torch.randint(256, shape, dtype=torch.uint8, generator=seeded(5))
-    for dtype in (torch.float16, torch.bfloat16):
-        preparation = drawn(shape, 1, True, dtype=dtype)
-        wide = replace(preparation, dtype=torch.float32)(raw)
-        for name, plan in plans(shape):
-            mixed = torch.empty(shape, dtype=dtype)
-            if isinstance(plan, Paste) or plan.fill == "mean" or plan.partner is None:
-                continue
-            launches.prepare(
-                raw,
-                mixed,
-                scale=preparation.scale,
-                shift=preparation.shift,
-                offsets=preparation.offsets,
-                mirrored=preparation.mirrored,
-                padding=1,
-                keep=plan.keep,
-                partner=plan.partner,
-            )
-            torch.testing.assert_close(
-                mixed.float(), plan.mix_images(wide), rtol=CLOSE[dtype], atol=1e-4, msg=name
-            )
-
-
 @pytest.mark.parametrize("name", ["none", "mixup", "cutmix", "ricap", "random_erasing", "fmix"])
 def test_a_whole_batch_is_the_same_on_both_paths(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shape = (4, 3, 8, 12)
-    raw = torch.randint(256, shape, dtype=torch.uint8, generator=seeded(6))
+    images = images_of((4, 3, 8, 12), torch.float32, torch.contiguous_format)
     labels = torch.arange(4)
-    preparation = drawn(shape, 2, True)
     mix = augmentations.create(name, per_sample=True)
-    expected = mix_raw(mix, raw, labels, preparation, 4, seeded(7))
+    expected = mix(images, labels, 4, seeded(7))
     monkeypatch.setattr(pixels, "by_kernel", lambda *_: True)
-    found = mix_raw(mix, raw, labels, preparation, 4, seeded(7))
+    found = mix(images, labels, 4, seeded(7))
     torch.testing.assert_close(found.images, expected.images, rtol=1e-6, atol=1e-6)
     assert torch.equal(found.targets.labels, expected.targets.labels)
     assert torch.equal(found.targets.weights, expected.targets.weights)
@@ -363,16 +266,12 @@ def test_operators_keep_what_they_declare() -> None:
     some = dict(plans((2, 3, 4, 8)))
     blend, paste, fill = some["soft masks"], some["moved"], some["erasing"]
     assert isinstance(blend, Blend) and isinstance(paste, Paste) and isinstance(fill, Paste)
-    raw = torch.randint(256, (2, 3, 4, 8), dtype=torch.uint8, generator=seeded(5))
-    made = drawn((2, 3, 4, 8), 1, True)
-    crop = (raw, made.scale, made.shift, made.offsets, made.mirrored, 1)
     tests = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
     for operator, arguments in (
         (operators.blend, (images, blend.keep, blend.partner, 0.0, False)),
         (operators.paste, (images, paste.target, paste.partner, paste.source, 0.0, False)),
         (operators.paste, (images, fill.target, None, None, 0.0, True)),
         (operators.paste_scaled, (images, paste.target, paste.partner, paste.source)),
-        (operators.prepare, (*crop, blend.keep, None, blend.partner, None, 0.0, torch.half, True)),
     ):
         torch.library.opcheck(operator, copy.copy(arguments), test_utils=tests)
 
@@ -407,11 +306,9 @@ def test_where_a_gradient_is_wanted_the_eager_code_works() -> None:
         assert not plan.mix_images(images).requires_grad
 
 
-def test_a_learned_weight_gets_its_gradient_from_uint8_images_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_learned_weight_gets_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixels, "by_kernel", lambda *given: not any(t.requires_grad for t in given))
-    raw = torch.randint(256, (2, 3, 4, 4), dtype=torch.uint8, generator=seeded(5))
     keep = torch.full((2, 1, 1, 1), 0.25, requires_grad=True)
     plan = Blend(keep, torch.tensor([1, 0]))
-    assert prepared_and_mixed(plan, raw, drawn((2, 3, 4, 4), 1, True)).requires_grad
+    images = images_of((2, 3, 4, 4), torch.float32, torch.contiguous_format)
+    assert plan.mix_images(images).requires_grad

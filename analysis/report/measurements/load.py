@@ -11,6 +11,7 @@ import pandas as pd
 from mixbench.analysis.numbers import is_number
 from mixbench.analysis.report.measurements import catalogue
 from mixbench.experiments.store import evaluations
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 
@@ -45,7 +46,7 @@ class Measured:
 
 def load_measured(folder: SweepFolder, runs: pd.DataFrame) -> tuple[Measured, ...]:
     """Return what was measured of the finished ones of `runs`; empty where nothing was."""
-    done = set(runs.loc[runs["state"] == "done", "run_key"])
+    done = set(runs.loc[runs["state"] == RunState.DONE, "run_key"])
     measured: dict[str, Measured] = {}
     for run in folder.plan():
         if run.run_key in done:

@@ -13,6 +13,7 @@ from mixbench.analysis.report.measurements.catalogue import Shown
 from mixbench.analysis.report.measurements.load import Measured, curves_of, metrics_of
 from mixbench.analysis.statistics.tests import estimate
 from mixbench.analysis.text import formatting
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import first_line, plural
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -24,7 +25,7 @@ def notes_of(
 ) -> list[str]:
     """Return what is missing or differs, and what is to be known of this measurement alone."""
     command = f"mixbench evaluate {sweep} --only {measured.name}"
-    notes = _missing(measured, int((runs["state"] == "done").sum()), command)
+    notes = _missing(measured, int((runs["state"] == RunState.DONE).sum()), command)
     results = measured.results
     settings = {json.dumps(one.get("settings"), sort_keys=True) for one in results.values()}
     if len(settings) > 1:

@@ -11,6 +11,7 @@ from mixbench.analysis.report.data import ReportData
 from mixbench.analysis.report.parts import Cell, Row, Table
 from mixbench.analysis.statistics.metrics import ACCURACY
 from mixbench.analysis.text import formatting
+from mixbench.experiments.store.states import RunState
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def section(data: ReportData) -> dict[str, Any]:
         return {"table": None}
     rows = []
     for key, runs in pretraining.groupby("cell_key", sort=False):
-        done = runs[runs["state"] == "done"]
+        done = runs[runs["state"] == RunState.DONE]
         accuracies = [v for v in done.get(ACCURACY.key, pd.Series(dtype=float)) if is_number(v)]
         mean = sum(accuracies) / len(accuracies) if accuracies else None
         first = runs.iloc[0]

@@ -9,6 +9,7 @@ from mixbench.analysis.report.data import ReportData, with_unit
 from mixbench.analysis.report.parts import Cell, Row, Table
 from mixbench.analysis.statistics.metrics import GAP
 from mixbench.analysis.text import formatting
+from mixbench.experiments.store.states import RunState
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def _table(data: ReportData) -> Table:
     rows = []
     for run in data.tables.runs.to_dict("records"):
         head = (Cell(run["run_key"]), Cell(str(run["seed"])), Cell(run["state"]))
-        if run["state"] != "done":
+        if run["state"] != RunState.DONE:
             rows.append(Row(run["label"], head, note=run["failure"] or run["progress"]))
             continue
         values = [

@@ -153,8 +153,8 @@ def test_a_dry_run_shows_the_cells_and_writes_nothing(
 def test_interrupted_before_any_worker_starts(runs: Path, tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from mixbench.experiments import cli\n"
-        "from mixbench.experiments.sweep import expand\n"
-        "expand.load = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "from mixbench.experiments.sweep import load\n"
+        "load.load = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.exit(cli.main(['sweep', 'demo']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -16,7 +16,7 @@ from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.restore import subject_of
 from mixbench.experiments.store import evaluations, files
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.experiments.sweep import expand as sweeps
+from mixbench.experiments.sweep import load
 from mixbench.experiments.worker import evaluate
 from mixbench.experiments.worker.worker import NO_STORE
 from tests.support import running
@@ -51,7 +51,7 @@ def test_only_nothing(sweep: SweepFolder, only: str, capsys: pytest.CaptureFixtu
 )
 def test_settings_that_are_not_allowed(setting: str, words: str) -> None:
     with pytest.raises(UserError) as caught:
-        catalogue.resolve(dict([sweeps.override(setting, "")]), list(catalogue.MEASUREMENTS))
+        catalogue.resolve(dict([load.parse_override(setting, "")]), list(catalogue.MEASUREMENTS))
     assert words in str(caught.value) and "Tuple" not in str(caught.value)
 
 

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from mixbench.experiments import cli
 from mixbench.experiments.cli import finding
-from mixbench.experiments.manage.status import STATES, Observer, job_name, key_length
+from mixbench.experiments.manage.status import Observer, job_name, key_length
 from mixbench.experiments.store import claims, workers
 from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.retry import retry_failed
 from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support import running
 
@@ -138,7 +139,7 @@ def test_every_state_is_told_apart(folder: SweepFolder) -> None:
     now = Observer(folder).snapshot()
     expected = ["done", "failed", "running", "stale", *["waiting"] * 4]
     assert [run.state for run in now.runs] == expected
-    assert sum(now.count(state) for state in STATES) == now.total == len(plan)
+    assert sum(now.count(state) for state in RunState) == now.total == len(plan)
     by_key = {run.run_key: run for run in now.runs}
     lost = by_key[failed.run_key]
     assert (lost.error, lost.attempts, lost.faults) == ("ValueError: no", 2, 2)
@@ -299,7 +300,7 @@ def worked_on(tmp_path_factory: pytest.TempPathFactory) -> Any:
         while worker.poll() is None:
             seen.append(json.loads(json.dumps(observer.snapshot().as_json(labels))))
             fresh = Observer(folder).snapshot()
-            assert sum(fresh.count(state) for state in STATES) == fresh.total
+            assert sum(fresh.count(state) for state in RunState) == fresh.total
             time.sleep(0.02)
         said = worker.communicate()
         seen.append(observer.snapshot().as_json(labels))

@@ -16,7 +16,7 @@ from mixbench.experiments.config import resolve
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.named import NAMED
-from mixbench.experiments.sweep.grid import Grid
+from mixbench.experiments.sweep.cell_parser import CellParser
 from tests.experiments.config.test_config import complaint
 
 METHODS = ("mixup", "cutmix", "saliencymix", "random_erasing", "ricap", "choice", "manifold_mixup")
@@ -163,18 +163,18 @@ def test_cautious_has_what_the_method_has() -> None:
 
 
 def test_a_grid_resolves_phases_as_parse_does() -> None:
-    grid = Grid()
+    parser = CellParser()
     for method in ("none", "mixup", "cutmix", {"name": "cutmix", "prob": 0.5}, "mixup"):
         for staging in ("cautious", None, "linear_up", "always", {"phases": [{"to": 0.5}]}):
             for epochs in (10, 20):
                 spec = raw(staging, method, epochs)
-                key, run_keys, made = grid.runs(spec, [0, 3])
+                cell = parser.parse(spec, [0, 3])
                 expected = [resolve.parse({**spec, "seed": seed}) for seed in (0, 3)]
-                assert made == expected
-                assert key == expected[0].cell_key
-                assert run_keys == [one.run_key for one in expected]
+                assert cell.runs == expected
+                assert cell.key == expected[0].cell_key
+                assert cell.run_keys == [one.run_key for one in expected]
     with pytest.raises(UserError, match="mixup has no max_area"):
-        grid.runs(raw({"phases": [{"max_area": 0.5}]}, "mixup"), [0])
+        parser.parse(raw({"phases": [{"max_area": 0.5}]}, "mixup"), [0])
 
 
 UNFROZEN = {"freeze": "all", "unfreeze": [{"at": 0.5, "down_to": "all"}]}

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixbench.experiments.store import attempts
-from mixbench.experiments.store.attempts import FAULTS, in_vain, record
+from mixbench.experiments.store.attempts import in_vain, record
 from mixbench.experiments.store.run_folder import RunFolder
+from mixbench.experiments.store.states import FAULTS
 
 OTHERS = ("done", "stopped", "diverged")
 

@@ -11,7 +11,7 @@ import yaml
 from mixbench.experiments.config import schema
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.experiments.sweep import expand
+from mixbench.experiments.sweep import expand, load
 from tests.support import running
 
 DIGITS = {"name": "digits", "train_size": 300}
@@ -195,7 +195,7 @@ def test_set_reaches_a_pretraining_only_by_its_name(tmp_path: Path) -> None:
         "pretrain": {"a": PRETRAIN},
     }
     path.write_text(yaml.safe_dump(spec))
-    found = expand.load(str(path), ["pretrain.a.training.epochs=9", "seeds=[1]"])
+    found = load.load(str(path), ["pretrain.a.training.epochs=9", "seeds=[1]"])
     assert [run.training.epochs for run in found.runs] == [9, 30]
     assert found.spec["overrides"] == {"pretrain.a.training.epochs": 9}
     for text, expected in (
@@ -204,7 +204,7 @@ def test_set_reaches_a_pretraining_only_by_its_name(tmp_path: Path) -> None:
         ("pretrain=9", "unknown section in --set 'pretrain'"),
     ):
         with pytest.raises(UserError, match=expected.replace("(", r"\(")):
-            expand.load(str(path), [text])
+            load.load(str(path), [text])
 
 
 def test_the_folder_knows_which_cells_are_only_pretraining(

@@ -12,7 +12,7 @@ import yaml
 from mixbench.experiments import cli
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.experiments.sweep import expand, scales
+from mixbench.experiments.sweep import expand, load, scales
 from tests.support import running
 
 SPEC: dict[str, Any] = {
@@ -43,7 +43,7 @@ SPEC: dict[str, Any] = {
 
 
 def test_a_scale_changes_what_it_names_and_leaves_the_rest() -> None:
-    tiny, large = scales.chosen(SPEC, "tiny"), scales.chosen(SPEC, "large")
+    tiny, large = scales.select(SPEC, "tiny"), scales.select(SPEC, "large")
     training = {"epochs": 1, "batch_size": 64, "learning_rate": 0.2}
     assert tiny["fixed"]["training"] == training
     assert tiny["fixed"]["dataset"] == SPEC["fixed"]["dataset"]
@@ -69,16 +69,16 @@ def written(tmp_path: Path, spec: dict[str, Any]) -> str:
 def test_the_first_is_chosen_where_none_is_and_the_name_has_the_size(tmp_path: Path) -> None:
     path = written(tmp_path, SPEC)
     for scale, name, runs in ((None, "sized_tiny", 4), ("large", "sized_large", 20)):
-        found = expand.load(path, scale=scale)
+        found = load.load(path, scale=scale)
         assert (found.name, len(found.runs)) == (name, runs)
         size = scale or "tiny"
         assert found.spec["scale"] == {"sweep": "sized", "scale": size}
         # What is recorded is what was run, and expands to it without the option.
         again = expand.expand(json.loads(json.dumps(found.spec)))
         assert again.keys == found.keys and again.name == name
-    assert expand.load(path, name="mine", scale="large").name == "mine"
-    assert expand.load(path, ["name=other"], scale="large").name == "other"
-    found = expand.load(path, ["training.epochs=3"], scale="large")
+    assert load.load(path, name="mine", scale="large").name == "mine"
+    assert load.load(path, ["name=other"], scale="large").name == "other"
+    found = load.load(path, ["training.epochs=3"], scale="large")
     assert {run.training.epochs for run in found.runs} == {3}
     assert expand.expand(SPEC).name == "sized_tiny"
 
@@ -106,13 +106,13 @@ def test_what_is_refused(
     parts: dict[str, Any], scale: str | None, expected: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError) as caught:
-        expand.load(written(tmp_path, SPEC | parts), scale=scale)
+        load.load(written(tmp_path, SPEC | parts), scale=scale)
     assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_sweep_of_one_size_refuses_the_option() -> None:
     with pytest.raises(UserError, match="--scale: got 'quick', but the sweep 'demo' has only one"):
-        expand.load("demo", scale="quick")
+        load.load("demo", scale="quick")
 
 
 def test_the_commands_take_it(
@@ -123,7 +123,7 @@ def test_the_commands_take_it(
     here = ("--workers", "1", "--device", "cpu")
     assert cli.main(["sweep", path, "--scale", "tiny", "--dry-run", *here]) == 0
     assert "sized_tiny: 4 cells, 4 runs" in capsys.readouterr().out
-    found = expand.load(path, scale="tiny")
+    found = load.load(path, scale="tiny")
     SweepFolder.create(found.name, found.description, found.spec, found.rows(), None)
     # Once begun it goes on by its folder's name, too.
     for words in (["sized_tiny"], [path]):
@@ -146,7 +146,7 @@ def test_the_report_says_how_to_run_it_again(
 ) -> None:
     from mixbench.analysis.report.sections.reproduction import sweep_command
 
-    found = expand.load(written(tmp_path, SPEC), ["training.epochs=2"], name, "tiny")
+    found = load.load(written(tmp_path, SPEC), ["training.epochs=2"], name, "tiny")
     assert sweep_command(found.name, found.spec) == command
 
 

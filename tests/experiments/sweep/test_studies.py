@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from mixbench.experiments.merge import matches
-from mixbench.experiments.sweep import expand, scales
+from mixbench.experiments.sweep import expand, load, scales
 
 STUDIES = (
     "alpha",
@@ -23,19 +23,17 @@ SCALES = ("quick", "standard", "paper")
 
 
 def test_the_studies_ship_in_three_sizes_and_quick_comes_first() -> None:
-    assert set(STUDIES) == set(expand.shipped()) - {"demo", "demo_digits"}
+    assert set(STUDIES) == set(load.shipped()) - {"demo", "demo_digits"}
     for name in STUDIES:
-        assert scales.names(expand.described(name)) == SCALES
-    assert all(
-        path.stem == expand.described(path.stem)["name"] for path in expand.shipped().values()
-    )
+        assert scales.names(load.read_spec(name)) == SCALES
+    assert all(path.stem == load.read_spec(path.stem)["name"] for path in load.shipped().values())
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_at_every_scale(name: str) -> None:
     keys = {}
     for scale in SCALES:
-        found = expand.load(name, scale=scale)
+        found = load.load(name, scale=scale)
         assert found.name == f"{name}_{scale}"
         # Enough pairs for an interval; at full size as many as a verdict needs.
         seeds = Counter(cell for _, cell in found.keys)
@@ -64,7 +62,7 @@ def test_placement_compares_boxes_that_keep_the_same_share() -> None:
 
     for size in (28, 32):
         kept = {}
-        for section in expand.load("placement").spec["grid"]["augmentation"][1:]:
+        for section in load.load("placement").spec["grid"]["augmentation"][1:]:
             mix = augmentations.create(**section, per_sample=True, pairing="roll")
             images = torch.zeros(20_000, 1, size, size)
             drawn = torch.Generator().manual_seed(0)

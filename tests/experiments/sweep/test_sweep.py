@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mixbench.experiments.config import resolve
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.sweep import expand
+from mixbench.experiments.sweep import expand, load
 
 ROOT = Path(__file__).resolve().parents[3]
 DIGITS: dict[str, Any] = {"dataset": {"name": "digits"}}
@@ -28,7 +28,7 @@ def made(**parts: Any) -> expand.Sweep:
 def loaded(tmp_path: Path, text: str, *overrides: str, name: str | None = None) -> expand.Sweep:
     path = tmp_path / "some.yaml"
     path.write_text(text)
-    return expand.load(str(path), overrides, name)
+    return load.load(str(path), overrides, name)
 
 
 def methods(found: expand.Sweep) -> list[tuple[str, Any, float]]:
@@ -379,7 +379,7 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "some.yaml"
     path.write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(UserError, match=r"some\.yaml"):
-        expand.load(str(path))
+        load.load(str(path))
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ def test_sweeps_that_do_not_exist(tmp_path: Path) -> None:
         (str(tmp_path), "does not exist"),
     ):
         with pytest.raises(UserError) as caught:
-            expand.load(name)
+            load.load(name)
         assert expected in str(caught.value)
 
 
@@ -420,14 +420,14 @@ def test_a_fallback_and_a_baseline_are_kept_for_those_who_need_them() -> None:
     assert found.spec["baseline"] == {"augmentation.name": "none"}
 
 
-@pytest.mark.parametrize("name", sorted(expand.shipped()))
+@pytest.mark.parametrize("name", sorted(load.shipped()))
 def test_shipped_sweeps(name: str) -> None:
-    found = expand.load(name)
+    found = load.load(name)
     assert found.name.startswith(name) and found.description
     assert len(found.runs) == found.cells * len({run.seed for run in found.runs})
     other = found.spec.get("fallback")
-    assert other is None or other in expand.shipped()
-    written = yaml.safe_load(expand.shipped()[name].read_text())
+    assert other is None or other in load.shipped()
+    written = yaml.safe_load(load.shipped()[name].read_text())
     if "baseline" in written:
         key, value = next(iter(written["baseline"].items()))
         section, _, inner = key.partition(".")
@@ -461,7 +461,7 @@ def test_the_keys_of_the_committed_study_are_still_the_same() -> None:
     with (ROOT / "results" / "demo" / "runs.csv").open(newline="") as file:
         committed = {row["run_key"] for row in csv.DictReader(file)}
     assert len(committed) == 35
-    assert {run_key for run_key, _ in expand.load("demo").keys} == committed
+    assert {run_key for run_key, _ in load.load("demo").keys} == committed
 
 
 def test_cells_do_not_share_what_one_of_them_changes() -> None:

@@ -28,7 +28,7 @@ from mixbench.experiments.data.split import Split
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation.after_training import measure
 from mixbench.experiments.models.build import build
-from mixbench.experiments.stopping import Stopped
+from mixbench.experiments.signals import Stopped
 from mixbench.experiments.store import checkpoint
 from mixbench.experiments.training import checkpoints, inputs, loop
 from mixbench.experiments.training.control import Beat

@@ -24,7 +24,7 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation.after_training import measure
 from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
-from mixbench.experiments.stopping import Stopped
+from mixbench.experiments.signals import Stopped
 from mixbench.experiments.training import checkpoints, loop
 from mixbench.experiments.training.inputs import Pixels
 from mixbench.experiments.training.learner import Learner

@@ -22,7 +22,7 @@ from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
-from mixbench.experiments.stopping import Stopped
+from mixbench.experiments.signals import Stopped
 from mixbench.experiments.training import cached_features as making
 from mixbench.experiments.training import checkpoints, loop
 from mixbench.experiments.training.inputs import Pixels
@@ -389,7 +389,7 @@ def test_features_are_mixed_and_images_are_not() -> None:
     raw, labels = next(dataset.train.batches(16))
     with torch.no_grad():
         logits, batch = inputs.forward(network, mix, raw, labels)
-        images = making._preparation(dataset, made)(raw)
+        images = making._normalised(raw, dataset, made)
         plan = mix.sample(images.shape, generator=again)
         expected = split(network, place, images)(plan.mix_features(reach(network, place, images)))
         plain = network(images)

@@ -19,7 +19,7 @@ from mixbench.experiments.data.load import Dataset, load
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
-from mixbench.experiments.stopping import Stopped
+from mixbench.experiments.signals import Stopped
 from mixbench.experiments.store import checkpoint
 from mixbench.experiments.training import loop
 from mixbench.experiments.training.control import Beat

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mixbench.experiments import cli
 from mixbench.experiments.config import resolve, schema
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.sweep.grid import Grid
+from mixbench.experiments.sweep.cell_parser import CellParser
 from mixbench.experiments.transfer import dry_check
 
 CELL = "cell:0123456789abcdef"
@@ -162,13 +162,13 @@ def test_features_of_what_varies_are_not_cached(sections: dict[str, Any], expect
 
 def test_a_grid_of_methods_is_checked_method_by_method() -> None:
     """What is cached without mixing is not cached with it, also where the rest was seen before."""
-    grid = Grid()
+    parser = CellParser()
     raw: dict[str, Any] = {"dataset": {"name": "digits"}, "augmentation": "none"}
     raw["transfer"] = {"freeze": "all", "cache": True}
-    grid.runs(raw, [0])
-    grid.runs({**raw, "transfer": {"freeze": "all"}, "augmentation": "mixup"}, [0])
+    parser.parse(raw, [0])
+    parser.parse({**raw, "transfer": {"freeze": "all"}, "augmentation": "mixup"}, [0])
     with pytest.raises(UserError, match=r"transfer\.cache: got true, but images are mixed"):
-        grid.runs({**raw, "augmentation": "mixup"}, [0])
+        parser.parse({**raw, "augmentation": "mixup"}, [0])
 
 
 # What only the network can tell, before any run begins.

@@ -15,7 +15,7 @@ from mixbench.experiments.config import weights as sources
 from mixbench.experiments.config.resolve import parse
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.sweep.grid import Grid
+from mixbench.experiments.sweep.cell_parser import CellParser
 from tests.support import running
 
 CELL = "cell:0123456789abcdef"
@@ -128,9 +128,9 @@ def test_the_cells_of_a_sweep_have_the_same_keys(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     path.write_bytes(b"x")
     for weights, model in ((str(path), "small_cnn"), ("hub", "timm/resnet18.tv_in1k")):
-        cell, keys, made = Grid().runs(raw(weights, model), [0, 1])
-        assert cell == config(weights, model).cell_key
-        assert keys[0] == config(weights, model).run_key == made[0].run_key
+        cell = CellParser().parse(raw(weights, model), [0, 1])
+        assert cell.key == config(weights, model).cell_key
+        assert cell.run_keys[0] == config(weights, model).run_key == cell.runs[0].run_key
 
 
 def test_weights_are_another_run_and_no_weights_none() -> None:

@@ -129,7 +129,7 @@ def test_killed_and_continued_is_the_same(undisturbed: SweepFolder, runs: Path) 
         running.wait_until(run_folder.attempts, "the attempt's end")
         (row,) = run_folder.attempts()
         assert row["outcome"] == "failed" and row["saved"] >= before
-        assert row["error"] == "RankFailed: rank 1: signal SIGKILL (lack of memory?)"
+        assert row["error"] == "RankFailed: rank 1: signal SIGKILL (out of memory?)"
         running.wait_until(lambda: saved(run_folder) > row["saved"], "the second attempt")
 
         # The leader, with SIGKILL: nobody stays behind.

@@ -26,7 +26,7 @@ from PIL import Image
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation import metrics as scores
-from mixbench.experiments.stopping import SIGNALS, Stop, Stopped
+from mixbench.experiments.signals import SIGNALS, Stop, Stopped
 from mixbench.experiments.store import attempts, claims
 from mixbench.experiments.store.claims import Watch
 from mixbench.experiments.store.files import atomic_write
@@ -735,7 +735,7 @@ def test_a_signal_between_claim_and_release_loses_nothing(
         return result
 
     monkeypatch.setattr(place, when, signalled)
-    stop = Stop(folder)
+    stop = Stop(folder.stop_reason)
     stop.listen()
     with pytest.raises(Stopped, match="SIGTERM"):
         Worker(folder, "cpu", "w", stop=stop).work()
@@ -762,7 +762,7 @@ def test_an_error_that_a_signal_turned_into_is_no_fault(
         return None
 
     failing(monkeypatch, converted)
-    stop = Stop(folder)
+    stop = Stop(folder.stop_reason)
     stop.listen()
     with pytest.raises(Stopped):
         Worker(folder, "cpu", "w", stop=stop, retries=0).work()
