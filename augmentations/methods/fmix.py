@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.method import Method, Paper, parameter
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from torch import Tensor
 
@@ -61,18 +59,13 @@ class FMix(Method):
         import torch
 
         from mixbench.augmentations.plans.blend import Blend
-        from mixbench.augmentations.sampling.top_k_mask import largest
+        from mixbench.augmentations.sampling.top_k_mask import top_k_mask
 
         pixels = draws.height * draws.width
-        if draws.on_host and self.max_soft == 0:
-            exact = draws.beta_number(self.alpha) * pixels
-            kept = math.ceil(exact) if draws.number() < 0.5 else math.floor(exact)
-            keep = largest(self._image(draws).flatten(1), kept)
-            return Blend(keep.view(-1, 1, draws.height, draws.width), draws.partners(self.pairing))
         wanted, count = self._counts(draws)
         image = self._image(draws).flatten(1)
         if self.max_soft == 0:
-            keep = largest(image, count)
+            keep = top_k_mask(image, count)
         else:
             order = image.argsort(dim=1, descending=True)
             rank = torch.arange(pixels, device=image.device)
@@ -82,18 +75,10 @@ class FMix(Method):
         return Blend(keep.view(-1, 1, draws.height, draws.width), draws.partners(self.pairing))
 
     def _counts(self, draws: Draws) -> tuple[Tensor, Tensor]:
-        """λN, and the same rounded up or down by a coin: each (rows,)."""
+        """Draw λN, and the same rounded up or down by a coin: each (rows,) float64."""
         import torch
 
-        pixels = draws.height * draws.width
-        if draws.at_hand:
-            import numpy as np
-
-            exact = draws.beta(self.alpha).numpy() * pixels
-            up = draws.uniform().numpy() < 0.5
-            whole = np.where(up, np.ceil(exact), np.floor(exact))
-            return torch.from_numpy(exact), torch.from_numpy(whole)
-        wanted = draws.beta(self.alpha) * pixels
+        wanted = draws.beta(self.alpha) * (draws.height * draws.width)
         return wanted, torch.where(draws.coin(0.5), wanted.ceil(), wanted.floor())
 
     def _image(self, draws: Draws) -> Tensor:
@@ -117,12 +102,8 @@ class FMix(Method):
         return torch.fft.irfft(across, n=height, dim=1)
 
     def _scale(self, draws: Draws, rows: int, columns: int) -> Tensor:
-        """The standard deviation of the first frequencies, twice: (rows, columns, 2)."""
-        import torch
-
+        """Compute the standard deviation of the first frequencies, twice: (rows, columns, 2)."""
         size, mirrored = (draws.height, draws.width), self.spectrum == "isotropic"
-        if draws.at_hand:
-            return torch.from_numpy(_kept_scale(size, rows, columns, self.decay, mirrored))
         return _scale(size, rows, columns, self.decay, mirrored, draws.device)
 
 
@@ -159,12 +140,3 @@ def _scale(
         own = (2 * vertical[:rows].abs()) % 1 == 0
         scale = torch.where(own.unsqueeze(1), math.sqrt(2) * scale, scale)
     return scale.unsqueeze(-1).expand(-1, -1, 2)
-
-
-@lru_cache(maxsize=8)
-def _kept_scale(
-    size: tuple[int, int], rows: int, columns: int, decay: float, mirrored: bool
-) -> np.ndarray:
-    """`_scale` on the CPU, made once: a batch has a size, and is mixed again and again."""
-    # Not a tensor: one that is made while torch only pretends would be kept for good.
-    return _scale(size, rows, columns, decay, mirrored, "cpu").contiguous().numpy()

@@ -60,6 +60,6 @@ class ManifoldMixUp(Method):
         from mixbench.augmentations.plans.composite import AtDepth
 
         depth = self.depths[draws.choose([1.0] * len(self.depths))]
-        keep = draws.kept(self.alpha)
+        keep = draws.blend_weights(self.alpha)
         plan = Blend(keep, draws.partners(self.pairing))
         return AtDepth(plan, depth) if depth else plan

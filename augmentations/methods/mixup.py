@@ -32,4 +32,4 @@ class MixUp(Method):
     def draw(self, draws: Draws) -> Plan:
         from mixbench.augmentations.plans.blend import Blend
 
-        return Blend(draws.kept(self.alpha), draws.partners(self.pairing))
+        return Blend(draws.blend_weights(self.alpha), draws.partners(self.pairing))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.method import Method, Paper, parameter
 from mixbench.augmentations.sampling.boxes import check_areas, inside_box
@@ -64,8 +64,7 @@ class RandomErasing(Method):
 
         tries = self._tries(draws.height, draws.width)
         area, aspect = draws.uniform(tries=2 * tries).split(tries, dim=1)
-        sides = self._sides_at_hand if draws.at_hand else self._sides
-        height, width = sides(draws, area, aspect)
+        height, width = self._sides(draws, area, aspect)
         target = inside_box(draws, height, width).unsqueeze(1)
         return Paste((draws.height, draws.width), target, fill=self.fill)
 
@@ -92,7 +91,9 @@ class RandomErasing(Method):
 
         area, aspect: (rows, tries), uniform on [0, 1).
         """
-        area, aspect = self._scaled(draws, area, aspect)
+        area = area * (self.max_area - self.min_area) + self.min_area
+        area = area * (draws.height * draws.width)
+        aspect = aspect * (1 / self.min_aspect - self.min_aspect) + self.min_aspect
         heights = (area * aspect).sqrt_().round_().long()
         widths = (area / aspect).sqrt_().round_().long()
         fits = (heights < draws.height) & (widths < draws.width)
@@ -101,26 +102,3 @@ class RandomErasing(Method):
         height = heights.gather(1, first).squeeze(1) * found
         width = widths.gather(1, first).squeeze(1) * found
         return height, width
-
-    def _sides_at_hand(self, draws: Draws, area: Tensor, aspect: Tensor) -> tuple[Tensor, Tensor]:
-        """`_sides` on the CPU, in few of numpy's calls."""
-        import numpy as np
-        import torch
-
-        areas, aspects = self._scaled(draws, area.numpy(), aspect.numpy())
-        sides = np.empty((2, *areas.shape))
-        np.multiply(areas, aspects, out=sides[0])
-        np.divide(areas, aspects, out=sides[1])
-        np.rint(np.sqrt(sides, out=sides), out=sides)
-        fits = (sides[0] < draws.height) & (sides[1] < draws.width)
-        rows, first = np.arange(draws.rows), fits.argmax(axis=1)
-        found = (sides[:, rows, first] * fits[rows, first]).astype(np.int64)
-        height, width = torch.from_numpy(found).unbind()
-        return height, width
-
-    def _scaled(self, draws: Draws, area: Any, aspect: Any) -> tuple[Any, Any]:
-        """Area in pixels and aspect, from numbers uniform on [0, 1)."""
-        pixels = draws.height * draws.width
-        area = (area * (self.max_area - self.min_area) + self.min_area) * pixels
-        highest = 1 / self.min_aspect
-        return area, aspect * (highest - self.min_aspect) + self.min_aspect

@@ -41,12 +41,11 @@ class RICAP(Method):
     def draw(self, draws: Draws) -> Plan:
         from mixbench.augmentations.plans.paste import Paste
 
-        crops = self._crops_of_one if draws.on_host else self._crops
-        target, source = crops(draws)
+        target, source = self._crops(draws)
         return Paste((draws.height, draws.width), target, self._partners(draws), source, tiles=True)
 
     def _crops(self, draws: Draws) -> tuple[Tensor, Tensor]:
-        """The quadrants, and where the crops in them come from: both (rows, 4, 4)."""
+        """Draw the quadrants, and where the crops in them come from: both (rows, 4, 4) int64."""
         import torch
 
         row = (draws.height * draws.beta(self.beta)).round().long()
@@ -58,25 +57,6 @@ class RICAP(Method):
         unit = draws.uniforms(8).view(4, 2, -1).permute(2, 0, 1)
         corner = (unit * places).to(torch.int64)
         return target, torch.cat([corner, corner + size], dim=-1)
-
-    def _crops_of_one(self, draws: Draws) -> tuple[Tensor, Tensor]:
-        """The same of the one row, where the draws are `on_host`."""
-        import torch
-
-        height, width = draws.height, draws.width
-        row = round(height * draws.beta_number(self.beta))
-        column = round(width * draws.beta_number(self.beta))
-        edges = [(0, 0, row, column), (0, column, row, width)]
-        edges += [(row, 0, height, column), (row, column, height, width)]
-        unit = draws.uniforms(8).flatten().tolist()
-        moved = []
-        for number, (top, left, bottom, right) in enumerate(edges):
-            down, across = bottom - top, right - left
-            y = int(unit[2 * number] * (height - down + 1))
-            x = int(unit[2 * number + 1] * (width - across + 1))
-            moved.append((y, x, y + down, x + across))
-        target, source = torch.tensor([edges, moved], dtype=torch.int64).unsqueeze(1).unbind()
-        return target, source
 
     def _partners(self, draws: Draws) -> Tensor:
         import torch

@@ -1,8 +1,10 @@
-"""How large a box is, and where one of a given size is placed: the rules that the papers use."""
+"""How large a box is, and where one of a given size is placed: the rules that the papers use.
+
+A box is (top, left, bottom, right) in whole pixels, half open: bottom and right are outside.
+"""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from mixbench.augmentations.parameters import parameter
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def smallest_area() -> Any:
-    """The parameter `min_area` of the methods whose box `cut_out` makes."""
+    """Declare the parameter `min_area` of a method that draws its boxes by `cut_out`."""
     return parameter(
         0.0,
         "smallest box before clipping, a fraction of the image",
@@ -25,7 +27,7 @@ def smallest_area() -> Any:
 
 
 def largest_area() -> Any:
-    """Their parameter `max_area`."""
+    """Declare the parameter `max_area` of a method that draws its boxes by `cut_out`."""
     return parameter(
         1.0,
         "largest box before clipping, a fraction of the image",
@@ -36,7 +38,16 @@ def largest_area() -> Any:
 
 
 def check_areas(method: str, min_area: float, max_area: float) -> None:
-    """Raise ValueError unless the bounds of a box's area are in order."""
+    """Check that the bounds of a box's area are in order.
+
+    Args:
+        method: The method's name, for the message.
+        min_area: Smallest area, a fraction of the image.
+        max_area: Largest area, a fraction of the image.
+
+    Raises:
+        ValueError: `min_area` is above `max_area`.
+    """
     if min_area > max_area:
         raise ValueError(
             f"{method}.min_area: got {min_area:g}, expected at most max_area ({max_area:g})"
@@ -44,22 +55,32 @@ def check_areas(method: str, min_area: float, max_area: float) -> None:
 
 
 def cut_out(
-    draws: Draws, alpha: float, min_area: float, max_area: float
-) -> tuple[Tensor | int, Tensor | int]:
-    """Height and width of boxes: (rows,) int64, or numbers where the draws are `on_host`.
+    draws: Draws, alpha: float, min_area: float = 0.0, max_area: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Draw height and width of boxes: √(1 - λ) of each side with λ ~ Beta(alpha, alpha).
 
-    √(1 - λ) of each side with λ ~ Beta(alpha, alpha), cut off to whole pixels, as in CutMix; the
-    area 1 - λ is scaled to the bounds.
+    Source: CutMix (Yun et al. 2019), equation 2, and its authors' code: sides are cut off to whole
+    pixels. The area 1 - λ is scaled to the bounds, which the paper doesn't have.
+
+    Args:
+        draws: Random numbers for one batch.
+        alpha: Both parameters of the Beta distribution, above 0.
+        min_area: Smallest area, a fraction of the image.
+        max_area: Largest area, a fraction of the image.
+
+    Returns:
+        Heights and widths in pixels: (rows,) int64 each, on the device of `draws`.
+
+    Example:
+        >>> import torch
+        >>> from mixbench.augmentations import Draws
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> draws = Draws(2, 2, 32, 32, "cpu", generator)
+        >>> cut_out(draws, alpha=1.0)
+        (tensor([ 5, 17]), tensor([ 5, 17]))
     """
-    bounded = (min_area, max_area) != (0.0, 1.0)
-    if draws.on_host:
-        part = 1.0 - draws.beta_number(alpha)
-        if bounded:
-            part = part * (max_area - min_area) + min_area
-        side = math.sqrt(part)
-        return int(draws.height * side), int(draws.width * side)
     area = 1.0 - draws.beta(alpha)
-    if bounded:
+    if (min_area, max_area) != (0.0, 1.0):
         area = area.mul_(max_area - min_area).add_(min_area)
     cut = area.sqrt_()
     height = (draws.height * cut).long()
@@ -67,48 +88,52 @@ def cut_out(
 
 
 def centred_box(draws: Draws, height: Tensor | int, width: Tensor | int) -> Tensor:
-    """Boxes around a uniform centre pixel, clipped at the border.
+    """Place boxes around a uniform centre pixel, clipped at the border.
 
-    height, width: (rows,) int64, or a number for all. Returns (rows, 4) int64: top, left, bottom,
-    right, half open. The box reaches side // 2 to both sides of the centre, so an odd side loses a
-    pixel, as in the CutMix and Cutout authors' code.
+    Source: the CutMix and Cutout authors' code. A box reaches side // 2 to both sides of its
+    centre, so an odd side loses a pixel.
+
+    Args:
+        draws: Random numbers for one batch.
+        height: Heights in pixels: (rows,) int64, or a number for all.
+        width: Widths in pixels, likewise.
+
+    Returns:
+        Boxes: (rows, 4) int64.
     """
-    if draws.on_host:
-        # A few numbers: a tenth of what as many small tensors cost.
-        down, across = int(height) >> 1, int(width) >> 1
-        y, x = draws.places(draws.height, draws.width)
-        bottom, right = min(y + down, draws.height), min(x + across, draws.width)
-        return _row(max(y - down, 0), max(x - across, 0), bottom, right)
     row = draws.integers(draws.height)
     column = draws.integers(draws.width)
     return clipped_around(row, column, height, width, (draws.height, draws.width))
 
 
 def inside_box(draws: Draws, height: Tensor | int, width: Tensor | int) -> Tensor:
-    """Boxes placed uniformly among the positions where they fit; arguments and result as above."""
-    if draws.on_host:
-        down, across = int(height), int(width)
-        y, x = draws.places(draws.height - down + 1, draws.width - across + 1)
-        return _row(y, x, y + down, x + across)
-    if draws.at_hand:
-        import numpy as np
-        import torch
+    """Place boxes uniformly among the positions where they fit.
 
-        # Numpy takes half of torch's time for so few numbers.
-        sides = np.empty((2, draws.rows), dtype=np.int64)
-        sides[0], sides[1] = height, width
-        free = np.array([[draws.height], [draws.width]]) - sides + 1
-        corner = (draws.uniforms(2).numpy() * free).astype(np.int64)
-        return torch.from_numpy(np.concatenate((corner, corner + sides)).T.copy())
+    Args:
+        draws: Random numbers for one batch.
+        height: Heights in pixels, at most the image's: (rows,) int64, or a number for all.
+        width: Widths in pixels, likewise.
+
+    Returns:
+        Boxes: (rows, 4) int64.
+    """
     top = draws.integers(draws.height - height + 1)
     left = draws.integers(draws.width - width + 1)
     return _stack(top, left, height + top, width + left)
 
 
-def pushed_box(draws: Draws, height: Tensor, width: Tensor) -> Tensor:
-    """Boxes around a uniform centre pixel, moved inside where they overhang; as above.
+def pushed_box(draws: Draws, height: Tensor | int, width: Tensor | int) -> Tensor:
+    """Place boxes around a uniform centre pixel, moved inside where they overhang.
 
-    All of the box is kept; positions at the border are more likely than others.
+    Nothing of a box is cut off; positions at the border are more likely than others.
+
+    Args:
+        draws: Random numbers for one batch.
+        height: Heights in pixels, at most the image's: (rows,) int64, or a number for all.
+        width: Widths in pixels, likewise.
+
+    Returns:
+        Boxes: (rows, 4) int64.
     """
     row = draws.integers(draws.height)
     column = draws.integers(draws.width)
@@ -116,9 +141,15 @@ def pushed_box(draws: Draws, height: Tensor, width: Tensor) -> Tensor:
 
 
 def quadrants(draws: Draws, row: Tensor, column: Tensor) -> Tensor:
-    """The four boxes of a cut before `row` and `column` ((rows,) int64): (rows, 4, 4), as above.
+    """Cut the image into four boxes, which together are the image.
 
-    Upper left, upper right, lower left, lower right; together they are the image.
+    Args:
+        draws: Tells the image's height and width.
+        row: The cut lies before this row: (rows,) int64.
+        column: The cut lies before this column: (rows,) int64.
+
+    Returns:
+        (rows, 4, 4) int64: the boxes upper left, upper right, lower left and lower right.
     """
     import torch
 
@@ -136,9 +167,22 @@ def quadrants(draws: Draws, row: Tensor, column: Tensor) -> Tensor:
 def clipped_around(
     row: Tensor, column: Tensor, height: Tensor | int, width: Tensor | int, size: tuple[int, int]
 ) -> Tensor:
-    """Boxes around given centres, clipped to an image of `size` (H, W).
+    """Place boxes around given centres, clipped to the image.
 
-    row, column: (rows,) int64; height, width: also numbers. Returns (rows, 4) as `centred_box`.
+    Args:
+        row: The centres' rows: (rows,) int64.
+        column: The centres' columns: (rows,) int64.
+        height: Heights in pixels: (rows,) int64, or a number for all.
+        width: Widths in pixels, likewise.
+        size: The image's height and width.
+
+    Returns:
+        Boxes: (rows, 4) int64.
+
+    Example:
+        >>> import torch
+        >>> clipped_around(torch.tensor([1]), torch.tensor([4]), 4, 5, (8, 8))
+        tensor([[0, 2, 3, 6]])
     """
     down = height >> 1
     across = down if width is height else width >> 1
@@ -153,16 +197,21 @@ def clipped_around(
 def pushed_around(
     row: Tensor, column: Tensor, height: Tensor | int, width: Tensor | int, size: tuple[int, int]
 ) -> Tensor:
-    """Boxes around given centres, moved inside an image of `size` (H, W); they must fit in it."""
+    """Place boxes around given centres, moved inside the image where they overhang.
+
+    Args:
+        row: The centres' rows: (rows,) int64.
+        column: The centres' columns: (rows,) int64.
+        height: Heights in pixels, at most the image's: (rows,) int64, or a number for all.
+        width: Widths in pixels, likewise.
+        size: The image's height and width.
+
+    Returns:
+        Boxes: (rows, 4) int64.
+    """
     top = (row - height // 2).clamp(min=0).clamp(max=size[0] - height)
     left = (column - width // 2).clamp(min=0).clamp(max=size[1] - width)
     return _stack(top, left, top + height, left + width)
-
-
-def _row(*edges: int) -> Tensor:
-    import torch
-
-    return torch.tensor([edges], dtype=torch.int64)
 
 
 def _stack(*columns: Tensor) -> Tensor:

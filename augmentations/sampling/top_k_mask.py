@@ -1,4 +1,4 @@
-"""The largest values of every row, as a mask: FMix's binary masks."""
+"""Mark the largest values of every row: FMix's binary masks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
 
 TINY = 1 << 10
 """So few values are sorted with their places just as fast."""
@@ -19,42 +20,33 @@ REACH = 32
 """How many places of the sorted sample the threshold may be away from its own."""
 
 
-def largest(values: Tensor, count: Tensor | int) -> Tensor:
-    """1 at the `count` largest values of each row, 0 elsewhere; equal values: the first ones.
+def top_k_mask(values: Tensor, count: Tensor) -> Tensor:
+    """Mark the largest values of each row; of equal values the first ones count as larger.
 
-    values: (rows, N) float32, finite. count: (rows,) whole numbers from 0 to N, of any dtype; or
-    one for the one row of the CPU that there is. Returns (rows, N) float32. Nothing waits for
-    another device.
+    Nothing waits for a device.
+
+    Args:
+        values: (rows, N) float32, finite.
+        count: How many to mark in each row: (rows,) whole numbers from 0 to N, of any dtype.
+
+    Returns:
+        1 at the marked values, 0 elsewhere: (rows, N) float32.
+
+    Example:
+        >>> top_k_mask(torch.tensor([[0.1, 0.9, 0.5], [2.0, 2.0, 1.0]]), torch.tensor([2, 1]))
+        tensor([[0., 1., 1.],
+                [1., 0., 0.]])
     """
-    if isinstance(count, int):
-        return _largest_of_one(values, count)
     tiny = values.numel() <= TINY
     if tiny or values.device.type != "cpu" or torch.compiler.is_compiling():
         return _by_rank(values, count)
     wanted = count.numpy().astype("int64")
     if values.shape[1] <= LONG:
-        return torch.from_numpy(_short_rows(values.numpy(), wanted))
-    keep, tied = _long_rows(values.numpy(), wanted)
+        return torch.from_numpy(_mask_short_rows(values.numpy(), wanted))
+    mask, tied = _mask_long_rows(values.numpy(), wanted)
     if tied:
-        keep[tied] = _by_rank(values[tied], count[tied])
-    return keep
-
-
-def _largest_of_one(values: Tensor, count: int) -> Tensor:
-    row = values.numpy()
-    if count == 0:
-        return torch.zeros_like(values)
-    if row.size > LONG:
-        threshold = _of_a_long_row(row[0], count)
-    else:
-        # Methods of arrays: numpy's functions go through Python first.
-        order = row.copy()
-        order.partition(row.size - count)
-        threshold = order[0, row.size - count]
-    keep = row >= threshold
-    if keep.sum() != count:
-        return _by_rank(values, torch.tensor([count]))
-    return torch.from_numpy(keep.astype(row.dtype))
+        mask[tied] = _by_rank(values[tied], count[tied])
+    return mask
 
 
 def _by_rank(values: Tensor, count: Tensor) -> Tensor:
@@ -64,8 +56,10 @@ def _by_rank(values: Tensor, count: Tensor) -> Tensor:
     return torch.zeros_like(values).scatter_(1, order, chosen.to(values.dtype))
 
 
-def _short_rows(values: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """`largest` by two digits of each value: the rough one is sorted by counting.
+def _mask_short_rows(
+    values: npt.NDArray[np.float32], count: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Mark by two digits of each value: the rough one is sorted by counting.
 
     The values that share it with the count-th largest, some hundredths, are sorted by themselves.
     """
@@ -79,34 +73,36 @@ def _short_rows(values: np.ndarray, count: np.ndarray) -> np.ndarray:
     # "stable" is what numpy calls sorting by digits; the fastest is several times slower here.
     order = np.sort(rough, axis=1, kind="stable")
     digit = order[np.arange(len(order)), np.minimum(size - count, size - 1)][:, None]
-    keep = (rough > digit).astype(np.float32)
-    missing = count - keep.sum(axis=1).astype(np.int64)
+    mask: npt.NDArray[np.float32] = (rough > digit).astype(np.float32)
+    missing = count - mask.sum(axis=1).astype(np.int64)
 
     near = np.flatnonzero(rough == digit)
     row = near // size
     # By row as they are, and within one from the largest; of equal ones the first is first.
     near = near[np.lexsort((-values.reshape(-1)[near], row))]
     begin = np.searchsorted(row, np.arange(len(order)))
-    keep.reshape(-1)[near[np.arange(len(near)) < (begin + missing)[row]]] = 1
-    return keep
+    mask.reshape(-1)[near[np.arange(len(near)) < (begin + missing)[row]]] = 1
+    return mask
 
 
-def _long_rows(values: np.ndarray, count: np.ndarray) -> tuple[Tensor, list[int]]:
-    """The mask, without sorting all values; and the rows where equal values make it too large."""
+def _mask_long_rows(
+    values: npt.NDArray[np.float32], count: npt.NDArray[np.int64]
+) -> tuple[Tensor, list[int]]:
+    """Mark without sorting all values; also return the rows where equal values mark too many."""
     import numpy as np
 
-    keep = np.empty_like(values)
+    mask = np.empty_like(values)
     tied = []
     for row, (line, number) in enumerate(zip(values, count.tolist(), strict=True)):
-        chosen = line >= _of_a_long_row(line, number)
+        chosen = line >= _count_th_largest(line, number)
         if np.count_nonzero(chosen) != number:
             tied.append(row)
-        keep[row] = chosen
-    return torch.from_numpy(keep), tied
+        mask[row] = chosen
+    return torch.from_numpy(mask), tied
 
 
-def _of_a_long_row(row: np.ndarray, count: int) -> float:
-    """The count-th largest value of `row`, from the few values that are near it."""
+def _count_th_largest(row: npt.NDArray[np.float32], count: int) -> float:
+    """Find the count-th largest value of `row` among the few values that are near it."""
     import numpy as np
 
     if count == 0:

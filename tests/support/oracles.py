@@ -79,9 +79,6 @@ class ChosenDraws(Draws):
     def beta(self, alpha: float) -> Tensor:
         return super().beta(alpha) if self.lam is None else self.lam
 
-    def beta_number(self, alpha: float) -> float:
-        return super().beta_number(alpha) if self.lam is None else float(self.lam)
-
     def integers(self, high: int | Tensor) -> Tensor:
         if self.centre is None:
             return super().integers(high)
@@ -91,11 +88,6 @@ class ChosenDraws(Draws):
             assert high == self.height
             return row
         return {self.height: row, self.width: column}[int(high)]
-
-    def places(self, down: int, across: int) -> tuple[int, int]:
-        if self.centre is None:
-            return super().places(down, across)
-        return int(self.centre[0]), int(self.centre[1])
 
     def normal(self, *size: int) -> Tensor:
         return super().normal(*size) if self.noise is None else self.noise(self.rows, *size)
