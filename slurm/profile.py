@@ -1,4 +1,4 @@
-"""A profile: what a SLURM cluster is to give one task of a sweep, as a YAML file."""
+"""A profile: what a SLURM cluster gives one task of a sweep, as a YAML file."""
 
 from __future__ import annotations
 
@@ -19,51 +19,11 @@ from pydantic import (
 
 from mixbench.experiments import yaml_file
 from mixbench.experiments.errors import UserError, unknown
+from mixbench.slurm.sbatch import KEYS_OF_FLAGS, RESERVED_FLAGS, TIME, count_gpus, seconds
 
 SHIPPED = Path(__file__).parent / "profiles"
 TASKS = 100
 """The most tasks of a sweep, where the profile says neither `tasks` nor `throttle`."""
-
-FIELDS_OF_FLAGS = {
-    "partition": "partition",
-    "account": "account",
-    "qos": "qos",
-    "gres": "gres",
-    "gpus": "gpus",
-    "gpus-per-node": "gpus_per_node",
-    "cpus-per-task": "cpus",
-    "mem": "memory",
-    "time": "time",
-    "constraint": "constraint",
-    "nodes": "nodes",
-    "signal": "signal_seconds",
-}
-"""sbatch's flags that have a key of their own in a profile."""
-OURS = (
-    "array",
-    "output",
-    "error",
-    "open-mode",
-    "job-name",
-    "chdir",
-    "wrap",
-    "ntasks",
-    "ntasks-per-node",
-    "parsable",
-    "test-only",
-    "wait",
-    "help",
-    "version",
-    "quiet",
-    "verbose",
-    "usage",
-    "input",
-    "kill-on-invalid-dep",
-    "export",
-    "export-file",
-    "clusters",
-)
-"""sbatch's flags that would break what mixbench does with a job."""
 
 _FLAG = re.compile(r"[a-z][a-z0-9-]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -72,8 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class Profile(BaseModel):
     """What one SLURM task gets, and how many workers it starts there.
 
-    `parse` and `load` make it from a file; it is frozen. Sizes and times are kept as SLURM takes
-    them. `name` is the file's.
+    `load` reads it from a file. Sizes and times are as SLURM takes them. `name` is the file's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -117,7 +76,7 @@ class Profile(BaseModel):
     @field_validator("gpus", "gpus_per_node")
     @classmethod
     def _gpu_count(cls, value: int | str | None) -> int | str | None:
-        if value is not None and _count_of(str(value)) < 1:
+        if value is not None and count_gpus(str(value)) < 1:
             raise ValueError(f"got {value!r}, expected {_EXPECTED['gpus']}")
         return value
 
@@ -167,11 +126,9 @@ class Profile(BaseModel):
                     f"got {name!r}, expected sbatch's long option without its dashes, such as "
                     "mail-type"
                 )
-            if name in FIELDS_OF_FLAGS:
-                raise ValueError(
-                    f"{name}: give it as the profile's own key {FIELDS_OF_FLAGS[name]}"
-                )
-            if name in OURS:
+            if name in KEYS_OF_FLAGS:
+                raise ValueError(f"{name}: give it as the profile's own key {KEYS_OF_FLAGS[name]}")
+            if name in RESERVED_FLAGS:
                 raise ValueError(f"{name}: mixbench sets this itself")
             if (given is not True and not isinstance(given, str | int)) or given is False:
                 raise ValueError(f"{name}: got {given!r}, expected text, a whole number or true")
@@ -180,7 +137,7 @@ class Profile(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _together(self) -> Profile:
+    def _check_combination(self) -> Profile:
         given = [name for name in ("gres", "gpus", "gpus_per_node") if getattr(self, name)]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)}: they ask for GPUs twice, give one of them")
@@ -202,7 +159,7 @@ class Profile(BaseModel):
         return self
 
     def _check_nodes(self) -> None:
-        """ValueError for what does not go with more than one node, whatever the runs are."""
+        """Raise ValueError for what does not go with more than one node, whatever the runs are."""
         if self.gpus is not None:
             raise ValueError("gpus: counts those of all nodes; with nodes, give gpus_per_node")
         if self.container is not None:
@@ -217,18 +174,18 @@ class Profile(BaseModel):
 
     @property
     def gpu_count(self) -> int:
-        """GPUs on each node of a task."""
+        """Count the GPUs on each node of a task."""
         if self.gres is not None:
             return sum(
-                _count_of(part.partition(":")[2] or "1")
+                count_gpus(part.partition(":")[2] or "1")
                 for part in self.gres.split(",")
                 if part.partition(":")[0] == "gpu"
             )
         wanted = self.gpus if self.gpus is not None else self.gpus_per_node
-        return 0 if wanted is None else _count_of(str(wanted))
+        return 0 if wanted is None else count_gpus(str(wanted))
 
     def workers_for(self, devices: int = 1) -> int:
-        """Worker processes that one task starts, for runs that take `devices` GPUs each.
+        """Return the workers that one task starts, for runs that take `devices` GPUs each.
 
         Without GPUs, `devices` are processes that share the CPUs of their worker. UserError where a
         run takes more GPUs than a task has, or would share some of them, or does not use the nodes.
@@ -254,7 +211,7 @@ class Profile(BaseModel):
         return self.gpu_count // devices
 
     def _check_uses_nodes(self, devices: int) -> None:
-        """UserError unless runs of `devices` spread evenly over the nodes of a task."""
+        """Raise UserError unless runs of `devices` spread evenly over the nodes of a task."""
         most = self.nodes * self.gpu_count
         limit = f" up to {most}, the GPUs of a task" if most else ""
         if devices % self.nodes or (most and devices > most):
@@ -269,7 +226,7 @@ class Profile(BaseModel):
             )
 
     def with_workers_per_gpu(self, count: int) -> Profile:
-        """The same with another `workers_per_gpu`; UserError where it asks for no GPU."""
+        """Return a copy with another `workers_per_gpu`; UserError where it asks for no GPU."""
         if not self.gpu_count:
             raise UserError(
                 f"--workers-per-gpu: got {count}, but the profile {self.name} asks for no GPU"
@@ -278,73 +235,53 @@ class Profile(BaseModel):
 
     @property
     def most_tasks(self) -> int:
-        """The most tasks that a sweep is given."""
+        """Return the most tasks that a sweep is given."""
         return self.tasks or self.throttle or TASKS
 
     @property
     def minutes(self) -> int:
-        """The time limit in minutes, rounded up, as SLURM rounds it."""
+        """Return the time limit in minutes, rounded up, as SLURM rounds it."""
         return -(-seconds(self.time) // 60)
 
 
+_WHOLE_NUMBERS = (
+    "cpus",
+    "nodes",
+    "throttle",
+    "workers_per_gpu",
+    "workers",
+    "tasks",
+    "signal_seconds",
+)
 _EXPECTED = {
     **dict.fromkeys(Profile.model_fields, "text on one line"),
-    **dict.fromkeys(
-        ("cpus", "nodes", "throttle", "workers_per_gpu", "workers", "tasks", "signal_seconds"),
-        "a whole number",
-    ),
+    **dict.fromkeys(_WHOLE_NUMBERS, "a whole number"),
     **dict.fromkeys(("gpus", "gpus_per_node"), "a number of GPUs, such as 2 or a100:2"),
     "gres": "SLURM's generic resources, such as gpu:a100:1",
     "memory": "megabytes, or a number with K, M, G or T",
-    "time": "minutes, HH:MM:SS or D-HH:MM",
+    "time": TIME,
     "setup": "a list of lines of shell",
     "flags": "a mapping, such as {exclusive: true}",
 }
 
 
-def seconds(time: str) -> int:
-    """The length of a SLURM time: "MM", "MM:SS", "HH:MM:SS", "D-HH", "D-HH:MM" or "D-HH:MM:SS".
-
-    ValueError for anything else, UNLIMITED included: work without an end is never handed on.
-    """
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
-    if not match:
-        raise ValueError(f"got {time!r}, expected {_EXPECTED['time']}")
-    days, *rest = match.groups()
-    numbers = [int(part) for part in rest if part is not None]
-    if days is not None:
-        hours, minutes, left = [*numbers, 0, 0][:3]
-        return ((int(days) * 24 + hours) * 60 + minutes) * 60 + left
-    if len(numbers) == 3:
-        return (numbers[0] * 60 + numbers[1]) * 60 + numbers[2]
-    return numbers[0] * 60 + (numbers[1] if len(numbers) == 2 else 0)
-
-
-def _count_of(text: str) -> int:
-    """The GPUs in "2", "a100:2" or "a100"; 0 where it is no number of them."""
-    number = re.fullmatch(r"(?:[A-Za-z][\w.-]*:)?(\d+)(?:\(.*\))?", text)
-    if number:
-        return int(number[1])
-    return 1 if re.fullmatch(r"[A-Za-z][\w.-]*", text) else 0
-
-
 def folders() -> list[Path]:
-    """Where profiles are looked for, nearest first."""
+    """Return the folders in which profiles are searched for, nearest first."""
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return [Path("profiles"), Path(home) / "mixbench" / "profiles", SHIPPED]
 
 
 def available() -> dict[str, Path]:
-    """The profiles that a name finds from here: name -> file."""
-    found: dict[str, Path] = {}
+    """Return the profiles that can be used by name here: name -> file."""
+    files: dict[str, Path] = {}
     for folder in folders():
         for path in sorted(folder.glob("*.yaml")):
-            found.setdefault(path.stem, path)
-    return dict(sorted(found.items()))
+            files.setdefault(path.stem, path)
+    return dict(sorted(files.items()))
 
 
 def find(name_or_path: str) -> Path:
-    """The file of a profile; UserError with the nearest name if there is none."""
+    """Return the file of a profile; UserError with the nearest name if there is none."""
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or "/" in name_or_path:
         if not path.is_file():
@@ -357,21 +294,21 @@ def find(name_or_path: str) -> Path:
 
 
 def load(name_or_path: str) -> Profile:
-    """The profile of that name, or in that YAML file; UserError for anything that is not one."""
+    """Load the profile of that name, or in that YAML file; UserError if it is not one."""
     path = find(name_or_path)
     raw = yaml_file.load(path, f"a mapping with the keys {', '.join(keys())}")
     return parse(raw, path)
 
 
 def keys() -> list[str]:
-    """What a profile may say."""
+    """Return the keys that a profile may have."""
     return [name for name in Profile.model_fields if name != "name"]
 
 
 def parse(raw: dict[str, Any], path: Path) -> Profile:
-    """A profile from plain data; UserError naming the file, the key, what came and what is allowed.
+    """Check plain data from the file `path`, whose name is the profile's.
 
-    path: the file it comes from, whose name is the profile's.
+    UserError naming the file, the key, what came and what is allowed.
     """
     if not _NAME.fullmatch(path.stem):
         raise UserError(

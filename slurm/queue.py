@@ -1,7 +1,7 @@
-"""What SLURM says, asked so that nothing hangs: squeue, scontrol, scancel.
+"""A sweep's jobs in SLURM: which were submitted, which wait or run, and how a job is ended.
 
-Every question has a time limit, after which SLURM counts as not answering. Accounting (sacct) is
-never asked: many clusters have none, and what became of a run is in its folder.
+Every question has a time limit (`programs`), after which SLURM counts as not answering. Accounting
+(sacct) is never asked: many clusters have none, and what became of a run is in its folder.
 """
 
 from __future__ import annotations
@@ -10,48 +10,26 @@ import contextlib
 import json
 import os
 import re
-import shutil
-import signal
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.slurm.programs import Unavailable, ask, output_of
 
-SECONDS = 20.0
-"""How long to wait for an answer, unless $MIXBENCH_SLURM_SECONDS says otherwise."""
 MAX_ARRAY_SIZE = 1001
 """SLURM's own default, where the cluster's can't be asked."""
 
 _FIELDS = ("%i", "%F", "%K", "%j", "%T", "%r", "%N")
 
 
-class Unavailable(Exception):
-    """SLURM can't be asked here, or does not answer."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one of SLURM's programs said."""
-
-    status: int
-    output: str
-    errors: str
-
-    def words(self) -> str:
-        """Its messages on one line, without the program's name in front of each."""
-        lines = [re.sub(r"^\w+: (?:error: |fatal: )?", "", row) for row in _lines(self.errors)]
-        return "; ".join(dict.fromkeys(row.strip() for row in lines if row.strip()))
-
-
 @dataclass(frozen=True)
 class Task:
     """A task of a sweep that SLURM knows: waiting, running or about to end.
 
-    array: the job that was submitted; index: the task's place in it, None where it has none.
-    state: as squeue names it, such as "PENDING" or "RUNNING"; reason: why it waits. measure: see
+    array: the job that was submitted. index: the task's index in it, None where it is no array.
+    state: as squeue names it, such as "PENDING" or "RUNNING". reason: why it waits. measure: see
     `Submitted`.
     """
 
@@ -64,7 +42,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """As SLURM's commands take it."""
+        """Return the id that SLURM's commands take."""
         return self.array if self.index is None else f"{self.array}_{self.index}"
 
 
@@ -83,80 +61,18 @@ class Submitted:
     measure: str | None = None
 
 
-def patience() -> float:
-    """Seconds to wait for an answer."""
-    with contextlib.suppress(ValueError):
-        return float(os.environ.get("MIXBENCH_SLURM_SECONDS") or SECONDS)
-    return SECONDS
-
-
-def ask(
-    program: str,
-    *arguments: str,
-    text: str | None = None,
-    seconds: float | None = None,
-    environment: dict[str, str] | None = None,
-) -> Answer:
-    """Run one of SLURM's programs; Unavailable when there is none, or it takes too long.
-
-    text: its standard input. environment: all of its environment variables.
-    """
-    limit = patience() if seconds is None else seconds
-    if not shutil.which(program):
-        raise Unavailable(f"{program} is not on the PATH")
-    given = dict(os.environ if environment is None else environment)
-    for name in list(given):
-        # Habits of the user's, such as another format, are not for us to read.
-        if name.startswith(("SQUEUE_", "SCONTROL_", "SCANCEL_")) or name == "SLURM_TIME_FORMAT":
-            del given[name]
-    try:
-        process = subprocess.Popen(
-            [program, *arguments],
-            stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            env=given,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise Unavailable(f"{program}: {error.strerror}") from None
-    with process:
-        try:
-            output, errors = process.communicate(text, timeout=limit)
-        except subprocess.TimeoutExpired:
-            # Its children too: a wrapper around the real program holds the pipes open.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            raise Unavailable(f"{program} did not answer within {limit:.0f} s") from None
-        except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            raise
-    return Answer(process.returncode, output, errors)
-
-
-def _answer(program: str, *arguments: str) -> str:
-    """The output of a program that must succeed; Unavailable with its words when it does not."""
-    answer = ask(program, *arguments)
-    if answer.status:
-        raise Unavailable(f"{program}: {answer.words() or f'exit status {answer.status}'}")
-    return answer.output
-
-
 def folder_of(sweep: SweepFolder) -> Path:
-    """Where a sweep's scripts, logs and records of SLURM are."""
+    """Return where a sweep's scripts, logs and records of SLURM are."""
     return sweep.path / "slurm"
 
 
 def job_name(sweep: SweepFolder, measure: str | None = None) -> str:
-    """What the sweep's jobs are called; those that measure have a name of their own."""
+    """Return the name of the sweep's jobs; those that measure have a name of their own."""
     return f"mixbench-{sweep.name}" + ("" if measure is None else "-evaluate")
 
 
 def record(sweep: SweepFolder, submitted: Submitted) -> None:
-    """Remember an array that was submitted."""
+    """Record an array that was submitted."""
     row = {
         "job": submitted.job,
         "tasks": submitted.tasks,
@@ -170,36 +86,36 @@ def record(sweep: SweepFolder, submitted: Submitted) -> None:
 
 
 def recorded(sweep: SweepFolder) -> list[Submitted]:
-    """The arrays that were ever submitted for the sweep, oldest first."""
+    """Return the arrays that were ever submitted for the sweep, oldest first."""
     try:
         text = (folder_of(sweep) / "jobs.jsonl").read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
-    found = []
-    for row in text.splitlines():
-        # A torn line is one that was never finished.
+    arrays = []
+    for line in text.splitlines():
+        # A line may be torn where its writer was killed.
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            read = json.loads(row)
-            found.append(
+            row = json.loads(line)
+            arrays.append(
                 Submitted(
-                    str(read["job"]),
-                    read["tasks"],
-                    read["profile"],
-                    read["workers"],
-                    read.get("measure"),
+                    str(row["job"]),
+                    row["tasks"],
+                    row["profile"],
+                    row["workers"],
+                    row.get("measure"),
                 )
             )
-    return found
+    return arrays
 
 
-def asked_tasks(sweep: SweepFolder) -> list[Task]:
-    """The sweep's tasks that SLURM knows; Unavailable when it can't be asked."""
+def query_tasks(sweep: SweepFolder) -> list[Task]:
+    """Return the sweep's tasks that SLURM knows; Unavailable when it can't be asked."""
     jobs = {submitted.job: submitted.measure for submitted in recorded(sweep)}
     if not jobs:
         return []
     # By user, not by job: a list with one job that SLURM has forgotten is an error to squeue.
-    rows = _answer("squeue", "--me", "--noheader", "--array", f"--format={'|'.join(_FIELDS)}")
-    found = []
+    rows = output_of("squeue", "--me", "--noheader", "--array", f"--format={'|'.join(_FIELDS)}")
+    known = []
     for row in rows.splitlines():
         parts = row.split("|")
         if len(parts) != len(_FIELDS):
@@ -207,47 +123,47 @@ def asked_tasks(sweep: SweepFolder) -> list[Task]:
         _, array, index, name, state, reason, nodes = (part.strip() for part in parts)
         # The name too: numbers begin again from 1 when a cluster is set up anew.
         if array in jobs and name == job_name(sweep, jobs[array]):
-            place = int(index) if index.isdigit() else None
-            found.append(Task(array, place, state, reason, nodes, jobs[array]))
-    return found
+            number = int(index) if index.isdigit() else None
+            known.append(Task(array, number, state, reason, nodes, jobs[array]))
+    return known
 
 
 def tasks(sweep: SweepFolder) -> list[Task] | None:
-    """The sweep's tasks that SLURM knows, waiting or running; None when it can't be asked."""
+    """Return the sweep's tasks, waiting or running; None when SLURM can't be asked."""
     try:
-        return asked_tasks(sweep)
+        return query_tasks(sweep)
     except Unavailable:
         return None
 
 
 def cancel(sweep: SweepFolder) -> int:
-    """Take the sweep's tasks, and nobody else's, out of SLURM; how many there were.
+    """Cancel the sweep's tasks and nobody else's; return how many there were.
 
     UserError when SLURM can't be asked: the tasks go on.
     """
     try:
-        there = asked_tasks(sweep)
-        jobs = sorted({task.array for task in there})
+        cancelled = query_tasks(sweep)
+        jobs = sorted({task.array for task in cancelled})
         if jobs:
-            _answer("scancel", *jobs)
+            output_of("scancel", *jobs)
     except Unavailable as error:
         known = ", ".join(submitted.job for submitted in recorded(sweep))
         raise UserError(f"SLURM can't be asked to cancel the jobs {known}: {error}") from None
-    return len(there)
+    return len(cancelled)
 
 
 def limits() -> dict[str, str]:
-    """The cluster's settings, as `scontrol show config` has them; Unavailable if it won't say."""
-    found = {}
-    for row in _answer("scontrol", "show", "config").splitlines():
+    """Return the settings of `scontrol show config`; Unavailable if SLURM can't be asked."""
+    settings = {}
+    for row in output_of("scontrol", "show", "config").splitlines():
         name, equals, value = row.partition("=")
         if equals:
-            found[name.strip()] = value.strip()
-    return found
+            settings[name.strip()] = value.strip()
+    return settings
 
 
 def max_array_size() -> int:
-    """One more than the highest index that a task of an array may have."""
+    """Return one more than the highest index that a task of an array may have."""
     try:
         return int(limits().get("MaxArraySize", MAX_ARRAY_SIZE))
     except (Unavailable, ValueError):
@@ -255,7 +171,7 @@ def max_array_size() -> int:
 
 
 def this_job() -> str | None:
-    """The job of this process as SLURM's commands take it; None outside of SLURM.
+    """Return the job of this process as SLURM's commands take it; None outside of SLURM.
 
     The first task of an array has the array's own number: alone that would mean all of them.
     """
@@ -266,13 +182,13 @@ def this_job() -> str | None:
 
 
 def restarts() -> int:
-    """How often this job was put back into the queue before."""
+    """Return how often this job was requeued before."""
     count = os.environ.get("SLURM_RESTART_COUNT", "0")
     return int(count) if count.isdigit() else 0
 
 
 def ending(job: str) -> str | None:
-    """Why this job was told to stop; None when SLURM does not say.
+    """Say why this job was told to stop; None when SLURM does not say.
 
     "running": it is not being ended (a warning, or a signal that somebody sent). "time limit",
     "preempted", "requeued" (it is in the queue again already), or "cancelled" for all else. While a
@@ -280,10 +196,10 @@ def ending(job: str) -> str | None:
     Restarts.
     """
     try:
-        said = _answer("scontrol", "--oneliner", "show", "job", job)
+        output = output_of("scontrol", "--oneliner", "show", "job", job)
     except Unavailable:
         return None
-    fields = dict(part.split("=", 1) for part in said.split() if "=" in part)
+    fields = dict(part.split("=", 1) for part in output.split() if "=" in part)
     state = fields.get("JobState", "")
     count = fields.get("Restarts", "0")
     if state in ("PENDING", "REQUEUED") or (count.isdigit() and int(count) > restarts()):
@@ -298,15 +214,15 @@ def ending(job: str) -> str | None:
 
 
 def seconds_left(job: str) -> float | None:
-    """How long the job may still run; None when it may for ever, or SLURM does not say."""
+    """Return how long the job may still run; None without a limit, or if SLURM is silent."""
     end = os.environ.get("SLURM_JOB_END_TIME", "")
     if end.isdigit():
         return int(end) - time.time()
     try:
-        said = _answer("squeue", "--noheader", f"--jobs={job}", "--format=%L").strip()
+        output = output_of("squeue", "--noheader", f"--jobs={job}", "--format=%L").strip()
     except Unavailable:
         return None
-    match = re.fullmatch(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)", said)
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)", output)
     if not match:
         return None
     days, hours, minutes, rest = (int(part or 0) for part in match.groups())
@@ -314,15 +230,11 @@ def seconds_left(job: str) -> float | None:
 
 
 def requeue(job: str) -> str | None:
-    """Put a job back into the queue; None when that was done, SLURM's words when it was not."""
+    """Requeue a job; return None, or SLURM's message when it refuses."""
     try:
         answer = ask("scontrol", "requeue", job)
     except Unavailable as error:
         return str(error)
     if answer.status:
-        return answer.words() or f"scontrol requeue: exit status {answer.status}"
+        return answer.message() or f"scontrol requeue: exit status {answer.status}"
     return None
-
-
-def _lines(text: str) -> list[str]:
-    return [row for row in text.splitlines() if row.strip()]

@@ -136,7 +136,6 @@ def test_the_launcher_is_without_torch() -> None:
     code = (
         "import sys\n"
         "from mixbench.experiments import cli, tracking\n"
-        "from mixbench.experiments.cli import list\n"
         "from mixbench.experiments.config import resolve\n"
         "from mixbench.experiments.manage import estimate, render\n"
         "from mixbench.experiments.store import claims, sweep_folder\n"

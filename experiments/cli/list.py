@@ -1,37 +1,47 @@
-"""What `mixbench list` and `mixbench sweep --dry-run` print."""
+"""`mixbench list`: what there is to run and to measure."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
 
-from mixbench import augmentations
-from mixbench.experiments.config import datasets
-from mixbench.experiments.config.method_text import parameter_text
-from mixbench.experiments.config.models import MODELS
-from mixbench.experiments.evaluation import catalogue
-from mixbench.experiments.evaluation.catalogue import MEASUREMENTS
-from mixbench.experiments.manage import render
-from mixbench.experiments.store.dependencies import cell_of
-from mixbench.experiments.store.states import RunState
-from mixbench.experiments.sweep import expand, load, scales
+import typer
+
 from mixbench.experiments.text import plural
 
 
-def show(what: str = "all") -> None:
-    """Print the augmentations, data sets, models, sweeps and measurements, or one of these."""
-    parts = {
-        "augmentations": _augmentations,
-        "datasets": _datasets,
-        "models": _models,
-        "sweeps": _sweeps,
-        "measurements": _measurements,
+class Listed(StrEnum):
+    """What `mixbench list` can show."""
+
+    all = "all"
+    augmentations = "augmentations"
+    datasets = "datasets"
+    models = "models"
+    sweeps = "sweeps"
+    measurements = "measurements"
+
+
+def list_(what: Annotated[Listed, typer.Argument(help="What to list.")] = Listed.all) -> None:
+    """List augmentations with parameters and papers, data sets, models, sweeps, measurements.
+
+    Example: mixbench list augmentations
+    """
+    sections = {
+        Listed.augmentations: _augmentations,
+        Listed.datasets: _datasets,
+        Listed.models: _models,
+        Listed.sweeps: _sweeps,
+        Listed.measurements: _measurements,
     }
-    chosen = parts if what == "all" else {what: parts[what]}
-    print("\n\n".join("\n".join([title, *part()]) for title, part in chosen.items()))
+    shown = sections if what is Listed.all else {what: sections[what]}
+    print("\n\n".join("\n".join([title.value, *lines()]) for title, lines in shown.items()))
 
 
 def _augmentations() -> list[str]:
+    from mixbench import augmentations
+    from mixbench.experiments.config.method_text import parameter_text
+
     lines = []
     for name in augmentations.available():
         method = augmentations.describe(name)
@@ -49,6 +59,8 @@ def _augmentations() -> list[str]:
 
 
 def _datasets() -> list[str]:
+    from mixbench.experiments.config import datasets
+
     lines = []
     for name in datasets.names():
         facts = datasets.info(name)
@@ -61,6 +73,8 @@ def _datasets() -> list[str]:
 
 
 def _models() -> list[str]:
+    from mixbench.experiments.config.models import MODELS
+
     lines = [f"  {name:15} {model.summary}" for name, model in MODELS.items()]
     lines.append(
         f"  {'timm/NAME':15} any network of timm, such as timm/resnet18 (small_stem: true)"
@@ -69,6 +83,8 @@ def _models() -> list[str]:
 
 
 def _sweeps() -> list[str]:
+    from mixbench.experiments.sweep import expand, load, scales
+
     lines = []
     for name in load.shipped():
         spec = load.read_spec(name)
@@ -83,19 +99,23 @@ def _sweeps() -> list[str]:
 
 
 def _measurements() -> list[str]:
-    """What `mixbench evaluate` measures, and what `--set` changes of it."""
+    """List what `mixbench evaluate` measures, with the settings that `--set` changes."""
+    from mixbench.experiments.evaluation import catalogue
+
     lines = []
-    for name, entry in MEASUREMENTS.items():
+    for name, entry in catalogue.MEASUREMENTS.items():
         lines.append(f"  {name:15} {entry.summary}")
-        usual = catalogue.parse(name, {}).model_dump(mode="json")
-        lines += [f"  {'':15} {name}.{key}={_setting(value)}" for key, value in usual.items()]
+        defaults = catalogue.parse(name, {}).model_dump(mode="json")
+        lines += [
+            f"  {'':15} {name}.{key}={_setting_text(value)}" for key, value in defaults.items()
+        ]
     return lines
 
 
-def _setting(value: Any) -> str:
-    """A setting as `--set` takes it; shades of 255 as a fraction."""
+def _setting_text(value: Any) -> str:
+    """Write a setting as `--set` takes it; shades of 255 as a fraction."""
     if isinstance(value, list):
-        return f"[{', '.join(map(_setting, value))}]"
+        return f"[{', '.join(map(_setting_text, value))}]"
     if isinstance(value, float):
         shades = round(value * 255)
         is_shades = len(repr(value)) > 8 and math.isclose(value, shades / 255)
@@ -103,37 +123,3 @@ def _setting(value: Any) -> str:
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def show_plan(wanted: expand.Sweep, states: dict[str, RunState], labels: dict[str, str]) -> None:
-    """Print the cells of a sweep with the states of their runs. labels: cell_key -> name."""
-    from rich.table import Table
-
-    cells: dict[str, list[RunState]] = {}
-    for run in wanted.runs:
-        cells.setdefault(run.cell_key, []).append(states.get(run.run_key, RunState.WAITING))
-    shown = [RunState.DONE, RunState.FAILED, RunState.RUNNING]
-    if RunState.STALE in states.values():
-        shown.append(RunState.STALE)
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("cell", no_wrap=True)
-    table.add_column("configuration", min_width=12)
-    for title in ("runs", *shown):
-        table.add_column(title, no_wrap=True, justify="right")
-    for key, found in cells.items():
-        counts = [len(found), *(found.count(state) for state in shown)]
-        only = " (pretraining only)" if key in wanted.pretraining else ""
-        table.add_row(key[:8], f"{labels[key]}{only}", *map(str, counts))
-    print(render.printed(table), end="")
-    print(f"{wanted.name}: {len(cells)} cells, {len(wanted.runs)} runs{_needing(wanted)}")
-
-
-def _needing(wanted: expand.Sweep) -> str:
-    """How many runs begin when which others are done."""
-    cells = [cell_of(run.model_dump(mode="json", include={"transfer"})) for run in wanted.runs]
-    needing = [cell for cell in cells if cell is not None]
-    if not needing:
-        return ""
-    needed = sum(key in set(needing) for _, key in wanted.keys)
-    verb = "starts" if len(needing) == 1 else "start"
-    return f"; {plural(len(needing), 'run')} {verb} from the weights of {needed} others"

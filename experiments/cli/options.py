@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""The options that verbs share, each declared once."""
 
 from __future__ import annotations
 
@@ -25,47 +25,90 @@ class Cluster(StrEnum):
     slurm = "slurm"
 
 
-SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep that was begun.")]
-ClusterOption = Annotated[Cluster, typer.Option(help="Where workers are started.")]
-WaitOption = Annotated[
-    bool, typer.Option("--wait", help="With slurm: watch until all is done, then report.")
+# Arguments.
+SweepArgument = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A sweep that was started (see `mixbench status`).")
 ]
-NameOption = Annotated[str | None, typer.Option("--name", help="Another name.")]
+AnySweepArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SWEEP",
+        help="A shipped sweep (see `mixbench list sweeps`), a YAML file, or a started sweep.",
+    ),
+]
+MethodArgument = Annotated[
+    str, typer.Argument(metavar="METHOD", help="An augmentation, such as cutmix, or your own.")
+]
+
+# Which runs.
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as training.epochs=5."),
+]
+ParameterOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a parameter, such as alpha=0.2."),
+]
+MeasurementSetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as attack.steps=20."),
+]
+NameOption = Annotated[str | None, typer.Option("--name", help="Rename the sweep.")]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option("--scale", help="Size of the sweep, such as quick; default: its first."),
+]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option(help="Measurements, separated by commas: calibration,attack; default: all."),
+]
+AgainOption = Annotated[
+    bool, typer.Option("--again", help="Also repeat measurements that exist already.")
+]
+
+# Where workers run.
+ClusterOption = Annotated[Cluster, typer.Option(help="Where to start workers.")]
 ProfileOption = Annotated[
     str | None,
-    typer.Option(help="With --cluster slurm: a profile (see `mixbench profile list`)."),
+    typer.Option(help="With --cluster slurm: the profile (see `mixbench profile list`)."),
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(help="Workers (default: GPUs, else cores), or with slurm array tasks."),
+    typer.Option(help="Workers; default: one per GPU, else per core. With slurm: array tasks."),
 ]
 PerGpuOption = Annotated[
-    int | None, typer.Option("--workers-per-gpu", help="Workers that share a GPU; default 1.")
+    int | None, typer.Option("--workers-per-gpu", help="Workers that share a GPU; default: 1.")
 ]
-DeviceOption = Annotated[Device, typer.Option(help="Where to train.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override, such as training.epochs=5."),
+DeviceOption = Annotated[Device, typer.Option(help="Device to use.")]
+RetriesOption = Annotated[
+    int, typer.Option(min=0, help="Retries of a run that crashes or hangs without progress.")
 ]
-ScaleOption = Annotated[
-    str | None,
-    typer.Option("--scale", help="The sweep's size, such as quick; default: its first."),
+HangOption = Annotated[
+    float,
+    typer.Option("--hang-after", min=10, help="Seconds without a heartbeat: the worker hangs."),
 ]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print what `mixbench plan` prints; start nothing.")
+]
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="With slurm: watch until all is done, then report.")
+]
+
+# Afterwards.
+TrackOption = Annotated[bool, typer.Option(help="Copy results to MLflow at the end.")]
+ReportOption = Annotated[bool, typer.Option(help="Write the report at the end.")]
 UriOption = Annotated[
     str | None,
     typer.Option(help="MLflow tracking URI; default: $MLFLOW_TRACKING_URI, else a local store."),
 ]
+
+# Everywhere.
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-ParameterOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A parameter, such as alpha=0.2."),
-]
-
-
-def augmentation(method: str, overrides: list[str] | None) -> dict[str, Any]:
-    """The `augmentation` section of `METHOD --set KEY=VALUE`; its values are not checked here."""
+def augmentation_section(method: str, overrides: list[str] | None) -> dict[str, Any]:
+    """Return the `augmentation` section of `METHOD --set KEY=VALUE`; values aren't checked yet."""
     from mixbench.experiments.sweep.load import parse_override
 
     section: dict[str, Any] = {"name": method}
@@ -76,28 +119,3 @@ def augmentation(method: str, overrides: list[str] | None) -> dict[str, Any]:
             raise UserError(f"--set name: the method is {method}; expected one of its parameters")
         section[key] = value
     return section
-
-
-def check_cluster(
-    cluster: Cluster,
-    profile: str | None,
-    workers: int | None,
-    per_gpu: int | None,
-    device: Device,
-    wait: bool = False,
-) -> None:
-    """UserError where the options that say where to work contradict each other."""
-    for option, number in (("--workers", workers), ("--workers-per-gpu", per_gpu)):
-        if number is not None and number < 1:
-            raise UserError(f"{option}: got {number}, expected at least 1")
-    if cluster is Cluster.slurm:
-        if not profile:
-            raise UserError(
-                "--profile: missing; --cluster slurm needs one (see `mixbench profile list`)"
-            )
-        if device is not Device.auto:
-            raise UserError("--device: with --cluster slurm the profile decides")
-    elif profile is not None:
-        raise UserError(f"--profile: got {profile!r}, which is for --cluster slurm alone")
-    elif wait:
-        raise UserError("--wait: is for --cluster slurm; the local cluster always waits")

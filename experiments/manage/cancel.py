@@ -16,7 +16,7 @@ from mixbench.experiments.store.workers import Worker
 LOOK_SECONDS = 0.25
 
 
-def at_work(now: Status) -> list[str]:
+def running_workers(now: Status) -> list[str]:
     """The names of the workers that are alive, on this machine or elsewhere."""
     alive = {worker.name for worker in now.workers if worker.alive}
     return sorted(alive | {run.worker or "?" for run in now.running})
@@ -37,7 +37,7 @@ def wait(folder: SweepFolder, seconds: float) -> Iterator[list[str]]:
     limit = time.monotonic() + seconds
     last: list[str] | None = None
     while True:
-        names = at_work(observer.snapshot())
+        names = running_workers(observer.snapshot())
         if names != last:
             last = names
             yield names

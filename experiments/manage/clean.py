@@ -35,7 +35,7 @@ class Item:
     kind: str
 
 
-def useless(
+def unneeded(
     folder: SweepFolder, *, weights: bool = False, jobs: set[str] | None = None
 ) -> list[Item]:
     """What can go. `weights` takes the last checkpoint of done runs too: their trained networks,

@@ -373,7 +373,7 @@ def test_each_fault_costs_its_own_run(lab: Lab) -> None:
         3: ["done"],
     }
     reasons = {
-        0: "no sign of life for 4 s: killed (2 attempts got no further)",
+        0: "no heartbeat for 4 s: killed (2 attempts got no further)",
         1: "MemoryError: no room for another batch (2 attempts got no further)",
         2: "ValueError: labels of another data set",
     }

@@ -16,18 +16,21 @@ from pathlib import Path
 import pytest
 
 from mixbench.experiments import cli
-from mixbench.experiments.cli import evaluating
+from mixbench.experiments.cli import evaluate as evaluate_verb
 from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.overfitting import measure as overfitting
 from mixbench.experiments.store import claims, evaluations
 from mixbench.experiments.store.claims import Watch
+from mixbench.experiments.store.processes import process_start
 from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import evaluate
-from mixbench.slurm import measuring, profile, queue, submit, task
+from mixbench.slurm import processes as process_groups
+from mixbench.slurm import profile, queue, requeue
 from mixbench.slurm.local import Slot
 from mixbench.slurm.measuring import Measurers, Order
-from mixbench.slurm.task import FRUITLESS, Progress, Return
+from mixbench.slurm.requeue import MAX_FRUITLESS_STARTS, Progress, Requeue
+from mixbench.slurm.script import TaskScript
 from tests.support import running
 
 ORDER = Order(
@@ -58,13 +61,13 @@ def measured(folder: RunFolder, name: str, finished: float = 0.0) -> None:
 
 def test_what_is_missing(sweep: SweepFolder) -> None:
     first, second, third, _ = runs = sweep.plan()
-    assert ORDER.missing(runs) == [first, second] and ORDER.made(runs) == 0
+    assert ORDER.missing(runs) == [first, second] and ORDER.count_measured(runs) == 0
     measured(first.folder, "calibration", 100.0)
-    assert ORDER.missing(runs) == [first, second] and ORDER.made(runs) == 1
+    assert ORDER.missing(runs) == [first, second] and ORDER.count_measured(runs) == 1
     measured(first.folder, "attack", 200.0)
-    assert ORDER.missing(runs) == [second] and ORDER.made(runs) == 2
+    assert ORDER.missing(runs) == [second] and ORDER.count_measured(runs) == 2
     later = Order(ORDER.wanted, since=150.0)
-    assert later.missing(runs) == [first, second] and later.made(runs) == 1
+    assert later.missing(runs) == [first, second] and later.count_measured(runs) == 1
     assert Order.parse(later.text()) == later and Order.parse(ORDER.text()) == ORDER
     assert third not in later.missing(runs)
 
@@ -78,17 +81,17 @@ def test_tasks_that_measure_go_by_what_is_measured(
     sweep.ask_to_stop("mixbench cancel")
     first, second, *_ = sweep.plan()
     measured(first.folder, "calibration")
-    assert task.progress_of(sweep, ORDER) == Progress(1, 0)
-    assert task.runs_left(sweep, ORDER)
-    Return(sweep, "999999999_1", 0, ORDER).at_the_end(warned=True)
+    assert requeue.progress_of(sweep, ORDER) == Progress(1, 0)
+    assert requeue.runs_left(sweep, ORDER)
+    Requeue(sweep, "999999999_1", 0, ORDER).after_stop(warned=True)
     assert "scontrol requeue: scontrol is not on the PATH" in caplog.text, "it tries"
-    Return(sweep, "999999999_1", FRUITLESS, ORDER).at_the_end(warned=True)
+    Requeue(sweep, "999999999_1", MAX_FRUITLESS_STARTS, ORDER).after_stop(warned=True)
     assert "no run got further in 3 starts" in caplog.text
     for name in ORDER.wanted:
         for planned in (first, second):
             measured(planned.folder, name)
-    assert not task.runs_left(sweep, ORDER)
-    Return(sweep, "999999999_1", 0, ORDER).at_the_end(warned=True)
+    assert not requeue.runs_left(sweep, ORDER)
+    Requeue(sweep, "999999999_1", 0, ORDER).after_stop(warned=True)
     assert "not put back into the queue: no run is left" in caplog.text
 
 
@@ -97,7 +100,7 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str) -> No
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{shell}\n")
     python.chmod(0o755)
-    monkeypatch.setattr(measuring.sys, "executable", str(python))
+    monkeypatch.setattr(process_groups.sys, "executable", str(python))
 
 
 @pytest.mark.parametrize(
@@ -156,19 +159,19 @@ def test_at_the_deadline_they_are_stopped(
     processes.start(Slot(None, 1))
     pretended(tmp_path, monkeypatch, "trap '' TERM; exec sleep 60")
     processes.start(Slot(None, 1))
-    monkeypatch.setattr(Measurers.stop, "__defaults__", (0.5,))
-    ids = [process.pid for process in processes._processes]
+    monkeypatch.setattr(Measurers, "patience", 0.5)
+    ids = [process.popen.pid for process in processes.running]
     began = time.monotonic()
     assert processes.poll() == 2
     running.wait_until(lambda: not processes.poll(), "stopped", 20)
     assert 0.4 < time.monotonic() - began < 10
     assert processes.unusable is None
-    running.wait_until(lambda: not any(map(processes.process_start, ids)), "gone", 5)
+    running.wait_until(lambda: not any(map(process_start, ids)), "gone", 5)
 
 
 def test_the_script_of_tasks_that_measure(sweep: SweepFolder) -> None:
     chosen = profile.parse({"cpus": 2}, Path("x.yaml"))
-    text = submit.script(sweep, chosen, sweep.path, 3, measure=ORDER.text())
+    text = TaskScript(sweep, chosen, sweep.path, measure=ORDER.text()).text(3)
     assert "#SBATCH --job-name=mixbench-one-evaluate\n" in text
     # What the shell makes of the last line is what was meant.
     last = text.strip().splitlines()[-1].replace(f"exec {sys.executable}", "printf '%s\\n'", 1)
@@ -198,7 +201,7 @@ def test_tasks_that_train_and_that_measure_are_told_apart(
     program.write_text("#!/bin/sh\ncat <<'END'\n" + "\n".join(rows) + "\nEND\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    there = queue.asked_tasks(sweep)
+    there = queue.query_tasks(sweep)
     assert {found.name: found.measure for found in there} == {
         "11": None,
         "12_0": ORDER.text(),
@@ -210,8 +213,8 @@ def test_the_watching_ends_when_no_task_is_left(
     sweep: SweepFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = sweep.plan()[:2]
-    monkeypatch.setattr(evaluating.watching, "SCHEDULER_SECONDS", 0.0)
-    monkeypatch.setattr(evaluating.time, "sleep", lambda _: None)
+    monkeypatch.setattr(evaluate_verb.slurm_queue, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(evaluate_verb.time, "sleep", lambda _: None)
     other = Order({"calibration": {"bins": 3}}).text()
     looks = iter(
         [
@@ -227,16 +230,16 @@ def test_the_watching_ends_when_no_task_is_left(
     monkeypatch.setattr(queue, "tasks", lambda _: next(looks))
     for name in ORDER.wanted:
         measured(done[0].folder, name)
-    assert evaluating._watch(sweep, ORDER, done) == [done[1]]
+    assert evaluate_verb._watch(sweep, ORDER, done) == [done[1]]
     assert next(looks, "none") == "none"
     said = capsys.readouterr().out
-    assert "1 of 2 runs measured" in said and "no task is left; what they said:" in said
+    assert "1 of 2 runs measured" in said and "no task is left; their logs:" in said
     # Where all is measured nobody is asked, and nobody waited for.
     for name in ORDER.wanted:
         measured(done[1].folder, name)
     there = iter([[queue.Task("1", 0, "RUNNING", "", "", ORDER.text())]])
     monkeypatch.setattr(queue, "tasks", lambda _: next(there))
-    assert evaluating._watch(sweep, ORDER, done) == []
+    assert evaluate_verb._watch(sweep, ORDER, done) == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mixbench.experiments import cli
-from mixbench.experiments.cli import watching
+from mixbench.experiments.cli import slurm_queue
 from mixbench.experiments.store import claims, evaluations
 from mixbench.experiments.store.claims import Watch
 from mixbench.experiments.store.sweep_folder import SweepFolder, root
@@ -25,7 +25,7 @@ SLURM = ("--cluster", "slurm", "--profile", "./one.yaml", "--no-track", "--no-re
 @pytest.fixture
 def sweep(slurm: Cluster, trained: Path, monkeypatch: pytest.MonkeyPatch) -> SweepFolder:
     """Two finished runs, and a profile of one process a task."""
-    monkeypatch.setattr(watching, "SCHEDULER_SECONDS", 1.0)
+    monkeypatch.setattr(slurm_queue, "ASK_SECONDS", 1.0)
     Path("one.yaml").write_text("cpus: 1\ntime: 5\n")
     shutil.copytree(trained, root() / "small")
     return SweepFolder.open("small")
@@ -53,7 +53,7 @@ def test_a_sweep_is_measured_by_tasks(
         claim = claims.last(planned.folder.path / evaluations.FOLDER)
         assert claim and claim["job"]["array"] == array.job and claim["released"] == "measured"
     running.wait_until(
-        lambda: {task.array for task in queue.asked_tasks(sweep)} == {training.job}, "gone", 30
+        lambda: {task.array for task in queue.query_tasks(sweep)} == {training.job}, "gone", 30
     )
     assert "nothing is left to do" in logs(sweep)
     # Now there is nothing to submit.
@@ -85,7 +85,7 @@ def test_what_is_cancelled_goes_on_with_the_same_command(
     assert cli.main(["cancel", "small", "--yes"]) == 0
     out = capsys.readouterr().out
     assert "SLURM: 2 tasks cancelled" in out and "to go on: mixbench evaluate small" in out
-    running.wait_until(lambda: not queue.asked_tasks(sweep), "gone", 30)
+    running.wait_until(lambda: not queue.query_tasks(sweep), "gone", 30)
     assert "not put back into the queue: it was cancelled" in logs(sweep)
     assert not evaluations.read(second)
     other.release("stopped")

@@ -90,7 +90,7 @@ def test_a_run_over_two_nodes(slurm: Cluster, tmp_path: Path) -> None:
 
     # Taken away in the midst: nothing stays behind, and no step is lost.
     assert queue.cancel(sweep) == 1
-    running.wait_until(lambda: not queue.asked_tasks(sweep), "gone", 30)
+    running.wait_until(lambda: not queue.query_tasks(sweep), "gone", 30)
     assert ranks_of(sweep) == {}
     (row,) = planned.folder.attempts()
     assert row["outcome"] == "stopped"

@@ -18,6 +18,7 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import snapshot
 from mixbench.slurm import profile, queue, submit
+from mixbench.slurm.script import TaskScript
 from tests.support import running
 from tests.support.slurm_cluster import Cluster
 
@@ -52,7 +53,7 @@ def logs(sweep: SweepFolder) -> str:
 def wait_for(sweep: SweepFolder, seconds: float = 90) -> None:
     """Until all runs are done and all tasks have left."""
     limit = time.monotonic() + seconds
-    while set(sweep.states().values()) != {"done"} or queue.asked_tasks(sweep):
+    while set(sweep.states().values()) != {"done"} or queue.query_tasks(sweep):
         failures = [planned.folder.failure() for planned in sweep.plan()]
         if any(failures) or time.monotonic() > limit:
             pytest.fail(f"{failures}\n{queue.tasks(sweep)}\n{logs(sweep)}")
@@ -97,7 +98,7 @@ def hurry(slurm: Cluster, sweep: SweepFolder) -> None:
         if time.monotonic() > limit:
             pytest.fail(f"it does not start again\n{queue.tasks(sweep)}\n{logs(sweep)}")
         time.sleep(0.5)
-        waiting = [task for task in queue.asked_tasks(sweep) if task.state == "PENDING"]
+        waiting = [task for task in queue.query_tasks(sweep) if task.state == "PENDING"]
         # What the minutes are for: the end of the start before, reported late, would be taken for
         # the end of the next one.
         quiet = quiet + 1 if waiting and not any(map(stepping, waiting)) else 0
@@ -114,7 +115,7 @@ def test_an_array_does_a_sweep(slurm: Cluster) -> None:
     said = send(sweep, cpus=2, workers=2)
     (array,) = queue.recorded(sweep)
     assert said == [f"submitted job {array.job}: 2 tasks of 2 workers, profile tests"]
-    there = queue.asked_tasks(sweep)
+    there = queue.query_tasks(sweep)
     assert [task.index for task in there] == [0, 1]
     assert {task.array for task in there} == {array.job}
     wait_for(sweep)
@@ -142,12 +143,12 @@ def test_arrays_stay_below_the_highest_index(slurm: Cluster) -> None:
     said = send(sweep, flags={"hold": True})
     arrays = queue.recorded(sweep)
     assert [array.tasks for array in arrays] == [4, 4, 1]
-    there = queue.asked_tasks(sweep)
+    there = queue.query_tasks(sweep)
     assert sorted(task.index or 0 for task in there) == [0, 0, 0, 1, 1, 2, 2, 3, 3]
     assert said[-1] == "(no index of an array reaches 4: MaxArraySize)"
     # SLURM takes no higher one: the limit is real.
-    larger = submit.script(sweep, profile.parse({"time": 5}, Path("tests.yaml")), sweep.path, 5)
-    assert "Invalid job array specification" in submit._sbatch(larger).words()
+    larger = TaskScript(sweep, profile.parse({"time": 5}, Path("tests.yaml")), sweep.path).text(5)
+    assert "Invalid job array specification" in submit._sbatch(larger).message()
     # The tasks that wait are enough, until some are lost.
     assert send(sweep) == ["9 tasks of this sweep in the queue already (9 waiting); no more needed"]
     slurm.ask("scancel", arrays[0].job, f"{arrays[1].job}_[1-3]")
@@ -169,7 +170,7 @@ def test_what_is_cancelled_stays_away_and_loses_nothing(slurm: Cluster) -> None:
     send(other)
     wait_for_training(sweep)
     assert queue.cancel(sweep) == 1
-    running.wait_until(lambda: not queue.asked_tasks(sweep), "gone", 30)
+    running.wait_until(lambda: not queue.query_tasks(sweep), "gone", 30)
     (planned,) = sweep.plan()
     (row,) = planned.folder.attempts()
     assert row["outcome"] == "stopped"
@@ -185,7 +186,7 @@ def test_what_is_requeued_goes_on_where_it_was(slurm: Cluster) -> None:
     sweep = sweep_of("requeued", epochs=300)
     send(sweep)
     wait_for_training(sweep)
-    (task,) = queue.asked_tasks(sweep)
+    (task,) = queue.query_tasks(sweep)
     slurm.ask("scontrol", "requeue", task.name)
     hurry(slurm, sweep)
     assert "not put back into the queue: SLURM has done so already" in logs(sweep)
@@ -236,7 +237,7 @@ def test_a_task_that_is_killed_leaves_its_runs_to_others(slurm: Cluster) -> None
     send(sweep)
     wait_for_training(sweep)
     slurm.ask("scancel", "--full", "--signal=KILL", queue.recorded(sweep)[0].job)
-    running.wait_until(lambda: not queue.asked_tasks(sweep), "gone", 30)
+    running.wait_until(lambda: not queue.query_tasks(sweep), "gone", 30)
     (planned,) = sweep.plan()
     assert planned.folder.state() == "waiting"
     assert send(sweep)[-1].startswith("submitted job")
@@ -290,11 +291,11 @@ def test_a_refusal_is_in_the_words_of_sbatch(slurm: Cluster) -> None:
         assert words in str(error.value) and "\n" not in str(error.value)
         assert str(error.value).startswith("profile tests: sbatch refuses it: ")
         with pytest.raises(UserError, match="sbatch refuses it"):
-            submit.check(chosen)
-    assert queue.recorded(sweep) == [] and queue.asked_tasks(sweep) == []
+            submit.check_accepted(chosen)
+    assert queue.recorded(sweep) == [] and queue.query_tasks(sweep) == []
     assert sorted(sweep.path.rglob("*")) == before
     with pytest.raises(UserError, match="Requested node configuration is not available"):
-        submit.check(profile.parse({"time": 5, "cpus": 1000}, Path("tests.yaml")))
+        submit.check_accepted(profile.parse({"time": 5, "cpus": 1000}, Path("tests.yaml")))
 
 
 def test_a_partition_that_is_not_there_on_the_command_line(slurm: Cluster, tmp_path: Path) -> None:
@@ -316,12 +317,12 @@ def test_a_limit_of_submitted_jobs(slurm: Cluster) -> None:
     said = send(sweep, flags={"hold": True, "comment": "at most 3"})
     (array,) = queue.recorded(sweep)
     assert array.tasks == 2
-    assert len(queue.asked_tasks(sweep)) == 2
+    assert len(queue.query_tasks(sweep)) == 2
     assert said[0] == f"submitted job {array.job}: 2 tasks of 1 worker, profile tests"
     assert said[1].startswith("that is 2 of 9 tasks: sbatch refuses more (Job violates accounting")
     # Where not even one is allowed, that is the answer.
     queue.cancel(sweep)
-    running.wait_until(lambda: not queue.asked_tasks(sweep), "gone", 30)
+    running.wait_until(lambda: not queue.query_tasks(sweep), "gone", 30)
     with pytest.raises(UserError, match="job submit limit"):
         send(sweep, flags={"comment": "at most 0"})
 
@@ -358,7 +359,7 @@ def test_without_the_gpus_asked_for_no_run_is_touched(slurm: Cluster) -> None:
     # The partition gives the task what it asks for, and torch can't use it: it is no GPU.
     sweep = sweep_of("no_gpus")
     send(sweep, gres="gpu:1", setup=["export CUDA_VISIBLE_DEVICES=-1"])
-    running.wait_until(lambda: not queue.asked_tasks(sweep), "gone", 60)
+    running.wait_until(lambda: not queue.query_tasks(sweep), "gone", 60)
     assert "too few GPUs in this allocation: none" in logs(sweep)
     assert "not put back into the queue" in logs(sweep)
     assert set(sweep.states().values()) == {"waiting"}

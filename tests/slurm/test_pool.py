@@ -25,6 +25,7 @@ from mixbench.experiments.worker.worker import NO_STORE, POISONED, STOPPED
 from mixbench.slurm import pool as pools
 from mixbench.slurm.local import Slot
 from mixbench.slurm.pool import Pool
+from mixbench.slurm.processes import Process
 from tests.support import disks, running
 
 ONE = Slot(None, 1)
@@ -104,7 +105,7 @@ def adopt(
     path = pool.folder.path / "workers" / f"{name}.log"
     path.parent.mkdir(exist_ok=True)
     path.write_text(log)
-    pool.workers.append(pools._Worker(process, ONE, name, path))
+    pool.running.append(Process(process, ONE, name, path))
     return process
 
 
@@ -147,7 +148,7 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
 
         def counted(slot: Slot) -> None:
             start(slot)
-            started.append(pool.workers[-1])
+            started.append(pool.running[-1])
 
         patch.setattr(pool, "start", counted)
         try:
@@ -196,7 +197,7 @@ def test_a_run_that_ended_its_process_is_done_at_the_next_attempt(survived: dict
 def test_a_run_that_hung_is_done_at_the_next_attempt(survived: dict[str, Any]) -> None:
     run = run_of(survived, "none", 1)
     assert outcomes(run) == [
-        (1, "hung", "no sign of life for 8 s: killed"),
+        (1, "hung", "no heartbeat for 8 s: killed"),
         (2, "done", None),
     ]
     hung = json.loads((run.path / "claims" / "000001.json").read_text())
@@ -219,10 +220,10 @@ def test_a_worker_that_cannot_start_is_not_tried_for_ever(
 ) -> None:
     pool = Pool(sweep)
     pool.start(ONE)
-    (worker,) = pool.workers
+    (worker,) = pool.running
     until_none(pool)
     assert pool.unusable and "libcudart.so: cannot open" in pool.unusable
-    assert str(worker.log) in pool.unusable and pool._started == 1
+    assert str(worker.log) in pool.unusable and pool.started == 1
     assert set(sweep.states().values()) == {"waiting"} and not sweep.begun()
 
 
@@ -236,7 +237,7 @@ def test_without_all_libraries_no_run_is_begun(
     pool.start(ONE)
     until_none(pool)
     assert pool.unusable and "libjpeg.so: cannot open" in pool.unusable
-    assert not sweep.begun() and pool._started == 1
+    assert not sweep.begun() and pool.started == 1
 
 
 @pytest.mark.parametrize(
@@ -253,9 +254,9 @@ def test_a_dead_worker_costs_an_attempt_and_is_replaced(
     first, second, *_ = sweep.plan()
     pool = Pool(sweep)
     process = holding(pool, 1, log="much said\nand the last words\n")
-    assert pool.poll() == 1 and pool._started == 0
+    assert pool.poll() == 1 and pool.started == 0
     end(process, status)
-    assert pool.poll() == 1 and pool._started == 1, "another one takes its place"
+    assert pool.poll() == 1 and pool.started == 1, "another one takes its place"
     assert second.folder.failure() is None, "it is tried again"
     (row,) = second.folder.attempts()
     assert (row["attempt"], row["worker"], row["outcome"]) == (1, "held", "died")
@@ -319,8 +320,8 @@ def test_a_hung_worker_is_killed_though_another_one_took_its_run(
         return process.poll() is not None
 
     running.wait_until(ended, "the hung worker is killed", 10)
-    assert outcomes(run) == [(1, "hung", "no sign of life for 1 s: killed")]
-    assert run.state() == "running" and pool._started == 1
+    assert outcomes(run) == [(1, "hung", "no heartbeat for 1 s: killed")]
+    assert run.state() == "running" and pool.started == 1
     until_none(pool)
 
 
@@ -368,10 +369,10 @@ def test_idle_deaths_are_replaced_but_not_for_ever(
     for number in range(1, 5):
         name = f"idle{number}"
         process = adopt(pool, python("print(1, flush=True); exit(int(input()))"), name)
-        pool._presence(name).write_text(json.dumps({"run_key": None, "claim": None}))
+        pool._worker_file(name).write_text(json.dumps({"run_key": None, "claim": None}))
         end(process, -signal.SIGTERM if number % 2 else 1)
         alive = pool.poll()
-        assert (alive, pool._started) == ((1, number) if number < 4 else (0, 3))
+        assert (alive, pool.started) == ((1, number) if number < 4 else (0, 3))
         pool.stop(0.0)
     assert pool.unusable
     # A worker that died with a run had work: others can too.
@@ -416,7 +417,7 @@ def test_a_dead_worker_takes_no_run_that_is_not_its_own(
 def test_a_worker_that_is_through_is_not_replaced(sweep: SweepFolder, status: int) -> None:
     pool = Pool(sweep)
     end(adopt(pool, python("print(1, flush=True); exit(int(input()))"), "w"), status)
-    assert pool.poll() == 0 and pool.unusable is None and pool._started == 0
+    assert pool.poll() == 0 and pool.unusable is None and pool.started == 0
 
 
 def test_one_whose_device_is_poisoned_is_replaced(sweep: SweepFolder, broken_torch: None) -> None:
@@ -430,8 +431,8 @@ def test_one_that_can_write_nothing_is_not_replaced(sweep: SweepFolder) -> None:
     pool = Pool(sweep)
     process = python("print(1, flush=True); exit(int(input()))")
     end(adopt(pool, process, "w", "No space left on device: /runs\n"), NO_STORE)
-    pool._presence("w").write_text(json.dumps({"run_key": None, "claim": None}))
-    assert pool.poll() == 0 and pool._started == 0
+    pool._worker_file("w").write_text(json.dumps({"run_key": None, "claim": None}))
+    assert pool.poll() == 0 and pool.started == 0
     assert pool.unusable and "No space left on device: /runs" in pool.unusable
 
 
@@ -482,8 +483,9 @@ def telling_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def told(pool: Pool, slot: Slot) -> list[str]:
     pool.start(slot)
-    (worker,) = pool.workers
+    (worker,) = pool.running
     until_none(pool)
+    assert worker.log
     said = worker.log.read_text().strip().splitlines()[-1]
     assert worker.name in said
     return json.loads(said.removeprefix("ImportError: ").replace("'", '"').replace("None", "null"))
@@ -512,14 +514,15 @@ def test_a_worker_is_told_how_long_and_how_often(
     sweep: SweepFolder, telling_torch: None, tmp_path: Path
 ) -> None:
     code = snapshot.take(sweep)
-    pool = Pool(sweep, code, retries=5, leave=True, deadline=1000.0)
+    pool = Pool(sweep, code, retries=5, exit_when_idle=True, deadline=1000.0)
     said = told(pool, ONE)
     # The copy comes first, before what the user's own PYTHONPATH has.
     assert said[2] == f"{code}{os.pathsep}{tmp_path}"
     assert said[10:-1] == ["--retries", "5", "--leave", "--deadline"]
     assert 900 < float(said[-1]) <= 1000
     # One that takes another's place has what is left of the time.
-    pool._born -= 600
+    assert pool._deadline
+    pool._deadline -= 600
     assert 300 < float(told(pool, ONE)[-1]) <= 400
 
 
@@ -527,7 +530,7 @@ def test_a_deadline_of_no_seconds_begins_nothing(sweep: SweepFolder) -> None:
     pool = Pool(sweep, deadline=0.0)
     pool.start(ONE)
     until_none(pool)
-    assert pool.unusable is None and pool._started == 1 and not sweep.begun()
+    assert pool.unusable is None and pool.started == 1 and not sweep.begun()
 
 
 def test_what_an_earlier_worker_of_that_name_said_is_not_this_ones(
@@ -539,11 +542,11 @@ def test_what_an_earlier_worker_of_that_name_said_is_not_this_ones(
     run = sweep.plan()[0]
     claim = claims.acquire(run.folder.path, name, Watch())
     assert claim
-    pool._presence(name).parent.mkdir()
-    pool._presence(name).write_text(json.dumps({"run_key": run.run_key, "claim": 1}))
+    pool._worker_file(name).parent.mkdir()
+    pool._worker_file(name).write_text(json.dumps({"run_key": run.run_key, "claim": 1}))
     pool.start(ONE)
     until_none(pool)
-    assert pool.unusable and pool._started == 1
+    assert pool.unusable and pool.started == 1
     assert run.folder.attempts() == [] and run.folder.state() == "running"
 
 

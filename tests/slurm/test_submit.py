@@ -12,7 +12,8 @@ import pytest
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.slurm import profile, submit
-from mixbench.slurm.submit import chunks
+from mixbench.slurm.script import TaskScript
+from mixbench.slurm.submit import array_sizes
 from tests.support import running, slurm_cluster
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -53,7 +54,7 @@ def test_the_script_is_the_golden_one(name: str) -> None:
     chosen = profile.parse(PROFILES[name], Path(f"{name}.yaml"))
     sweep = SweepFolder(Path("/data/all runs/demo"))
     options = ("--retries", "2", "--hang", "600")
-    text = masked(submit.script(sweep, chosen, sweep.path / "code" / "0123abcd", 12, options))
+    text = masked(TaskScript(sweep, chosen, sweep.path / "code" / "0123abcd", options).text(12))
     assert text == (GOLDEN / f"{name}.sh").read_text()
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
 
@@ -62,7 +63,7 @@ def test_the_words_of_a_path_stay_together() -> None:
     # What the shell makes of the last line is what was meant.
     sweep = SweepFolder(Path("/data/it's $HOME; all/demo"))
     chosen = profile.parse(PROFILES["contained"], Path("contained.yaml"))
-    last = submit.script(sweep, chosen, sweep.path, 2).strip().splitlines()[-1]
+    last = TaskScript(sweep, chosen, sweep.path).text(2).strip().splitlines()[-1]
     shown = last.replace(f"exec {sys.executable}", "printf '%s\\n'", 1)
     done = subprocess.run(["bash", "-c", shown], capture_output=True, text=True, check=True)
     words = done.stdout.splitlines()
@@ -83,13 +84,13 @@ def test_the_words_of_a_path_stay_together() -> None:
         (0, 5, []),
     ],
 )
-def test_chunks(tasks: int, size: int, expected: list[int | None]) -> None:
-    assert chunks(tasks, size) == expected
+def test_sizes_of_arrays(tasks: int, size: int, expected: list[int | None]) -> None:
+    assert array_sizes(tasks, size) == expected
 
 
 def test_without_arrays_a_task_is_a_job() -> None:
     sweep = SweepFolder(Path("/data/demo"))
-    text = submit.script(sweep, profile.parse({}, Path("x.yaml")), sweep.path, None)
+    text = TaskScript(sweep, profile.parse({}, Path("x.yaml")), sweep.path).text(None)
     assert "--array" not in text and "/data/demo/slurm/%j_0_log.out" in text
 
 
@@ -104,7 +105,7 @@ def test_no_slurm_on_this_machine(sweep: SweepFolder, monkeypatch: pytest.Monkey
     chosen = profile.parse({}, Path("x.yaml"))
     for attempt in (
         lambda: submit.submit(sweep, chosen, code=sweep.path, missing=4),
-        lambda: submit.check(chosen),
+        lambda: submit.check_accepted(chosen),
         lambda: submit.check_possible(chosen),
     ):
         with pytest.raises(UserError, match=r"no SLURM on this machine .*; use --cluster local"):
@@ -136,8 +137,6 @@ def test_what_can_not_be_submitted(sweep: SweepFolder) -> None:
         submit.check_possible(profile.parse({"nodes": 2}, Path("x.yaml")))
     with pytest.raises(UserError, match=r"training\.devices: got 2, expected at most 1"):
         submit.check_possible(profile.parse({"gpus": 1}, Path("x.yaml")), devices=2)
-    with pytest.raises(UserError, match="--workers-per-gpu: got 2, but the profile x asks for no"):
-        submit.check_possible(profile.parse({}, Path("x.yaml")), per_gpu=2)
     chosen = profile.parse({}, Path("x.yaml"))
     with pytest.raises(UserError, match="--workers: got 0, expected at least 1"):
         submit.submit(sweep, chosen, code=sweep.path, missing=4, workers=0)

@@ -15,9 +15,9 @@ import pytest
 from mixbench.experiments.store import claims
 from mixbench.experiments.store.claims import Watch
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.slurm import node, queue, task
+from mixbench.slurm import node, queue, requeue
 from mixbench.slurm.local import Slot
-from mixbench.slurm.task import FRUITLESS, Lives, Progress, Return
+from mixbench.slurm.requeue import MAX_FRUITLESS_STARTS, Progress, Requeue, StartLog
 from tests.support import running
 
 
@@ -43,19 +43,19 @@ def test_the_job_of_an_array_task_is_not_the_array(monkeypatch: pytest.MonkeyPat
 
 
 def test_starts_that_change_nothing_are_counted(sweep: SweepFolder) -> None:
-    lives = Lives(sweep, "12_7")
-    assert [lives.begin(Progress(0, 0)) for _ in range(3)] == [0, 1, 2]
+    starts = StartLog(sweep, "12_7")
+    assert [starts.record(Progress(0, 0)) for _ in range(3)] == [0, 1, 2]
     # One step further and the count begins anew; another task has its own.
-    assert [lives.begin(Progress(0, 5)) for _ in range(2)] == [0, 1]
-    assert lives.begin(Progress(1, 5)) == 0
-    assert Lives(sweep, "12_8").begin(Progress(1, 5)) == 0
-    with lives.path.open("a") as file:
+    assert [starts.record(Progress(0, 5)) for _ in range(2)] == [0, 1]
+    assert starts.record(Progress(1, 5)) == 0
+    assert StartLog(sweep, "12_8").record(Progress(1, 5)) == 0
+    with starts.path.open("a") as file:
         file.write('{"torn')
-    assert lives.begin(Progress(1, 5)) == 1
+    assert starts.record(Progress(1, 5)) == 1
 
 
 def test_how_far_a_sweep_is(sweep: SweepFolder) -> None:
-    assert task.progress_of(sweep) == Progress(0, 0)
+    assert requeue.progress_of(sweep) == Progress(0, 0)
     done, failed, saved, stopped = (planned.folder for planned in sweep.plan())
     for folder in (done, failed, saved, stopped):
         claim = claims.acquire(folder.path, "w", Watch())
@@ -65,11 +65,11 @@ def test_how_far_a_sweep_is(sweep: SweepFolder) -> None:
         claim.release("stopped" if folder is stopped else "failed")
     (done.path / "result.json").write_text('{"metrics": {}}')
     failed.fail("it broke", "", 1)
-    assert task.progress_of(sweep) == Progress(2, 40 + 55)
-    assert task.runs_left(sweep)
+    assert requeue.progress_of(sweep) == Progress(2, 40 + 55)
+    assert requeue.runs_left(sweep)
     for folder in (saved, stopped):
         folder.fail("it broke", "", 1)
-    assert not task.runs_left(sweep)
+    assert not requeue.runs_left(sweep)
 
 
 @pytest.mark.parametrize("what", ["fruitless", "stopped", "done"])
@@ -83,16 +83,16 @@ def test_a_task_without_use_is_not_put_back(
         for planned in sweep.plan():
             planned.folder.path.mkdir(parents=True)
             (planned.folder.path / "result.json").write_text('{"metrics": {}}')
-    comes_back = Return(sweep, "999999999_1", FRUITLESS if what == "fruitless" else 0)
-    comes_back.at_the_end(warned=True)
+    decision = Requeue(sweep, "999999999_1", MAX_FRUITLESS_STARTS if what == "fruitless" else 0)
+    decision.after_stop(warned=True)
     assert {
         "fruitless": "no run got further in 3 starts before this one",
         "stopped": "the sweep was stopped: cancelled by hand",
         "done": "no run is left",
     }[what] in caplog.text
     assert caplog.text.count("not put back into the queue") == 1
-    comes_back.at_the_end(warned=True)
-    assert caplog.text.count("queue") == 1, "decided once"
+    decision.after_stop(warned=True)
+    assert len(caplog.messages) == 1, "decided once"
 
 
 def test_sigterm_that_nobody_explains_is_taken_for_a_cancellation(
@@ -100,10 +100,10 @@ def test_sigterm_that_nobody_explains_is_taken_for_a_cancellation(
 ) -> None:
     caplog.set_level(logging.INFO, "task")
     monkeypatch.setenv("PATH", "/nowhere")
-    Return(sweep, "999999999_1", 0).at_the_end(warned=False)
+    Requeue(sweep, "999999999_1", 0).after_stop(warned=False)
     assert "it may have been cancelled" in caplog.text
     # The warning before the time limit is not how a job is cancelled: this one tries.
-    Return(sweep, "999999999_1", 0).at_the_end(warned=True)
+    Requeue(sweep, "999999999_1", 0).after_stop(warned=True)
     assert "scontrol is not on the PATH; submit the sweep again" in caplog.text
 
 

@@ -36,7 +36,7 @@ def test_a_sweep_is_watched_and_cancelled(
     send(sweep)
     send(other, flags={"hold": True})
     wait_for_training(sweep)
-    (task,) = queue.asked_tasks(sweep)
+    (task,) = queue.query_tasks(sweep)
     now = json.loads(said(capsys, "status", "ours", "--json"))
     assert now["slurm"] == {"running": 1} and now["counts"]["running"] == 1
     (run,) = now["runs"]
@@ -48,10 +48,10 @@ def test_a_sweep_is_watched_and_cancelled(
     out = said(capsys, "cancel", "ours", "--yes")
     assert "1 running on 1 worker and 1 SLURM task" in out
     assert "SLURM: 1 task cancelled" in out and out.index("cancelled") < out.index("stopped\n")
-    running.wait_until(lambda: not queue.asked_tasks(sweep), "gone", 60)
+    running.wait_until(lambda: not queue.query_tasks(sweep), "gone", 60)
     (planned,) = sweep.plan()
     assert [row["outcome"] for row in planned.folder.attempts()] == ["stopped"]
     assert (planned.folder.path / "checkpoint.pt").is_file()
     now = json.loads(said(capsys, "status", "ours", "--json"))
     assert now["slurm"] == {} and now["stopped"] == "mixbench cancel"
-    assert len(queue.asked_tasks(other)) == 1
+    assert len(queue.query_tasks(other)) == 1

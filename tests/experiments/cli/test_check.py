@@ -11,7 +11,7 @@ import torch
 from mixbench import augmentations
 from mixbench.augmentations import registry
 from mixbench.experiments import cli
-from mixbench.experiments.cli import contract
+from mixbench.experiments.cli.check import findings_text
 from tests.augmentations.contract.test_contract_breaks import (
     HeightForWidth,
     ProbTwice,
@@ -87,7 +87,7 @@ def test_one_mistake_is_told_once() -> None:
         Finding(name, f"promise {name}", "broken", "raises NameError: name 'x'", "batch of 7")
         for name in ("one", "two")
     ]
-    text = contract.as_text("mine", findings)
+    text = findings_text("mine", findings)
     assert text.count("NameError") == 1
     assert text.count("the same as above") == 1
     assert "mine: 0 promises kept, 2 broken" in text

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from mixbench.experiments import cli
-from mixbench.experiments.cli import finding
+from mixbench.experiments.cli import names
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.manage import clean
 from mixbench.experiments.store import claims, evaluations, processes
@@ -96,7 +96,7 @@ def test_a_run_is_found_by_as_much_of_its_key_as_it_takes(failed: SweepFolder) -
         [f"failed/runs/{key}/"],
     )
     for given in words:
-        folder, found = finding.run(given)
+        folder, found = names.one_run(given)
         assert (folder, found.run_key) == (failed, key), given
 
 
@@ -104,17 +104,17 @@ def test_a_key_of_two_sweeps_needs_the_name_of_one(failed: SweepFolder) -> None:
     twin = running.planned(running.spec("twin"))
     key = failed.plan()[0].run_key
     with pytest.raises(UserError, match="ambiguous") as caught:
-        finding.run([key])
+        names.one_run([key])
     assert f"failed/{key}" in str(caught.value) and f"twin/{key}" in str(caught.value)
     assert "none seed 0" in str(caught.value)
-    assert finding.run(["twin", key])[0] == twin
+    assert names.one_run(["twin", key])[0] == twin
 
 
 def test_a_slip_in_a_key_gets_the_nearest(failed: SweepFolder) -> None:
     key = failed.plan()[2].run_key
     slip = key[:6] + ("0" if key[6] != "0" else "1")
     with pytest.raises(UserError, match=f"no run '{slip}'.*did you mean '{key}'"):
-        finding.run([slip])
+        names.one_run([slip])
 
 
 def test_a_sweep_goes_by_its_name_or_its_folder(
@@ -122,12 +122,12 @@ def test_a_sweep_goes_by_its_name_or_its_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("failed", "runs/failed", "runs/failed/", "./runs/failed", str(failed.path)):
-        assert finding.sweep(name) == failed
+        assert names.started_sweep(name) == failed
     (tmp_path / "elsewhere").mkdir()
     shutil.copytree(failed.path, tmp_path / "elsewhere" / "failed")
     for name in ("elsewhere/failed", "runs/../runs/failed", "./runs", "/", "runs/failed/runs"):
         with pytest.raises(UserError, match="outside the sweeps folder"):
-            finding.sweep(name)
+            names.started_sweep(name)
 
 
 # logs
@@ -294,7 +294,7 @@ def test_cancel_keeps_what_was_done_and_says_so(cancelled: Any) -> None:
     for part in (
         "1 running on 1 worker",
         "stopped",
-        "what 1 run did in part",
+        "the checkpoints of 1 unfinished run",
         "mixbench sweep ours",
     ):
         assert part in out
@@ -396,9 +396,9 @@ def test_clean_lists_first_and_deletes_only_what_is_of_no_use(
 
 
 def test_trained_networks_go_only_when_asked_for(littered: SweepFolder) -> None:
-    kept = {item.path.name for item in clean.useless(littered)}
+    kept = {item.path.name for item in clean.unneeded(littered)}
     assert "checkpoint.pt" not in kept
-    more = clean.useless(littered, weights=True)
+    more = clean.unneeded(littered, weights=True)
     assert [item.path.name for item in more].count("checkpoint.pt") == 4
     expected = running.outcome(littered)
     clean.delete(more)
@@ -413,7 +413,7 @@ def test_the_weights_of_a_run_that_is_measured_stay(littered: SweepFolder) -> No
     assert claim is not None
 
     def offered() -> int:
-        items = clean.useless(littered, weights=True)
+        items = clean.unneeded(littered, weights=True)
         return sum(item.path == run / "checkpoint.pt" for item in items)
 
     assert offered() == 0
@@ -443,7 +443,7 @@ def test_clean_follows_no_link_and_removes_none(littered: SweepFolder, tmp_path:
             aged(path)
     links = {path for path in littered.path.rglob("*") if path.is_symlink()}
     before = files(outside)
-    items = clean.useless(littered, weights=True)
+    items = clean.unneeded(littered, weights=True)
     assert items and not links & {item.path for item in items}
     clean.delete(items)
     assert files(outside) == before
@@ -451,7 +451,7 @@ def test_clean_follows_no_link_and_removes_none(littered: SweepFolder, tmp_path:
 
 
 def test_what_turned_into_a_link_since_is_left_alone(littered: SweepFolder, tmp_path: Path) -> None:
-    items = clean.useless(littered)
+    items = clean.unneeded(littered)
     (item,) = [item for item in items if item.path.name == "dead.log"]
     target = tmp_path / "dear.log"
     target.write_text("dear")
@@ -469,7 +469,7 @@ def test_clean_leaves_jobs_that_may_still_run(littered: SweepFolder) -> None:
         aged(slurm / name)
 
     def offered(jobs: set[str] | None) -> set[str]:
-        items = clean.useless(littered, jobs=jobs)
+        items = clean.unneeded(littered, jobs=jobs)
         return {
             item.path.name for item in items if item.path.parent in (slurm, slurm.parent / "code")
         }
@@ -489,13 +489,13 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit_after_clean(
     folder = running.planned(running.spec("trained"))
     with worker(folder, "first") as first:
         running.wait_until(lambda: in_its_midst(folder), "a run in its midst")
-        alive = {str(item.path) for item in clean.useless(folder, weights=True)}
+        alive = {str(item.path) for item in clean.unneeded(folder, weights=True)}
         held = [p for p in folder.plan() if p.folder.claim() and not p.folder.result()]
         assert not any(str(p.folder.path) in item for p in held for item in alive)
         first.send_signal(signal.SIGKILL)
         first.wait()
     for path in folder.path.rglob("*"):
         aged(path)
-    clean.delete(clean.useless(folder, weights=True))
+    clean.delete(clean.unneeded(folder, weights=True))
     assert running.work(folder, "second") >= 1
     assert running.outcome(folder) == running.outcome(trained)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixbench.experiments import cli
-from mixbench.experiments.cli import finding
+from mixbench.experiments.cli import names
 from mixbench.experiments.manage.status import Observer, job_name, key_length
 from mixbench.experiments.store import claims, workers
 from mixbench.experiments.store.files import atomic_write, dump
@@ -294,7 +294,7 @@ def worked_on(tmp_path_factory: pytest.TempPathFactory) -> Any:
         spec["fixed"]["training"] = {"epochs": 6, "batch_size": 16}
         folder = running.planned(spec)
         observer = Observer(folder)
-        labels = finding.labels(folder.plan())
+        labels = names.cell_names(folder.plan())
         worker = running.start_worker(folder, "worker-one")
         seen = []
         while worker.poll() is None:

@@ -294,7 +294,7 @@ def test_clean_keeps_the_weights_that_are_waited_for(tmp_path: Path) -> None:
         finish(run)
 
     def can_go() -> set[str]:
-        items = clean.useless(folder, weights=True)
+        items = clean.unneeded(folder, weights=True)
         return {item.path.parent.name for item in items if item.path.name == "checkpoint.pt"}
 
     every = {run.run_key for run in folder.plan() if run != waiting[0]}

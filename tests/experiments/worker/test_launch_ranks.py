@@ -166,7 +166,7 @@ def test_a_rank_that_hangs_costs_the_attempt(runs: Path) -> None:
     pool = Pool(folder, hang_seconds=8)
     pool.start(Slot(None, 2))
     try:
-        leader = pool.workers[0].process.pid
+        leader = pool.running[0].popen.pid
 
         def trains() -> bool:
             claim = run_folder.claim() or {}
@@ -181,7 +181,7 @@ def test_a_rank_that_hangs_costs_the_attempt(runs: Path) -> None:
             assert time.monotonic() < limit
             time.sleep(0.1)
         (row,) = run_folder.attempts()
-        assert (row["outcome"], row["error"]) == ("hung", "no sign of life for 8 s: killed")
+        assert (row["outcome"], row["error"]) == ("hung", "no heartbeat for 8 s: killed")
         assert is_gone(leader)
         running.wait_until(lambda: is_gone(assistant), "the end of the one that hung", 10)
     finally:

@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
-group = typer.Typer(help="SLURM profiles: what a cluster is to give one task of a sweep.")
+profile_group = typer.Typer(help="SLURM profiles: what a cluster gives one task of a sweep.")
 
-ProfileArgument = Annotated[str, typer.Argument(help="A profile's name, or the path of a YAML.")]
+ProfileArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="A profile's name, or the path of a YAML file.")
+]
 
 
-@group.command("list")
-def list_() -> None:
-    """The profiles that a name finds from here, and what they ask for."""
+@profile_group.command("list")
+def list_profiles() -> None:
+    """List the profiles that can be used by name here."""
     from rich.console import Console
     from rich.table import Table
 
@@ -31,25 +33,26 @@ def list_() -> None:
     Console().print(table)
 
 
-@group.command()
-def show(name: ProfileArgument) -> None:
-    """The file of a profile, and the batch script that it makes."""
+@profile_group.command("show")
+def show_profile(name: ProfileArgument) -> None:
+    """Print a profile and the batch script made from it."""
     from pathlib import Path
 
     from mixbench.experiments.store.sweep_folder import SweepFolder
-    from mixbench.slurm import profile, submit
+    from mixbench.slurm import profile
+    from mixbench.slurm.script import TaskScript
 
     path = profile.find(name)
     loaded = profile.load(name)
     print(f"# {path}\n{path.read_text(encoding='utf-8').rstrip()}\n")
     sweep = SweepFolder(Path("SWEEP"))
-    print(submit.script(sweep, loaded, Path("SWEEP/code"), loaded.most_tasks))
+    print(TaskScript(sweep, loaded, Path("SWEEP/code")).text(loaded.most_tasks))
 
 
-@group.command()
-def check(name: ProfileArgument) -> None:
-    """Ask SLURM whether it would take the profile's jobs (sbatch --test-only)."""
+@profile_group.command("check")
+def check_profile(name: ProfileArgument) -> None:
+    """Ask SLURM whether it would accept the profile's jobs (sbatch --test-only)."""
     from mixbench.slurm import profile, submit
 
     loaded = profile.load(name)
-    print(submit.check(loaded))
+    print(submit.check_accepted(loaded))

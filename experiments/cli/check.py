@@ -1,0 +1,87 @@
+"""`mixbench check`: run the contract of `augmentations` on one method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mixbench.experiments.cli.options import (
+    JsonOption,
+    MethodArgument,
+    ParameterOption,
+    augmentation_section,
+)
+from mixbench.experiments.errors import UserError
+
+if TYPE_CHECKING:
+    from mixbench.augmentations.contract import Finding
+
+CHOSEN_BY_CONTRACT = ("prob", "per_sample", "pairing")
+
+
+def check(
+    method: MethodArgument, overrides: ParameterOption = None, as_json: JsonOption = False
+) -> int:
+    """Test an augmentation against the contract and say what it breaks.
+
+    Exit status 1 if a promise is broken.
+
+    Example: mixbench check cutmix --set alpha=0.2
+    """
+    from mixbench import augmentations
+    from mixbench.augmentations import contract
+
+    section = augmentation_section(method, overrides)
+    parameters = {key: value for key, value in section.items() if key != "name"}
+    for key in CHOSEN_BY_CONTRACT:
+        if key in parameters:
+            raise UserError(
+                f"--set {key}: the contract tries {key} with values of its own; "
+                "expected another parameter"
+            )
+    try:
+        augmentations.resolve(method, parameters)
+    except ValueError as error:
+        raise UserError(f"augmentation: {error}") from None
+    findings = contract.check_method(partial(augmentations.create, method, **parameters))
+    print(findings_json(section, findings) if as_json else findings_text(method, findings))
+    return 1 if any(finding.verdict == "broken" for finding in findings) else 0
+
+
+def findings_text(name: str, findings: Sequence[Finding]) -> str:
+    """Write a line for each promise; under a broken one, what is broken and on which batch."""
+    lines = []
+    reported = set()
+    for finding in findings:
+        why = f" ({finding.reason})" if finding.verdict == "not tried" else ""
+        lines.append(f"{finding.verdict:10} {finding.promise}{why}")
+        if finding.verdict == "broken":
+            # One mistake, such as a name that is not defined, breaks many promises.
+            is_repeated = finding.reason in reported
+            reported.add(finding.reason)
+            lines.append(f"{'':10} -> {'the same as above' if is_repeated else finding.reason}")
+            if finding.case and not is_repeated:
+                lines.append(f"{'':10}    on a {finding.case}")
+    verdicts = [finding.verdict for finding in findings]
+    lines.append(
+        f"{name}: {verdicts.count('ok')} promises kept, {verdicts.count('broken')} broken, "
+        f"{verdicts.count('not asked')} not asked of it, {verdicts.count('not tried')} not tried"
+    )
+    return "\n".join(lines)
+
+
+def findings_json(augmentation: Mapping[str, Any], findings: Sequence[Finding]) -> str:
+    """Write the findings as one JSON object."""
+    broken = [finding.name for finding in findings if finding.verdict == "broken"]
+    return json.dumps(
+        {
+            "augmentation": dict(augmentation),
+            "ok": not broken,
+            "broken": broken,
+            "findings": [asdict(finding) for finding in findings],
+        },
+        indent=1,
+    )

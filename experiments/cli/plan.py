@@ -1,0 +1,137 @@
+"""`mixbench plan`: the runs of a sweep, what of it is done, and how long the rest will take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mixbench.experiments.cli import forecast, names
+from mixbench.experiments.cli.options import (
+    AnySweepArgument,
+    Cluster,
+    ClusterOption,
+    Device,
+    DeviceOption,
+    NameOption,
+    PerGpuOption,
+    ProfileOption,
+    ScaleOption,
+    SetOption,
+    WorkersOption,
+)
+from mixbench.experiments.cli.workplace import Workplace, WorkplaceOptions
+from mixbench.experiments.store.states import RunState
+from mixbench.experiments.text import plural
+
+if TYPE_CHECKING:
+    from mixbench.experiments.store.sweep_folder import SweepFolder
+    from mixbench.experiments.sweep.expand import Sweep
+
+
+def plan(
+    name: AnySweepArgument,
+    scale: ScaleOption = None,
+    overrides: SetOption = None,
+    rename: NameOption = None,
+    cluster: ClusterOption = Cluster.local,
+    profile: ProfileOption = None,
+    workers: WorkersOption = None,
+    per_gpu: PerGpuOption = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Show the cells and runs of a sweep, what is done, and the hours that the rest will take.
+
+    Hours come from measured epochs, where there are any. Nothing is written or started.
+
+    Example: mixbench plan demo --workers 4
+    """
+    sweep = names.any_sweep(name, overrides or [], rename, scale)
+    options = WorkplaceOptions(cluster, profile, workers, per_gpu, device)
+    workplace = options.resolve(len(sweep.runs), devices_per_run(sweep))
+    check_same(sweep)
+    show(sweep, workplace)
+
+
+def devices_per_run(sweep: Sweep) -> int:
+    """Return the largest `training.devices` of the sweep's runs."""
+    return max(run.training.devices or 1 for run in sweep.runs)
+
+
+def check_same(sweep: Sweep) -> None:
+    """Raise UserError where another sweep of that name was started."""
+    folder = started_folder(sweep)
+    if folder is not None:
+        folder.check_same({run_key for run_key, _ in sweep.keys}, sweep.spec)
+
+
+def started_folder(sweep: Sweep) -> SweepFolder | None:
+    """Return the folder of the sweep, if it was started."""
+    from mixbench.experiments.store.sweep_folder import SweepFolder, root
+
+    is_started = (root() / sweep.name / "sweep.json").exists()
+    return SweepFolder.open(sweep.name) if is_started else None
+
+
+def show(sweep: Sweep, workplace: Workplace) -> None:
+    """Print the cells of a sweep, and how long its missing runs will take at this workplace."""
+    from mixbench.experiments.manage import estimate
+    from mixbench.experiments.manage.status import Observer
+
+    per_task = 0
+    if workplace.profile is not None:
+        # Before anything is printed: the profile may not fit the runs.
+        per_task = workplace.profile.workers_for(devices_per_run(sweep))
+    states: dict[str, RunState] = {}
+    epochs: dict[str, float] = {}
+    costs: dict[str, estimate.Cost] = {}
+    folder = started_folder(sweep)
+    if folder is not None:
+        now = Observer(folder).snapshot()
+        states = {run.run_key: run.state for run in now.runs}
+        epochs = {run.run_key: run.epoch for run in now.runs}
+        costs = estimate.measured(folder, epochs)
+    _print_cells(sweep, states)
+    missing = [run for run in sweep.runs if states.get(run.run_key) != RunState.DONE]
+    if not missing:
+        print("nothing is missing")
+        return
+    forecast.show(sweep.name, missing, epochs, costs, workplace, per_task)
+
+
+def _print_cells(sweep: Sweep, states: dict[str, RunState]) -> None:
+    """Print a table of the cells with the states of their runs."""
+    from rich.table import Table
+
+    from mixbench.analysis.tables.labels import cell_labels
+    from mixbench.experiments.manage import render
+
+    labels = cell_labels({run.cell_key: run.model_dump(mode="json") for run in sweep.runs})
+    cells: dict[str, list[RunState]] = {}
+    for run in sweep.runs:
+        cells.setdefault(run.cell_key, []).append(states.get(run.run_key, RunState.WAITING))
+    shown = [RunState.DONE, RunState.FAILED, RunState.RUNNING]
+    if RunState.STALE in states.values():
+        shown.append(RunState.STALE)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("cell", no_wrap=True)
+    table.add_column("configuration", min_width=12)
+    for title in ("runs", *shown):
+        table.add_column(title, no_wrap=True, justify="right")
+    for key, of_cell in cells.items():
+        counts = [len(of_cell), *(of_cell.count(state) for state in shown)]
+        only = " (pretraining only)" if key in sweep.pretraining else ""
+        table.add_row(key[:8], f"{labels[key]}{only}", *map(str, counts))
+    print(render.printed(table), end="")
+    print(f"{sweep.name}: {len(cells)} cells, {len(sweep.runs)} runs{_dependent_runs(sweep)}")
+
+
+def _dependent_runs(sweep: Sweep) -> str:
+    """Say how many runs start from the weights of how many others."""
+    from mixbench.experiments.store.dependencies import cell_of
+
+    cells = [cell_of(run.model_dump(mode="json", include={"transfer"})) for run in sweep.runs]
+    needed_cells = [cell for cell in cells if cell is not None]
+    if not needed_cells:
+        return ""
+    needed = sum(key in set(needed_cells) for _, key in sweep.keys)
+    verb = "starts" if len(needed_cells) == 1 else "start"
+    return f"; {plural(len(needed_cells), 'run')} {verb} from the weights of {needed} others"

@@ -1,0 +1,121 @@
+"""What `sweep` and `evaluate` check before any work begins, and the data that they get."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.states import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mixbench.experiments.config.schema import RunConfig
+    from mixbench.experiments.store.run_folder import PlannedRun
+    from mixbench.experiments.sweep.expand import Sweep
+    from mixbench.slurm.measuring import Order
+    from mixbench.slurm.profile import Profile
+
+
+def with_data(
+    sweep: Sweep, overrides: list[str], rename: str | None, *, may_fall_back: bool = True
+) -> Sweep:
+    """Get the data before any worker needs it; where that fails, return the sweep's fallback."""
+    from mixbench.experiments.config import datasets
+    from mixbench.experiments.sweep.load import load
+
+    try:
+        for name in dict.fromkeys(run.dataset.name for run in sweep.runs):
+            datasets.ensure(name)
+    except UserError as error:
+        other = sweep.spec.get("fallback")
+        # Data that is there but damaged is not to be replaced in silence.
+        if not other or not may_fall_back or datasets.available_offline(name):
+            raise
+        print(f"{error}\n{sweep.name}: falling back to the sweep {other!r}", flush=True)
+        return with_data(load(other, overrides, rename), overrides, rename, may_fall_back=False)
+    return sweep
+
+
+def check_runs(sweep: Sweep) -> None:
+    """Check what can only be known from the data or the network."""
+    for dataset in dict.fromkeys(run.dataset for run in sweep.runs):
+        # Far from the limits there is no need to pay for torch's import.
+        size = dataset.train_size
+        if ":" in dataset.name or (size and size * dataset.validation_fraction < 100):
+            from mixbench.experiments.data.load import check
+
+            check(dataset)
+    for model in dict.fromkeys(run.model for run in sweep.runs):
+        if model.small_stem:
+            from mixbench.experiments.models.build import build
+
+            build(model, channels=3, classes=10, size=32, seed=0)
+    if any(run.transfer is not None for run in sweep.runs):
+        from mixbench.experiments.transfer import dry_check, load
+
+        dry_check.check(sweep.runs)
+        cell_keys = (cell_key for _, cell_key in sweep.keys)
+        load.check(_unfinished_runs(sweep), dict(zip(cell_keys, sweep.runs, strict=True)))
+
+
+def _unfinished_runs(sweep: Sweep) -> Iterator[RunConfig]:
+    """Yield runs to be done: what finished ones started from may be gone by now."""
+    from mixbench.experiments.store.run_folder import RunFolder
+    from mixbench.experiments.store.sweep_folder import root
+
+    runs = root() / sweep.name / "runs"
+    for run, (run_key, _) in zip(sweep.runs, sweep.keys, strict=True):
+        if RunFolder(runs / run_key).state_on_file() != RunState.DONE:
+            yield run
+
+
+def check_measuring_profile(profile: Profile) -> None:
+    """Raise UserError unless tasks that measure finished runs can be had with the profile."""
+    from mixbench.slurm import submit
+
+    if profile.nodes > 1:
+        raise UserError(
+            f"nodes: got {profile.nodes}, expected 1 to measure finished runs, with the profile "
+            f"{profile.name}"
+        )
+    submit.check_possible(profile)
+
+
+def check_weights(runs: Sequence[PlannedRun]) -> None:
+    """Raise UserError where a run has no usable weights, or no place for its measurements."""
+    from mixbench.experiments.store import checkpoint, evaluations
+
+    for run in runs:
+        evaluations.place(run.folder)
+    absent = [run for run in runs if not checkpoint.exists(run.folder.path)]
+    damaged = [run for run in runs if not checkpoint.usable(run.folder.path)]
+    for without, problem in (
+        (absent, "no saved weights of"),
+        (damaged, "saved weights that are damaged or of another version of mixbench:"),
+    ):
+        if without:
+            keys = ", ".join(run.run_key for run in without[:3])
+            more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+            raise UserError(
+                f"{problem} {keys}{more}; they can't be measured without being trained again"
+            )
+
+
+def with_data_to_measure(order: Order, runs: Sequence[PlannedRun], *, by_name: bool) -> Order:
+    """Get the data that the measurements need; drop those whose data can't be had.
+
+    by_name: the measurements were asked for by name, so one that can't be made is a UserError.
+    """
+    from mixbench.experiments.config import resolve
+    from mixbench.experiments.evaluation import catalogue
+    from mixbench.slurm.measuring import Order
+
+    datasets = dict.fromkeys(resolve.parse(run.config).dataset for run in runs)
+    problems = catalogue.prepare(order.wanted, datasets)
+    for name, why in problems.items():
+        if by_name:
+            raise UserError(f"{name}: {why}")
+        print(f"left out: {name}: {why}")
+    wanted = {name: given for name, given in order.wanted.items() if name not in problems}
+    return Order(wanted, order.since)

@@ -1,0 +1,50 @@
+"""`mixbench report`, and what follows new results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mixbench.experiments.cli.options import SweepArgument
+from mixbench.experiments.cli.track import project
+from mixbench.experiments.errors import UserError
+
+if TYPE_CHECKING:
+    from mixbench.experiments.store.sweep_folder import SweepFolder
+
+
+def report(
+    name: SweepArgument,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="KEY=VALUE", help="The cells to compare with."),
+    ] = None,
+) -> None:
+    """Write report.html, report.md, runs.csv and the figures of a sweep.
+
+    Works on unfinished sweeps; lists missing runs.
+
+    Example: mixbench report demo --baseline augmentation.name=mixup
+    """
+    from mixbench.experiments.store.sweep_folder import SweepFolder
+
+    _write_report(SweepFolder.open(name), baseline)
+
+
+def conclude(folder: SweepFolder, *, track: bool, report: bool, uri: str | None) -> None:
+    """Copy new results to MLflow and write the report; go on where MLflow is out of reach."""
+    if track:
+        try:
+            project(folder, uri)
+        except UserError as error:
+            print(f"not copied to MLflow: {error}; later: mixbench track {folder.name}")
+    if report:
+        _write_report(folder, None)
+
+
+def _write_report(folder: SweepFolder, baseline: str | None) -> None:
+    from mixbench.analysis.report.build import write_report
+
+    written = write_report(folder, baseline=baseline)
+    print(f"report: {written.html}")

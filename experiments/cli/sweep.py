@@ -1,0 +1,241 @@
+"""`mixbench sweep`: do the missing runs of a sweep."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mixbench.experiments.cli import local_run, names, plan, prepare
+from mixbench.experiments.cli.options import (
+    AnySweepArgument,
+    Cluster,
+    ClusterOption,
+    Device,
+    DeviceOption,
+    DryRunOption,
+    HangOption,
+    NameOption,
+    PerGpuOption,
+    ProfileOption,
+    ReportOption,
+    RetriesOption,
+    ScaleOption,
+    SetOption,
+    TrackOption,
+    UriOption,
+    WaitOption,
+    WorkersOption,
+)
+from mixbench.experiments.cli.report import conclude
+from mixbench.experiments.cli.workplace import Workplace, WorkplaceOptions
+from mixbench.experiments.store.states import RunState
+from mixbench.experiments.text import duration, first_line, plural
+
+if TYPE_CHECKING:
+    from mixbench.experiments.manage.status import Status
+    from mixbench.experiments.store.sweep_folder import SweepFolder
+    from mixbench.experiments.sweep.expand import Sweep
+    from mixbench.slurm.profile import Profile
+
+WATCH_SECONDS = 1.0
+
+
+def sweep(
+    name: AnySweepArgument,
+    scale: ScaleOption = None,
+    overrides: SetOption = None,
+    rename: NameOption = None,
+    cluster: ClusterOption = Cluster.local,
+    profile: ProfileOption = None,
+    workers: WorkersOption = None,
+    per_gpu: PerGpuOption = None,
+    device: DeviceOption = Device.auto,
+    retries: RetriesOption = 2,
+    hang_seconds: HangOption = 600.0,
+    dry_run: DryRunOption = False,
+    wait: WaitOption = False,
+    track: TrackOption = True,
+    report: ReportOption = True,
+    uri: UriOption = None,
+) -> None:
+    """Do the missing runs of a sweep on this machine's GPUs or CPU cores, or on SLURM.
+
+    Ctrl-C stops it; the same command continues. With SLURM it submits tasks and ends.
+
+    Example: mixbench sweep demo --set training.epochs=10 --name short
+    """
+    wanted = names.any_sweep(name, overrides or [], rename, scale)
+    options = WorkplaceOptions(cluster, profile, workers, per_gpu, device, wait)
+    workplace = options.resolve(len(wanted.runs), plan.devices_per_run(wanted))
+    _check_tracking(track, uri)
+    plan.check_same(wanted)
+    if dry_run:
+        plan.show(wanted, workplace)
+        return
+    _check_slurm(wanted, workplace)
+    wanted = prepare.with_data(wanted, overrides or [], rename)
+    prepare.check_runs(wanted)
+    folder, missing = _start(wanted)
+    status = 0
+    if missing and workplace.profile is not None:
+        _submit(folder, workplace.profile, workers, missing, retries, hang_seconds)
+        if not wait:
+            print(f"follow it with: mixbench status {folder.name} --watch")
+            print(f"when it is done: mixbench track {folder.name}; mixbench report {folder.name}")
+            return
+        status = _watch(folder)
+    elif missing:
+        status = _run_workers(folder, workplace, missing, retries, hang_seconds)
+    if any(planned.folder.result() for planned in folder.plan()):
+        conclude(folder, track=track, report=report, uri=uri)
+    raise typer.Exit(status)
+
+
+def _check_tracking(track: bool, uri: str | None) -> None:
+    from mixbench.experiments import tracking
+    from mixbench.experiments.store.sweep_folder import root
+
+    if track:
+        tracking.resolve(root(), uri)
+
+
+def _check_slurm(wanted: Sweep, workplace: Workplace) -> None:
+    if workplace.profile is not None:
+        from mixbench.slurm import submit
+
+        submit.check_possible(workplace.profile, devices=plan.devices_per_run(wanted))
+
+
+def _start(wanted: Sweep) -> tuple[SweepFolder, int]:
+    """Create the sweep's folder or continue in it; return it and how many runs are missing."""
+    from mixbench.experiments.store import provenance
+    from mixbench.experiments.store.retry import retry_failed
+    from mixbench.experiments.store.sweep_folder import SweepFolder
+
+    folder = SweepFolder.create(
+        wanted.name,
+        wanted.description,
+        wanted.spec,
+        wanted.rows(),
+        provenance.commit(),
+        wanted.pretraining,
+    )
+    folder.allow()
+    retried = retry_failed(folder)
+    if retried:
+        print(f"{plural(retried, 'failed run')} will be tried again")
+    states = list(folder.states().values())
+    done = states.count(RunState.DONE)
+    print(f"{folder.name}: {len(states)} runs, {done} done, in {folder.path}", flush=True)
+    return folder, len(states) - done
+
+
+def _submit(
+    folder: SweepFolder,
+    profile: Profile,
+    workers: int | None,
+    missing: int,
+    retries: int,
+    hang_seconds: float,
+) -> None:
+    from mixbench.experiments.worker import snapshot
+    from mixbench.slurm import submit
+
+    for line in submit.submit(
+        folder,
+        profile,
+        code=snapshot.take(folder),
+        missing=missing,
+        workers=workers,
+        retries=retries,
+        hang_seconds=hang_seconds,
+    ):
+        print(line, flush=True)
+
+
+def _run_workers(
+    folder: SweepFolder, workplace: Workplace, missing: int, retries: int, hang_seconds: float
+) -> int:
+    """Run workers on this machine and show the sweep until they end; return the exit status."""
+    from mixbench.experiments.manage.render import Display
+    from mixbench.experiments.manage.status import Observer
+    from mixbench.experiments.signals import interruptible
+    from mixbench.experiments.worker import snapshot
+    from mixbench.slurm.pool import Pool
+
+    pool = Pool(folder, code=snapshot.take(folder), retries=retries, hang_seconds=hang_seconds)
+    observer = Observer(folder)
+    observer.snapshot()
+    began = time.monotonic()
+    with interruptible() as interrupts, Display(names.cell_names(observer.plan)) as display:
+        slots = workplace.slots[:missing]
+        ended = local_run.run(pool, slots, interrupts, lambda: display.show(observer.snapshot()))
+        now = observer.snapshot()
+        display.show(now)
+    _print_summary(folder, now, time.monotonic() - began)
+    if not ended:
+        print("stopped; the same command goes on where it was")
+        raise typer.Exit(130)
+    return _status(folder, now, pool.unusable)
+
+
+def _watch(folder: SweepFolder) -> int:
+    """Show the sweep until nothing is left; Ctrl-C ends the watching, not the sweep."""
+    from mixbench.experiments.manage.render import Display
+    from mixbench.experiments.manage.status import Observer
+
+    observer = Observer(folder)
+    began = time.monotonic()
+    try:
+        with Display(names.cell_names(observer.plan)) as display:
+            while True:
+                now = observer.snapshot()
+                display.show(now)
+                if now.settled or folder.stop_reason():
+                    break
+                time.sleep(WATCH_SECONDS)
+    except KeyboardInterrupt:
+        print(f"\nthe jobs go on; mixbench status {folder.name} --watch shows them")
+        raise typer.Exit(130) from None
+    _print_summary(folder, now, time.monotonic() - began)
+    return _status(folder, now, None)
+
+
+def _print_summary(folder: SweepFolder, now: Status, seconds: float) -> None:
+    """Print how many runs are done, why runs failed, and which images were skipped."""
+    print(f"{now.done} of {now.total} runs done in {duration(seconds)}", flush=True)
+    skipped: set[str] = set()
+    for planned in folder.plan():
+        failure = planned.folder.failure()
+        if failure and planned.folder.state() == RunState.FAILED:
+            run = f"{planned.run_key[:8]} {_method_and_seed(planned.config)}"
+            print(f"failed: {run}: {first_line(failure['error'])}")
+        result = planned.folder.result()
+        if result is not None:
+            skipped.update(result["dataset"].get("skipped", []))
+    if skipped:
+        print(f"images that could not be read were skipped: {names.a_few(sorted(skipped))}")
+    if now.failed:
+        print(f"the tracebacks are in {folder.path / 'runs'}/*/failure.json")
+
+
+def _status(folder: SweepFolder, now: Status, unusable: str | None) -> int:
+    """Say what is left and why; return the exit status."""
+    if unusable:
+        print(unusable)
+        return 1
+    if folder.stop_reason():
+        print(f"the sweep was stopped ({folder.stop_reason()}); the same command goes on")
+        return 1
+    if now.running:
+        print(f"{plural(len(now.running), 'run')} held by other workers")
+    left = now.total - now.done - now.failed - len(now.running)
+    if left:
+        print(f"{plural(left, 'run')} left, and the workers have ended; the same command goes on")
+    return 1 if now.failed or left else 0
+
+
+def _method_and_seed(config: dict[str, Any]) -> str:
+    return f"{config['augmentation']['name']} seed {config['seed']}"
