@@ -116,7 +116,7 @@ def test_a_strength_that_is_no_weight(keep: Tensor, got: str, spatial: bool) -> 
     assert_refused(lambda: plan.mix_features(IMAGES), message)
     boxes = [{"boxes": torch.zeros(1, 4), "labels": torch.zeros(1)}] * 4
     assert_refused(lambda: plan.mix_boxes(boxes), message)
-    assert_refused(plan.check, "keep: expected values from 0 to 1, got .*")
+    assert_refused(plan.check_fields, "keep: expected values from 0 to 1, got .*")
 
 
 def test_vectors_are_not_mixed_with_weights_that_are_none() -> None:

@@ -46,7 +46,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def forget() -> None:
-    for function in (registry._own, registry.plugins, registry._methods):
+    for function in (registry._built_in, registry.plugins, registry._methods):
         function.cache_clear()
 
 
