@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mixbench.analysis.figures.canvas import ReportFigure
 from mixbench.analysis.report.data import ReportData, collect
-from mixbench.analysis.report.page import PAGES, render
+from mixbench.analysis.report.files import CSV, FIGURES, HTML, MARKDOWN, write_files
+from mixbench.analysis.report.page import render
 from mixbench.analysis.report.sections import (
     calibration,
     factors,
@@ -32,7 +31,6 @@ from mixbench.analysis.report.sections import (
 from mixbench.analysis.statistics.baselines import Baseline
 from mixbench.analysis.tables.load import Tables
 from mixbench.analysis.text.verdict import Verdict
-from mixbench.experiments.store.files import atomic_write
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 SECTIONS: dict[str, Callable[[ReportData], dict[str, Any]]] = {
@@ -52,10 +50,6 @@ SECTIONS: dict[str, Callable[[ReportData], dict[str, Any]]] = {
     "reproduction": reproduction.section,
 }
 """The page, in order. Each section gives the template its words and tables, and its figures."""
-_FIGURE_NAMES = re.compile(
-    r"(mixed|methods|schedules|occlusion|(reliability|measured-\w+)(-\d+)?)\.png"
-)
-"""The files in `figures/` that belong to a report."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +64,17 @@ class Report:
     @property
     def html(self) -> Path:
         """The page for a browser, which needs no other file."""
-        return self.folder / "report.html"
+        return self.folder / HTML
 
     @property
     def markdown(self) -> Path:
         """The same page in Markdown, with links to the figures."""
-        return self.folder / "report.md"
+        return self.folder / MARKDOWN
 
     @property
     def csv(self) -> Path:
         """The table of all runs."""
-        return self.folder / "runs.csv"
+        return self.folder / CSV
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -100,11 +94,15 @@ def write_report(
     """
     data = collect(sweep_folder, baseline)
     sections = {name: section(data) for name, section in SECTIONS.items()}
-    pages = render(sections)
-    figures = [figure for section in sections.values() for figure in section.get("figures", ())]
+    figures = {
+        f"{FIGURES}/{figure.name}": figure.light
+        for section in sections.values()
+        for figure in section.get("figures", ())
+    }
     out = Path(out_dir) if out_dir is not None else sweep_folder.path / "report"
-    written = _write(out, pages, _csv(data.tables), figures)
-    return Report(out, written, sections["summary"]["verdict"], tuple(sections["warnings"]["list"]))
+    write_files(out, {**figures, CSV: _csv(data.tables), **render(sections)})
+    verdict, warnings = sections["summary"]["verdict"], sections["warnings"]["list"]
+    return Report(out, tuple(out / name for name in figures), verdict, tuple(warnings))
 
 
 def _csv(tables: Tables) -> str:
@@ -113,22 +111,3 @@ def _csv(tables: Tables) -> str:
         return tables.runs.to_csv(index=False)
     parts = [tables.runs.assign(pretraining=False), tables.pretraining.assign(pretraining=True)]
     return pd.concat([part.astype(object) for part in parts]).to_csv(index=False)
-
-
-def _write(
-    out: Path, pages: Mapping[str, str], csv: str, figures: Sequence[ReportFigure]
-) -> tuple[Path, ...]:
-    """Write all files; return the paths of the figures."""
-    folder = out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    written = tuple(folder / figure.name for figure in figures)
-    for path, figure in zip(written, figures, strict=True):
-        atomic_write(path, figure.light)
-    # Figures of an earlier report that this one doesn't have would be taken for its own.
-    for stale in set(folder.glob("*.png")) - set(written):
-        if _FIGURE_NAMES.fullmatch(stale.name):
-            stale.unlink(missing_ok=True)
-    atomic_write(out / "runs.csv", csv)
-    for name in reversed(PAGES):
-        atomic_write(out / name, pages[name])
-    return written

@@ -9,22 +9,24 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-PAGES = ("report.html", "report.md")
+from mixbench.analysis.report.files import HTML, MARKDOWN
 
 _WORDS: dict[str, dict[str, Any]] = {
-    "report.html": {
+    HTML: {
         "marked": "Coloured",
         "beside": "Below",
         "colours": "green better, red worse",
     },
-    "report.md": {"marked": "Bold", "beside": "After", "colours": ""},
+    MARKDOWN: {"marked": "Bold", "beside": "After", "colours": ""},
 }
 """How the notes below tables call what is clear, and where a difference stands."""
 
 
 def render(sections: Mapping[str, Any]) -> dict[str, str]:
     """Return file name -> page."""
-    return {name: _environment(name).get_template(name).render(sections) for name in PAGES}
+    return {
+        name: _environment(name).get_template(name).render(sections) for name in (MARKDOWN, HTML)
+    }
 
 
 def markdown(text: object) -> Markup:
@@ -58,5 +60,5 @@ def _environment(name: str) -> jinja2.Environment:
     environment.filters["md"] = markdown
     environment.filters["fenced"] = fenced
     # The notes below tables are the same for both pages, but for how text is escaped.
-    environment.filters["shown"] = escape if name.endswith(".html") else markdown
+    environment.filters["shown"] = escape if name == HTML else markdown
     return environment

@@ -1,0 +1,30 @@
+"""Write the files of a report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from mixbench.experiments.store.files import atomic_write
+
+FIGURES = "figures"
+HTML, MARKDOWN, CSV = "report.html", "report.md", "runs.csv"
+_FIGURE_NAMES = re.compile(
+    r"(mixed|methods|schedules|occlusion|(reliability|measured-\w+)(-\d+)?)\.png"
+)
+"""The files in `figures/` that belong to a report; others are left alone."""
+
+
+def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
+    """Write every file whole or not at all; remove figures that this report doesn't have.
+
+    contents: path in the folder -> content. A figure of an earlier report would be taken for one
+    of this report.
+    """
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        atomic_write(folder / name, content)
+    for path in (folder / FIGURES).glob("*.png"):
+        if _FIGURE_NAMES.fullmatch(path.name) and f"{FIGURES}/{path.name}" not in contents:
+            path.unlink(missing_ok=True)
