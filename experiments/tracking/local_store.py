@@ -120,8 +120,8 @@ def ensure_store(uri: str) -> None:
         database.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{database.parent}: {error.strerror}") from None
-    place = database.with_name(f"{database.name}.lock")
-    with lock.exclusive(place, f"creating {database}", wait=CREATION_SECONDS):
+    lock_file = database.with_name(f"{database.name}.lock")
+    with lock.exclusive(lock_file, f"creating {database}", wait=CREATION_SECONDS):
         if not _is_store(database):
             _create(database)
 

@@ -76,9 +76,11 @@ def _asked_again(uri: str) -> int | None:
     from mlflow.tracking._tracking_service.utils import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
-    place = "/api/2.0/mlflow/experiments/search"
+    endpoint = "/api/2.0/mlflow/experiments/search"
     try:
-        answer = http_request(get_default_host_creds(uri), place, "GET", params={"max_results": 1})
+        answer = http_request(
+            get_default_host_creds(uri), endpoint, "GET", params={"max_results": 1}
+        )
     except MlflowException:
         return None
     return None if answer.ok else int(answer.status_code)

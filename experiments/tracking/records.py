@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +15,11 @@ from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line
-from mixbench.experiments.tracking import sections
+from mixbench.experiments.tracking.parameters import Plan, valid_name
 
-ABSENT = "-"
-"""The value of a parameter that a method does not have: MLflow's filters and its grouping drop
-runs that lack a parameter, so every run has all of them."""
-
-MAX_PARAM, MAX_TAG, MAX_NAME = 6000, 8000, 250
+MAX_TAG = 8000
 FIGURES = "figures"
 _NOT_METRICS = ("step", "time")
-_INVALID = re.compile(r"[^\w\-. :/]", re.ASCII)
 _STATUS = {
     RunState.DONE: "FINISHED",
     RunState.FAILED: "FAILED",
@@ -96,40 +89,6 @@ class Record:
     def points(self) -> list[Point]:
         """All points of all metrics, those of the rows first."""
         return [point for part in (*self.rows, self.finals, *self.measured) for point in part]
-
-
-class Plan:
-    """The planned runs of a sweep: the parameters that they share, and their names."""
-
-    def __init__(self, runs: Sequence[PlannedRun]) -> None:
-        self.runs = list(runs)
-        self._flat = {run.run_key: flatten(run.config) for run in self.runs}
-        sections.settle(self._flat)
-        keys = sorted({key for flat in self._flat.values() for key in flat})
-        self._valid = {key: valid_name(key) for key in keys}
-        self._names = _names(self._flat, sections.origins(self.runs))
-
-    def params(self, run_key: str) -> dict[str, str]:
-        """Every parameter that any run of the sweep has."""
-        flat = self._flat[run_key]
-        return {
-            valid: _text(flat[key]) if key in flat else ABSENT for key, valid in self._valid.items()
-        }
-
-    @cached_property
-    def fixed(self) -> dict[str, str]:
-        """The parameters that have one value in the whole sweep."""
-        if not self.runs:
-            return {}
-        params = self.params(self.runs[0].run_key)
-        for run in self.runs[1:]:
-            own = self.params(run.run_key)
-            params = {key: value for key, value in params.items() if own[key] == value}
-        return params
-
-    def name(self, run_key: str) -> str:
-        """The method, what sets the run apart from the others of that method, and the seed."""
-        return self._names[run_key]
 
 
 def run_record(plan: Plan, run: PlannedRun, sweep_name: str) -> Record | None:
@@ -231,82 +190,10 @@ def sweep_started(sweep: SweepFolder) -> int:
     return _milliseconds(sweep.header().get("created") or 0)
 
 
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as dotted keys; lists stay values."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def valid_name(name: str) -> str:
-    """`name` as MLflow accepts it for a metric, parameter or tag."""
-    return _INVALID.sub("_", name).strip("/")[:MAX_NAME]
-
-
 def short_hash(value: Any) -> str:
     """16 hexadecimal digits that stand for the value."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _text(value: Any) -> str:
-    """A parameter's value as a sweep's YAML has it."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text[:MAX_PARAM]
-
-
-def _short(value: Any) -> str:
-    """As `_text`, but of a method that is made of methods their names alone."""
-    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-        return "+".join(str(one.get("name")) for one in value)
-    return _text(value)
-
-
-def _names(flat: dict[str, dict[str, Any]], origins: Mapping[str, str]) -> dict[str, str]:
-    by_method: dict[Any, list[str]] = {}
-    for run_key, config in flat.items():
-        by_method.setdefault(config.get("augmentation.name"), []).append(run_key)
-    names = {}
-    for method, run_keys in by_method.items():
-        differing = _differing([flat[run_key] for run_key in run_keys])
-        labels = _labels(differing)
-        for run_key in run_keys:
-            config = flat[run_key]
-            parts = [
-                sections.phrase(key, config[key], origins) or f"{labels[key]}{_short(config[key])}"
-                for key in differing
-                if config.get(key) is not None and sections.is_said(key, config)
-            ]
-            parts = [str(method), *parts, f"seed {config.get('seed')}"]
-            names[run_key] = " ".join(parts)[:MAX_NAME]
-    return names
-
-
-def _differing(configs: list[dict[str, Any]]) -> list[str]:
-    keys = dict.fromkeys(key for config in configs for key in config)
-    return [
-        key
-        for key in keys
-        if key != "seed" and len({json.dumps(config.get(key, ABSENT)) for config in configs}) > 1
-    ]
-
-
-def _labels(keys: Iterable[str]) -> dict[str, str]:
-    """ "alpha=" for augmentation.alpha, nothing for a section's name, dotted where ambiguous."""
-    keys = list(keys)
-    last = Counter(key.rpartition(".")[2] for key in keys)
-    labels = {}
-    for key in keys:
-        short = key.rpartition(".")[2]
-        if short == "name":
-            labels[key] = ""
-        else:
-            labels[key] = f"{short if last[short] == 1 else key}="
-    return labels
 
 
 def _moments(
@@ -325,7 +212,7 @@ def _moments(
         times += [attempt.get("started"), attempt.get("ended")]
     times.append(claim.get("started"))
     if claim.get("number") not in {attempt.get("attempt") for attempt in attempts}:
-        # Nobody has said how this attempt ended: its last sign of life is the best that is known.
+        # Nobody has said how this attempt ended: its last heartbeat is the best that is known.
         times.append(claim.get("time"))
     known = [float(time) for time in times if isinstance(time, int | float) and time > 0]
     return known or [folder.path.stat().st_mtime]

@@ -27,7 +27,7 @@ from mixbench.experiments.store.retry import retry_failed
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.tracking import lock
-from mixbench.experiments.tracking.records import Plan, valid_name
+from mixbench.experiments.tracking.parameters import Plan, valid_name
 from tests.support import tracking_fixtures as made
 
 PROJECT = Path(__file__).parents[3]
@@ -526,7 +526,7 @@ def test_killed_at_any_write_then_projected_again(
     script = """
 import pathlib, sys
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from tests.experiments import tracking_fixtures as made
+from tests.support import tracking_fixtures as made
 made.project_with_kills(
     SweepFolder.open("study"), pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 )

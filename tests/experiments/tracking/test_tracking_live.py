@@ -69,12 +69,12 @@ FOLLOW = """
 import sys
 from mixbench.experiments import tracking
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.experiments.tracking import following, changes
-from tests.experiments import tracking_fixtures as made
-following.POLL_SECONDS = 0.2
-following.SAY_SECONDS = 0.0
-following.LONGEST_PAUSE_SECONDS = 1.0
-following.IDLE_SECONDS = float(sys.argv[3])
+from mixbench.experiments.tracking import changes, follower
+from tests.support import tracking_fixtures as made
+follower.POLL_SECONDS = 0.2
+follower.SAY_SECONDS = 0.0
+follower.LONGEST_PAUSE_SECONDS = 1.0
+follower.IDLE_SECONDS = float(sys.argv[3])
 changes.SETTLE_SECONDS = 0.5
 tracking.follow(SweepFolder.open(sys.argv[1]), sys.argv[2] or None, made.figures)
 """
@@ -255,10 +255,10 @@ KILLED_FOLLOWERS = """
 import os, random, signal, sys, time
 from mixbench.experiments import tracking
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.experiments.tracking import changes, following
+from mixbench.experiments.tracking import changes, follower
 from mlflow.store.tracking import sqlalchemy_store
-from tests.experiments import tracking_fixtures as made
-following.POLL_SECONDS = following.IDLE_SECONDS = 0.1
+from tests.support import tracking_fixtures as made
+follower.POLL_SECONDS = follower.IDLE_SECONDS = 0.1
 changes.SETTLE_SECONDS = 0.2
 sweep = SweepFolder.open(sys.argv[1])
 numbers = random.Random(int(sys.argv[2]))
@@ -341,7 +341,7 @@ def test_ctrl_c_ends_following_with_a_line(number: signal.Signals, root: Path) -
 HOLD = """
 import sys, time
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from tests.experiments import tracking_fixtures as made
+from tests.support import tracking_fixtures as made
 run = SweepFolder.open(sys.argv[1]).plan()[int(sys.argv[2])]
 claim = made.begin(run, epochs=int(sys.argv[3]))
 print("held", flush=True)

@@ -13,7 +13,7 @@ from mixbench.experiments import tracking
 from mixbench.experiments.store.files import atomic_write
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.experiments.tracking.records import MAX_PARAM, Plan
+from mixbench.experiments.tracking.parameters import MAX_PARAM, Plan
 from tests.support import tracking_fixtures as made
 
 CUTMIX = {"name": "cutmix", "alpha": 1.0}

@@ -290,7 +290,7 @@ def server(projected: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_through_a_server_at_once_and_run_by_run(
     server: MlflowServer, sweep: SweepFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mixbench.experiments.tracking import verify
+    from mixbench.experiments.tracking import verification
 
     at_once = tracking.verify(sweep, server.address)
     assert at_once.equal
@@ -301,7 +301,7 @@ def test_through_a_server_at_once_and_run_by_run(
         assert proxy.seen["closed"] == 1
     assert (one_by_one.points, one_by_one.found) == (at_once.points, 0)
     # More than MLflow answers at once.
-    monkeypatch.setattr(verify, "MOST_POINTS", 3)
+    monkeypatch.setattr(verification, "MOST_POINTS", 3)
     assert tracking.verify(sweep, server.address).equal
     assert tracking.verify(sweep).equal
     tampered(sweep, TAMPERING["a value"][0], run_id(sweep, 0))

@@ -16,14 +16,21 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.tracking import local_store
 from mixbench.experiments.tracking.outages import in_words
-from mixbench.experiments.tracking.projection import KIND, NOTE, PAGE, PARENT, SWEEP_ID, sweep_id
+from mixbench.experiments.tracking.parameters import Plan
 from mixbench.experiments.tracking.records import (
-    Plan,
     Point,
     Record,
     Standing,
     run_record,
     sweep_record,
+)
+from mixbench.experiments.tracking.stored_runs import (
+    KIND,
+    NOTE,
+    PAGE,
+    PARENT,
+    SWEEP_ID,
+    sweep_id,
 )
 
 if TYPE_CHECKING:
@@ -320,12 +327,12 @@ class _Comparison:
         from mlflow.utils.rest_utils import http_request, verify_rest_response
 
         # The one that MLflow's own page asks: the client's methods go run by run.
-        place = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+        endpoint = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
         asked = {"run_id": run_ids, "metric_key": key, "max_results": MOST_POINTS}
-        answer = http_request(store.get_host_creds(), place, "GET", params=asked)
+        answer = http_request(store.get_host_creds(), endpoint, "GET", params=asked)
         if answer.status_code == 404:
             return None
-        rows = verify_rest_response(answer, place).json()["metrics"]
+        rows = verify_rest_response(answer, endpoint).json()["metrics"]
         return [
             (row["run_id"], (int(row["step"]), int(row["timestamp"]), _value(float(row["value"]))))
             for row in rows
@@ -348,7 +355,7 @@ def _pages(client: MlflowClient, experiment_id: str) -> Iterator[list[Run]]:
 
 
 def _name(run: Run) -> str:
-    return run.info.run_name or run.info.run_id
+    return str(run.info.run_name or run.info.run_id)
 
 
 def _row(point: Point) -> _Row:

@@ -15,7 +15,7 @@ from mixbench.experiments.store import workers
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.tracking import local_store
 from mixbench.experiments.tracking.outages import StoreRefused, StoreUnavailable
-from mixbench.experiments.tracking.projection import Figures, Projector
+from mixbench.experiments.tracking.projector import Figures, Projector
 from mixbench.experiments.tracking.records import Standing
 
 POLL_SECONDS = 2.0

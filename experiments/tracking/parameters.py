@@ -1,0 +1,126 @@
+"""The parameters of a sweep's runs as MLflow takes them, and the name of each run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.tracking import sections
+
+ABSENT = "-"
+"""The value of a parameter that a method does not have: MLflow's filters and its grouping drop
+runs that lack a parameter, so every run has all of them."""
+
+MAX_PARAM, MAX_NAME = 6000, 250
+_INVALID = re.compile(r"[^\w\-. :/]", re.ASCII)
+
+
+class Plan:
+    """The planned runs of a sweep: the parameters that they share, and their names."""
+
+    def __init__(self, runs: Sequence[PlannedRun]) -> None:
+        self.runs = list(runs)
+        self._flat = {run.run_key: flatten(run.config) for run in self.runs}
+        sections.settle(self._flat)
+        keys = sorted({key for flat in self._flat.values() for key in flat})
+        self._valid = {key: valid_name(key) for key in keys}
+        self._names = _names(self._flat, sections.origins(self.runs))
+
+    def params(self, run_key: str) -> dict[str, str]:
+        """Every parameter that any run of the sweep has."""
+        flat = self._flat[run_key]
+        return {
+            valid: _text(flat[key]) if key in flat else ABSENT for key, valid in self._valid.items()
+        }
+
+    @cached_property
+    def fixed(self) -> dict[str, str]:
+        """The parameters that have one value in the whole sweep."""
+        if not self.runs:
+            return {}
+        params = self.params(self.runs[0].run_key)
+        for run in self.runs[1:]:
+            own = self.params(run.run_key)
+            params = {key: value for key, value in params.items() if own[key] == value}
+        return params
+
+    def name(self, run_key: str) -> str:
+        """The method, what sets the run apart from the others of that method, and the seed."""
+        return self._names[run_key]
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as dotted keys; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def valid_name(name: str) -> str:
+    """`name` as MLflow accepts it for a metric, parameter or tag."""
+    return _INVALID.sub("_", name).strip("/")[:MAX_NAME]
+
+
+def _text(value: Any) -> str:
+    """A parameter's value as a sweep's YAML has it."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text[:MAX_PARAM]
+
+
+def _short(value: Any) -> str:
+    """As `_text`, but of a method that is made of methods their names alone."""
+    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        return "+".join(str(one.get("name")) for one in value)
+    return _text(value)
+
+
+def _names(flat: dict[str, dict[str, Any]], origins: Mapping[str, str]) -> dict[str, str]:
+    by_method: dict[Any, list[str]] = {}
+    for run_key, config in flat.items():
+        by_method.setdefault(config.get("augmentation.name"), []).append(run_key)
+    names = {}
+    for method, run_keys in by_method.items():
+        differing = _differing([flat[run_key] for run_key in run_keys])
+        labels = _labels(differing)
+        for run_key in run_keys:
+            config = flat[run_key]
+            parts = [
+                sections.phrase(key, config[key], origins) or f"{labels[key]}{_short(config[key])}"
+                for key in differing
+                if config.get(key) is not None and sections.is_said(key, config)
+            ]
+            parts = [str(method), *parts, f"seed {config.get('seed')}"]
+            names[run_key] = " ".join(parts)[:MAX_NAME]
+    return names
+
+
+def _differing(configs: list[dict[str, Any]]) -> list[str]:
+    keys = dict.fromkeys(key for config in configs for key in config)
+    return [
+        key
+        for key in keys
+        if key != "seed" and len({json.dumps(config.get(key, ABSENT)) for config in configs}) > 1
+    ]
+
+
+def _labels(keys: Iterable[str]) -> dict[str, str]:
+    """ "alpha=" for augmentation.alpha, nothing for a section's name, dotted where ambiguous."""
+    keys = list(keys)
+    last = Counter(key.rpartition(".")[2] for key in keys)
+    labels = {}
+    for key in keys:
+        short = key.rpartition(".")[2]
+        if short == "name":
+            labels[key] = ""
+        else:
+            labels[key] = f"{short if last[short] == 1 else key}="
+    return labels

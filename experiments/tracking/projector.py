@@ -1,0 +1,369 @@
+"""Project run folders into MLflow: every write can be repeated, none depends on local state.
+
+What a run in the store holds is kept in its own tags, so a projection can stop anywhere and be
+made again by any process:
+
+- `mixbench.sent` is written before metrics are: how many rows of metrics.jsonl, their digest, and
+  the digest of the final metrics. MLflow cannot take a metric back, so a run whose folder no longer
+  begins with them (it was started afresh) is deleted in MLflow and made again.
+- `mixbench.artifacts` and `mixbench.projected` are written last: which artifacts are there, how
+  many rows, and the digest of all else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.tracking import local_store, lock, write
+from mixbench.experiments.tracking.changes import Changes, Version, version
+from mixbench.experiments.tracking.outages import StoreUnavailable, in_words
+from mixbench.experiments.tracking.parameters import Plan
+from mixbench.experiments.tracking.records import (
+    FIGURES,
+    Record,
+    Standing,
+    run_record,
+    short_hash,
+    sweep_record,
+    sweep_started,
+)
+from mixbench.experiments.tracking.stored_runs import (
+    ARTIFACTS,
+    KIND,
+    PARENT,
+    PROJECTED,
+    RUN_KEY,
+    SENT,
+    SWEEP_ID,
+    StoredRun,
+    as_stored,
+    ensure_experiment,
+    find_runs,
+    sweep_id,
+)
+from mixbench.experiments.tracking.summary import Summary
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Figures = Callable[[RunFolder], dict[str, bytes]]
+"""Draws the figures of a finished run: file name -> PNG."""
+
+TRIES, PAUSE_SECONDS = 3, 1.0
+SAY_SECONDS = 20.0
+
+
+def project(
+    sweep: SweepFolder,
+    uri: str | None = None,
+    figures: Figures | None = None,
+    say: Callable[[str], object] | None = None,
+) -> Summary:
+    """Bring MLflow up to the sweep's folder; twice is the same as once.
+
+    uri: the tracking URI; default `$MLFLOW_TRACKING_URI`, else SQLite next to the sweep's folder.
+    figures: draws the PNGs of a finished run, name -> bytes; a run whose figures fail goes without.
+    say: gets a line now and then while it takes long.
+    UserError when the sweep is being projected already, or the store refuses or does not answer.
+    """
+    with Projector(sweep, uri, figures) as projector:
+        total: Summary | None = None
+        failures = 0
+        while total is None or total.left:
+            try:
+                done = projector.update(seconds=SAY_SECONDS)
+            except StoreUnavailable:
+                failures += 1
+                if failures >= TRIES:
+                    raise
+                time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
+                continue
+            failures = 0
+            if total is None:
+                total = done
+            else:
+                total.add(done)
+            if done.left and say is not None:
+                say(f"{done.left} runs or their figures are still to be sent to MLflow")
+        return total
+
+
+class Projector:
+    """Holds the sweep's projection for a while: `update` as often as the folders change.
+
+    A context manager; within it, no other process projects this sweep. What it knows of the store
+    and of the folders it keeps, so that an update costs what changed and not what is there.
+    """
+
+    def __init__(
+        self, sweep: SweepFolder, uri: str | None = None, figures: Figures | None = None
+    ) -> None:
+        self.uri = local_store.resolve(sweep.path.parent, uri)
+        self._sweep = sweep
+        self._root = sweep.path.parent
+        self._sweep_id = sweep_id(sweep)
+        self._figures = figures
+        self._held = contextlib.ExitStack()
+        self._client: MlflowClient | None = None
+        self._experiment_id = ""
+        self._stored: dict[str, StoredRun] | None = None
+        self._doubtful: set[str] = set()
+        self._changes = Changes()
+        self._standing: dict[str, tuple[str, int | None]] = {}
+        self._undrawn: dict[str, PlannedRun] = {}
+        self._plan: tuple[Version, Plan] | None = None
+
+    def __enter__(self) -> Projector:
+        path = self._sweep.path / "projection.lock"
+        self._held.enter_context(
+            lock.exclusive(path, f"projecting the sweep {self._sweep.name!r} into MLflow")
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._held.close()
+
+    def update(self, seconds: float | None = None, working: bool = False) -> Summary:
+        """Project what changed since the last time.
+
+        seconds: stop when they are over; `Summary.left` then says how much is left. Figures, which
+        take the longest, come last.
+        working: somebody works on the sweep, even if no run is held at this moment.
+        StoreUnavailable when waiting may help; UserError when the store refuses.
+        """
+        ends = None if seconds is None else time.monotonic() + seconds
+        with in_words(self.uri):
+            return self._update(ends, working)
+
+    def forget(self) -> None:
+        """Look at everything again in the next update: the store, and all folders."""
+        self._stored = None
+        self._changes = Changes()
+
+    def reconnected(self) -> None:
+        """The store was away: everything is looked at again unless it is plainly the same."""
+        with in_words(self.uri):
+            if self._client is None or self._stored is None:
+                return
+            there = self._client.get_experiment_by_name(self._sweep.name)
+            if there is None or str(there.experiment_id) != self._experiment_id:
+                self.forget()
+
+    def standing(self) -> Standing:
+        """How the runs stand, as of the last update."""
+        return Standing.of(self._standing.values())
+
+    @property
+    def planned(self) -> int:
+        """How many runs the sweep has."""
+        return len(self._known_plan().runs)
+
+    def _known_plan(self) -> Plan:
+        # Ten thousand configurations are read once.
+        stat = (self._sweep.path / "plan.jsonl").stat()
+        now = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if self._plan is None or self._plan[0] != now:
+            self._plan = now, Plan(self._sweep.plan())
+        return self._plan[1]
+
+    def _update(self, ends: float | None, working: bool) -> Summary:
+        client, stored = self._open()
+        plan = self._known_plan()
+        summary = Summary(self._sweep.name, self._experiment_id, self.uri)
+        begun = self._sweep.begun()
+        # The parent is there before its children, and is completed after them: a sweep that
+        # MLflow shows as finished has all its runs.
+        parent_id = self._parent(client, stored)
+        child_tags = {KIND: "run", PARENT: parent_id}
+        changed = self._changes.of(run for run in plan.runs if run.run_key in begun)
+        # Those that go on first: somebody may be watching them.
+        changed.sort(key=lambda run: (run.folder.path / "result.json").exists())
+        for position, run in enumerate(changed):
+            if _is_over(ends) and position:
+                summary.left = len(changed) - position
+                return summary
+            self._project_run(client, stored, plan, run, child_tags, summary)
+        for key in self._standing.keys() - summary.outcomes.keys():
+            summary.outcomes[key] = "unchanged"
+        self._close_vanished(client, stored, begun)
+        self._draw(client, stored, plan, summary, ends)
+        record = sweep_record(self._sweep, plan, self.standing(), working)
+        self._write(client, stored, record, {**self._identity(""), KIND: "sweep"})
+        return summary
+
+    def _open(self) -> tuple[MlflowClient, dict[str, StoredRun]]:
+        if self._client is None or self._stored is None:
+            self._client = local_store.connect(self.uri)
+            self._experiment_id = ensure_experiment(self._client, self._sweep, self._root, self.uri)
+            self._stored = find_runs(self._client, self._experiment_id, self._sweep_id)
+            self._doubtful.clear()
+        return self._client, self._stored
+
+    def _identity(self, key: str) -> dict[str, str]:
+        return {SWEEP_ID: self._sweep_id, **({RUN_KEY: key} if key else {})}
+
+    def _parent(self, client: MlflowClient, stored: dict[str, StoredRun]) -> str:
+        """The id of the sweep's own run, made if there is none."""
+        name = self._sweep.name
+        parent = Record("", name, "RUNNING", {}, {}, sweep_started(self._sweep), None)
+        tags = {**self._identity(""), KIND: "sweep"}
+        with self._doubting(""):
+            return self._existing(client, stored, parent, tags).run_id
+
+    def _project_run(
+        self,
+        client: MlflowClient,
+        stored: dict[str, StoredRun],
+        plan: Plan,
+        run: PlannedRun,
+        child_tags: dict[str, str],
+        summary: Summary,
+    ) -> None:
+        key = run.run_key
+        before = version(run.folder.path)
+        try:
+            record = run_record(plan, run, self._sweep.name)
+            if record is None:
+                self._standing.pop(key, None)
+            else:
+                outcome = self._write(client, stored, record, {**self._identity(key), **child_tags})
+                summary.outcomes[key] = outcome
+                self._standing[key] = record.status, record.ended
+        except FileNotFoundError:
+            # Taken away while it was read: looked at again the next time.
+            return
+        if record is not None and self._lacks_figures(stored[key], record):
+            self._undrawn[key] = run
+        else:
+            self._undrawn.pop(key, None)
+        self._changes.read(run, before, running=record is not None and record.status == "RUNNING")
+
+    def _write(
+        self,
+        client: MlflowClient,
+        stored: dict[str, StoredRun],
+        record: Record,
+        own_tags: dict[str, str],
+    ) -> str:
+        """Make the store's run equal to the record; the word that counts it in a `Summary`."""
+        with self._doubting(record.key):
+            outcome = "updated" if record.key in stored else "created"
+            run = self._existing(client, stored, record, own_tags)
+            if not write.continues(run.tags.get(SENT), record):
+                client.delete_run(stored.pop(record.key).run_id)
+                run = self._existing(client, stored, record, own_tags)
+                outcome = "replaced"
+            digest = short_hash([record.digest, own_tags])
+            rows, _, known = run.tags.get(PROJECTED, "0 ").partition(" ")
+            changed = known != digest or (run.status, run.ended) != (record.status, record.ended)
+            done = write.log_files(client, run, record)
+            if changed:
+                # What is sent is on record as soon as may be: with a server that fails at every
+                # tenth request one still gets ahead.
+                write.log(client, run, record, {**own_tags, **done}, first_row=int(rows))
+                write.set_status(client, run, record)
+                done[PROJECTED] = f"{len(record.rows)} {digest}"
+            write.log_batch(client, run, tags=done)
+        return outcome if done or outcome == "created" else "unchanged"
+
+    @contextlib.contextmanager
+    def _doubting(self, key: str) -> Iterator[None]:
+        """What the store has of the run is unsure when the block fails: an answer may be lost."""
+        try:
+            yield
+        except BaseException:
+            self._doubtful.add(key)
+            raise
+
+    def _existing(
+        self,
+        client: MlflowClient,
+        stored: dict[str, StoredRun],
+        record: Record,
+        own_tags: dict[str, str],
+    ) -> StoredRun:
+        """The store's run for the record, made if there is none."""
+        key = record.key
+        if key in self._doubtful:
+            stored.pop(key, None)
+            which = f"tags.run_key = '{key}'" if key else f"tags.`{KIND}` = 'sweep'"
+            found = find_runs(client, self._experiment_id, self._sweep_id, f" and {which}")
+            if key in found:
+                stored[key] = found[key]
+            self._doubtful.discard(key)
+        if key not in stored:
+            tags = {**own_tags, SENT: write.sent(record)}
+            run = client.create_run(
+                self._experiment_id, start_time=record.started, tags=tags, run_name=record.name
+            )
+            stored[key] = as_stored(run)
+        return stored[key]
+
+    def _lacks_figures(self, run: StoredRun, record: Record) -> bool:
+        drawn = run.tags.get(ARTIFACTS, "").endswith(f" {FIGURES}")
+        return self._figures is not None and record.folder is not None and not drawn
+
+    def _draw(
+        self,
+        client: MlflowClient,
+        stored: dict[str, StoredRun],
+        plan: Plan,
+        summary: Summary,
+        ends: float | None,
+    ) -> None:
+        """Draw and send the figures that are not there."""
+        for key, run in list(self._undrawn.items()):
+            if self._figures is None:
+                return
+            if _is_over(ends):
+                summary.left = len(self._undrawn)
+                return
+            try:
+                figures = self._figures(run.folder)
+            except Exception as error:  # a figure is not worth the other runs
+                # Not tried again before the run changes, or by the next process.
+                del self._undrawn[key]
+                summary.problems.append(
+                    f"{plan.name(key)}: no figures, {type(error).__name__}: {error}"
+                )
+                continue
+            with self._doubting(key):
+                there = stored[key]
+                write.send_files(
+                    client,
+                    there.run_id,
+                    {f"{FIGURES}/{name}": data for name, data in figures.items()},
+                )
+                if figures:
+                    files = there.tags.get(ARTIFACTS, "").partition(" ")[0]
+                    write.log_batch(client, there, tags={ARTIFACTS: f"{files} {FIGURES}"})
+            del self._undrawn[key]
+            if summary.outcomes.get(key) == "unchanged" and figures:
+                summary.outcomes[key] = "updated"
+
+    def _close_vanished(
+        self, client: MlflowClient, stored: dict[str, StoredRun], begun: set[str]
+    ) -> None:
+        """A run whose folder was taken away is nobody's any more: it must not stay RUNNING."""
+        for key, run in stored.items():
+            if key and key not in begun and run.status == "RUNNING":
+                with self._doubting(key):
+                    client.set_terminated(run.run_id, "KILLED")
+                    run.status = "KILLED"
+            if key and key not in begun:
+                self._standing.pop(key, None)
+
+
+def _is_over(ends: float | None) -> bool:
+    return ends is not None and time.monotonic() > ends
