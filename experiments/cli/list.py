@@ -73,9 +73,9 @@ def _datasets() -> list[str]:
 
 
 def _models() -> list[str]:
-    from mixbench.experiments.config.models import MODELS
+    from mixbench.experiments.config.models import our_networks
 
-    lines = [f"  {name:15} {model.summary}" for name, model in MODELS.items()]
+    lines = [f"  {name:15} {model.summary}" for name, model in our_networks().items()]
     lines.append(
         f"  {'timm/NAME':15} any network of timm, such as timm/resnet18 (small_stem: true)"
     )

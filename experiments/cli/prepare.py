@@ -21,16 +21,16 @@ def with_data(
     sweep: Sweep, overrides: list[str], rename: str | None, *, may_fall_back: bool = True
 ) -> Sweep:
     """Get the data before any worker needs it; where that fails, return the sweep's fallback."""
-    from mixbench.experiments.config import datasets
+    from mixbench.experiments.data import fetch
     from mixbench.experiments.sweep.load import load
 
     try:
         for name in dict.fromkeys(run.dataset.name for run in sweep.runs):
-            datasets.ensure(name)
+            fetch.ensure(name)
     except UserError as error:
         other = sweep.spec.get("fallback")
         # Data that is there but damaged is not to be replaced in silence.
-        if not other or not may_fall_back or datasets.available_offline(name):
+        if not other or not may_fall_back or fetch.available_offline(name):
             raise
         print(f"{error}\n{sweep.name}: falling back to the sweep {other!r}", flush=True)
         return with_data(load(other, overrides, rename), overrides, rename, may_fall_back=False)
@@ -43,9 +43,9 @@ def check_runs(sweep: Sweep) -> None:
         # Far from the limits there is no need to pay for torch's import.
         size = dataset.train_size
         if ":" in dataset.name or (size and size * dataset.validation_fraction < 100):
-            from mixbench.experiments.data.load import check
+            from mixbench.experiments.data.load import check_sizes
 
-            check(dataset)
+            check_sizes(dataset)
     for model in dict.fromkeys(run.model for run in sweep.runs):
         if model.small_stem:
             from mixbench.experiments.models.build import build

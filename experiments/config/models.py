@@ -1,15 +1,22 @@
-"""The networks, by name, without torch. `mixbench.experiments.models.build` makes them."""
+"""The networks, by name, without torch.
+
+Each of ours is a file in `mixbench.experiments.models.networks`; those of timm are `timm/NAME`.
+`mixbench.experiments.models.build` builds them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from mixbench.experiments.config.descriptions import read_descriptions
 from mixbench.experiments.errors import UserError, unknown
 
+NETWORKS = "mixbench.experiments.models.networks"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """A network as `mixbench list` shows it."""
 
@@ -20,31 +27,18 @@ class ModelInfo:
     """The modules whose outputs are at depth 1, 2, ..."""
 
 
-MODELS = {
-    entry.name: entry
-    for entry in (
-        ModelInfo(
-            "small_cnn",
-            "three convolutions; the demo's, quick on two CPU cores",
-            16,
-            ("features.2", "features.6", "features.10"),
-        ),
-        ModelInfo(
-            "resnet20",
-            "ResNet-20 with pre-activation, for 28 x 28 and 32 x 32 images",
-            16,
-            ("blocks.2", "blocks.5", "blocks.8"),
-        ),
-    )
-}
+@cache
+def our_networks() -> Mapping[str, ModelInfo]:
+    """The networks that have a file in `mixbench.experiments.models.networks`, by name."""
+    return read_descriptions(NETWORKS, ModelInfo)
 
 
-def check(name: str) -> None:
+def check_name(name: str) -> None:
     """UserError unless `name` is one of ours or `timm/NAME` with a name that timm knows.
 
     The name may have the tag of pretrained weights, as in `timm/resnet18.a1_in1k`.
     """
-    if name in MODELS:
+    if name in our_networks():
         return
     kind, slash, rest = name.partition("/")
     if kind == "timm" and slash:
@@ -58,7 +52,7 @@ def check(name: str) -> None:
             every = "timm.list_pretrained()" if dot else "timm.list_models()"
             raise UserError(f"{str(near).split(' valid:')[0]} (all names: {every})")
         return
-    raise unknown("model", name, [*MODELS, "timm/NAME"])
+    raise unknown("model", name, [*our_networks(), "timm/NAME"])
 
 
 def check_options(name: str, *, width: int | None, small_stem: bool) -> None:
@@ -82,10 +76,10 @@ def pretrained_name(name: str) -> str | None:
     """
     import timm
 
-    found = timm.get_pretrained_cfg(name.removeprefix("timm/"))
-    if found is None or not found.has_weights:
+    weights = timm.get_pretrained_cfg(name.removeprefix("timm/"))
+    if weights is None or not weights.has_weights:
         return None
-    return f"{without_tag(name).removeprefix('timm/')}.{found.tag}"
+    return f"{without_tag(name).removeprefix('timm/')}.{weights.tag}"
 
 
 @cache

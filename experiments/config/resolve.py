@@ -68,7 +68,7 @@ def check_mixing(
 
     How many layers a network of timm has is known only when it is built.
     """
-    layers = models.MODELS[model].stages if model in models.MODELS else None
+    layers = models.our_networks()[model].stages if model in models.our_networks() else None
     for where, mix in methods_of(augmentation, phases):
         if image_size is not None:
             try:
@@ -126,8 +126,8 @@ def _check_train_size(config: RunConfig, facts: datasets.DatasetInfo) -> None:
 
 def _model(config: RunConfig) -> Any:
     model = config.model
-    if model.width is None and model.name in models.MODELS:
-        return model.model_copy(update={"width": models.MODELS[model.name].default_width})
+    if model.width is None and model.name in models.our_networks():
+        return model.model_copy(update={"width": models.our_networks()[model.name].default_width})
     return model
 
 

@@ -22,7 +22,7 @@ def check_transfer(config: RunConfig) -> None:
     transfer = config.transfer
     if transfer is None:
         return
-    if config.model.name in models.MODELS:
+    if config.model.name in models.our_networks():
         _check_layers(transfer, config.model.name)
     _check_unfreezings(transfer, config.training.epochs)
     if transfer.mixing == "features":
@@ -70,7 +70,7 @@ def _mixes(config: RunConfig) -> bool:
 
 
 def _check_layers(transfer: TransferConfig, model: str) -> None:
-    stages = models.MODELS[model].stages
+    stages = models.our_networks()[model].stages
     layers = [("freeze", transfer.freeze), *(("unfreeze", p["down_to"]) for p in transfer.points)]
     for field, number in layers:
         if isinstance(number, int) and number > len(stages):

@@ -56,7 +56,7 @@ class ModelConfig(Section):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        models.check(name)
+        models.check_name(name)
         return name
 
     @model_validator(mode="after")

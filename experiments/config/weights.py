@@ -88,7 +88,7 @@ def for_model(weights: str | None, model: str) -> tuple[str | None, str]:
         raise UserError(f"transfer.weights: got {weights}, and model {model} names other weights")
     # Resolved weights hold the tag that the model's name had before.
     tagged = f"timm/{tagged_name}" if tagged_name else model
-    models.check(tagged)
+    models.check_name(tagged)
     known = models.pretrained_name(tagged)
     if models.without_tag(tagged) != bare:
         raise UserError(f"transfer.weights: got {weights}, which are not for model {model}")

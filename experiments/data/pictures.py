@@ -12,7 +12,7 @@ from torch import Tensor
 from mixbench import augmentations
 from mixbench.experiments.config.method_text import parameter_text
 from mixbench.experiments.data.crops import denormalise, normalise
-from mixbench.experiments.data.load import Dataset
+from mixbench.experiments.data.dataset import Dataset
 
 STRIP = 8
 SEED = 4

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.errors import UserError
 
 Indices = NDArray[np.int64]
@@ -23,7 +24,7 @@ class _Ranking:
     classes: int  # that occur
     rank: Indices  # of each image within its class
     count: Indices  # images of the class of each image
-    turn: Indices  # place of the class of each image among the classes
+    turn: Indices  # position of the class of each image among the classes
 
 
 def choose(labels: NDArray[np.integer], size: int, seed: int) -> Indices:
@@ -75,15 +76,33 @@ def train_and_validation(
     return chosen[~validates], chosen[validates]
 
 
+def configured_indices(
+    config: DatasetConfig, labels: NDArray[np.integer]
+) -> tuple[Indices, Indices]:
+    """The (train, validation) indices that a configuration takes of the training images."""
+    size = len(labels)
+    if config.train_fraction is not None:
+        size = round(config.train_fraction * size)
+    if config.train_size is not None:
+        size = config.train_size
+    return train_and_validation(
+        labels,
+        size=size,
+        validation_fraction=config.validation_fraction,
+        seed=config.split_seed,
+        name=config.name,
+    )
+
+
 def _rank(labels: NDArray[np.integer], seed: int) -> _Ranking:
     labels = np.asarray(labels, dtype=np.int64)
-    classes, place = np.unique(labels, return_inverse=True)
+    classes, class_index = np.unique(labels, return_inverse=True)
     rank, count = np.empty_like(labels), np.empty_like(labels)
     for index, label in enumerate(classes):
         (members,) = np.nonzero(labels == label)
         rank[members[_generator(seed, index).permutation(len(members))]] = np.arange(len(members))
         count[members] = len(members)
-    turn = _generator(seed, len(classes)).permutation(len(classes))[place]
+    turn = _generator(seed, len(classes)).permutation(len(classes))[class_index]
     return _Ranking(len(classes), rank, count, turn)
 
 

@@ -99,8 +99,8 @@ class ArraySplit:
     def batches(self, batch_size: int, *, part: Part = WHOLE) -> Iterator[Batch]:
         number, parts = part
         yield from zip(
-            self.images.split(batch_size)[number::parts],
-            self._targets.split(batch_size)[number::parts],
+            torch.split(self.images, batch_size)[number::parts],
+            torch.split(self._targets, batch_size)[number::parts],
             strict=True,
         )
 

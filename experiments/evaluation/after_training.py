@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.crops import normalise
-from mixbench.experiments.data.load import Dataset
+from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.split import Split
 from mixbench.experiments.evaluation import metrics as scores
 from mixbench.experiments.evaluation.base import subset

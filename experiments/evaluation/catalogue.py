@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from mixbench.experiments import evaluation
-from mixbench.experiments.config import datasets as data
 from mixbench.experiments.config import messages
 from mixbench.experiments.config.schema import DatasetConfig
+from mixbench.experiments.data import fetch
 from mixbench.experiments.errors import Impossible, UserError, unknown
 from mixbench.experiments.evaluation.declaration import Measurement
 from mixbench.experiments.section import Section
@@ -92,7 +92,7 @@ def prepare(
     """
     impossible = {}
     for dataset in datasets:
-        data.ensure(dataset.name, check=False)
+        fetch.ensure(dataset.name, verify=False)
         for name, values in wanted.items():
             module = implementation(name)
             try:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import cast
+
 import torch
 from torch import nn
 
-from mixbench.experiments.config.models import MODELS
+from mixbench.experiments.config import models
 from mixbench.experiments.config.schema import ModelConfig
 from mixbench.experiments.models.resizing import Resizing
-from mixbench.experiments.models.resnet20 import PreActResNet20
-from mixbench.experiments.models.small_cnn import SmallCNN
 from mixbench.experiments.models.timm_model import timm_model
 
 
@@ -17,8 +18,7 @@ def build(config: ModelConfig, *, channels: int, classes: int, size: int, seed: 
     """The network for (B, channels, size, size) images and `classes` classes, on the CPU.
 
     The weights come from `seed` and are the same whatever the augmentation; the global random
-    state is left as it was. With an `input_size` the network takes images of any size, and works on
-    them resized to that.
+    state is restored. With an `input_size` the network takes images of any size and resizes them.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -37,5 +37,6 @@ def _network(config: ModelConfig, channels: int, classes: int, size: int) -> nn.
             size=size,
             small_stem=config.small_stem,
         )
-    network = {"small_cnn": SmallCNN, "resnet20": PreActResNet20}[config.name]
-    return network(channels, classes, config.width or MODELS[config.name].default_width)
+    network = importlib.import_module(f"{models.NETWORKS}.{config.name}").NETWORK
+    width = config.width or models.our_networks()[config.name].default_width
+    return cast(nn.Module, network(channels, classes, width))

@@ -19,7 +19,7 @@ from mixbench.augmentations.plans.base import Batch
 from mixbench.experiments.config.rules import why_not_cached
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.crops import normalise
-from mixbench.experiments.data.load import Dataset
+from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.split import WHOLE, ArraySplit, Part
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.text import first_line

@@ -19,7 +19,7 @@ from mixbench.augmentations.plans.base import Batch
 from mixbench.experiments.config.rules import why_not_in_features
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.crops import normalise, prepare
-from mixbench.experiments.data.load import Dataset
+from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.split import WHOLE, Part
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.training.cached_features import cache_features, last_frozen

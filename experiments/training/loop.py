@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.data.load import Dataset
+from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.evaluation.predict import score
 from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.signals import Stopped

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.data.load import Dataset
+from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.signals import Stopped
 from mixbench.experiments.training.checkpoints import Checkpoints

@@ -81,7 +81,7 @@ def _for_channels(weight: Tensor, channels: int) -> Tensor:
 
 
 def _resampled(network: Any, embedding: Tensor) -> Tensor:
-    from timm.layers import resample_abs_pos_embed
+    from timm.layers.pos_embed import resample_abs_pos_embed
 
     size = getattr(getattr(network, "patch_embed", None), "grid_size", None)
     tokens = getattr(network, "num_prefix_tokens", None)

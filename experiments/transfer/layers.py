@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from mixbench.augmentations.integrations.hooks import checked_layers, layer_names
-from mixbench.experiments.config.models import MODELS
+from mixbench.experiments.config.models import our_networks
 from mixbench.experiments.errors import UserError
 
 
@@ -27,8 +27,9 @@ class Layers:
     @classmethod
     def of(cls, network: nn.Module, model: str) -> Layers:
         """Those that the catalogue names for `model`, or those found from the structure."""
-        if model in MODELS:
-            return cls(MODELS[model].stages, MODELS[model].stages)
+        if model in our_networks():
+            stages = our_networks()[model].stages
+            return cls(stages, stages)
         return cls(layer_names(network), None)
 
     @property

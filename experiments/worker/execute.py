@@ -16,7 +16,8 @@ from torch import nn
 
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data import pictures
-from mixbench.experiments.data.load import Dataset, load_once
+from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.load import load_once
 from mixbench.experiments.evaluation.after_training import Measurements, measure
 from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks

@@ -14,7 +14,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from mixbench.experiments.models.small_cnn import SmallCNN
+from mixbench.experiments.models.networks.small_cnn import SmallCNN
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import v2
 
-from mixbench.experiments.models.small_cnn import SmallCNN
+from mixbench.experiments.models.networks.small_cnn import SmallCNN
 
 MEAN, STD = (0.2860,), (0.3530,)
 

@@ -156,11 +156,11 @@ def _script(scratch: Path, common: list[object]) -> tuple[float, int]:
 
 def _torchvision_folder(scratch: Path) -> Path:
     """Fashion-MNIST where torchvision's class looks for it."""
-    from mixbench.experiments.config import datasets
+    from mixbench.experiments.data import fetch
 
     raw = scratch / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    source = Path(datasets.ensure("fashion_mnist"))
+    source = Path(fetch.ensure("fashion_mnist"))
     import gzip
 
     for file in source.iterdir():

@@ -30,7 +30,8 @@ import scipy.stats
 import torch
 
 from mixbench.experiments.config import resolve, schema
-from mixbench.experiments.data.load import Dataset, load
+from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.load import load
 from mixbench.experiments.models.build import build
 from mixbench.experiments.store.provenance import device_name
 from mixbench.experiments.training import loop

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mixbench.experiments.config import resolve
-from mixbench.experiments.data.load import Dataset
+from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.evaluation.base import Subject
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mixbench.experiments.config.resolve import parse
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.data.load import Dataset, load
+from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.load import load
 from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.evaluation.base import Subject
 

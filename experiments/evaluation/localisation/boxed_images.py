@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mixbench.experiments.data.files import decode
+from mixbench.experiments.data.decode import decode
 from mixbench.experiments.data.image_folder import scan
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.evaluation.localisation.boxes import Box, read

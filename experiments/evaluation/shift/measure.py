@@ -17,7 +17,9 @@ from torch import Tensor
 from mixbench.experiments.config import datasets
 from mixbench.experiments.config.datasets import DatasetInfo
 from mixbench.experiments.config.schema import DatasetConfig
-from mixbench.experiments.data.load import Dataset, load_once
+from mixbench.experiments.data import fetch
+from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.load import load_once
 from mixbench.experiments.errors import Impossible, UserError
 from mixbench.experiments.evaluation.base import Measured, Subject, subset
 from mixbench.experiments.evaluation.corruption.weather import grey
@@ -105,7 +107,7 @@ def prepare(settings: ShiftSettings, dataset: DatasetConfig) -> None:
     """
     name = other_dataset(settings, dataset.name, datasets.info(dataset.name).channels).name
     try:
-        datasets.ensure(name)
+        fetch.ensure(name)
     except UserError as error:
         if settings.dataset is not None:
             raise UserError(f"shift.dataset: {error}") from None

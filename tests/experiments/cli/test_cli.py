@@ -17,7 +17,7 @@ import yaml
 from mixbench import augmentations
 from mixbench.experiments import cli
 from mixbench.experiments.config import datasets
-from mixbench.experiments.config.models import MODELS
+from mixbench.experiments.config.models import our_networks
 from mixbench.experiments.evaluation.catalogue import MEASUREMENTS
 from mixbench.experiments.store import processes
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -122,7 +122,7 @@ def test_list_shows_everything_there_is() -> None:
     assert done.stdout.endswith("False\n") and done.stderr == ""
     for title in ("augmentations", "datasets", "models", "sweeps", "measurements"):
         assert title in done.stdout.splitlines()
-    names = (*augmentations.available(), *datasets.names(), *MODELS, *MEASUREMENTS)
+    names = (*augmentations.available(), *datasets.names(), *our_networks(), *MEASUREMENTS)
     for name in (*names, "timm/NAME", "demo"):
         assert re.search(rf"^  {re.escape(name)}\s", done.stdout, re.MULTILINE), name
     for shown in ("arXiv:1905.04899", "alpha=1.0", "per_sample=false", "10 classes"):

@@ -5,18 +5,19 @@ import shutil
 import struct
 import subprocess
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mixbench.experiments.config import datasets
 from mixbench.experiments.config.schema import DatasetConfig
-from mixbench.experiments.data import fashion_mnist
+from mixbench.experiments.data import fetch
 from mixbench.experiments.data.load import load
+from mixbench.experiments.data.sets import fashion_mnist
 from mixbench.experiments.errors import UserError
 
-HERE = fashion_mnist.find()
-pytestmark = pytest.mark.skipif(HERE is None, reason="Fashion-MNIST is not on this machine")
+HERE = Path(fashion_mnist.DATASET.find() or "")
+pytestmark = pytest.mark.skipif(Path() == HERE, reason="Fashion-MNIST is not on this machine")
 LABELS = "t10k-labels-idx1-ubyte"
 
 
@@ -66,15 +67,15 @@ def files_below(folder):
 )
 def test_found_in_mixbench_data(nowhere, monkeypatch, below, unpacked):
     folder = copy(nowhere / "mine" / below, unpacked)
-    assert not datasets.available_offline("fashion_mnist")
+    assert not fetch.available_offline("fashion_mnist")
     monkeypatch.setenv("MIXBENCH_DATA", str(nowhere / "mine"))
-    assert datasets.available_offline("fashion_mnist")
-    assert datasets.ensure("fashion_mnist") == str(folder)
+    assert fetch.available_offline("fashion_mnist")
+    assert fetch.ensure("fashion_mnist") == str(folder)
     # What the user names comes before what the system has.
     copy(nowhere / "system")
-    assert fashion_mnist.find() == folder
+    assert fashion_mnist.DATASET.find() == str(folder)
     monkeypatch.delenv("MIXBENCH_DATA")
-    assert fashion_mnist.find() == nowhere / "system"
+    assert fashion_mnist.DATASET.find() == str(nowhere / "system")
 
 
 def test_the_sums_are_those_that_torchvision_publishes():
@@ -124,7 +125,7 @@ def test_a_corrupt_file_that_was_fetched_is_removed(nowhere):
     path.write_bytes(b"half of it")
     with pytest.raises(UserError, match="has been removed, the next run fetches it again"):
         load(DatasetConfig(name="fashion_mnist"))
-    assert not path.exists() and fashion_mnist.find() is None
+    assert not path.exists() and fashion_mnist.DATASET.find() is None
 
 
 def test_without_a_way_it_says_what_to_do(nowhere):
@@ -161,7 +162,7 @@ def test_downloaded_and_kept(nowhere, server):
         (server / f"{name}.gz").write_bytes(as_published(name))
     dataset = load(DatasetConfig(name="fashion_mnist", train_size=100))
     kept = nowhere / "cache" / "mixbench" / "data" / "fashion-mnist"
-    assert dataset.source == str(kept) and fashion_mnist.find() == kept
+    assert dataset.source == str(kept) and fashion_mnist.DATASET.find() == str(kept)
     assert len(files_below(nowhere / "cache")) == 4
     expected = gzip.decompress(as_published(LABELS))[8:]
     assert dataset.test.labels.tolist() == list(expected)
@@ -220,11 +221,11 @@ def test_unpacked_from_the_package(tmp_path, monkeypatch, sound):
     monkeypatch.setenv("PATH", str(commands), prepend=":")
 
     if sound:
-        assert datasets.ensure("fashion_mnist") == str(kept)
+        assert fetch.ensure("fashion_mnist") == str(kept)
         assert len(files_below(tmp_path / "cache")) == 4
     else:
         with pytest.raises(UserError, match=rf"the fetched {LABELS}\.gz is corrupt.*\(removed\)"):
-            datasets.ensure("fashion_mnist")
+            fetch.ensure("fashion_mnist")
         assert not (tmp_path / "cache").exists()
 
 

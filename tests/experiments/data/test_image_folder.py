@@ -12,7 +12,8 @@ from PIL import Image
 
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data import image_folder
-from mixbench.experiments.data.files import FileSplit, decode
+from mixbench.experiments.data.decode import decode
+from mixbench.experiments.data.file_split import FileSplit
 from mixbench.experiments.data.load import load
 from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.errors import UserError

@@ -4,13 +4,14 @@ import torch
 
 from mixbench.experiments.config import datasets
 from mixbench.experiments.config.schema import DatasetConfig
-from mixbench.experiments.data import fashion_mnist
-from mixbench.experiments.data.load import load, statistics
+from mixbench.experiments.data.dataset import statistics
+from mixbench.experiments.data.fetch import available_offline
+from mixbench.experiments.data.load import load
 from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.errors import UserError
 
 needs_fashion = pytest.mark.skipif(
-    fashion_mnist.find() is None, reason="Fashion-MNIST is not on this machine"
+    not available_offline("fashion_mnist"), reason="Fashion-MNIST is not on this machine"
 )
 
 

@@ -17,7 +17,8 @@ from mixbench.experiments import cli
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data import pictures
 from mixbench.experiments.data.crops import normalise
-from mixbench.experiments.data.load import Dataset, load
+from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.load import load
 from mixbench.experiments.data.pictures import GAP, LINE, SIDE
 
 COLOURS = {"blue": (10, 20, 250), "green": (0, 200, 40), "red": (255, 0, 0)}

@@ -8,8 +8,8 @@ import scipy.io
 import torch
 import torchvision.datasets
 
-from mixbench.experiments.config import datasets
 from mixbench.experiments.config.schema import DatasetConfig
+from mixbench.experiments.data import fetch
 from mixbench.experiments.data.load import load
 from mixbench.experiments.errors import UserError
 
@@ -139,7 +139,7 @@ def test_a_corrupt_file_is_named_with_both_sums(cifar10):
     assert str(folder / "test") in message and "\n" not in message
     assert f"its md5 is {md5(folder / 'test')}, expected {expected}" in message
     with pytest.raises(UserError, match="corrupt"):
-        datasets.ensure("cifar10")
+        fetch.ensure("cifar10")
 
 
 def test_a_missing_file_is_named(cifar10):
@@ -159,20 +159,18 @@ def test_an_archive_in_the_data_folder_is_unpacked(cifar10, root, monkeypatch):
         path.unlink()
     folder.rmdir()
     monkeypatch.setattr(kind, "tgz_md5", "0" * 32)
-    assert not datasets.available_offline("cifar10")
+    assert not fetch.available_offline("cifar10")
     with pytest.raises(UserError, match=rf"{archive.name} is corrupt, its md5 is {md5(archive)}"):
         load(DatasetConfig(name="cifar10"))
     monkeypatch.setattr(kind, "tgz_md5", md5(archive))
     same(load(DatasetConfig(name="cifar10")).test, *test)
-    assert datasets.available_offline("cifar10")
+    assert fetch.available_offline("cifar10")
     assert sorted(path.name for path in root.iterdir()) == sorted([archive.name, folder.name])
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "stl10"])
 def test_a_download_that_fails_is_one_clear_line(root, monkeypatch, name):
-    from mixbench.experiments.data.torchvision_sets import SETS
-
-    kind = getattr(torchvision.datasets, SETS[name].kind)
+    kind = getattr(torchvision.datasets, name.upper())
     dead = "http://127.0.0.1:9/file"
     if name == "svhn":
         parts = {key: [dead, *rest] for key, (_, *rest) in kind.split_list.items()}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mixbench.experiments import cli
-from mixbench.experiments.config import datasets as data
+from mixbench.experiments.data import fetch
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.restore import subject_of
@@ -85,14 +85,14 @@ def test_settings_that_do_not_fit_the_data(
 def test_a_data_set_that_cannot_be_had(
     sweep: SweepFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ensure = data.ensure
+    ensure = fetch.ensure
 
-    def offline(name: str, *, check: bool = True) -> str:
+    def offline(name: str, *, verify: bool = True) -> str:
         if name == "digits":
-            return ensure(name, check=check)
+            return ensure(name, verify=verify)
         raise UserError(f"{name}: no network")
 
-    monkeypatch.setattr(data, "ensure", offline)
+    monkeypatch.setattr(fetch, "ensure", offline)
     # Nobody asked for that one: the rest is measured.
     wanted = catalogue.resolve({}, ["shift", "calibration"])
     datasets = [subject_of(sweep.plan()[0], torch.device("cpu"), lambda: None).config.dataset]

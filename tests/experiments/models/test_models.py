@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mixbench.augmentations.integrations.hooks import layer_names
-from mixbench.experiments.config.models import MODELS
+from mixbench.experiments.config.models import our_networks
 from mixbench.experiments.config.schema import ModelConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import build
@@ -66,7 +66,7 @@ def test_parameters(name: str, channels: int, width: int | None, expected: int) 
 )
 def test_stages_are_modules_of_the_network_in_order(name: str, expected: list[int]) -> None:
     """Where a method may mix is known without the network: it must be what the network has."""
-    network, stages = made(name, width=4), MODELS[name].stages
+    network, stages = made(name, width=4), our_networks()[name].stages
     sides = []
     for stage in stages:
         network.get_submodule(stage).register_forward_hook(

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mixbench.experiments.config import resolve, schema
-from mixbench.experiments.data.load import Dataset, load
+from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.load import load
 from mixbench.experiments.evaluation.predict import score
 from mixbench.experiments.store import checkpoint
 from mixbench.experiments.training import checkpoints, epoch_totals

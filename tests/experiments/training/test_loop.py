@@ -23,7 +23,8 @@ from mixbench import augmentations
 from mixbench.experiments.config import resolve, schema
 from mixbench.experiments.config.schema import RunConfig, TrainingConfig
 from mixbench.experiments.data.crops import normalise
-from mixbench.experiments.data.load import Dataset, load
+from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.load import load
 from mixbench.experiments.data.split import Split
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation.after_training import measure
@@ -216,9 +217,9 @@ def test_a_depth_that_the_network_has_not_is_said_before_the_first_step(
 
 def test_stages_of_our_networks_exist() -> None:
     from mixbench.augmentations.integrations.hooks import checked_layers
-    from mixbench.experiments.config.models import MODELS
+    from mixbench.experiments.config.models import our_networks
 
-    for name, model in MODELS.items():
+    for name, model in our_networks().items():
         made = schema.ModelConfig(name=name, width=2)
         network = build(made, channels=1, classes=10, size=28, seed=0)
         assert len(checked_layers(network, 3, model.stages)) == 3

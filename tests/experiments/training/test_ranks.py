@@ -18,7 +18,8 @@ from mixbench.experiments import ranks
 from mixbench.experiments.config import resolve
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data import image_folder
-from mixbench.experiments.data.load import Dataset, load
+from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.load import load
 from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation.after_training import measure

@@ -17,7 +17,8 @@ from mixbench import augmentations
 from mixbench.experiments.config import resolve
 from mixbench.experiments.config.rules import why_not_cached
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.data.load import Dataset, load
+from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.load import load
 from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import build

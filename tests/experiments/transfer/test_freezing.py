@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from mixbench.experiments.config import resolve
 from mixbench.experiments.config.schema import ModelConfig, RunConfig
 from mixbench.experiments.config.transfer import TransferConfig
-from mixbench.experiments.data.load import Dataset, load
+from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.load import load
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks

@@ -26,8 +26,8 @@ from mixbench.experiments import cli
 from mixbench.experiments.config import weights as sources
 from mixbench.experiments.config.resolve import parse
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.data import fashion_mnist
 from mixbench.experiments.data.crops import normalise
+from mixbench.experiments.data.fetch import available_offline
 from mixbench.experiments.data.load import load as load_data
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import build
@@ -625,7 +625,9 @@ def test_weights_of_the_hub_for_another_size_of_image(hub: Path) -> None:
 # --- what it is for
 
 
-@pytest.mark.skipif(fashion_mnist.find() is None, reason="Fashion-MNIST is not on this machine")
+@pytest.mark.skipif(
+    not available_offline("fashion_mnist"), reason="Fashion-MNIST is not on this machine"
+)
 def test_pretrained_beats_scratch_with_a_thousand_images(tmp_path: Path) -> None:
     """The same network, images, steps and rate: with ImageNet's weights frozen, and from nothing.
 

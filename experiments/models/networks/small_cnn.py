@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mixbench.experiments.config.models import ModelInfo
+
+INFO = ModelInfo(
+    name="small_cnn",
+    summary="three convolutions; the demo's, quick on two CPU cores",
+    default_width=16,
+    stages=("features.2", "features.6", "features.10"),
+)
+
 
 class SmallCNN(nn.Module):
     """Three convolutions with batch norm, 26,000 parameters at width 16 on grey images.
@@ -26,7 +35,8 @@ class SmallCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, classes)."""
-        return self.classifier(self.features(images).flatten(1))
+        logits: Tensor = self.classifier(self.features(images).flatten(1))
+        return logits
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
@@ -35,3 +45,6 @@ def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) ->
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     ]
+
+
+NETWORK = SmallCNN

@@ -5,6 +5,15 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mixbench.experiments.config.models import ModelInfo
+
+INFO = ModelInfo(
+    name="resnet20",
+    summary="ResNet-20 with pre-activation, for 28 x 28 and 32 x 32 images",
+    default_width=16,
+    stages=("blocks.2", "blocks.5", "blocks.8"),
+)
+
 
 class PreActResNet20(nn.Module):
     """Three stages of three blocks, two convolutions each: 272,000 parameters at width 16.
@@ -35,7 +44,8 @@ class PreActResNet20(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, classes)."""
         features = F.relu(self.norm(self.blocks(self.stem(images))))
-        return self.classifier(features.mean(dim=(2, 3)))
+        logits: Tensor = self.classifier(features.mean(dim=(2, 3)))
+        return logits
 
 
 class _Block(nn.Module):
@@ -55,4 +65,8 @@ class _Block(nn.Module):
         # gradient of the whole writes past its memory (oneDNN on AVX-512, seen with torch 2.15).
         thinned = active[:, :, :: self.stride, :: self.stride]
         shortcut = x if self.shortcut is None else self.shortcut(thinned)
-        return self.conv2(F.relu(self.norm2(self.conv1(active)))) + shortcut
+        output: Tensor = self.conv2(F.relu(self.norm2(self.conv1(active)))) + shortcut
+        return output
+
+
+NETWORK = PreActResNet20

@@ -1,94 +1,28 @@
-"""Images that are decoded from files: into memory at once, or batch by batch."""
+"""Stream the images of a split from their files, decoded batch by batch in loader processes."""
 
 from __future__ import annotations
 
 import gc
-import logging
 import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mixbench.experiments.data.crops import crop_box
+from mixbench.experiments.data.decode import Crop, decode, warn_once
 from mixbench.experiments.data.split import WHOLE, Batch, Part, crop_draws, steps
 from mixbench.experiments.signals import SIGNALS
+from mixbench.experiments.text import first_line
 
-log = logging.getLogger(__name__)
-
-Crop = tuple[float, float, float, float]
 _Key = tuple[int, Crop | None]
 _Item = tuple[Tensor | None, int, str, str]  # image, label; or path and reason
-
-
-def decode(path: Path, size: int, crop: Crop | None = None) -> Tensor:
-    """The image in a file as RGB, uint8 (3,size,size).
-
-    Without `crop`, the central square, that is, the shorter side resized to `size` and a centre
-    crop; with the four draws of `crop_box`, that crop. Turned as its EXIF says; transparency on
-    white; 16 bits a channel scaled to 8; the first frame of several. Raises whatever Pillow does
-    on a file that it cannot read.
-    """
-    with Image.open(path) as image:
-        # Large JPEG files are decoded at a half, a quarter or an eighth where that loses nothing.
-        keep = size * (2 if crop is None else 4) / min(image.size)
-        if keep < 1:
-            image.draft(None, (int(image.width * keep), int(image.height * keep)))
-        upright = _rgb(ImageOps.exif_transpose(image))
-    width, height = upright.size
-    if crop is None:
-        side = min(width, height)
-        x, y, w, h = (width - side) / 2, (height - side) / 2, float(side), float(side)
-    else:
-        parts = crop_box(torch.tensor([crop], dtype=torch.float32), width / height)
-        sides = (width, height, width, height)
-        x, y, w, h = (float(part) * side for part, side in zip(parts, sides, strict=True))
-    box = (x, y, min(x + w, width), min(y + h, height))
-    pixels = np.array(upright.resize((size, size), Image.Resampling.BILINEAR, box=box))
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image, dtype=np.float32)
-        top = float(values.max(initial=0))
-        # Pillow's own conversion would clip at 255: all white.
-        full = 65535 if image.mode.startswith("I;16") or top > 255 else 255 if top > 1 else 1
-        values = (values * (255 / full)).round().clip(0, 255)
-        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        drawn = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
-    return image.convert("RGB")
-
-
-def decode_all(
-    paths: Sequence[Path], labels: Tensor, size: int, warned: set[str]
-) -> tuple[Tensor, Tensor]:
-    """The images of the files that can be read, uint8 (N,3,size,size), and their labels."""
-    images = torch.empty((len(paths), 3, size, size), dtype=torch.uint8)
-
-    def fill(index: int) -> bool:
-        try:
-            images[index] = decode(paths[index], size)
-        except Exception as error:  # a broken file can raise anything
-            _skip(paths[index], _reason(error), warned)
-            return False
-        return True
-
-    # Pillow decodes outside Python's lock.
-    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
-        readable = torch.tensor(list(pool.map(fill, range(len(paths)))), dtype=torch.bool)
-    return (images, labels) if bool(readable.all()) else (images[readable], labels[readable])
 
 
 def loader_workers() -> int:
@@ -162,16 +96,16 @@ class FileSplit:
             return
         cuda = self.device.type == "cuda"
         loader = DataLoader(
-            _Decoder(self._names, self.labels, self.size),
+            _Decoder(self._packed_paths, self.labels, self.size),
             batch_sampler=batches,
             num_workers=min(self.workers, len(batches)),
             collate_fn=_collate,
-            worker_init_fn=_in_the_loader,
+            worker_init_fn=_start_loader,
             pin_memory=cuda,
             # Or the loader would draw from torch's global state.
             generator=torch.Generator(),
         )
-        # Until the loader processes ignore them: they are born with what is blocked here.
+        # Loader processes inherit what is blocked here, until they ignore these signals themselves.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             stream = iter(loader)
@@ -179,25 +113,26 @@ class FileSplit:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for images, labels, broken in stream:
             for path, reason in broken:
-                _skip(Path(path), reason, self.warned)
+                warn_once(Path(path), reason, self.warned)
             yield (
-                images.to(self.device, non_blocking=cuda) if len(labels) else self._none(),
+                images.to(self.device, non_blocking=cuda) if len(labels) else self._no_images(),
                 labels.to(self.device, non_blocking=cuda),
             )
 
     @cached_property
-    def _names(self) -> _Names:
-        return _Names(self.paths)
+    def _packed_paths(self) -> _PackedPaths:
+        return _PackedPaths(self.paths)
 
-    def _none(self) -> Tensor:
+    def _no_images(self) -> Tensor:
         return torch.empty((0, *self.shape), dtype=torch.uint8, device=self.device)
 
 
 @dataclass(frozen=True)
 class _Epoch:
-    """The keys of a part of each batch of `steps`; made when they are asked for.
+    """A batch sampler: the keys of a part of each batch of `steps`, in shuffled order with crops.
 
-    All at once they would be some hundred bytes an image, and a pause at the start of an epoch.
+    Keys are made batch by batch. All at once they would take some hundred bytes an image, and a
+    pause at the start of an epoch.
     """
 
     order: Tensor
@@ -220,7 +155,7 @@ class _Epoch:
 
 @dataclass(frozen=True)
 class _InOrder:
-    """The keys of the batches that begin at `firsts`."""
+    """A batch sampler: the keys of the batches that begin at `firsts`, in order, without crops."""
 
     firsts: range
     batch_size: int
@@ -235,11 +170,11 @@ class _InOrder:
             yield [(index, None) for index in range(first, end)]
 
 
-class _Names:
-    """Paths in one piece of memory.
+class _PackedPaths:
+    """Paths in one piece of memory, which loader processes share.
 
-    A loader process that reads from a list of a million paths ends up with a copy of it: there is a
-    count of references in each, which every look changes.
+    Reading from a list of a million paths would copy it into each process, because every access
+    changes a reference count.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -251,18 +186,18 @@ class _Names:
         return Path(os.fsdecode(self._all[self._ends[index] : self._ends[index + 1]]))
 
 
-def _in_the_loader(_worker: int) -> None:
-    # What is there by now is the parent's: going through it for garbage would copy it.
+def _start_loader(_worker: int) -> None:
+    # Collecting garbage would copy the memory that is shared with the parent.
     gc.freeze()
-    # A job's end is told to all its processes. The parent decides what it means, and its images
-    # must come until it has.
-    for known in SIGNALS:
-        signal.signal(known, signal.SIG_IGN)
+    # SLURM signals all processes of a job at its end. The parent decides when to stop, and needs
+    # images until then.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 class _Decoder(Dataset[_Item]):
-    def __init__(self, paths: _Names, labels: Tensor, size: int) -> None:
+    def __init__(self, paths: _PackedPaths, labels: Tensor, size: int) -> None:
         self.paths = paths
         self.labels = labels
         self.size = size
@@ -273,7 +208,7 @@ class _Decoder(Dataset[_Item]):
         try:
             return decode(path, self.size, crop), label, "", ""
         except Exception as error:  # a broken file can raise anything
-            return None, label, str(path), _reason(error)
+            return None, label, str(path), first_line(error)
 
 
 def _collate(items: list[_Item]) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
@@ -282,13 +217,3 @@ def _collate(items: list[_Item]) -> tuple[Tensor, Tensor, list[tuple[str, str]]]
     broken = [(path, reason) for image, _, path, reason in items if image is None]
     stacked = torch.stack(images) if images else torch.empty(0, dtype=torch.uint8)
     return stacked, torch.tensor(labels, dtype=torch.int64), broken
-
-
-def _skip(path: Path, reason: str, warned: set[str]) -> None:
-    if str(path) not in warned:
-        warned.add(str(path))
-        log.warning("skipped %s: not readable as an image (%s)", path, reason)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__

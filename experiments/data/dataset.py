@@ -1,0 +1,55 @@
+"""A data set that is ready to train on: three splits and their normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mixbench.experiments.data.split import Split
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Three splits and what is known of them.
+
+    `mean` and `std` (C,) float32 on the device are those of the training split, per channel, of
+    pixels in [0,1]. `digest` is 16 hexadecimal digits of a sha256 over the pixels and labels used,
+    or over the list of files of an image folder. `source` says where the data is,
+    `skipped` which files could not be read so far.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    mean: Tensor
+    std: Tensor
+    source: str
+    digest: str
+    skipped: set[str] = field(default_factory=set)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return self.train.shape
+
+
+def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel of uint8 images (N,C,H,W), in [0,1]: (C,) float32.
+
+    Whole-number sums: the same to the last digit on every device. A channel without variation has
+    deviation 1, so that it can be divided by.
+    """
+    total, squares = images.new_zeros((2, images.shape[1]), dtype=torch.int64)
+    for chunk in torch.split(images, 4096):
+        values = chunk.to(torch.int32)
+        total += values.sum((0, 2, 3))
+        squares += (values * values).sum((0, 2, 3))
+    count = images.numel() // images.shape[1]
+    mean = total.double() / count
+    variance = (squares.double() / count - mean**2).clamp(min=0)
+    std = torch.where(variance > 1e-6, variance.sqrt(), 255.0)
+    return (mean / 255).float(), (std / 255).float()

@@ -1,0 +1,58 @@
+"""What each file in `data/sets/` offers: a data set that can be found, fetched, verified and read.
+
+A file has `INFO`, a `DatasetInfo` of literals that is read without importing the file, and
+`DATASET`, an object of this kind. What takes long to import (torchvision, scikit-learn) is imported
+inside functions: whether a data set is here is asked before anything is trained.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mixbench.experiments.config import datasets
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A small data set as read: images uint8 (N,C,H,W), labels whole numbers (N,)."""
+
+    classes: tuple[str, ...]
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+
+
+class NamedDataset(ABC):
+    """A data set with a name and a published content."""
+
+    @abstractmethod
+    def find(self) -> str | None:
+        """Where it is on this machine; None where it is not."""
+
+    @abstractmethod
+    def fetch(self) -> str:
+        """Fetch it; returns where it is then. Raises UserError that says what to do."""
+
+    @abstractmethod
+    def verify(self, source: str) -> None:
+        """Raise UserError, with the file's name, unless all files are what was published."""
+
+    @abstractmethod
+    def read(self, source: str) -> Arrays:
+        """Read the images and labels. Raises UserError as `verify`."""
+
+
+def named_dataset(name: str) -> NamedDataset:
+    """The `DATASET` in the file of data set `name`."""
+    dataset = importlib.import_module(f"{datasets.SETS}.{name}").DATASET
+    if not isinstance(dataset, NamedDataset):
+        raise TypeError(f"{datasets.SETS}.{name}: DATASET is no NamedDataset")
+    return dataset

@@ -1,0 +1,50 @@
+"""scikit-learn's handwritten digits: 1797 real images of 8 x 8 (Alpaydin & Kaynak 1998)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mixbench.experiments.config.datasets import DatasetInfo
+from mixbench.experiments.data.named import Arrays, NamedDataset
+from mixbench.experiments.data.select import choose
+
+INFO = DatasetInfo(
+    name="digits",
+    title="handwritten digits (scikit-learn)",
+    channels=1,
+    size=8,
+    classes=10,
+    train=1_438,
+    test=359,
+    flip=False,
+    crop_padding=0,
+    source="comes with scikit-learn",
+)
+
+TEST_FRACTION = 0.2
+
+
+class _Digits(NamedDataset):
+    def find(self) -> str:
+        return INFO.source
+
+    def fetch(self) -> str:
+        return INFO.source
+
+    def verify(self, source: str) -> None:
+        pass
+
+    def read(self, source: str) -> Arrays:  # noqa: ARG002, they come with scikit-learn
+        """Read all images. A stratified fifth, always the same, is the test part."""
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]  # from 0..16
+        labels = bunch.target.astype(np.int64)
+        test = choose(labels, round(TEST_FRACTION * len(labels)), seed=0)
+        train = np.setdiff1d(np.arange(len(labels)), test)
+        classes = tuple("0123456789")
+        return Arrays(classes, images[train], labels[train], images[test], labels[test])
+
+
+DATASET = _Digits()
