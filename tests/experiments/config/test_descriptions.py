@@ -31,10 +31,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_description_read_is_the_one_in_the_file() -> None:
     for name in datasets.names():
-        assert importlib.import_module(f"{datasets.SETS}.{name}").INFO == datasets.info(name)
+        assert datasets.info(name) == importlib.import_module(f"{datasets.SETS}.{name}").INFO
         assert isinstance(named_dataset(name), NamedDataset)
     for name, info in models.our_networks().items():
-        assert importlib.import_module(f"{models.NETWORKS}.{name}").INFO == info
+        assert info == importlib.import_module(f"{models.NETWORKS}.{name}").INFO
 
 
 def test_a_new_file_is_enough_and_is_not_imported(package: Path) -> None:
