@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mixbench.experiments.config import resolve
-from mixbench.experiments.sweep import expand, scales
+from mixbench.experiments.sweep import load, scales
 
 COMMAND = (sys.executable, "-m", "mixbench.experiments.cli")
 """The command `mixbench`."""
@@ -48,19 +48,19 @@ def scales_of_shipped_sweeps() -> list[tuple[str, str | None]]:
     """List every shipped sweep with each of its scales; None where a sweep has only one size."""
     return [
         (name, scale)
-        for name in expand.shipped()
-        for scale in scales.names(expand.described(name)) or (None,)
+        for name in load.shipped()
+        for scale in scales.names(load.read_spec(name)) or (None,)
     ]
 
 
 def keys_of_sweep(name: str, scale: str | None) -> list[tuple[str, str]]:
     """Return the run key and the cell key of each run of a shipped sweep, in order."""
-    return list(expand.load(name, scale=scale).keys)
+    return list(load.load(name, scale=scale).keys)
 
 
 def pretraining_of_sweep(name: str, scale: str | None) -> list[str]:
     """Return the keys of the cells that only serve as a start for others."""
-    return sorted(expand.load(name, scale=scale).pretraining)
+    return sorted(load.load(name, scale=scale).pretraining)
 
 
 def keys_of_run(written: dict[str, Any]) -> tuple[str, str]:
