@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from mixbench.experiments.cli.track import project
 from mixbench.experiments.errors import UserError
 
 if TYPE_CHECKING:
+    from mixbench.analysis.report.build import Report
     from mixbench.experiments.store.sweep_folder import SweepFolder
 
 
@@ -19,6 +21,13 @@ def report(
     baseline: Annotated[
         str | None,
         typer.Option(metavar="KEY=VALUE", help="The cells to compare with."),
+    ] = None,
+    publish: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Copy the report there if it is complete and all code was committed.",
+        ),
     ] = None,
 ) -> None:
     """Write report.html, report.md, runs.csv and the figures of a sweep.
@@ -29,7 +38,11 @@ def report(
     """
     from mixbench.experiments.store.sweep_folder import SweepFolder
 
-    _write_report(SweepFolder.open(name), baseline)
+    folder = SweepFolder.open(name)
+    if publish is None:
+        _write_report(folder, baseline)
+    else:
+        _publish(folder, baseline, publish)
 
 
 def conclude(folder: SweepFolder, *, track: bool, report: bool, uri: str | None) -> None:
@@ -43,8 +56,17 @@ def conclude(folder: SweepFolder, *, track: bool, report: bool, uri: str | None)
         _write_report(folder, None)
 
 
-def _write_report(folder: SweepFolder, baseline: str | None) -> None:
+def _publish(folder: SweepFolder, baseline: str | None, target: Path) -> None:
+    from mixbench.analysis.report.publish import check_publishable, publish
+
+    check_publishable(folder, target)
+    publish(_write_report(folder, baseline), target)
+    print(f"published: {target}")
+
+
+def _write_report(folder: SweepFolder, baseline: str | None) -> Report:
     from mixbench.analysis.report.build import write_report
 
     written = write_report(folder, baseline=baseline)
     print(f"report: {written.html}")
+    return written

@@ -10,6 +10,7 @@ import pytest
 
 from mixbench.analysis.report.build import Report, write_report
 from mixbench.analysis.report.publish import check_publishable, publish
+from mixbench.experiments.cli import main
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import provenance
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -136,3 +137,32 @@ def test_a_checkout_that_is_not_clean_is_refused(
 ) -> None:
     monkeypatch.setattr(provenance, "commit", lambda: commit)
     assert message in refusal(sweep, tmp_path / "out")
+
+
+def test_the_command_refuses_in_one_line(
+    sweep: SweepFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change_commit(sweep.plan()[0].folder.path / "result.json", f"{COMMIT}+changes")
+    monkeypatch.setenv("MIXBENCH_RUNS", str(sweep.path.parent))
+    before = contents(tmp_path)
+    assert main(["report", "study", "--publish", str(tmp_path / "out")]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert contents(tmp_path) == before, "nothing is written"
+
+
+def test_the_command_publishes(
+    sweep: SweepFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = fake_report(tmp_path / "report")
+    monkeypatch.setattr("mixbench.analysis.report.build.write_report", lambda *_, **__: report)
+    monkeypatch.setenv("MIXBENCH_RUNS", str(sweep.path.parent))
+    target = tmp_path / "results" / "study"
+    assert main(["report", "study", "--publish", str(target)]) == 0
+    assert contents(target) == contents(report.folder)
+    assert f"published: {target}" in capsys.readouterr().out
