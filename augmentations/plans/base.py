@@ -232,9 +232,6 @@ class Plan(ABC):
             "changed": self.changed().float().mean(),
         }
 
-    def prepare(self) -> None:  # noqa: B027  (optional hook)
-        """Work out now what labels will need, for a plan that is drawn some time before them."""
-
     def check_fields(self) -> None:  # noqa: B027  (optional hook)
         """Check that the plan's tensors fit each other and hold possible values.
 

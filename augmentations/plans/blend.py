@@ -142,10 +142,6 @@ class Blend(Plan):
         check_weight("weights", share)
         return torch.tensor([[share, 1 - share]], dtype=torch.float32)
 
-    def prepare(self) -> None:
-        if self.partner is not None and self._weights_are_checked:
-            self._shares_on_host  # noqa: B018  (cached)
-
     def changed(self) -> Tensor:
         part = (self.keep < 1).flatten(1).any(dim=1)
         if self.partner is None:

@@ -145,10 +145,6 @@ class Paste(Plan):
             )
         return torch.tensor([[count / total for count in counts]], dtype=torch.float32)
 
-    def prepare(self) -> None:
-        if self.partner is not None and self._weights_are_checked and self.weights is None:
-            self._shares_on_host  # noqa: B018  (cached)
-
     @property
     def _weights_are_checked(self) -> bool:
         if self.partner is None:

@@ -24,7 +24,6 @@ from mixbench.experiments.benchmarks import augment, peers
 from mixbench.experiments.config.schema import ModelConfig
 from mixbench.experiments.data.crops import prepare
 from mixbench.experiments.models.build import build
-from mixbench.experiments.training.plan_prefetch import MOST, PlansAhead
 
 METHODS = ("cutmix", "mixup", "cutout", "ricap", "fmix")
 SAMPLER, SHARE = 10.0, 0.03
@@ -102,10 +101,7 @@ def _sampler(seconds: float) -> list[str]:
 
 
 def _share() -> list[str]:
-    """Mixing within whole training steps of the demo, as a worker takes them: one thread.
-
-    Plans are drawn ahead as in training, so a mean over as many steps is what counts.
-    """
+    """Mixing within whole training steps of the demo, as a worker takes them: one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     missed = []
@@ -125,15 +121,15 @@ def _share() -> list[str]:
     }
     mixing: dict[str, list[float]] = {name: [] for name in methods}
     steps: list[float] = []
-    plans = {name: PlansAhead(torch.Generator().manual_seed(0)) for name in methods}
+    generators = {name: torch.Generator().manual_seed(0) for name in methods}
     for _ in range(20):
         for name, mix in methods.items():
             times: list[float] = []
-            for _ in range(MOST):
+            for _ in range(8):
                 started = time.perf_counter()
                 images = prepare(raw, mean, std, channels_last=True)
                 before = time.perf_counter()
-                plan = plans[name].next(mix, images.shape)
+                plan = mix.sample(images.shape, generator=generators[name])
                 mixed, targets = plan.mix_images(images), plan.mix_labels(labels, 10)
                 times.append(time.perf_counter() - before)
                 loss = targets.cross_entropy(network(mixed))
