@@ -2,11 +2,47 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.optim import SGD, AdamW, Optimizer
 
 from mixbench.experiments.config.schema import TrainingConfig
+
+
+class _Eager:
+    """A part of torch's optimisers without its compiler.
+
+    Its import, at the first use of any of these, takes as long as that of torch itself, and no
+    training here is compiled. Results are the same.
+    """
+
+    add_param_group = inspect.unwrap(Optimizer.add_param_group)
+    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
+
+
+class EagerSGD(_Eager, SGD):
+    """torch's SGD, without its compiler."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        return _SGD_STEP(self, closure)
+
+
+class EagerAdamW(_Eager, AdamW):
+    """torch's AdamW, without its compiler."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        return _ADAM_STEP(self, closure)
+
+
+_SGD_STEP: Callable[..., float | None] = inspect.unwrap(SGD.step)
+_ADAM_STEP: Callable[..., float | None] = inspect.unwrap(AdamW.step)
 
 
 def optimiser_for(groups: list[dict[str, Any]], training: TrainingConfig) -> torch.optim.Optimizer:
@@ -15,10 +51,10 @@ def optimiser_for(groups: list[dict[str, Any]], training: TrainingConfig) -> tor
     groups: as torch takes them; `scale` in one of them multiplies its learning rate.
     """
     if training.optimiser == "adamw":
-        return torch.optim.AdamW(
+        return EagerAdamW(
             groups, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
         )
-    return torch.optim.SGD(
+    return EagerSGD(
         groups,
         lr=training.learning_rate,
         momentum=training.momentum,
