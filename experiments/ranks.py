@@ -18,10 +18,13 @@ import datetime
 import io
 import itertools
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
 
 T = TypeVar("T")
 PATIENCE = datetime.timedelta(minutes=30)
@@ -85,9 +88,7 @@ ALONE = Ranks()
 class Group(Ranks):
     """One of several processes; they meet at `store`, which is a torch.distributed store."""
 
-    def __init__(
-        self, store: torch.distributed.Store, rank: int, size: int, device: torch.device
-    ) -> None:
+    def __init__(self, store: Store, rank: int, size: int, device: torch.device) -> None:
         self.rank = rank
         self.size = size
         self._device = device

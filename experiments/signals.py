@@ -144,4 +144,5 @@ def describe_exit(status: int) -> str:
     if status >= 0:
         return f"exit status {status}"
     name = signal.Signals(-status).name
-    return f"signal {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    # Not "out of memory": errors that say so end an attempt with that outcome; here it is a guess.
+    return f"signal {name}" + (" (lack of memory?)" if name == "SIGKILL" else "")

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.experiments.worker.worker import STOPPED
+from mixbench.experiments.worker.exit_status import STOPPED
 from mixbench.slurm import local
 from mixbench.slurm.local import Slot
 from mixbench.slurm.measuring import Measurers, Order

@@ -18,7 +18,7 @@ from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.store.states import Outcome
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import snapshot
-from mixbench.experiments.worker.worker import NO_STORE, POISONED, STOPPED
+from mixbench.experiments.worker.exit_status import NO_STORE, POISONED, STOPPED
 from mixbench.slurm.local import Slot
 from mixbench.slurm.processes import Process, Processes
 
@@ -32,7 +32,7 @@ class Pool(Processes):
 
     code: the snapshot that they run. retries: see `mixbench.experiments.store.attempts`.
     hang_seconds: how long a worker may hold a run without a heartbeat. exit_when_idle, deadline
-    (seconds from now): see `mixbench.experiments.worker.worker`.
+    (seconds from now): see `mixbench.experiments.worker`.
     """
 
     patience: ClassVar[float] = 30.0
@@ -59,11 +59,11 @@ class Pool(Processes):
         self._worker_file(name).unlink(missing_ok=True)
         left = self._seconds_left()
         return [
-            *("mixbench.experiments.worker.worker", str(self.folder.path)),
+            *("mixbench.experiments.worker", str(self.folder.path)),
             *("--device", "cpu" if slot.gpu is None else "cuda:0"),
             *("--threads", str(slot.threads), "--name", name),
             *("--retries", str(self.retries)),
-            *(["--leave"] if self.exit_when_idle else []),
+            *(["--exit-when-idle"] if self.exit_when_idle else []),
             *(["--deadline", f"{left:.1f}"] if left is not None else []),
         ]
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.experiments.worker.worker import STOPPED
+from mixbench.experiments.worker.exit_status import STOPPED
 from mixbench.slurm import queue
 from mixbench.slurm.measuring import Order
 from mixbench.slurm.requeue import Requeue, StartLog, progress_of

@@ -87,7 +87,7 @@ def check_weights(runs: Sequence[PlannedRun]) -> None:
     from mixbench.experiments.store import checkpoint, evaluations
 
     for run in runs:
-        evaluations.place(run.folder)
+        evaluations.folder_of(run.folder)
     absent = [run for run in runs if not checkpoint.exists(run.folder.path)]
     damaged = [run for run in runs if not checkpoint.usable(run.folder.path)]
     for without, problem in (

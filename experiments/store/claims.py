@@ -1,4 +1,4 @@
-"""Who works on a run: numbered claims, made by exclusive creation, kept alive by renewal.
+"""Who works on a run: numbered claims, made by exclusive creation, renewed by heartbeats.
 
 A claim is the file `claims/NNNNNN.json` in the run folder, and the highest number holds the run.
 Number n+1 may be created when n is released, when its process is known to be dead, or when it has
@@ -59,11 +59,11 @@ class Watch:
         return now - self.seen[path][1]
 
     def somebody_works_on(self, run_folder: Path) -> bool:
-        """Was the claim that holds the run seen to be renewed, not long ago?"""
+        """Was a heartbeat of the claim that holds the run seen not long ago?"""
         folder = run_folder / "claims"
         number, _ = _latest(folder)
-        seen = self.renewed.get(_name(folder, number))
-        return seen is not None and time.monotonic() - seen < LEASE_SECONDS / 2
+        renewed = self.renewed.get(_claim_path(folder, number))
+        return renewed is not None and time.monotonic() - renewed < LEASE_SECONDS / 2
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Claim:
     renewed: float = 0.0
 
     def renew(self, progress: dict[str, Any] | None = None, *, force: bool = False) -> None:
-        """Say that the work goes on, at most once a second; ClaimLost if the run was taken over."""
+        """Send a heartbeat, at most once a second; ClaimLost if the run was taken over."""
         now = time.monotonic()
         if progress is not None:
             # Kept even when it is not yet time to write: the next renewal may bring none. And what
@@ -86,17 +86,26 @@ class Claim:
         if not force and now - self.renewed < RENEW_SECONDS:
             return
         if self.is_lost():
-            raise ClaimLost(f"{self.path.parent.parent.name}: taken over by another worker")
+            raise ClaimLost(f"{self.run_key}: taken over by another worker")
         self.renewed = now
         self.body.update(beat=self.body["beat"] + 1, time=time.time())
         self._write()
 
+    @property
+    def run_key(self) -> str:
+        """The key of the run."""
+        return self.path.parent.parent.name
+
+    def as_recorded(self) -> dict[str, Any]:
+        """The claim's body with its number, as `last` and `numbered` give it."""
+        return {**self.body, "number": self.number}
+
     def is_lost(self) -> bool:
         """Was the run taken over by another worker?"""
-        return _name(self.path.parent, self.number + 1).exists()
+        return _claim_path(self.path.parent, self.number + 1).exists()
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
+    def keep_renewing(self) -> Iterator[None]:
         """Renew from a thread while something runs that can't: loading data, importing a library.
 
         Not for training, where a renewal must mean that the work goes on. ClaimLost at the end if
@@ -139,7 +148,7 @@ def acquire(run_folder: Path, worker: str, watch: Watch) -> Claim | None:
     """Take the run if it is free; None if somebody works on it, or was faster."""
     folder = run_folder / "claims"
     number, content = _latest(folder)
-    if number and not _is_free(_name(folder, number), content, watch):
+    if number and not _is_free(_claim_path(folder, number), content, watch):
         return None
     if not number:
         # Not with all parents: a sweep that was moved must not begin anew at its old place.
@@ -154,7 +163,7 @@ def acquire(run_folder: Path, worker: str, watch: Watch) -> Claim | None:
         "beat": 0,
         "progress": {},
     }
-    path = _name(folder, number + 1)
+    path = _claim_path(folder, number + 1)
     temporary = folder / f".{uuid.uuid4().hex}"
     try:
         temporary.write_text(json.dumps(body))
@@ -171,25 +180,23 @@ def acquire(run_folder: Path, worker: str, watch: Watch) -> Claim | None:
 def holder(run_folder: Path) -> dict[str, Any] | None:
     """The claim that holds the run, as far as can be told from here; None when nobody does."""
     body = last(run_folder)
-    if body is None or "released" in body or processes.is_dead(body):
-        return None
-    return None if is_stale(body) else body
+    return None if body is None or "released" in body or is_stale(body) else body
 
 
 def is_stale(body: dict[str, Any]) -> bool:
-    """Has a claim shown no sign of life for so long that its worker must be taken for dead?
+    """Is the worker of this claim dead, or has it sent no heartbeat for 3 minutes?
 
-    As far as one look can tell: the claim's time is of its own host's clock.
+    As far as one look can tell: the time of a claim is by the clock of its host.
     """
+    if "released" in body:
+        return False
     silent = time.time() - body.get("time", 0)
-    return "released" not in body and (
-        processes.is_dead(body) or silent > LEASE_SECONDS + SKEW_SECONDS
-    )
+    return processes.is_dead(body) or silent > LEASE_SECONDS + SKEW_SECONDS
 
 
 def close(run_folder: Path, number: int, outcome: Outcome) -> None:
     """Release the claim of a process that is known to be dead, on its behalf."""
-    path = _name(run_folder / "claims", number)
+    path = _claim_path(run_folder / "claims", number)
     body = _parse(_read(path))
     if "released" not in body:
         Claim(path, number, body).release(outcome)
@@ -198,7 +205,7 @@ def close(run_folder: Path, number: int, outcome: Outcome) -> None:
 def numbered(run_folder: Path, number: int) -> dict[str, Any] | None:
     """The claim of that number, with its `number`; None if there is none."""
     try:
-        return {**_parse(_read(_name(run_folder / "claims", number))), "number": number}
+        return {**_parse(_read(_claim_path(run_folder / "claims", number))), "number": number}
     except FileNotFoundError:
         return None
 
@@ -226,7 +233,7 @@ def _latest(folder: Path) -> tuple[int, str]:
     if not numbers:
         return 0, ""
     number = max(numbers)
-    return number, _read(_name(folder, number))
+    return number, _read(_claim_path(folder, number))
 
 
 def _read(path: Path) -> str:
@@ -240,7 +247,7 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def _name(folder: Path, number: int) -> Path:
+def _claim_path(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.json"
 
 

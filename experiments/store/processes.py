@@ -75,4 +75,5 @@ def is_dead(body: dict[str, Any]) -> bool:
             return True
     if body.get("host") != this_host() or not body.get("process_start"):
         return False
-    return process_start(body["pid"]) != body["process_start"]
+    start: str = body["process_start"]
+    return process_start(body["pid"]) != start

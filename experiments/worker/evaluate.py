@@ -1,4 +1,4 @@
-"""Measures finished runs anew from their saved weights: one process, run after run.
+"""Measure finished runs from their saved weights: one process, run after run.
 
     python -m mixbench.experiments.worker.evaluate SWEEP_FOLDER --device cpu --threads 1 --wanted
     JSON
@@ -11,7 +11,6 @@ after a stop begins where this one ended.
 from __future__ import annotations
 
 import argparse
-import errno
 import io
 import json
 import os
@@ -19,7 +18,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +29,12 @@ from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.states import Outcome
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.experiments.worker.worker import FULL, NO_STORE
+from mixbench.experiments.worker.exit_status import NO_STORE, describe, is_unwritable
+
+if TYPE_CHECKING:
+    import torch
+
+    from mixbench.experiments.evaluation.base import Measured, Subject
 
 Wanted = dict[str, dict[str, Any]]
 """Measurement -> all its settings."""
@@ -41,7 +45,7 @@ WAIT_SECONDS = 1.0
 def work(
     folder: SweepFolder, wanted: Wanted, device: str, name: str, since: float | None = None
 ) -> int:
-    """Measure what is missing of every finished run; how many measurements failed here.
+    """Measure what is missing of every finished run; returns how many measurements failed here.
 
     since: a time in seconds; what is older counts as missing. Waits for what others have in hand,
     in case they die. What failed elsewhere since this began would only fail here.
@@ -52,96 +56,126 @@ def work(
     tried: set[tuple[str, str]] = set()
 
     def missing(planned: PlannedRun) -> list[str]:
-        found = evaluations.missing(planned.folder, wanted, since)
-        failed = evaluations.tried_since(planned.folder, began) if found else set()
-        return [one for one in found if one not in failed and (planned.run_key, one) not in tried]
+        names = evaluations.missing(planned.folder, wanted, since)
+        failed = evaluations.tried_since(planned.folder, began) if names else set()
+        return [
+            name for name in names if name not in failed and (planned.run_key, name) not in tried
+        ]
 
     while todo := [run for run in folder.plan() if run.folder.result() and missing(run)]:
-        idle = True
+        is_idle = True
         for planned in todo:
             # Somebody may have been here since the look; a claim for nothing is three writes.
             if not missing(planned):
-                idle = False
+                is_idle = False
                 continue
-            place = evaluations.place(planned.folder)
-            place.mkdir(exist_ok=True)
-            claim = claims.acquire(place, name, watch)
+            claim = _claim(planned, name, watch)
             if claim is None:
                 continue
-            idle = False
+            is_idle = False
             try:
                 # And between the look and the claim.
                 names = missing(planned)
-                tried |= {(planned.run_key, one) for one in names}
-                failures += _measure(planned, {one: wanted[one] for one in names}, device, claim)
+                tried |= {(planned.run_key, name) for name in names}
+                failures += _measure_run(
+                    planned, {name: wanted[name] for name in names}, device, claim
+                )
             except ClaimLost:
                 continue
             finally:
                 if not claim.is_lost():
                     claim.release(Outcome.MEASURED)
-        if idle:
+        if is_idle:
             time.sleep(WAIT_SECONDS)
     return failures
 
 
-def _measure(planned: PlannedRun, wanted: Wanted, device: str, claim: Claim) -> int:
-    """Measure one run; what fails is put on record, the rest goes on. How many failed.
+def _claim(planned: PlannedRun, worker: str, watch: Watch) -> Claim | None:
+    folder = evaluations.folder_of(planned.folder)
+    folder.mkdir(exist_ok=True)
+    return claims.acquire(folder, worker, watch)
 
-    What can't be made of the network is put on record as well, and is no failure.
+
+def _measure_run(planned: PlannedRun, wanted: Wanted, device_name: str, claim: Claim) -> int:
+    """Measure one run; record what fails, and go on with the rest. Returns how many failed.
+
+    What can't be made of the network is recorded as well, and is no failure.
     """
     import torch
 
-    from mixbench.experiments.evaluation import catalogue
     from mixbench.experiments.evaluation.restore import subject_of
-    from mixbench.experiments.store import provenance
 
+    device = torch.device(device_name)
     failures = 0
-    subject = None
-    for name, values in wanted.items():
+    subject: Subject | None = None
+    for name, settings in wanted.items():
         started = time.time()
         try:
             if subject is None:
-                with claim.kept():
-                    subject = subject_of(planned, torch.device(device), claim.renew)
+                with claim.keep_renewing():
+                    subject = subject_of(planned, device, claim.renew)
             claim.renew({"stage": f"measuring {name}"})
-            module = catalogue.implementation(name)
-            found = module.measure(subject, catalogue.parse(name, values))
+            measured = _measure(subject, name, settings)
         except ClaimLost:
             raise
+        except Impossible as error:
+            evaluations.fail(planned.folder, name, str(error), settings)
         except Exception as error:
             text = (
                 str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             )
-            is_final = isinstance(error, Impossible)
-            evaluations.fail(planned.folder, name, text, values if is_final else None)
-            if not is_final:
-                failures += 1
-                print(f"{planned.run_key[:8]} {name}: {text}", flush=True)
-            continue
-        made = {
-            "settings": values,
-            "changed": catalogue.changed(name, values),
-            "metrics": found.metrics,
-            "curves": found.curves,
-            "seconds": time.time() - started,
-            "provenance": provenance.of(torch.device(device)) | {"finished": time.time()},
-        }
-        claim.renew(force=True)
-        place = planned.folder.path / evaluations.FOLDER
-        if found.arrays:
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, **found.arrays)
-            atomic_write(place / f"{name}.npz", buffer.getvalue())
-        atomic_write(place / f"{name}.json", dump(made))
-        evaluations.forgive(planned.folder, name)
+            evaluations.fail(planned.folder, name, text)
+            failures += 1
+            print(f"{planned.run_key[:8]} {name}: {text}", flush=True)
+        else:
+            claim.renew(force=True)
+            _write(planned, name, settings, measured, device, started)
     return failures
 
 
-def main() -> int:
-    """The command line.
+def _measure(subject: Subject, name: str, settings: dict[str, Any]) -> Measured:
+    from mixbench.experiments.evaluation import catalogue
 
-    Exit status 0 when all is measured, 1 when a measurement failed, NO_STORE when the sweep's
-    folder can't be written to.
+    implementation = catalogue.implementation(name)
+    measured: Measured = implementation.measure(subject, catalogue.parse(name, settings))
+    return measured
+
+
+def _write(
+    planned: PlannedRun,
+    name: str,
+    settings: dict[str, Any],
+    measured: Measured,
+    device: torch.device,
+    started: float,
+) -> None:
+    """Write a measurement into the run's `evaluations`, its arrays first."""
+    from mixbench.experiments.evaluation import catalogue
+    from mixbench.experiments.store import provenance
+
+    content = {
+        "settings": settings,
+        "changed": catalogue.changed(name, settings),
+        "metrics": measured.metrics,
+        "curves": measured.curves,
+        "seconds": time.time() - started,
+        "provenance": provenance.of(device) | {"finished": time.time()},
+    }
+    folder = planned.folder.path / evaluations.FOLDER
+    arrays: dict[str, Any] = dict(measured.arrays)
+    if arrays:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        atomic_write(folder / f"{name}.npz", buffer.getvalue())
+    atomic_write(folder / f"{name}.json", dump(content))
+    evaluations.clear_failure(planned.folder, name)
+
+
+def main() -> int:
+    """Measure finished runs of a sweep.
+
+    Returns the exit status: 0 when all is measured, 1 when a measurement failed, NO_STORE when the
+    sweep's folder can't be written to.
     """
     parser = argparse.ArgumentParser(description="Measure finished runs of a sweep.")
     parser.add_argument("sweep", type=Path)
@@ -155,7 +189,7 @@ def main() -> int:
         # Before torch is imported: OpenMP reads it once.
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     folder = SweepFolder(arguments.sweep.absolute())
-    # As a Ctrl-C: the run that is being measured is let go of.
+    # As a Ctrl-C: the run that is being measured is released.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         failures = work(
@@ -167,9 +201,9 @@ def main() -> int:
         print(f"mixbench: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (*FULL, errno.EACCES):
+        if not is_unwritable(error):
             raise
-        print(f"{error.strerror}: {error.filename or folder.path}", file=sys.stderr)
+        print(describe(error, folder.path), file=sys.stderr)
         return NO_STORE
     return 1 if failures else 0
 

@@ -1,4 +1,4 @@
-"""One run from claim to result: data, network, training, measurements, `result.json` last."""
+"""Do one run from claim to result: data, network, training, measurements, `result.json` last."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mixbench.experiments.store.claims import Claim, ClaimLost
 from mixbench.experiments.store.files import SCHEMA, atomic_write, dump
 from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.training.loop import train
-from mixbench.experiments.transfer import load
+from mixbench.experiments.transfer.load import load as load_weights
 
 log = logging.getLogger(__name__)
 
@@ -42,21 +42,21 @@ def execute(
 ) -> None:
     """Train and measure `config` in `folder`, which `claim` holds; `result.json` ends it.
 
-    Goes on from the folder's checkpoint if there is one. Whatever `claim.renew` raises, Stopped
-    when `stop` asks for it, and any error of the run itself, comes out; nothing is written after.
+    Goes on from the folder's checkpoint if there is one. Raises what `claim.renew` raises, Stopped
+    when `stop` asks for it, and any error of the run itself; writes nothing afterwards.
     """
     started = time.time()
-    atomic_write(folder.path / "config.json", dump(_identified(config)))
+    atomic_write(folder.path / "config.json", dump(_with_keys(config)))
     provenance.commit()  # now: what is being run, not what is checked out when it ends
-    with claim.kept():
-        dataset, network = _prepared(config, device, folder.path.parent)
+    with claim.keep_renewing():
+        dataset, network = _load(config, device, folder.path.parent)
         strip = pictures.mixed_strip(dataset, config.augmentation)
         ranks.wait()
     atomic_write(folder.path / "mixed.png", strip)
     setup_seconds = time.time() - started
 
     with stop.defer_signals():
-        timing = train(
+        summary = train(
             network, dataset, config, device, folder.path, claim.renew, stop.asked, ranks
         )
     evaluation_started = time.time()
@@ -66,12 +66,11 @@ def execute(
         stop.check()
 
     measured = measure(network, dataset, config, beat, ranks)
-    skipped = {path for found in ranks.gather(sorted(dataset.skipped)) for path in found}
+    skipped = {path for paths in ranks.gather(sorted(dataset.skipped)) for path in paths}
     _write_predictions(folder.path / "predictions.npz", measured)
-    metrics = {
-        **measured.metrics,
-        "best/epoch": timing.pop("best_epoch"),
-        "best/validation_accuracy": timing.pop("best_validation_accuracy"),
+    best = {
+        "best/epoch": summary.pop("best_epoch"),
+        "best/validation_accuracy": summary.pop("best_validation_accuracy"),
     }
     result = {
         "schema": SCHEMA,
@@ -79,22 +78,13 @@ def execute(
         "cell_key": config.cell_key,
         "seed": config.seed,
         "attempt": claim.number,
-        "metrics": metrics,
+        "metrics": {**measured.metrics, **best},
         "curves": measured.curves,
-        "dataset": {
-            "name": dataset.name,
-            "train": len(dataset.train),
-            "validation": len(dataset.validation),
-            "test": len(dataset.test),
-            "classes": list(dataset.classes),
-            "digest": dataset.digest,
-            "source": dataset.source,
-            "skipped": sorted(skipped),
-        },
+        "dataset": _describe(dataset, skipped),
         "provenance": provenance.of(device) | {"started": started, "finished": time.time()},
         "timing": {
             "setup_seconds": setup_seconds,
-            **timing,
+            **summary,
             "evaluate_seconds": time.time() - evaluation_started,
         },
     }
@@ -105,19 +95,19 @@ def execute(
 
 
 def assist(config: RunConfig, folder: RunFolder, device: torch.device, ranks: Ranks) -> None:
-    """Take part in the training and the measuring of a run that another rank executes."""
-    dataset, network = _prepared(config, device, folder.path.parent)
+    """Take part in the training and the measuring of a run that rank 0 executes."""
+    dataset, network = _load(config, device, folder.path.parent)
     ranks.wait()
 
     def beat(progress: dict[str, Any] | None, *, force: bool = False) -> None:
-        """Rank 0 has the claim."""
+        """Do nothing: rank 0 has the claim."""
 
     train(network, dataset, config, device, folder.path, beat, ranks=ranks)
     measure(network, dataset, config, lambda: None, ranks)
     ranks.gather(sorted(dataset.skipped))
 
 
-def _prepared(config: RunConfig, device: torch.device, runs: Path) -> tuple[Dataset, nn.Module]:
+def _load(config: RunConfig, device: torch.device, runs: Path) -> tuple[Dataset, nn.Module]:
     dataset = load_once(config.dataset, str(device))
     network = build(
         config.model,
@@ -126,7 +116,7 @@ def _prepared(config: RunConfig, device: torch.device, runs: Path) -> tuple[Data
         size=dataset.shape[1],
         seed=config.seed,
     )
-    load.load(network, config, runs)
+    load_weights(network, config, runs)
     return dataset, network
 
 
@@ -145,7 +135,21 @@ def logging_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _identified(config: RunConfig) -> dict[str, Any]:
+def _describe(dataset: Dataset, skipped: set[str]) -> dict[str, Any]:
+    """The data of a run as `result.json` has them; skipped: files that could not be read."""
+    return {
+        "name": dataset.name,
+        "train": len(dataset.train),
+        "validation": len(dataset.validation),
+        "test": len(dataset.test),
+        "classes": list(dataset.classes),
+        "digest": dataset.digest,
+        "source": dataset.source,
+        "skipped": sorted(skipped),
+    }
+
+
+def _with_keys(config: RunConfig) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "run_key": config.run_key,

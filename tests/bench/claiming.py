@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from mixbench.experiments.signals import Stop
+from mixbench.experiments.store.states import Outcome
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker.worker import Worker
 from tests.support import running
@@ -81,10 +82,10 @@ def _work(folder: SweepFolder, name: str) -> None:
     worker = Worker(folder, "cpu", name, stop=Stop(folder.stop_reason))
     took = []
     before = time.perf_counter()
-    for claim, planned in worker.claimed():
+    for claim, planned in worker.runs:
         took.append(time.perf_counter() - before)
         (Path(planned.folder.path) / "result.json").write_text("{}")
-        claim.release("done")
+        claim.release(Outcome.DONE)
         before = time.perf_counter()
     (folder.path / f"{name}.times").write_text(json.dumps(took))
 

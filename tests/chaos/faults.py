@@ -15,7 +15,7 @@ from typing import Any
 
 from mixbench.experiments.store import claims, processes
 from mixbench.experiments.training import checkpoints
-from mixbench.experiments.worker import worker
+from mixbench.experiments.worker import claim_loop
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -24,7 +24,7 @@ def brisk(lease_seconds: float = 120.0, renew_seconds: float = 1.0) -> None:
     """Little waiting between looks, and other times for claims."""
     claims.LEASE_SECONDS = lease_seconds
     claims.RENEW_SECONDS = renew_seconds
-    worker.WAIT_SECONDS = 0.05
+    claim_loop.WAIT_SECONDS = 0.05
 
 
 def save_every_step() -> None:

@@ -1,7 +1,7 @@
 """Starts real worker processes without torch's import for each of them.
 
 One process imports all that a worker needs, does no work of its own, and forks a child per worker;
-the child runs `mixbench.experiments.worker.worker.main()`. A test that kills hundreds of them can
+the child runs `mixbench.experiments.worker.__main__.main()`. A test that kills hundreds of them can
 afford it.
 
     python -m tests.chaos.nursery        reads one request a line (JSON), answers with pids and ends
@@ -206,8 +206,8 @@ def _live(request: dict[str, Any]) -> None:
         os.dup2(nothing, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        sys.argv = ["mixbench.experiments.worker.worker", *request["arguments"]]
-        from mixbench.experiments.worker import worker
+        sys.argv = ["mixbench.experiments.worker", *request["arguments"]]
+        from mixbench.experiments.worker import __main__ as worker
 
         for name, arguments in request["setup"]:
             module, _, function = name.partition(":")

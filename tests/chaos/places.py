@@ -19,7 +19,7 @@ from typing import Any
 
 from mixbench.experiments.store import claims
 from mixbench.experiments.training import checkpoints
-from mixbench.experiments.worker import worker
+from mixbench.experiments.worker import claim_loop
 
 CHECKPOINT = r"/\.checkpoint\.new$"
 CLAIM = r"/claims/\d{6}\.json$"
@@ -74,7 +74,7 @@ def eager(renew_seconds: float = 0.02) -> None:
     """A checkpoint before every step, a renewal at nearly every one, and little waiting."""
     checkpoints.CHECKPOINT_SECONDS, checkpoints.CHECKPOINT_SHARE = 0.0, 1e9
     claims.RENEW_SECONDS = renew_seconds
-    worker.WAIT_SECONDS = 0.05
+    claim_loop.WAIT_SECONDS = 0.05
 
 
 def tell(events: str, name: str) -> None:

@@ -18,7 +18,7 @@ from mixbench.experiments.store import claims
 from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import snapshot
-from mixbench.experiments.worker.worker import NO_STORE, STOPPED
+from mixbench.experiments.worker.exit_status import NO_STORE, STOPPED
 from mixbench.slurm.local import Slot
 from mixbench.slurm.pool import Pool
 from tests.chaos.nursery import Child, Nursery, Setup

@@ -110,7 +110,7 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str) -> No
         ("exit 1", "measuring processes that did not measure everything: exit status 1"),
         (
             "kill -KILL $$",
-            "measuring processes that did not measure everything: signal SIGKILL (out of memory?)",
+            "measuring processes that did not measure everything: signal SIGKILL (lack of memory?)",
         ),
     ],
 )
@@ -311,7 +311,7 @@ def test_a_task_measures_what_a_dead_process_left(
     said, _ = process.communicate(timeout=60)
     assert order.missing(sweep.plan()) == [], "the other process went on"
     assert process.returncode == 1
-    assert "2 x 1 CPU thread" in said and "signal SIGKILL (out of memory?)" in said
+    assert "2 x 1 CPU thread" in said and "signal SIGKILL (lack of memory?)" in said
     last = claims.last(place)
     assert last and last["number"] == 2 and last["released"] == "measured"
 

@@ -68,9 +68,9 @@ def ranks_of(sweep: SweepFolder) -> dict[str, tuple[str, int]]:
         if str(sweep.path) not in words or not Path(words[0]).name.startswith("python"):
             continue
         rank = None
-        if "mixbench.experiments.worker.worker" in words:
+        if "mixbench.experiments.worker" in words:
             rank = "0"
-        elif "mixbench.experiments.worker.launch_ranks" in words:
+        elif "mixbench.experiments.worker.rank_main" in words:
             rank = words[words.index("--rank") + 1]
         named = [row for row in environment if row.startswith("SLURMD_NODENAME=")]
         if rank is not None and named:
@@ -105,7 +105,7 @@ def test_a_run_over_two_nodes(slurm: Cluster, tmp_path: Path) -> None:
     wait_for(sweep)
     rows = planned.folder.attempts()
     assert [row["outcome"] for row in rows] == ["stopped", "failed", "done"]
-    assert rows[1]["error"] == "RankFailed: rank 1: signal SIGKILL (out of memory?)"
+    assert rows[1]["error"] == "RankFailed: rank 1: signal SIGKILL (lack of memory?)"
     assert not list(planned.folder.path.glob("rank*.txt"))
 
     # The same two ranks, started by a worker of this machine.
@@ -133,7 +133,7 @@ def test_a_rank_on_another_node_has_its_gpus_and_ends_with_the_leader(
         "from mixbench.slurm import node\n"
         "print(launch_ranks.nodes(), node.slots('cuda', 1, devices=4), flush=True)\n"
         "os.environ.pop('CUDA_VISIBLE_DEVICES')\n"
-        "command = [*launch_ranks._on('node2'), sys.executable, 'rank.py']\n"
+        "command = [*launch_ranks._srun('node2'), sys.executable, 'rank.py']\n"
         "both = [subprocess.Popen(command, stdin=-1, stdout=-1, text=True) for _ in range(2)]\n"
         "print([one.stdout.readline().split() for one in both], flush=True)\n"
         "print([one.communicate()[0] for one in both], flush=True)\n"

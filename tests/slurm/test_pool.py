@@ -21,7 +21,7 @@ from mixbench.experiments.store.claims import Watch
 from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import snapshot
-from mixbench.experiments.worker.worker import NO_STORE, POISONED, STOPPED
+from mixbench.experiments.worker.exit_status import NO_STORE, POISONED, STOPPED
 from mixbench.slurm import pool as pools
 from mixbench.slurm.local import Slot
 from mixbench.slurm.pool import Pool
@@ -38,7 +38,7 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker.worker import Worker
 folder, number, name = SweepFolder(Path(sys.argv[1])), int(sys.argv[2]), sys.argv[3]
 worker = Worker(folder, "cpu", name)
-worker._say(claims.acquire(folder.plan()[number].folder.path, name, claims.Watch()))
+worker._write_presence(claims.acquire(folder.plan()[number].folder.path, name, claims.Watch()))
 print("held", flush=True)
 sys.exit(int(sys.stdin.readline()))
 """
@@ -243,7 +243,7 @@ def test_without_all_libraries_no_run_is_begun(
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (-signal.SIGKILL, "signal SIGKILL (out of memory?)"),
+        (-signal.SIGKILL, "signal SIGKILL (lack of memory?)"),
         (-signal.SIGBUS, "signal SIGBUS"),
         (1, "exit status 1"),
     ],
@@ -518,7 +518,7 @@ def test_a_worker_is_told_how_long_and_how_often(
     said = told(pool, ONE)
     # The copy comes first, before what the user's own PYTHONPATH has.
     assert said[2] == f"{code}{os.pathsep}{tmp_path}"
-    assert said[10:-1] == ["--retries", "5", "--leave", "--deadline"]
+    assert said[10:-1] == ["--retries", "5", "--exit-when-idle", "--deadline"]
     assert 900 < float(said[-1]) <= 1000
     # One that takes another's place has what is left of the time.
     assert pool._deadline

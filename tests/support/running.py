@@ -22,9 +22,9 @@ COMMAND = (sys.executable, "-m", "mixbench.experiments.cli")
 
 EAGER_WORKER = (
     "from mixbench.experiments.training import checkpoints\n"
-    "from mixbench.experiments.worker import worker\n"
+    "from mixbench.experiments.worker.__main__ import main\n"
     "checkpoints.CHECKPOINT_SECONDS, checkpoints.CHECKPOINT_SHARE = 0.0, 1e9\n"
-    "exit(worker.main())"
+    "exit(main())"
 )
 """A worker with a checkpoint before every step."""
 

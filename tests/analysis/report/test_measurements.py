@@ -52,7 +52,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
         measured_sweeps.write(run, "wide", metrics={f"wide/{n}": n + value for n in range(12)})
     evaluations.fail(runs[2].folder, "novel", "UserError: no such luck\nmore")
     evaluations.fail(runs[7].folder, "novel", "nothing to see", settings={})
-    evaluations.forgive(runs[0].folder, "localisation")
+    evaluations.clear_failure(runs[0].folder, "localisation")
     (runs[0].folder.path / "evaluations" / "localisation.json").unlink()
     evaluations.fail(runs[0].folder, "localisation", "no places", settings={})
     measured_sweeps.write(

@@ -18,7 +18,7 @@ from mixbench.experiments.store import evaluations, files
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.sweep import load
 from mixbench.experiments.worker import evaluate
-from mixbench.experiments.worker.worker import NO_STORE
+from mixbench.experiments.worker.exit_status import NO_STORE
 from tests.support import running
 
 QUIET = ("--no-track", "--no-report")
@@ -153,10 +153,10 @@ def test_what_somebody_wrote_over_is_measured_anew(sweep: SweepFolder, content: 
 
 def test_a_time_that_is_none_counts_as_old(sweep: SweepFolder) -> None:
     run = sweep.plan()[0].folder
-    evaluations.place(run).mkdir()
+    evaluations.folder_of(run).mkdir()
     for provenance in ([], {"finished": "yesterday"}):
         made = {"settings": {}, "metrics": {}, "provenance": provenance}
-        (evaluations.place(run) / "calibration.json").write_text(json.dumps(made))
+        (evaluations.folder_of(run) / "calibration.json").write_text(json.dumps(made))
         assert evaluations.missing(run, {"calibration": {}}) == []
         assert evaluations.missing(run, {"calibration": {}}, since=1.0) == ["calibration"]
 
@@ -211,7 +211,7 @@ def test_what_failed_in_one_process_is_not_tried_in_another(
         tries.append(1)
         if len(tries) == 1:
             # Another process that began later fails at the other run meanwhile.
-            evaluations.place(second.folder).mkdir()
+            evaluations.folder_of(second.folder).mkdir()
             evaluations.fail(second.folder, "overfitting", "the same failure")
         raise RuntimeError("the planted failure")
 

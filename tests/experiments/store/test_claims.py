@@ -275,7 +275,7 @@ def test_a_claim_is_kept_while_something_slow_runs(
 ) -> None:
     monkeypatch.setattr(claims, "RENEW_SECONDS", 0.01)
     claim = take(tmp_path)
-    with claim.kept():
+    with claim.keep_renewing():
         limit = time.monotonic() + 30
         while (claims.holder(tmp_path) or {}).get("beat", 0) < 3 and time.monotonic() < limit:
             time.sleep(0.01)
@@ -284,7 +284,7 @@ def test_a_claim_is_kept_while_something_slow_runs(
 
 def test_who_is_overtaken_while_something_slow_runs_is_told_at_its_end(tmp_path: Path) -> None:
     claim = take(tmp_path)
-    with pytest.raises(ClaimLost), claim.kept():
+    with pytest.raises(ClaimLost), claim.keep_renewing():
         (claim.path.parent / f"{claim.number + 1:06d}.json").write_text("{}")
 
 
@@ -425,7 +425,7 @@ def test_preparing_for_ever_is_not_life(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(claims, "RENEW_SECONDS", 0.01)
     monkeypatch.setattr(claims, "PREPARING_SECONDS", 0.2)
     claim = take(tmp_path)
-    with claim.kept():
+    with claim.keep_renewing():
         time.sleep(0.6)
         first = (claims.holder(tmp_path) or {})["beat"]
         time.sleep(0.2)

@@ -21,7 +21,7 @@ from mixbench.experiments.store.retry import retry_failed
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.transfer import load as weights
-from mixbench.experiments.worker import worker
+from mixbench.experiments.worker import claim_loop
 from mixbench.experiments.worker.worker import Worker
 from tests.support import running
 
@@ -31,7 +31,7 @@ OTHERS = {"name": "digits", "train_size": 300, "split_seed": 1}
 @pytest.fixture(autouse=True)
 def _root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MIXBENCH_RUNS", str(tmp_path))
-    monkeypatch.setattr(worker, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(claim_loop, "WAIT_SECONDS", 0.05)
 
 
 def spec(name: str, **parts: Any) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def test_who_needs_whom_and_in_which_order() -> None:
     assert [run.run_key for run in dependencies.chain("last 1", found)] == ["middle 1", "first 1"]
     assert dependencies.dependants({"first 0"}, found) == {"middle 0", "last 0"}
     assert dependencies.dependants({"last 0", "other 0"}, found) == set()
-    assert [run.run_key for run in worker.by_seed(plan, found)] == [
+    assert [run.run_key for run in claim_loop.by_seed(plan, found)] == [
         "other 0",
         "first 0",
         "astray 0",
@@ -90,7 +90,7 @@ def test_who_needs_whom_and_in_which_order() -> None:
         "middle 1",
         "last 1",
     ]
-    assert worker.by_seed(plan) == [*plan[::2][:4], plan[8], *plan[1::2]]
+    assert claim_loop.by_seed(plan) == [*plan[::2][:4], plan[8], *plan[1::2]]
 
 
 def test_a_run_begins_when_its_pretraining_is_done_and_with_its_weights(
@@ -129,7 +129,7 @@ def test_two_workers_one_killed_in_the_pretraining(tmp_path: Path) -> None:
     command = (
         sys.executable,
         "-m",
-        "mixbench.experiments.worker.worker",
+        "mixbench.experiments.worker",
         str(folder.path),
         "--threads",
         "1",
@@ -217,7 +217,7 @@ def test_what_is_forgiven_while_a_worker_is_about_to_fail_it_is_done_after_all(
             forgiven.append(retry_failed(folder))
         return acquire(path, *rest)
 
-    monkeypatch.setattr(worker.claims, "acquire", slowly)
+    monkeypatch.setattr(claims, "acquire", slowly)
     running.work(folder, "one")
     assert forgiven == [1] and set(folder.states().values()) == {"done"}
     assert [row["outcome"] for row in waiting.folder.attempts()] == ["done"]
@@ -249,13 +249,13 @@ def test_who_may_leave_stays_for_runs_that_are_in_nobodys_hands(
         slept.append(1)
 
     slept: list[int] = []
-    monkeypatch.setattr(worker.time, "sleep", sleep)
-    mine = Worker(folder, "cpu", "mine", leave=True)
+    monkeypatch.setattr(claim_loop.time, "sleep", sleep)
+    mine = Worker(folder, "cpu", "mine", exit_when_idle=True)
     if stays:
         with pytest.raises(_Waited):
-            list(mine.claimed())
+            list(mine.runs)
     else:
-        assert list(mine.claimed()) == []
+        assert list(mine.runs) == []
 
 
 def test_status_says_what_waits_for_what(capsys: pytest.CaptureFixture[str]) -> None:
@@ -350,7 +350,7 @@ def test_what_is_needed_is_forgiven_first_wherever_it_is_in_the_plan(
     assert retry_failed(folder) == 2
     assert order == [first.run_key, last.run_key]
     assert [
-        run.run_key for run in worker.by_seed(folder.plan(), dependencies.needed(folder.plan()))
+        run.run_key for run in claim_loop.by_seed(folder.plan(), dependencies.needed(folder.plan()))
     ] == [
         first.run_key,
         last.run_key,

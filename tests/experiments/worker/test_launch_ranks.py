@@ -21,7 +21,7 @@ from mixbench.experiments.store.claims import Claim
 from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import launch_ranks
-from mixbench.experiments.worker.worker import STOPPED
+from mixbench.experiments.worker.exit_status import STOPPED
 from mixbench.slurm.local import Slot
 from mixbench.slurm.pool import Pool
 from tests.support import running
@@ -70,8 +70,7 @@ def assistants(leader: int) -> list[int]:
     return [
         int(child)
         for child in children
-        if b"mixbench.experiments.worker.launch_ranks"
-        in Path(f"/proc/{child}/cmdline").read_bytes()
+        if b"mixbench.experiments.worker.rank_main" in Path(f"/proc/{child}/cmdline").read_bytes()
     ]
 
 
@@ -129,7 +128,7 @@ def test_killed_and_continued_is_the_same(undisturbed: SweepFolder, runs: Path) 
         running.wait_until(run_folder.attempts, "the attempt's end")
         (row,) = run_folder.attempts()
         assert row["outcome"] == "failed" and row["saved"] >= before
-        assert row["error"] == "RankFailed: rank 1: signal SIGKILL (out of memory?)"
+        assert row["error"] == "RankFailed: rank 1: signal SIGKILL (lack of memory?)"
         running.wait_until(lambda: saved(run_folder) > row["saved"], "the second attempt")
 
         # The leader, with SIGKILL: nobody stays behind.

@@ -34,9 +34,11 @@ from mixbench.experiments.store.retry import retry_failed
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.training.loop import Diverged
+from mixbench.experiments.worker import __main__ as command
+from mixbench.experiments.worker import claim_loop
 from mixbench.experiments.worker import execute as run
-from mixbench.experiments.worker import worker
-from mixbench.experiments.worker.worker import NO_STORE, STOPPED, Worker
+from mixbench.experiments.worker.exit_status import NO_STORE, STOPPED
+from mixbench.experiments.worker.worker import Worker
 from tests.support import disks, running
 
 EPOCHS = 24
@@ -179,7 +181,7 @@ def test_nothing_is_left_to_do(trained: SweepFolder) -> None:
 def test_all_cells_of_a_seed_come_before_the_next_seed() -> None:
     keys = [("a", "a0"), ("a", "a1"), ("a", "a2"), ("b", "b0"), ("b", "b1"), ("c", "c0")]
     plan = [PlannedRun(run, cell, {}, RunFolder(Path(run))) for cell, run in keys]
-    order = [planned.run_key for planned in worker.by_seed(plan)]
+    order = [planned.run_key for planned in claim_loop.by_seed(plan)]
     assert order == ["a0", "b0", "c0", "a1", "b1", "a2"]
 
 
@@ -205,7 +207,7 @@ def test_running_again_does_only_what_is_missing(trained: SweepFolder, tmp_path:
 def test_a_run_that_somebody_holds_is_waited_for(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(claim_loop, "WAIT_SECONDS", 0.05)
     folder = running.planned(running.spec("held"))
     held, *others = folder.plan()
     claim = claims.acquire(held.folder.path, "somebody", Watch())
@@ -231,7 +233,7 @@ def test_one_who_is_overtaken_stops_and_writes_no_more(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "RENEW_SECONDS", 0.0)
-    monkeypatch.setattr(worker, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(claim_loop, "WAIT_SECONDS", 0.05)
     folder = running.planned(running.spec("overtaken", grid={"augmentation": ["none"]}, seeds=[0]))
     (planned,) = folder.plan()
     renew = claims.Claim.renew
@@ -381,7 +383,7 @@ def test_a_plan_that_no_longer_means_what_it_says_is_not_run(runs: Path) -> None
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(claim_loop, "WAIT_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -443,7 +445,7 @@ def forked(folder: SweepFolder, *options: str) -> int:
         status = 99
         try:
             sys.argv = ["worker", str(folder.path), "--name", f"forked{os.getpid()}", *options]
-            status = worker.main()
+            status = command.main()
         except SystemExit as ending:
             status = int(ending.code or 0)
         except BaseException:
@@ -475,7 +477,7 @@ def test_one_that_fails_comes_again_after_those_not_yet_tried(
     runs: Path, told: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = running.planned(running.spec("order"))
-    keys = [planned.run_key for planned in worker.by_seed(folder.plan())]
+    keys = [planned.run_key for planned in claim_loop.by_seed(folder.plan())]
     failing(monkeypatch, lambda key, _: RuntimeError("CUDA error") if key == keys[1] else None)
     assert running.work(folder, "w") == 3
     assert told == [*((key, 1) for key in keys), (keys[1], 2), (keys[1], 3)]
@@ -536,7 +538,7 @@ def test_runs_that_are_forgiven_while_a_worker_is_there_are_tried_again(
     runs: Path, told: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     folder = running.planned(running.spec("one"))
-    keys = [planned.run_key for planned in worker.by_seed(folder.plan())]
+    keys = [planned.run_key for planned in claim_loop.by_seed(folder.plan())]
     failing(monkeypatch, lambda key, n: UserError("no") if (key, n) == (keys[0], 1) else None)
     held = folder.find(keys[3])
     claim = claims.acquire(held.folder.path, "somebody", Watch())
@@ -652,7 +654,7 @@ def test_leaving_what_is_in_good_hands(
     thread.start()
     began = time.monotonic()
     try:
-        assert Worker(folder, "cpu", "w", leave=True).work() == 3
+        assert Worker(folder, "cpu", "w", exit_when_idle=True).work() == 3
         assert time.monotonic() - began < 20
         assert held.folder.state() == "running"
     finally:
@@ -670,7 +672,7 @@ def test_not_leaving_what_shows_no_sign_of_life(
     assert claim
     claim.body["host"] = "elsewhere"
     claim.renew({"saved": 5}, force=True)
-    assert Worker(folder, "cpu", "w", leave=True).work() == 4
+    assert Worker(folder, "cpu", "w", exit_when_idle=True).work() == 4
     assert outcomes(held.folder) == ["died", "done"] and held.folder.state() == "done"
 
 
@@ -712,7 +714,7 @@ def test_a_deadline_ends_a_run_with_a_checkpoint(runs: Path) -> None:
     assert last and last["number"] == 1
 
 
-@pytest.mark.parametrize("when", ["acquire", "_say", "record", "release", "logging_to"])
+@pytest.mark.parametrize("when", ["acquire", "_write_presence", "record", "release", "logging_to"])
 def test_a_signal_between_claim_and_release_loses_nothing(
     runs: Path, told: list[Any], undisturbed: None, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
@@ -720,7 +722,7 @@ def test_a_signal_between_claim_and_release_loses_nothing(
     (planned,) = folder.plan()
     place = {
         "acquire": claims,
-        "_say": Worker,
+        "_write_presence": Worker,
         "record": attempts,
         "release": claims.Claim,
         "logging_to": run,

@@ -1,0 +1,135 @@
+"""Claim the free runs of a sweep one after the other, until all are done or failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+from mixbench.experiments.signals import Stop
+from mixbench.experiments.store import claims, dependencies
+from mixbench.experiments.store.claims import Claim, Watch
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.states import Outcome, RunState
+from mixbench.experiments.store.sweep_folder import SweepFolder
+
+WAIT_SECONDS = 2.0
+"""Between two looks at the sweep while no run is free."""
+
+
+class ClaimLoop:
+    """The runs that one worker claims, one at a time.
+
+    While others hold what is left, this waits: their runs fall free if they die. It waits too while
+    what is left needs runs that are not done; a run whose needed run failed is claimed, to fail.
+
+    exit_when_idle: end instead of waiting while living workers hold all that is left. Runs that
+    wait for a pretraining are unclaimed, so nobody goes while there are any.
+    """
+
+    def __init__(
+        self, folder: SweepFolder, worker: str, stop: Stop, *, exit_when_idle: bool = False
+    ) -> None:
+        self.folder = folder
+        self.worker = worker
+        self.exit_when_idle = exit_when_idle
+        self.held: tuple[Claim, PlannedRun] | None = None
+        """The last claim, until the worker is through with it."""
+        self.needs: dict[str, PlannedRun] = {}
+        """run_key -> the run that it needs."""
+        self._stop = stop
+        self._watch = Watch()
+
+    def __iter__(self) -> Iterator[tuple[Claim, PlannedRun]]:
+        plan = self.folder.plan()
+        self.needs = dependencies.needed(plan)
+        todo = by_seed(plan, self.needs)
+        failed: list[PlannedRun] = []
+        while todo:
+            unclaimed: list[PlannedRun] = []
+            tried: list[PlannedRun] = []
+            needed_states: dict[str, RunState | None] = {}
+            for planned in todo:
+                self._stop.check()
+                state = planned.folder.state_on_file()
+                if state is not None:
+                    if state == RunState.FAILED:
+                        failed.append(planned)
+                    continue
+                claim = self._claim(planned, needed_states)
+                if claim is None:
+                    unclaimed.append(planned)
+                    continue
+                self._stop.check()
+                yield claim, planned
+                needed_states.clear()
+                tried.append(planned)
+            retried, failed = _split_retried(failed)
+            # One that is to be tried again comes after those that were not tried yet.
+            todo = unclaimed + tried + retried
+            if todo and not tried:
+                if self.exit_when_idle and self._others_work_on(todo):
+                    return
+                time.sleep(WAIT_SECONDS)
+
+    def _claim(
+        self, planned: PlannedRun, needed_states: dict[str, RunState | None]
+    ) -> Claim | None:
+        """Claim the run; None if it must wait, if others have it, or if there is nothing to do."""
+        if self._must_wait(planned, needed_states):
+            return None
+        # A signal must not come between the claim and the knowledge of it.
+        with self._stop.defer_signals():
+            claim = claims.acquire(planned.folder.path, self.worker, self._watch)
+            if claim is not None:
+                self.held = claim, planned
+        if claim is None:
+            return None
+        # The holder before us may have finished between the look and the claim. So may somebody
+        # have retried the failed run that this one needs.
+        if planned.folder.state_on_file() is not None or self._must_wait(planned, {}):
+            claim.release(Outcome.NOTHING_TO_DO)
+            return None
+        return claim
+
+    def _must_wait(self, planned: PlannedRun, needed_states: dict[str, RunState | None]) -> bool:
+        """Is the run that this one needs neither done nor failed?
+
+        needed_states: run_key -> state as seen in this round. Of many runs that wait for the same
+        one, only the first has to look.
+        """
+        other = self.needs.get(planned.run_key)
+        if other is None:
+            return False
+        if other.run_key not in needed_states:
+            needed_states[other.run_key] = other.folder.state_on_file()
+        return needed_states[other.run_key] is None
+
+    def _others_work_on(self, todo: list[PlannedRun]) -> bool:
+        return all(self._watch.somebody_works_on(planned.folder.path) for planned in todo)
+
+
+def _split_retried(failed: list[PlannedRun]) -> tuple[list[PlannedRun], list[PlannedRun]]:
+    """Those that somebody wants tried again since they failed, and the others."""
+    retried: list[PlannedRun] = []
+    still_failed: list[PlannedRun] = []
+    for planned in failed:
+        is_retried = planned.folder.state_on_file() is None
+        (retried if is_retried else still_failed).append(planned)
+    return retried, still_failed
+
+
+def by_seed(
+    plan: list[PlannedRun], needs: Mapping[str, PlannedRun] | None = None
+) -> list[PlannedRun]:
+    """The plan with all cells of a seed before the next seed: half a sweep is a fair comparison.
+
+    Of a seed, runs that others need (`dependencies.needed`) come first.
+    """
+    seeds_of_cell: dict[str, int] = {}
+    rank = {}
+    for planned in plan:
+        rank[planned.run_key] = seeds_of_cell.get(planned.cell_key, 0)
+        seeds_of_cell[planned.cell_key] = rank[planned.run_key] + 1
+    return sorted(
+        dependencies.by_need(plan, needs or {}), key=lambda planned: rank[planned.run_key]
+    )
