@@ -355,7 +355,7 @@ def test_each_fault_costs_its_own_run(lab: Lab) -> None:
     description = spec(seeds=4)
     folder = lab.sweep(description)
     code = snapshot.take(folder)
-    with (code / "experiments" / "run.py").open("a") as file:
+    with (code / "mixbench/experiments/worker/execute.py").open("a") as file:
         file.write(MISBEHAVING)
     pool = Pool(folder, code, retries=1, hang_seconds=4.0)
     for _ in range(2):

@@ -140,7 +140,7 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
         patch.setenv("MIXBENCH_RUNS", str(tmp_path_factory.mktemp("survived")))
         folder = running.planned(running.spec("survived"))
         code = snapshot.take(folder)
-        with (code / "experiments" / "run.py").open("a") as file:
+        with (code / "mixbench/experiments/worker/execute.py").open("a") as file:
             file.write(MISBEHAVING)
         pool = Pool(folder, code, retries=1, hang_seconds=8.0)
         started = []
