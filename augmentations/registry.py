@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
-import mixbench.augmentations.methods
 from mixbench.augmentations.discovery import Plugin, discover
 from mixbench.augmentations.method import Method, Paper
 from mixbench.augmentations.parameters import nearest, rules
@@ -55,8 +54,10 @@ class MethodInfo:
 @cache
 def _built_in() -> dict[str, type[Method]]:
     methods: dict[str, type[Method]] = {}
-    for module_info in pkgutil.iter_modules(mixbench.augmentations.methods.__path__):
-        module = importlib.import_module(f"mixbench.augmentations.methods.{module_info.name}")
+    # By name, for methods made of methods import this module.
+    folder = importlib.import_module("mixbench.augmentations.methods")
+    for module_info in pkgutil.iter_modules(folder.__path__):
+        module = importlib.import_module(f"{folder.__name__}.{module_info.name}")
         for _, member in inspect.getmembers(module, inspect.isclass):
             if not issubclass(member, Method) or member.__module__ != module.__name__:
                 continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,7 @@ def gradients_flow(case: Case) -> None:
     images = case.images().float().contiguous()
     plan = case.sample(images)
     flat = (case.batch, images[0].numel())
-    calls = [
+    calls: list[tuple[str, Callable[[Tensor], Tensor], tuple[int, ...]]] = [
         ("images", lambda given: pixels_of(plan, given), images.shape),
         ("feature maps", plan.mix_features, images.shape),
         ("feature vectors", plan.mix_features, flat),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mixbench.augmentations.contract.case import Case, pixels_of
 from mixbench.augmentations.contract.promise import Broken, expect, expect_equal, promise
@@ -94,7 +95,7 @@ def no_waiting(case: Case) -> None:
     mix = case.method(prob=0.5)
     with _nothing_read_back("sample"):
         plan = mix.sample(shape, device="meta", images=images)
-    steps = {
+    steps: dict[str, Callable[[], Tensor]] = {
         "mix_images": lambda: plan.mix_images(images),
         "mix_labels": lambda: plan.mix_labels(labels, 10).weights,
         "mix_masks": lambda: plan.mix_masks(torch.empty(shape, device="meta")),

@@ -140,9 +140,10 @@ class Chain(Plan):
     def mix_boxes(
         self, targets: Sequence[Mapping[str, Any]], *, visibility: float = 0.1
     ) -> list[dict[str, Any]]:
-        for stage in self.stages:
-            targets = stage.mix_boxes(targets, visibility=visibility)
-        return list(targets)  # type: ignore[arg-type]
+        mixed = self.stages[0].mix_boxes(targets, visibility=visibility)
+        for stage in self.stages[1:]:
+            mixed = stage.mix_boxes(mixed, visibility=visibility)
+        return mixed
 
     def sources(self) -> tuple[Tensor, Tensor]:
         index, share = self.stages[0].sources()
@@ -161,7 +162,7 @@ class Chain(Plan):
             shares = stage.pixel_shares(before)
             sources *= shares.shape[1]
             before = shares.flatten(1, 2)
-        return before.unflatten(1, (sources, -1))
+        return torch.unflatten(before, 1, (sources, -1))
 
     def changed(self) -> Tensor:
         changed = self.stages[0].changed()

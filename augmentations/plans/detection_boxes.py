@@ -256,7 +256,7 @@ def _unpack(
     for key in targets[0]:
         if key not in new and _per_box(targets, key):
             new[key] = torch.cat([target[key] for target in targets])[row]
-    split = {key: values.split(counts) for key, values in new.items()}
+    split = {key: torch.split(values, counts) for key, values in new.items()}
     return [
         {**target, **{key: values[index] for key, values in split.items()}}
         for index, target in enumerate(targets)

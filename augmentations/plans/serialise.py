@@ -136,12 +136,12 @@ def from_tensors(tensors: Mapping[str, Tensor], device: torch.device | str | Non
             raise ValueError(f"a structure that is no plan: {type(plan).__name__}")
         plan.check_fields()
         moved = {k: v if device is None else v.to(device) for k, v in tensors.items()}
-        plan = _put_together(structure["plan"], moved)
+        on_device: Plan = _put_together(structure["plan"], moved)
     except ValueError as error:
         raise ValueError(f"a damaged plan: {_one_line(error)}") from None
     except (TypeError, KeyError, IndexError, AttributeError, RuntimeError, RecursionError) as error:
         raise ValueError(f"a damaged plan: {type(error).__name__} {_one_line(error)}") from None
-    return plan
+    return on_device
 
 
 def _take_apart(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
