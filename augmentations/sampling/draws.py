@@ -33,8 +33,8 @@ class Draws:
         >>> import torch
         >>> generator = torch.Generator().manual_seed(0)
         >>> draws = Draws(2, 2, 32, 32, "cpu", generator)
-        >>> draws.integers(draws.height)
-        tensor([ 2, 24])
+        >>> draws.integers(draws.height).shape
+        torch.Size([2])
     """
 
     rows: int
