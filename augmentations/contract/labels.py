@@ -51,11 +51,11 @@ def _added_up(labels: Tensor, weights: Tensor, classes: int) -> Tensor:
 @promise("each label weighs as much as its image has of the pixels", label_rules=("pixels",))
 def shares_are_pixels(case: Case) -> None:
     images = case.one_hot_images()
-    own = torch.arange(case.batch, device=case.device)
+    samples = torch.arange(case.batch, device=case.device)
     for seed in range(case.seed, case.seed + 3):
         plan = case.sample(images, seed=seed)
         shown = pixels_of(plan, images).double().mean(dim=(2, 3))
-        claimed = plan.mix_labels(own, case.batch).dense(case.batch).double()
+        claimed = plan.mix_labels(samples, case.batch).dense(case.batch).double()
         worst = int((shown - claimed).abs().nan_to_num(float("inf")).argmax())
         row, source = worst // case.batch, worst % case.batch
         expect_close(
@@ -72,8 +72,8 @@ def colours_follow_weights(case: Case) -> None:
     colours = (torch.rand(case.batch, 3, generator=generator) * 10 - 5).to(case.device)
     images = colours.view(case.batch, 3, 1, 1).repeat(1, 1, *case.size)
     plan = case.sample(images)
-    own = torch.arange(case.batch, device=case.device)
-    weights = plan.mix_labels(own, case.batch).dense(case.batch).double()
+    samples = torch.arange(case.batch, device=case.device)
+    weights = plan.mix_labels(samples, case.batch).dense(case.batch).double()
     expect_close(
         pixels_of(plan, images).double().mean(dim=(2, 3)),
         weights @ colours.double(),
@@ -103,10 +103,10 @@ def hard_and_soft_agree(case: Case) -> None:
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         one_hot = F.one_hot(labels, 10).to(dtype)
         expect_close(plan.mix_labels(one_hot, 10).dense(10), hard, "one-hot labels mix differently")
-    own = torch.arange(case.batch, device=case.device)
+    samples = torch.arange(case.batch, device=case.device)
     expect_close(
         plan.mix_labels(soft, 10).dense(10),
-        plan.mix_labels(own, case.batch).dense(case.batch) @ soft,
+        plan.mix_labels(samples, case.batch).dense(case.batch) @ soft,
         "soft labels are not mixed with the weights of their samples",
     )
 

@@ -199,10 +199,10 @@ def features_keep_shares(case: Case) -> None:
 @promise("feature vectors are mixed with the label weights")
 def vectors_follow_weights(case: Case) -> None:
     plan = case.sample(case.images())
-    own = torch.arange(case.batch, device=case.device)
+    samples = torch.arange(case.batch, device=case.device)
     mixed = plan.mix_features(torch.eye(case.batch, device=case.device, dtype=case.dtype))
     expect_equal(
         mixed,
-        plan.mix_labels(own, case.batch).dense(case.batch).to(case.dtype),
+        plan.mix_labels(samples, case.batch).dense(case.batch).to(case.dtype),
         "vectors are not mixed with the label weights",
     )

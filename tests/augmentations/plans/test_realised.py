@@ -76,7 +76,7 @@ def test_realised_sums_are_those_over_changed_samples_however_grouped(
     assert torch.equal(whole, sum_realised(plans[:5]) + sum_realised(plans[5:]))
 
 
-def test_small_plans_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_plans_are_summed_up_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[str] = []
 
     def watched(own: Any) -> Any:
