@@ -1,4 +1,4 @@
-"""Short names for the cells of a sweep, made of what varies in it and of nothing else."""
+"""Short names for the cells of a sweep, made of what varies in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from mixbench.analysis.tables import schedules, transfers
-from mixbench.analysis.tables.nested_methods import KEY, recipes
+from mixbench.analysis.tables.nested_methods import KEY, short_names
 
 JOIN = " · "
 EMPTY = "[]"
@@ -18,8 +18,8 @@ _SYMBOLS = {"alpha": "α", "beta": "β"}
 _SECTIONS = ("augmentation", "model", "dataset", "transfer", "staging")
 _DECIDES = {"transfer": transfers.WEIGHTS, "staging": "augmentation.name"}
 """The field that those of a section depend on, where that is not the section's name."""
-_UNSAID = (schedules.PHASES,)
-"""Said by another field."""
+_REDUNDANT = (schedules.PHASES,)
+"""Fields that another field tells."""
 _RESOLVED_BY_DATASET = ("dataset.image_size", "training.crop_padding", "training.flip")
 
 Flat = Mapping[str, Any]
@@ -38,7 +38,7 @@ class Label:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration with dotted keys; lists become JSON text, so values are hashable."""
+    """Return a nested configuration with dotted keys; lists become JSON text, so are hashable."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
@@ -51,7 +51,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def settings(configs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The configurations of one sweep flattened, all with the same fields of staging and transfer.
+    """Flatten the configurations of a sweep, all with the same fields of staging and transfer.
 
     Schedules without a name get one. Fields of a section that no configuration uses are left out.
     """
@@ -62,7 +62,7 @@ def settings(configs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def cell_labels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """cell_key -> label, from the nested configuration of one run of each cell."""
+    """Return cell_key -> label, from the nested configuration of one run of each cell."""
     flat = [
         {key: value for key, value in config.items() if key != "seed"}
         for config in settings(configs.values())
@@ -72,7 +72,7 @@ def cell_labels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def origins_of(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """cell_key -> words, for the cells whose weights others start from."""
+    """Return cell_key -> name, for the cells whose weights others start from."""
     needed = {
         str((config.get("transfer") or {}).get("weights") or "").removeprefix("cell:")
         for config in configs.values()
@@ -81,53 +81,61 @@ def origins_of(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def name_cells(configs: Sequence[Flat], origins: Mapping[str, str] | None = None) -> list[Label]:
-    """One label per flattened configuration (without seed), in order; different ones differ.
+    """Return a label for each flattened configuration (without seed); different ones differ.
 
     The augmentation is named when it varies or when nothing does; of its parameters, those that
     vary among the cells of the same method. Further factors follow as "key value". origins: what
     the cells that others start from are called.
     """
     origins = origins or {}
-    keys = list(dict.fromkeys(key for config in configs for key in config if key not in _UNSAID))
+    keys = list(dict.fromkeys(key for config in configs for key in config if key not in _REDUNDANT))
     varying = [key for key in keys if _distinct(configs, key) > 1]
-    own = [key for key in varying if _section(key) == "augmentation"]
-    others = [key for key in varying if key not in own and not _implied(configs, key)]
-    short = _short_names(others)
-    # What varies within a method is found once for all its cells: there may be thousands.
-    telling, made_of = {}, {}
-    for method, cells in _grouped(configs, "augmentation.name").items():
-        made_of[method] = recipes(cells, _parameter)
-        telling[method] = [
-            key
-            for key in own
-            if key != "augmentation.name"
-            and (made_of[method] if key == KEY else _distinct(cells, key) > 1)
-        ]
-    silent = {key: _silent_for(configs, key) for key in others}
+    parameters = [key for key in varying if _section(key) == "augmentation"]
+    factors = [key for key in varying if key not in parameters and not _implied(configs, key)]
+    methods = _method_texts(configs, parameters)
+    has_method = bool(parameters) or not factors
+    short = _short_names(factors)
+    omitted = {key: _omitted_for(configs, key) for key in factors}
     labels = []
-    for config in configs:
-        # An empty list says as little as a parameter that is not there.
-        parameters = [
-            key for key in telling[config["augmentation.name"]] if config.get(key, EMPTY) != EMPTY
-        ]
-        parameters.sort(key=lambda key: key != KEY)
-        names = made_of[config["augmentation.name"]]
-        parts = [
-            names[config[key]] if key == KEY else _parameter(key, config[key]) for key in parameters
-        ]
-        is_named = bool(own) or not others
-        method = " ".join([str(config["augmentation.name"]), *parts]) if is_named else ""
+    for config, method in zip(configs, methods, strict=True):
         rest = [
             factor_text(short[key], key, config.get(key), origins)
-            for key in others
-            if not _is_silent(silent[key], key, config)
+            for key in factors
+            if not _is_omitted(omitted[key], key, config)
         ]
-        labels.append(Label(method, JOIN.join(rest)))
+        labels.append(Label(method if has_method else "", JOIN.join(rest)))
     return _told_apart(labels, configs, varying, origins)
 
 
+def _method_texts(configs: Sequence[Flat], varying: Sequence[str]) -> list[str]:
+    """Return each configuration's method, with the parameters that vary within that method."""
+    # Once per method, not per cell: there may be thousands.
+    shown: dict[str, list[str]] = {}
+    nested: dict[str, dict[str, str]] = {}
+    for method, cells in _grouped(configs, "augmentation.name").items():
+        nested[method] = short_names(cells, _parameter)
+        shown[method] = [
+            key
+            for key in varying
+            if key != "augmentation.name"
+            and (nested[method] if key == KEY else _distinct(cells, key) > 1)
+        ]
+        shown[method].sort(key=lambda key: key != KEY)
+    texts = []
+    for config in configs:
+        method = config["augmentation.name"]
+        # An empty list says as little as a parameter that is not there.
+        keys = [key for key in shown[method] if config.get(key, EMPTY) != EMPTY]
+        parts = [
+            nested[method][config[key]] if key == KEY else _parameter(key, config[key])
+            for key in keys
+        ]
+        texts.append(" ".join([str(method), *parts]))
+    return texts
+
+
 def value_text(value: Any) -> str:
-    """A configuration's value as a reader writes it: 1 for 1.0, "default" for what is not set."""
+    """Return a value as a reader writes it: 1 for 1.0, "default" for what is not set."""
     if value is None:
         return "default"
     if isinstance(value, bool):
@@ -152,7 +160,7 @@ def _section(key: str) -> str:
 
 
 def _implied(configs: Sequence[Flat], key: str) -> bool:
-    """Does the name of the data set or model already say it in every cell?"""
+    """Does the name of the data set or model tell it in every cell?"""
     by = _decider(key)
     return by is not None and _section(key) not in _DECIDES and not _varies_within(configs, key, by)
 
@@ -169,7 +177,7 @@ def _grouped(configs: Sequence[Flat], by: str) -> dict[Any, list[Flat]]:
 
 
 def _decider(key: str) -> str | None:
-    """The field that a field depends on, such as the name of the model; None for most."""
+    """Return the field that a field depends on, such as the model's name; None for most."""
     section = _section(key)
     if key in _RESOLVED_BY_DATASET:
         return "dataset.name"
@@ -177,8 +185,8 @@ def _decider(key: str) -> str | None:
     return None if key == by or section not in _SECTIONS else by
 
 
-def _silent_for(configs: Sequence[Flat], key: str) -> set[Any]:
-    """The models or data sets that have only one value of this parameter."""
+def _omitted_for(configs: Sequence[Flat], key: str) -> set[Any]:
+    """Return the models or data sets that have only one value of this parameter."""
     by = _decider(key)
     if by is None:
         return set()
@@ -186,16 +194,16 @@ def _silent_for(configs: Sequence[Flat], key: str) -> set[Any]:
     return {name for name, group in groups.items() if _distinct(group, key) == 1}
 
 
-def _is_silent(silent: set[Any], key: str, config: Flat) -> bool:
-    """A parameter of a model or data set goes unsaid where that one has only one value of it.
+def _is_omitted(omitted: set[Any], key: str, config: Flat) -> bool:
+    """Leave out a parameter of a model or data set where that one has only one value of it.
 
-    So does a field of transfer that is not set, but for the weights, and the schedule of a method
+    Also a field of transfer that is not set, but for the weights, and the schedule of a method
     that mixes nothing.
     """
     if _section(key) == "transfer" and key != transfers.WEIGHTS and config.get(key) is None:
         return True
     by = _decider(key)
-    if by is None or config.get(by) not in silent:
+    if by is None or config.get(by) not in omitted:
         return False
     if key == schedules.NAME:
         return config.get(by) == "none"
@@ -203,7 +211,7 @@ def _is_silent(silent: set[Any], key: str, config: Flat) -> bool:
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The last part of each dotted key, with as many parts before it as tell the keys apart."""
+    """Return the last part of each dotted key, with as many before it as tell the keys apart."""
     short = {}
     for key in keys:
         parts = key.split(".")
@@ -225,7 +233,7 @@ def _parameter(key: str, value: Any) -> str:
 
 
 def factor_text(short: str, key: str, value: Any, origins: Mapping[str, str]) -> str:
-    """A field and its value as a label has them. short: the field's name among the others."""
+    """Return a field and its value as text. short: the field's name among the others."""
     if key in ("dataset.name", "model.name"):
         kind, colon, path = str(value).partition(":")
         return f"{kind}:{PurePath(path).name}" if colon and path else str(value)
@@ -242,9 +250,9 @@ def _told_apart(
     varying: Sequence[str],
     origins: Mapping[str, str],
 ) -> list[Label]:
-    """Labels that still coincide get every varying field in full, and a number as a last resort."""
+    """Tell equal labels apart by every varying field in full, and a number as a last resort."""
     texts = Counter(label.text for label in labels)
-    told = []
+    full = []
     for label, config in zip(labels, configs, strict=True):
         if texts[label.text] > 1:
             rest = [
@@ -255,11 +263,11 @@ def _told_apart(
                 if key in config
             ]
             label = Label(label.method, JOIN.join(rest))
-        told.append(label)
+        full.append(label)
     seen: dict[str, int] = {}
-    for place, label in enumerate(told):
+    for index, label in enumerate(full):
         seen[label.text] = seen.get(label.text, 0) + 1
         if seen[label.text] > 1:
             numbered = JOIN.join(part for part in (label.group, f"#{seen[label.text]}") if part)
-            told[place] = Label(label.method, numbered)
-    return told
+            full[index] = Label(label.method, numbered)
+    return full

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from mixbench.analysis.numbers import is_number
 from mixbench.analysis.tables.labels import name_cells, origins_of, settings
 from mixbench.analysis.tables.schedules import PHASES
 from mixbench.experiments.errors import UserError
@@ -33,7 +33,7 @@ class Tables:
         data.*, provenance.* and timing.*.
     cells: one row per cell, in plan order: cell_key, label, method, group, planned, one count per
         state, and the configuration without the seed.
-    occlusion: cell_key, run_key, seed, shape, point (place on the curve), fraction, accuracy.
+    occlusion: cell_key, run_key, seed, shape, point (position on the curve), fraction, accuracy.
     reliability: cell_key, run_key, seed, bin, low, high, count, confidence, accuracy.
     mixing: what was mixed in each epoch of the runs with a schedule: cell_key, run_key, seed, epoch
         (1 is the first), prob, lambda, area (NaN where nothing is known).
@@ -55,7 +55,7 @@ class Tables:
 
 
 def load(folder: SweepFolder) -> Tables:
-    """The tables of a sweep, whatever is done of it; UserError if it plans no run."""
+    """Return the tables of a sweep, finished or not; UserError if it plans no run."""
     plan = folder.plan()
     if not plan:
         raise UserError(f"sweep {folder.name!r}: plan.jsonl holds no run")
@@ -75,61 +75,54 @@ def load(folder: SweepFolder) -> Tables:
         dict.fromkeys(name for run in plan for name in _section(results[run.run_key], "metrics"))
     )
     cells = _cells(plan, configs, origins)
-    runs = _runs(plan, cells, configs, results, config_columns, metric_columns)
+    names = dict(zip(cells["cell_key"], cells["label"], strict=True))
+    runs = _runs(plan, names, configs, results, config_columns, metric_columns)
+    before = _cells(needed_only, configs, origins)
+    names = dict(zip(before["cell_key"], before["label"], strict=True))
+    pretraining = _runs(needed_only, names, configs, results, config_columns, metric_columns)
+    curves = [(run, result) for run in plan if (result := results[run.run_key])]
+    staged = [run for run, _ in curves if configs[run.run_key].get(PHASES)]
+    return Tables(
+        runs=runs,
+        cells=pd.concat([cells, _state_counts(runs, cells)], axis=1),
+        occlusion=_points(
+            [{**_keys(run), **row} for run, result in curves for row in occlusion_rows(result)],
+            ("shape", "point", "fraction", "accuracy"),
+        ),
+        reliability=_points(
+            [{**_keys(run), **row} for run, result in curves for row in reliability_rows(result)],
+            ("bin", "low", "high", "count", "confidence", "accuracy"),
+        ),
+        mixing=_points(
+            [row for run in staged for row in _mixing(run)], ("epoch", "prob", "lambda", "area")
+        ),
+        pretraining=pretraining,
+        origins=origins,
+        config_columns=config_columns,
+        metric_columns=metric_columns,
+        classes=_classes(results[run.run_key] for run in plan),
+    )
+
+
+def _state_counts(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     counts = pd.crosstab(runs["cell_key"], runs["state"]).reindex(columns=list(STATES))
     counts = counts.reindex(cells["cell_key"]).fillna(0).astype(int).reset_index(drop=True)
     counts.columns.name = None
-    cells = pd.concat([cells, counts], axis=1)
-    curves = [(run, result) for run in plan if (result := results[run.run_key])]
-    return Tables(
-        runs,
-        cells,
-        pd.DataFrame(
-            [row for run, result in curves for row in _occlusion(run, result)],
-            columns=["cell_key", "run_key", "seed", "shape", "point", "fraction", "accuracy"],
-        ),
-        pd.DataFrame(
-            [row for run, result in curves for row in _reliability(run, result)],
-            columns=[
-                "cell_key",
-                "run_key",
-                "seed",
-                "bin",
-                "low",
-                "high",
-                "count",
-                "confidence",
-                "accuracy",
-            ],
-        ),
-        pd.DataFrame(
-            [row for run, _ in curves if configs[run.run_key].get(PHASES) for row in _mixing(run)],
-            columns=["cell_key", "run_key", "seed", "epoch", "prob", "lambda", "area"],
-        ),
-        _runs(
-            needed_only,
-            _cells(needed_only, configs, origins),
-            configs,
-            results,
-            config_columns,
-            metric_columns,
-        ),
-        origins,
-        config_columns,
-        metric_columns,
-        _classes(results[run.run_key] for run in plan),
-    )
+    return counts
+
+
+def _points(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["cell_key", "run_key", "seed", *columns])
 
 
 def _runs(
     plan: list[PlannedRun],
-    cells: pd.DataFrame,
+    names: Mapping[str, str],
     configs: Mapping[str, dict[str, Any]],
     results: Mapping[str, Mapping[str, Any] | None],
     config_columns: tuple[str, ...],
     metric_columns: tuple[str, ...],
 ) -> pd.DataFrame:
-    names = dict(zip(cells["cell_key"], cells["label"], strict=True))
     rows = [_row(run, results[run.run_key], names[run.cell_key]) for run in plan]
     parts = [pd.DataFrame(rows)]
     parts.append(_frame([configs[run.run_key] for run in plan], config_columns, object))
@@ -144,12 +137,12 @@ def _runs(
 
 
 def occlusion_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The occlusion curves of one result: shape, point, fraction, accuracy."""
+    """Return the occlusion curves of one result: shape, point, fraction, accuracy."""
     rows = []
     for shape, curve in _section(_section(result, "curves"), "occlusion").items():
         pairs = zip(curve["fraction"], curve["accuracy"], strict=True)
         for point, (fraction, accuracy) in enumerate(pairs):
-            if _is_number(fraction) and _is_number(accuracy):
+            if is_number(fraction) and is_number(accuracy):
                 rows.append(
                     {"shape": shape, "point": point, "fraction": fraction, "accuracy": accuracy}
                 )
@@ -157,7 +150,7 @@ def occlusion_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def reliability_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The reliability bins of one result; confidence and accuracy are NaN where a bin is empty."""
+    """Return the reliability bins of one result, with NaN for accuracy where a bin is empty."""
     curve = _section(_section(result, "curves"), "reliability")
     if not curve:
         return []
@@ -165,14 +158,14 @@ def reliability_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     columns = zip(curve["count"], curve["confidence"], curve["accuracy"], strict=True)
     return [
         {
-            "bin": place,
-            "low": edges[place],
-            "high": edges[place + 1],
+            "bin": number,
+            "low": edges[number],
+            "high": edges[number + 1],
             "count": int(count),
             "confidence": _number(confidence),
             "accuracy": _number(accuracy),
         }
-        for place, (count, confidence, accuracy) in enumerate(columns)
+        for number, (count, confidence, accuracy) in enumerate(columns)
     ]
 
 
@@ -232,12 +225,8 @@ def _section(result: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
     return section if isinstance(section, Mapping) else {}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 def _number(value: Any) -> float:
-    return float(value) if _is_number(value) else float("nan")
+    return float(value) if is_number(value) else float("nan")
 
 
 def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...], dtype: Any) -> pd.DataFrame:
@@ -251,7 +240,7 @@ def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...], dtype: Any) -> 
 
 def _extras(result: Mapping[str, Any] | None) -> dict[str, Any]:
     extras: dict[str, Any] = {}
-    # "dataset.name" is what the configuration asks for; what was found is "data.name".
+    # "dataset.name" is what the configuration asks for; what was loaded is "data.name".
     for section, prefix in _EXTRAS.items():
         for key, value in _section(result, section).items():
             if key == "classes":
@@ -270,14 +259,6 @@ def _classes(results: Iterable[Mapping[str, Any] | None]) -> tuple[str, ...]:
     return ()
 
 
-def _occlusion(run: PlannedRun, result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{**_keys(run), **row} for row in occlusion_rows(result)]
-
-
-def _reliability(run: PlannedRun, result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{**_keys(run), **row} for row in reliability_rows(result)]
-
-
 def _mixing(run: PlannedRun) -> list[dict[str, Any]]:
     return [
         {
@@ -286,7 +267,7 @@ def _mixing(run: PlannedRun) -> list[dict[str, Any]]:
             **{name: _number(row.get(f"mix/{name}")) for name in ("prob", "lambda", "area")},
         }
         for row in run.folder.metrics()
-        if _is_number(row.get("epoch"))
+        if is_number(row.get("epoch"))
     ]
 
 

@@ -1,4 +1,4 @@
-"""Methods that are made of other methods: what these are called in labels and tables."""
+"""Methods that are made of other methods: their names in labels and tables."""
 
 from __future__ import annotations
 
@@ -10,76 +10,79 @@ KEY = "augmentation.methods"
 """Where a flattened configuration has the list of methods, as JSON text."""
 
 _INHERITED = ("per_sample", "pairing")
-"""What the methods take over from the whole: it goes unsaid where it is the same."""
+"""Parameters that the methods take over from the whole; left out where they are the same."""
 
-Recipe = list[dict[str, Any]]
+Methods = list[dict[str, Any]]
 Shown = Callable[[str, Any], str]
 
 
-def recipes(cells: Sequence[Mapping[str, Any]], shown: Shown) -> dict[str, str]:
-    """Short names for the lists of methods in the cells of one method, by their JSON text.
+def short_names(cells: Sequence[Mapping[str, Any]], shown: Shown) -> dict[str, str]:
+    """Return short names for the lists of methods in the cells of one method, by their JSON text.
 
     Each names its methods, with those parameters that differ in the cells; empty if all lists are
     the same. shown: a parameter's name and value as text.
     """
-    read = {
-        cell[KEY]: _own(json.loads(cell[KEY]), cell, "augmentation.")
+    lists = {
+        cell[KEY]: _without_inherited(json.loads(cell[KEY]), cell, "augmentation.")
         for cell in cells
         if KEY in cell
     }
-    if len(read) < 2:
+    if len(lists) < 2:
         return {}
-    found: dict[str, list[dict[str, Any]]] = {}
-    for method in (method for recipe in read.values() for method in _all(recipe)):
-        found.setdefault(method["name"], []).append(method)
+    by_name: dict[str, Methods] = {}
+    for methods in lists.values():
+        for method in _flattened(methods):
+            by_name.setdefault(method["name"], []).append(method)
     differing = {
         (name, key)
-        for name, methods in found.items()
+        for name, methods in by_name.items()
         for key in dict.fromkeys(key for method in methods for key in method)
         if len({json.dumps(method.get(key)) for method in methods}) > 1
     }
     whole = cells[0]["augmentation.name"]
-    texts = {
-        text: _named(recipe, whole, lambda *pair: pair in differing, shown)
-        for text, recipe in read.items()
+    names = {
+        text: _text(methods, whole, lambda *pair: pair in differing, shown)
+        for text, methods in lists.items()
     }
-    return texts if len(set(texts.values())) > 1 else {}
+    return names if len(set(names.values())) > 1 else {}
 
 
 def in_full(text: str, outer: Mapping[str, Any], shown: Shown) -> str:
-    """A list of methods with all parameters. text: its JSON. outer: the whole's parameters."""
-    recipe = _own(json.loads(text), outer, "")
-    return _named(recipe, str(outer["name"]), lambda *_: True, shown)
+    """Return a list of methods with all their parameters as text.
+
+    text: the list as JSON. outer: the parameters of the method that is made of them.
+    """
+    methods = _without_inherited(json.loads(text), outer, "")
+    return _text(methods, str(outer["name"]), lambda *_: True, shown)
 
 
-def _own(recipe: Recipe, outer: Mapping[str, Any], prefix: str) -> Recipe:
-    """The methods without what they take over from the whole, those within them likewise."""
-    own = []
-    for method in recipe:
-        kept = {
-            key: _own(value, method, "") if key == "methods" else value
+def _without_inherited(methods: Methods, outer: Mapping[str, Any], prefix: str) -> Methods:
+    """Leave out what methods take over from the one they are part of, in nested ones too."""
+    return [
+        {
+            key: _without_inherited(value, method, "") if key == "methods" else value
             for key, value in method.items()
             if key not in _INHERITED or value != outer.get(f"{prefix}{key}")
         }
-        own.append(kept)
-    return own
+        for method in methods
+    ]
 
 
-def _all(recipe: Recipe) -> Iterator[dict[str, Any]]:
-    for method in recipe:
+def _flattened(methods: Methods) -> Iterator[dict[str, Any]]:
+    for method in methods:
         yield {key: value for key, value in method.items() if key != "methods"}
-        yield from _all(method.get("methods", []))
+        yield from _flattened(method.get("methods", []))
 
 
-def _named(recipe: Recipe, whole: str, is_said: Callable[[str, str], bool], shown: Shown) -> str:
-    parts = []
-    for method in recipe:
+def _text(methods: Methods, whole: str, is_shown: Callable[[str, str], bool], shown: Shown) -> str:
+    texts = []
+    for method in methods:
         name = method["name"]
         words = [name]
         for key, value in method.items():
             if key == "methods":
-                words.append(f"({_named(value, name, is_said, shown)})")
-            elif key != "name" and is_said(name, key):
+                words.append(f"({_text(value, name, is_shown, shown)})")
+            elif key != "name" and is_shown(name, key):
                 words.append(shown(key, value))
-        parts.append(" ".join(words))
-    return (" + " if whole == "compose" else " or ").join(parts)
+        texts.append(" ".join(words))
+    return (" + " if whole == "compose" else " or ").join(texts)

@@ -41,14 +41,14 @@ def origins(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     longer = {
         key: f"{short[key]}, {config['augmentation']['name']}" for key, config in cells.items()
     }
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for key in cells:
         is_alone = list(short.values()).count(short[key]) == 1
         name = short[key] if is_alone else longer[key]
-        if name in found.values():
-            name = f"{name} #{sum(other.startswith(name) for other in found.values()) + 1}"
-        found[key] = name
-    return found
+        if name in names.values():
+            name = f"{name} #{sum(other.startswith(name) for other in names.values()) + 1}"
+        names[key] = name
+    return names
 
 
 def words(key: str, value: Any, origin: Mapping[str, str]) -> str:

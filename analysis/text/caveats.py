@@ -1,4 +1,4 @@
-"""What a reader must know before believing the numbers: few seeds, missing runs, mixed machines."""
+"""Warnings: few seeds, missing runs, mixed machines, and what else limits the numbers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from mixbench.analysis.statistics.tests import SEEDS_WANTED
 from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.schedules import PHASES
 from mixbench.analysis.tables.transfers import WEIGHTS
-from mixbench.analysis.text.formatting import count, joined, seeds
+from mixbench.analysis.text.formatting import joined, seeds
 from mixbench.experiments.store.states import RunState
+from mixbench.experiments.text import plural
 
-_MIXED = {
+_SHOULD_BE_EQUAL = {
     "provenance.device": "devices",
     "provenance.torch": "versions of torch",
     "provenance.mixbench": "versions of mixbench",
@@ -30,20 +31,20 @@ def caveats(
     spec: Mapping[str, Any],
     pretraining: pd.DataFrame | None = None,
 ) -> list[str]:
-    """All warnings of a report, the gravest first; empty when there is nothing to warn of.
+    """Return all warnings of a report, the gravest first.
 
     pretraining: the runs that are there only because others start from them.
     """
-    found = [*_missing(comparison.cells, runs), *_fallback(runs, spec), *_few_seeds(comparison)]
-    found += [*_pretraining(pretraining), *_weights(runs, pretraining), *_plateaus(runs)]
+    warnings = [*_missing(comparison.cells, runs), *_fallback(runs, spec), *_few_seeds(comparison)]
+    warnings += [*_pretraining(pretraining), *_weights(runs, pretraining), *_plateaus(runs)]
     if comparison.note:
-        found.append(f"No differences are tested: {comparison.note}.")
-    found += [*_unpaired(comparison), *_mixed(runs), *_undefined(comparison, runs)]
-    return found
+        warnings.append(f"No differences are tested: {comparison.note}.")
+    warnings += [*_unpaired(comparison), *_differing(runs), *_undefined(comparison, runs)]
+    return warnings
 
 
 def why_missing(rows: pd.DataFrame) -> str:
-    """Why runs have no result: one clause per state, with the seeds and the errors."""
+    """Say why runs have no result: one clause per state, with the seeds and the errors."""
     parts = []
     failed = rows[rows["state"] == RunState.FAILED]
     for error, group in failed.groupby("failure", sort=False):
@@ -56,25 +57,25 @@ def why_missing(rows: pd.DataFrame) -> str:
 
 
 def _missing(cells: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
-    found = []
-    untouched = []
+    warnings = []
+    not_begun = []
     for cell in cells.itertuples():
         rows = runs[(runs["cell_key"] == cell.cell_key) & (runs["state"] != RunState.DONE)]
         if rows.empty:
             continue
         if len(rows) == cell.planned and set(rows["state"]) == {RunState.WAITING}:
-            untouched.append(str(cell.label))
+            not_begun.append(str(cell.label))
             continue
         what = "no run" if len(rows) == cell.planned else f"{cell.done} of {cell.planned} runs"
-        found.append(f"{cell.label}: {what} finished; {why_missing(rows)}.")
-    if untouched:
-        which = "configuration" if len(untouched) == 1 else "configurations"
-        names = joined(f"“{name}”" for name in untouched)
-        found.append(f"No run of the {which} {names} has begun.")
-    if len(found) > 1:
+        warnings.append(f"{cell.label}: {what} finished; {why_missing(rows)}.")
+    if not_begun:
+        which = "configuration" if len(not_begun) == 1 else "configurations"
+        names = joined(f"“{name}”" for name in not_begun)
+        warnings.append(f"No run of the {which} {names} has begun.")
+    if len(warnings) > 1:
         done = int((runs["state"] == RunState.DONE).sum())
-        found.insert(0, f"The sweep is not complete: {done} of {len(runs)} runs are done.")
-    return found
+        warnings.insert(0, f"The sweep is not complete: {done} of {len(runs)} runs are done.")
+    return warnings
 
 
 def _fallback(runs: pd.DataFrame, spec: Mapping[str, Any]) -> list[str]:
@@ -108,7 +109,7 @@ def _few_seeds(comparison: Comparison) -> list[str]:
             f"One seed per cell: there are no intervals, and no difference can be shown. Use at "
             f"least {SEEDS_WANTED} seeds."
         ]
-    have = count(low, "seed") if low == high else f"{low} to {count(high, 'seed')}"
+    have = plural(low, "seed") if low == high else f"{low} to {plural(high, 'seed')}"
     single = " A cell with one seed has no interval." if low == 1 else ""
     return [
         f"Only {have} per cell: the intervals are wide, a small effect will be missed, and a few "
@@ -127,13 +128,15 @@ def _unpaired(comparison: Comparison) -> list[str]:
     return [f"Differences of {joined(names)}: {note}." for note, names in who.items()]
 
 
-def _mixed(runs: pd.DataFrame) -> list[str]:
-    found = []
+def _differing(runs: pd.DataFrame) -> list[str]:
+    warnings = []
     done = runs[runs["state"] == RunState.DONE]
-    for column, words in _MIXED.items():
+    for column, words in _SHOULD_BE_EQUAL.items():
         if column in done and done[column].nunique() > 1:
             values = joined(map(str, done[column].dropna().unique()))
-            found.append(f"The runs mix {words} ({values}): a paired difference may contain that.")
+            warnings.append(
+                f"The runs mix {words} ({values}): a paired difference may contain that."
+            )
     if "data.digest" in done:
         groups = [
             "dataset.name",
@@ -145,11 +148,11 @@ def _mixed(runs: pd.DataFrame) -> list[str]:
         present = [column for column in groups if column in done]
         digests = done.groupby([done[column].map(value_text) for column in present])["data.digest"]
         if (digests.nunique() > 1).any():
-            found.append(
+            warnings.append(
                 "Runs with the same data settings saw different data (their digests "
                 "differ): don't compare them."
             )
-    return found
+    return warnings
 
 
 def _pretraining(runs: pd.DataFrame | None) -> list[str]:
@@ -187,13 +190,15 @@ def _plateaus(runs: pd.DataFrame) -> list[str]:
 
 def _undefined(comparison: Comparison, runs: pd.DataFrame) -> list[str]:
     done = runs[runs["state"] == RunState.DONE]
-    found = []
+    warnings = []
     for metric in comparison.metrics:
         lacking = done[~done[metric.key].map(is_number)]
         if len(lacking):
             who = joined(dict.fromkeys(lacking["label"]))
-            found.append(f"{metric.title} is undefined in {count(len(lacking), 'run')} ({who}).")
-    return found
+            warnings.append(
+                f"{metric.title} is undefined in {plural(len(lacking), 'run')} ({who})."
+            )
+    return warnings
 
 
 def _seeds(rows: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ MISSING = "–"
 
 
 def digits(half_widths: Iterable[float | None], percent: bool) -> int:
-    """Decimals for a column: one for percentages, one more where the intervals are narrow."""
+    """Return the decimals for a column: one for percentages, two where intervals are narrow."""
     widths = sorted(width for width in half_widths if width)
     if percent:
         middle = widths[len(widths) // 2] * 100 if widths else math.inf
@@ -20,7 +20,7 @@ def digits(half_widths: Iterable[float | None], percent: bool) -> int:
 
 
 def difference_digits(differences: Iterable[Estimate], percent: bool, decimals: int) -> int:
-    """One more decimal where an interval that excludes 0 would be shown as touching it."""
+    """Return one more decimal where an interval that excludes 0 would seem to touch it."""
     factor = 100 if percent else 1
     for value in differences:
         if value.low is not None and value.high is not None and value.low * value.high > 0:
@@ -30,7 +30,7 @@ def difference_digits(differences: Iterable[Estimate], percent: bool, decimals: 
 
 
 def number(value: float | None, percent: bool = True, decimals: int = 1, sign: bool = False) -> str:
-    """83.4 for 0.834; a true minus sign; never "-0.0"; a dash for what is missing."""
+    """Format 0.834 as 83.4, with a true minus sign, never "-0.0", or a dash where it is missing."""
     if value is None or not math.isfinite(value):
         return MISSING
     shown = round(value * (100 if percent else 1), decimals)
@@ -38,7 +38,7 @@ def number(value: float | None, percent: bool = True, decimals: int = 1, sign: b
 
 
 def estimate(value: Estimate, percent: bool, decimals: int) -> str:
-    """83.4 ± 0.6; without the second part where there is no interval."""
+    """Format a mean as 83.4 ± 0.6, or 83.4 where there is no interval."""
     mean = number(value.mean, percent, decimals)
     if value.half_width is None:
         return mean
@@ -46,7 +46,7 @@ def estimate(value: Estimate, percent: bool, decimals: int) -> str:
 
 
 def interval(value: Estimate, percent: bool, decimals: int, sign: bool = True) -> str:
-    """[+2.1, +3.1], or a dash."""
+    """Format an interval as [+2.1, +3.1], or a dash."""
     if value.low is None or value.high is None:
         return MISSING
     low = number(value.low, percent, decimals, sign)
@@ -54,7 +54,7 @@ def interval(value: Estimate, percent: bool, decimals: int, sign: bool = True) -
 
 
 def difference(value: Difference, percent: bool, decimals: int) -> str:
-    """+2.6 [+2.1, +3.1]; without the second part where there is no interval."""
+    """Format a difference as +2.6 [+2.1, +3.1], or +2.6 where there is no interval."""
     mean = number(value.mean, percent, decimals, sign=True)
     if value.half_width is None:
         return mean
@@ -62,7 +62,7 @@ def difference(value: Difference, percent: bool, decimals: int) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """0.034, 0.21, < 0.001, or a dash."""
+    """Format p as 0.034, 0.21, < 0.001, or a dash."""
     if p is None:
         return MISSING
     if p < 0.001:
@@ -71,7 +71,7 @@ def p_value(p: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """42 s, 12 min, 3.4 h."""
+    """Format a duration with two digits or so: 42 s, 12 min, 3.4 h; a dash where it is missing."""
     if seconds is None or not math.isfinite(seconds):
         return MISSING
     if seconds < 120:
@@ -79,13 +79,8 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def count(n: int, word: str, words: str = "") -> str:
-    """1 seed, 5 seeds."""
-    return f"{n} {word if n == 1 else words or word + 's'}"
-
-
 def joined(parts: Iterable[str], last: str = "and") -> str:
-    """a, b and c."""
+    """Join words as "a, b and c"."""
     listed = list(parts)
     if len(listed) < 2:
         return "".join(listed)
@@ -93,7 +88,7 @@ def joined(parts: Iterable[str], last: str = "and") -> str:
 
 
 def seeds(values: Iterable[int]) -> str:
-    """0, 1, 2 as 0–2; others as a list."""
+    """Format seeds: 0, 1, 2 as 0–2, others as a list."""
     listed = sorted(set(values))
     if len(listed) > 2 and listed == list(range(listed[0], listed[-1] + 1)):
         return f"{listed[0]}–{listed[-1]}"

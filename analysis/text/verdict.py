@@ -1,4 +1,4 @@
-"""What the statistics say, in words, and not a word more."""
+"""What the statistics say, in words."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pandas as pd
 
 from mixbench.analysis.statistics.comparison import Comparison
 from mixbench.analysis.statistics.metrics import ACCURACY, GAP, Metric
-from mixbench.analysis.statistics.tests import SEEDS_WANTED, Difference
+from mixbench.analysis.statistics.tests import SEEDS_WANTED, Difference, Estimate
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.formatting import joined
+from mixbench.experiments.text import plural
 
 LEVEL = 0.05
 TRAINED_ON_RECTANGLES = ("cutout", "random_erasing")
@@ -20,8 +21,11 @@ BEYOND = ("test/ece", "test/nll")
 
 @dataclass(frozen=True)
 class Verdict:
-    """headline: one sentence. paragraph: what it rests on. beyond: calibration and occlusion, a
-    sentence each, may be empty. reach: how far all of it reaches."""
+    """What a sweep shows.
+
+    headline: one sentence. paragraph: what it rests on. beyond: calibration and occlusion, a
+    sentence each, may be empty. reach: what it says nothing about.
+    """
 
     headline: str
     paragraph: str
@@ -30,7 +34,10 @@ class Verdict:
 
 
 def standing(difference: Difference, better: int) -> str:
-    """ "ahead", "behind", "open" (excludes 0 only before correction), "none shown" or "unknown"."""
+    """Return "ahead", "behind", "open", "none shown" or "unknown".
+
+    open: the interval excludes 0, but not after correction.
+    """
     if difference.mean is None or difference.half_width is None:
         return "unknown"
     if not difference.excludes_zero:
@@ -41,7 +48,7 @@ def standing(difference: Difference, better: int) -> str:
 
 
 def verdict(comparison: Comparison, setting: str) -> Verdict:
-    """The verdict on a sweep. setting: data set, model and regime, such as "fashion_mnist, ..."."""
+    """Return the verdict on a sweep. setting: data set, model and regime, in words."""
     cells = comparison.cells
     finished = cells[cells["done"] > 0]
     reach = (
@@ -80,8 +87,7 @@ def _without_baseline(comparison: Comparison, finished: pd.DataFrame) -> tuple[s
         return "No accuracy was measured.", ""
     decimals = formatting.digits([score.half_width for _, score in known], percent=True)
     texts = [
-        f"{label} {formatting.estimate(score, True, decimals)}% "
-        f"({formatting.count(score.n, 'seed')})"
+        f"{label} {formatting.estimate(score, True, decimals)}% ({plural(score.n, 'seed')})"
         for label, score in known
     ]
     note = f" No differences are tested: {comparison.note}." if comparison.note else ""
@@ -96,107 +102,110 @@ def _without_baseline(comparison: Comparison, finished: pd.DataFrame) -> tuple[s
 
 
 def _block(comparison: Comparison, members: pd.DataFrame) -> tuple[str, str]:
+    """Return a headline and the sentences on test accuracy for cells with one baseline."""
     names = dict(zip(members["cell_key"], members["series"], strict=True))
-    found = {
+    differences = {
         name: comparison.differences[key, ACCURACY.key]
         for key, name in names.items()
         if (key, ACCURACY.key) in comparison.differences
     }
-    if not found:
+    if not differences:
         return "Nothing is compared.", "nothing is compared with a baseline here."
     base = members["baseline_key"].dropna().iloc[0]
     base_name = names.get(base) or str(comparison.cells.set_index("cell_key").loc[base, "label"])
-    decimals = formatting.digits([d.half_width for d in found.values()], percent=True)
-    decimals = formatting.difference_digits(found.values(), True, decimals)
-    by = {kind: _ranked(found, kind) for kind in ("ahead", "behind", "open", "none shown")}
+    decimals = formatting.digits([d.half_width for d in differences.values()], percent=True)
+    decimals = formatting.difference_digits(differences.values(), True, decimals)
+    by = {kind: _ranked(differences, kind) for kind in ("ahead", "behind", "open", "none shown")}
     parts = []
-    fewest = min((d.n for d in found.values() if d.n > 1), default=0)
-    few = f" (only {formatting.count(fewest, 'seed')})" if 0 < fewest < SEEDS_WANTED else ""
     if by["ahead"]:
         best = by["ahead"][0]
-        points = formatting.number(found[best].mean, True, decimals)
-        is_clear = "ahead of" if len(by["ahead"]) == 1 else "furthest ahead of"
-        headline = f"{best} is {is_clear} the baseline ({base_name}), by {points} points{few}."
         parts.append(
             f"In test accuracy, {best} is ahead of the baseline ({base_name}) by "
-            f"{_points(found[best], decimals)}."
+            f"{_points(differences[best], decimals)}."
         )
-        if by["ahead"][1:]:
-            parts.append(f"Also ahead: {_listed(found, by['ahead'][1:], decimals)}.")
-    else:
-        kinds = "open" if by["open"] else "none shown"
-        headline = {
-            "open": f"No method is clearly ahead of the baseline ({base_name}).",
-            "none shown": f"No difference to the baseline ({base_name}) is shown.",
-        }[kinds]
-        if by["behind"]:
-            headline = f"No method is ahead of the baseline ({base_name})."
-        if not any(by.values()):
-            headline = f"Nothing can be told apart from the baseline ({base_name}) yet."
-    if by["behind"]:
-        parts.append(f"Behind: {_listed(found, by['behind'], decimals)}.")
-    if by["open"]:
-        parts.append(
-            f"Not settled, as the interval excludes 0 but not after Holm's correction: "
-            f"{_listed(found, by['open'], decimals)}."
-        )
-    if by["none shown"]:
-        parts.append(f"No difference shown: {_listed(found, by['none shown'], decimals)}.")
-    unknown = [name for name, difference in found.items() if standing(difference, 1) == "unknown"]
+    for kind, words in (
+        ("ahead", "Also ahead"),
+        ("behind", "Behind"),
+        ("open", "Not settled, as the interval excludes 0 but not after Holm's correction"),
+        ("none shown", "No difference shown"),
+    ):
+        if listed := by[kind][1:] if kind == "ahead" else by[kind]:
+            parts.append(f"{words}: {_listed(differences, listed, decimals)}.")
+    unknown = [name for name, d in differences.items() if standing(d, 1) == "unknown"]
     if unknown:
-        parts.append(_unknown(found, unknown, decimals))
-    return headline, " ".join(parts)
+        parts.append(_unknown(differences, unknown, decimals))
+    return _headline(differences, by, base_name, decimals), " ".join(parts)
+
+
+def _headline(
+    differences: dict[str, Difference], by: dict[str, list[str]], base_name: str, decimals: int
+) -> str:
+    """Return the sentence on the best method. by: standing -> names, the best first."""
+    if by["ahead"]:
+        fewest = min((d.n for d in differences.values() if d.n > 1), default=0)
+        few = f" (only {plural(fewest, 'seed')})" if 0 < fewest < SEEDS_WANTED else ""
+        best = by["ahead"][0]
+        points = formatting.number(differences[best].mean, True, decimals)
+        is_clear = "ahead of" if len(by["ahead"]) == 1 else "furthest ahead of"
+        return f"{best} is {is_clear} the baseline ({base_name}), by {points} points{few}."
+    if not any(by.values()):
+        return f"Nothing can be told apart from the baseline ({base_name}) yet."
+    if by["behind"]:
+        return f"No method is ahead of the baseline ({base_name})."
+    if by["open"]:
+        return f"No method is clearly ahead of the baseline ({base_name})."
+    return f"No difference to the baseline ({base_name}) is shown."
 
 
 def _basis(comparison: Comparison) -> str:
-    """What kind of numbers the sentences before it held."""
+    """Say what kind of numbers the sentences before it held."""
     pairs = sorted(
         {d.n for (_, key), d in comparison.differences.items() if key == ACCURACY.key and d.n}
     )
     if not pairs:
         return ""
-    over = formatting.count(pairs[-1], "seed")
+    over = plural(pairs[-1], "seed")
     over = f"{pairs[0]} to {over}" if len(pairs) > 1 else over
     interval = " with 95% t intervals" if pairs[-1] > 1 else ""
     return f"All are differences in points{interval}, paired over {over}."
 
 
-def _unknown(found: dict[str, Difference], names: Sequence[str], decimals: int) -> str:
-    one = [name for name in names if found[name].n == 1]
-    none = [name for name in names if found[name].n == 0]
+def _unknown(differences: dict[str, Difference], names: Sequence[str], decimals: int) -> str:
+    one = [name for name in names if differences[name].n == 1]
+    none = [name for name in names if differences[name].n == 0]
     rest = [name for name in names if name not in one and name not in none]
     parts = []
     if one:
-        shown = _listed(found, one, decimals)
+        shown = _listed(differences, one, decimals)
         parts.append(f"No difference shown, as one seed gives no interval: {shown}.")
     if none:
         parts.append(f"Not compared, as no seed has a result on both sides: {joined(none)}.")
-    parts += [f"No difference shown for {name}: {found[name].note}." for name in rest]
+    parts += [f"No difference shown for {name}: {differences[name].note}." for name in rest]
     return " ".join(parts)
 
 
 def _other_measures(comparison: Comparison) -> list[str]:
-    """One sentence for calibration and one for each occlusion, over all comparisons."""
+    """Return a sentence for calibration and one for each occlusion, over all comparisons."""
     sentences = []
     equal = []
     names = dict(zip(comparison.cells["cell_key"], comparison.cells["label"], strict=True))
     for metric in comparison.metrics:
         if metric.key not in BEYOND and not metric.key.startswith("occlusion/"):
             continue
-        found = {
+        differences = {
             names[cell]: difference
             for (cell, key), difference in comparison.differences.items()
             if key == metric.key
         }
-        if not any(difference.half_width is not None for difference in found.values()):
+        if not any(difference.half_width is not None for difference in differences.values()):
             continue
-        if sentence := _measure(metric, found):
+        if sentence := _measure(metric, differences):
             sentences.append(sentence)
         else:
             equal.append(_in_words(metric))
     if equal:
         sentences.append(f"On {joined(equal)}, no difference is clear.")
-    if reversal := _turned(comparison):
+    if reversal := _reversed_calibration(comparison):
         sentences.append(reversal)
     blanking = [
         name
@@ -212,41 +221,44 @@ def _other_measures(comparison: Comparison) -> list[str]:
     return sentences
 
 
-def _turned(comparison: Comparison) -> str:
-    """Which methods turn an over-confident baseline under-confident, or the other way round.
+def _reversed_calibration(comparison: Comparison) -> str:
+    """Say which methods turn an over-confident baseline under-confident, or the other way round.
 
     ECE alone hides it: 6% too sure and 6% too unsure score the same.
     """
-    turned: dict[str, list[str]] = {}
+    turned: dict[tuple[str, str], list[str]] = {}
     for cell in comparison.cells.itertuples():
-        own = comparison.estimates.get((str(cell.cell_key), GAP))
-        base = comparison.estimates.get((str(cell.baseline_key), GAP))
-        if own is None or base is None or own.low is None or base.low is None:
-            continue
-        if base.low > 0 and own.high is not None and own.high < 0:
-            turned.setdefault("over-confident, under-confident", []).append(str(cell.label))
-        elif base.high is not None and base.high < 0 and own.low > 0:
-            turned.setdefault("under-confident, over-confident", []).append(str(cell.label))
+        here = _confidence(comparison.estimates.get((str(cell.cell_key), GAP)))
+        base = _confidence(comparison.estimates.get((str(cell.baseline_key), GAP)))
+        if here and base and here != base:
+            turned.setdefault((base, here), []).append(str(cell.label))
     parts = []
-    for kind, names in turned.items():
-        was, became = kind.split(", ")
+    for (was, became), names in turned.items():
         verb = "is" if len(names) == 1 else "are"
         parts.append(f"The baseline is {was}; {joined(names)} {verb} {became}.")
     return " ".join(parts)
 
 
-def _measure(metric: Metric, found: dict[str, Difference]) -> str:
-    """What stands on that measure, empty when no difference is shown."""
-    better = _ranked(found, "ahead", metric.better)
-    worse = _ranked(found, "behind", metric.better)
+def _confidence(gap: Estimate | None) -> str:
+    """Return what an interval of confidence minus accuracy shows, empty if nothing."""
+    if gap is None or gap.low is None or gap.high is None:
+        return ""
+    return "over-confident" if gap.low > 0 else "under-confident" if gap.high < 0 else ""
+
+
+def _measure(metric: Metric, differences: dict[str, Difference]) -> str:
+    """Return a sentence on one metric, empty when no difference is shown."""
+    better = _ranked(differences, "ahead", metric.better)
+    worse = _ranked(differences, "behind", metric.better)
     parts = []
     for names, word in ((better, "better"), (worse, "worse")):
         if names:
-            parts.append(f"{word} than the baseline with {joined(_brief(metric, found, names))}")
+            listed = joined(_brief(metric, differences, names))
+            parts.append(f"{word} than the baseline with {listed}")
     if not parts:
         return ""
     for kind, words in (("open", "not settled for"), ("none shown", "no difference shown for")):
-        if rest := len(_ranked(found, kind, metric.better)):
+        if rest := len(_ranked(differences, kind, metric.better)):
             parts.append(f"{words} {rest} more")
     unit = ", in points" if metric.percent else ""
     return f"On {_in_words(metric)}{unit}: {'; '.join(parts)}."
@@ -258,10 +270,10 @@ def _in_words(metric: Metric) -> str:
     return f"{words} ({shape})" if shape else words
 
 
-def _brief(metric: Metric, found: dict[str, Difference], names: Sequence[str]) -> list[str]:
+def _brief(metric: Metric, differences: dict[str, Difference], names: Sequence[str]) -> list[str]:
     decimals = 1 if metric.percent else 3
     shown = [
-        f"{name} ({formatting.number(found[name].mean, metric.percent, decimals, sign=True)})"
+        f"{name} ({formatting.number(differences[name].mean, metric.percent, decimals, sign=True)})"
         for name in names[:4]
     ]
     return [*shown, f"{len(names) - 4} more"] if len(names) > 4 else shown
@@ -280,21 +292,18 @@ def _tally(comparison: Comparison) -> str:
         for n, words in ((ahead, "ahead"), (behind, "behind"), (rest, "without a clear difference"))
         if n
     ]
-    return (
-        f"In test accuracy, {formatting.count(len(kinds), 'comparison')} with a baseline: "
-        f"{joined(parts)}."
-    )
+    return f"In test accuracy, {plural(len(kinds), 'comparison')} with a baseline: {joined(parts)}."
 
 
-def _ranked(found: dict[str, Difference], kind: str, better: int = 1) -> list[str]:
-    """The names of that standing, the best first."""
-    names = [name for name, difference in found.items() if standing(difference, better) == kind]
-    return sorted(names, key=lambda name: -(found[name].mean or 0) * (better or 1))
+def _ranked(differences: dict[str, Difference], kind: str, better: int = 1) -> list[str]:
+    """Return the names of that standing, the best first."""
+    names = [name for name, value in differences.items() if standing(value, better) == kind]
+    return sorted(names, key=lambda name: -(differences[name].mean or 0) * (better or 1))
 
 
-def _listed(found: dict[str, Difference], names: Sequence[str], decimals: int) -> str:
+def _listed(differences: dict[str, Difference], names: Sequence[str], decimals: int) -> str:
     return ", ".join(
-        f"{name} {formatting.difference(found[name], True, decimals)}" for name in names
+        f"{name} {formatting.difference(differences[name], True, decimals)}" for name in names
     )
 
 
