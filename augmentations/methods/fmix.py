@@ -82,7 +82,7 @@ class FMix(Method):
         return wanted, torch.where(draws.coin(0.5), wanted.ceil(), wanted.floor())
 
     def _image(self, draws: Draws) -> Tensor:
-        """Random grey images (rows, H, W) with the wanted spectrum."""
+        """Draw grey images with the wanted spectrum: (rows, H, W) float32."""
         import torch
 
         height, width = draws.height, draws.width
@@ -93,13 +93,15 @@ class FMix(Method):
             # Rows 0 and 1 stand where real and imaginary part were meant; an image of one row has
             # only row 0.
             spectrum = torch.complex(noise[:, 0], noise[:, min(1, height - 1)])
-            return torch.fft.irfft2(spectrum, s=(height, width))
+            stripes: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
+            return stripes
         # The upper half of the spectrum of white noise. One transform after the other: where rows
         # are their own mirror image the second takes the real part, which is what was meant.
         rows = height // 2 + 1
         noise = draws.normal(rows, width, 2).mul_(self._scale(draws, rows, width))
         across = torch.fft.ifft(torch.view_as_complex(noise), dim=2)
-        return torch.fft.irfft(across, n=height, dim=1)
+        image: Tensor = torch.fft.irfft(across, n=height, dim=1)
+        return image
 
     def _scale(self, draws: Draws, rows: int, columns: int) -> Tensor:
         """Compute the standard deviation of the first frequencies, twice: (rows, columns, 2)."""
@@ -108,7 +110,7 @@ class FMix(Method):
 
 
 def _ramp(rank: Tensor, count: Tensor, soft: Tensor) -> Tensor:
-    """Down from 1 to 0 over the `soft` ranks on both sides of `count`: (rows, number of ranks)."""
+    """Fall from 1 to 0 over the `soft` ranks on both sides of `count`: (rows, ranks)."""
     # The first of the 2 soft ranks has 1 and the last 0; with none, the first that is out has 0.
     begin = (count - soft.clamp(min=1)).unsqueeze(1)
     down = (rank - begin) / (2 * soft - 1).clamp(min=1).unsqueeze(1)
@@ -123,7 +125,7 @@ def _scale(
     mirrored: bool,
     device: torch.device | str,
 ) -> Tensor:
-    """1 / frequency^decay of an image of `size` (H, W): (rows, columns, 2) float32.
+    """Compute 1 / frequency^decay of an image of `size` (H, W): (rows, columns, 2) float32.
 
     mirrored: the rows are half of a real image's spectrum; those that are their own mirror image
     will lose one of two equal parts, and get twice the variance.
@@ -135,8 +137,8 @@ def _scale(
         torch.fft.fftfreq(side, dtype=torch.float32, device=device) for side in size
     )
     frequency = (vertical[:rows].unsqueeze(1).square() + horizontal[:columns].square()).sqrt()
-    scale = frequency.clamp(min=1 / max(size)).pow(-decay)
+    scale: Tensor = frequency.clamp(min=1 / max(size)).pow(-decay)
     if mirrored:
-        own = (2 * vertical[:rows].abs()) % 1 == 0
-        scale = torch.where(own.unsqueeze(1), math.sqrt(2) * scale, scale)
+        is_mirror = (2 * vertical[:rows].abs()) % 1 == 0
+        scale = torch.where(is_mirror.unsqueeze(1), math.sqrt(2) * scale, scale)
     return scale.unsqueeze(-1).expand(-1, -1, 2)

@@ -63,13 +63,13 @@ class RandomErasing(Method):
         from mixbench.augmentations.plans.paste import Paste
 
         tries = self._tries(draws.height, draws.width)
-        area, aspect = draws.uniform(tries=2 * tries).split(tries, dim=1)
-        height, width = self._sides(draws, area, aspect)
+        unit = draws.uniform(tries=2 * tries)
+        height, width = self._sides(draws, unit[:, :tries], unit[:, tries:])
         target = inside_box(draws, height, width).unsqueeze(1)
         return Paste((draws.height, draws.width), target, fill=self.fill)
 
     def _tries(self, height: int, width: int) -> int:
-        """How many tries will do for an image of this size, at most the authors' 100."""
+        """Return how many tries will do for an image of this size, at most the authors' 100."""
         low, high = self.min_aspect, 1 / self.min_aspect
         # A side is rounded and must be smaller than the image's: area times aspect, and area over
         # aspect, are below these.
@@ -87,7 +87,7 @@ class RandomErasing(Method):
         return min(MOST_TRIES, math.ceil(math.log(RARE) / math.log(missing)))
 
     def _sides(self, draws: Draws, area: Tensor, aspect: Tensor) -> tuple[Tensor, Tensor]:
-        """Height and width of the first try that fits, 0 if none does: each (rows,) int64.
+        """Find height and width of the first try that fits, 0 if none does: each (rows,) int64.
 
         area, aspect: (rows, tries), uniform on [0, 1).
         """
@@ -98,7 +98,7 @@ class RandomErasing(Method):
         widths = (area / aspect).sqrt_().round_().long()
         fits = (heights < draws.height) & (widths < draws.width)
         first = fits.long().argmax(dim=1, keepdim=True)
-        found = fits.gather(1, first).squeeze(1)
-        height = heights.gather(1, first).squeeze(1) * found
-        width = widths.gather(1, first).squeeze(1) * found
+        any_fits = fits.gather(1, first).squeeze(1)
+        height = heights.gather(1, first).squeeze(1) * any_fits
+        width = widths.gather(1, first).squeeze(1) * any_fits
         return height, width

@@ -1,8 +1,8 @@
-"""The pixels of a plan: which code mixes them, by device.
+"""Mix the pixels of a plan, by the code that is fastest on their device.
 
-Images on a GPU go through Triton kernels, those on the host through code chosen by size, and
-whatever these don't take through the eager code, which is the reference.
-`AUGMENTATIONS_EAGER=1` in the environment leaves the reference alone.
+Images on a GPU go through Triton kernels, those on a CPU through `host`, and whatever these don't
+take through `eager`, which is the reference. `AUGMENTATIONS_EAGER=1` in the environment leaves only
+the reference.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Sequence
-from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -19,20 +18,23 @@ from torch import Tensor
 from mixbench.augmentations.pixels import eager, host
 
 EAGER = os.environ.get("AUGMENTATIONS_EAGER", "") not in ("", "0")
-"""Use the reference alone. May be set at any time."""
+"""Use only the reference. May be set at any time."""
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 MOST_RECTANGLES = 16
+"""The most rectangles of a plan that the kernels take; their loops over them are unrolled."""
 MOST_SCALED = 4
-"""Rectangles of a plan that the kernels take; their loops over them are unrolled."""
+"""The same for rectangles at another size."""
 
 
 def blend(images: Tensor, keep: Tensor, partner: Tensor | None, fill: float | str = 0.0) -> Tensor:
-    """The pixels of a `Blend` plan; arguments and result as `eager.blend`."""
+    """Mix the pixels of a `Blend` plan; Args and Returns as of `eager.blend`."""
     if images.dtype in FLOATS and by_kernel(images, keep):
         from mixbench.augmentations.pixels import operators
 
-        return operators.blend(images, keep, partner, *_number(fill))
-    return _plain(images).blend(images, keep, partner, fill)
+        blended: Tensor = operators.blend(images, keep, partner, *_number(fill))
+        return blended
+    mix = host.blend if _on_host(images) else eager.blend
+    return mix(images, keep, partner, fill)
 
 
 def paste(
@@ -42,21 +44,28 @@ def paste(
     source: Tensor | None,
     fill: float | str,
 ) -> Tensor:
-    """The pixels of a `Paste` plan without `resize`; arguments and result as `eager.paste`."""
+    """Mix the pixels of a `Paste` plan without `resize`; Args and Returns as of `eager.paste`."""
     taken = images.dtype in FLOATS or (partner is not None and not images.is_complex())
     if taken and 0 < target.shape[1] <= MOST_RECTANGLES and by_kernel(images):
         from mixbench.augmentations.pixels import operators
 
-        return operators.paste(images, target, partner, source, *_number(fill))
-    return _plain(images).paste(images, target, partner, source, fill)
+        pasted: Tensor = operators.paste(images, target, partner, source, *_number(fill))
+        return pasted
+    mix = host.paste if _on_host(images) else eager.paste
+    return mix(images, target, partner, source, fill)
 
 
-def _plain(images: Tensor) -> ModuleType:
-    return host if images.device.type == "cpu" and not EAGER else eager
+def _on_host(images: Tensor) -> bool:
+    return images.device.type == "cpu" and not EAGER
 
 
 def by_kernel(images: Tensor, *others: Tensor) -> bool:
-    """Do the kernels take these images (B, C, H, W)?  Not where a gradient is wanted."""
+    """Tell whether the kernels take images; they don't where a gradient is wanted.
+
+    Args:
+        images: (B, C, H, W).
+        others: Further tensors that a gradient may be wanted of.
+    """
     if EAGER or images.device.type != "cuda" or not _capable(images.get_device()):
         return False
     if torch.is_grad_enabled() and any(t.requires_grad for t in (images, *others)):
@@ -65,13 +74,16 @@ def by_kernel(images: Tensor, *others: Tensor) -> bool:
 
 
 def fits(shape: Sequence[int]) -> bool:
-    """Can one launch go over images of this shape?  65,535 channels and 2**31 - 1 elements each."""
+    """Tell whether a launch can go over images of `shape` (B, C, H, W).
+
+    CUDA's grids and 32-bit indices end at 65,535 channels and 2**31 - 1 elements of an image.
+    """
     batch, channels, height, width = shape
     return 0 < channels * height * width < 2**31 and channels < 2**16 and batch > 0
 
 
 def _capable(device: int) -> bool:
-    """Can Triton be used, and is the GPU one that it compiles bfloat16 for?"""
+    """Tell whether Triton can be used, on a GPU that it compiles bfloat16 for."""
     if device not in _CAPABLE:
         recent = torch.cuda.get_device_capability(device) >= (8, 0)
         _CAPABLE[device] = recent and _triton_works()

@@ -1,7 +1,6 @@
-"""Blend and Paste in plain torch: the reference on every device.
+"""Mix the pixels of a `Blend` or a `Paste` in plain torch: the reference on every device.
 
-All functions take (B, C, H, W) of any dtype, return a new tensor in the same memory format, let
-gradients through, and never make the host wait for a device.
+Nothing here makes the host wait for a device, and gradients go through.
 """
 
 from __future__ import annotations
@@ -11,22 +10,36 @@ from torch import Tensor
 
 
 def blend(images: Tensor, keep: Tensor, partner: Tensor | None, fill: float | str = 0.0) -> Tensor:
-    """keep * images + (1 - keep) * images[partner]; keep (B, 1, 1, 1) or (B, 1, H, W) float32.
+    """Compute keep * images + (1 - keep) * images[partner].
 
-    Without a partner it is blended with `fill` (see `Blend`).
-    Half precision is mixed in float32 and rounded once, so that image and label weight agree.
-    `lerp` returns its end points exactly: a sample with keep 1 comes back bit for bit.
+    Half precision is mixed in float32 and rounded once, so that image and label weight agree. A
+    sample with `keep` 1 comes back bit for bit, for `lerp` returns its end points exactly.
+
+    Args:
+        images: (B, C, H, W) floating point.
+        keep: Weights of the samples themselves: (B, 1, 1, 1) or (B, 1, H, W) float32.
+        partner: Each sample's partner: (B,) int64; None to blend with `fill`.
+        fill: A number, or "mean" for the batch's mean of each channel.
+
+    Returns:
+        A new tensor of the images' shape, dtype and memory format.
+
+    Example:
+        >>> images = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)
+        >>> keep = torch.tensor([0.75, 1.0]).view(2, 1, 1, 1)
+        >>> blend(images, keep, torch.tensor([1, 0])).flatten()
+        tensor([0.2500, 1.0000])
     """
     half = images.dtype in (torch.float16, torch.bfloat16)
-    own, weight = (images.float(), keep) if half else (images, keep.to(images.dtype))
+    sample, weight = (images.float(), keep) if half else (images, keep.to(images.dtype))
     if partner is None:
-        mixed = torch.lerp(fill_value(images, fill).to(own.dtype), own, weight)
+        mixed = torch.lerp(fill_value(images, fill).to(sample.dtype), sample, weight)
     else:
         other = _gather(images, partner)
         other = other.float() if half else other
         # Written over what was gathered, a tensor of the batch's size less; a gradient of the
         # weight would need what is overwritten.
-        mixed = (torch.lerp if weight.requires_grad else Tensor.lerp_)(other, own, weight)
+        mixed = (torch.lerp if weight.requires_grad else Tensor.lerp_)(other, sample, weight)
     return mixed.to(images.dtype).contiguous(memory_format=layout(images))
 
 
@@ -37,9 +50,19 @@ def paste(
     source: Tensor | None,
     fill: float | str,
 ) -> Tensor:
-    """Copy (or fill) the rectangles of a `Paste` plan; see there for the arguments.
+    """Copy or fill rectangles that keep their size.
 
-    A plan without rectangles gives back `images` itself: the baseline must not pay for a copy.
+    Args:
+        images: (B, C, H, W) of any dtype.
+        target: Rectangles (top, left, bottom, right) in pixels, half open: (B, R, 4) int64. Those
+            of a sample must not overlap; an empty one does nothing.
+        partner: The sample that each is copied from: (B, R) int64; None to fill it.
+        source: Where it is copied from: (B, R, 4) int64; None for the same place.
+        fill: A number, or "mean" for the batch's mean of each channel.
+
+    Returns:
+        A new tensor of the images' shape, dtype and memory format. Without rectangles `images`
+        itself: the baseline must not pay for a copy.
     """
     if target.shape[1] == 0:
         return images
@@ -51,7 +74,7 @@ def paste(
 def _paste_in_place(
     images: Tensor, target: Tensor, partner: Tensor | None, fill: float | str
 ) -> Tensor:
-    """Rectangles of each sample's own, copied from the same place of the partner, or filled."""
+    """Copy each sample's rectangles from the same place of the partner, or fill them."""
     inside = rectangle_mask(target, images.shape[-2], images.shape[-1])
     if partner is None:
         return torch.where(inside.any(dim=1, keepdim=True), fill_value(images, fill), images)
@@ -64,7 +87,7 @@ def _paste_in_place(
 
 
 def _paste_moved(images: Tensor, target: Tensor, partner: Tensor, source: Tensor) -> Tensor:
-    """Rectangles copied from another place: one gather, from where each pixel comes."""
+    """Copy rectangles from another place: one gather, from where each pixel comes."""
     batch, channels, height, width = images.shape
     row = torch.arange(height, device=images.device).view(1, height, 1)
     column = torch.arange(width, device=images.device).view(1, 1, width)
@@ -84,7 +107,7 @@ def _paste_moved(images: Tensor, target: Tensor, partner: Tensor, source: Tensor
 
 
 def rectangle_mask(target: Tensor, height: int, width: int) -> Tensor:
-    """(B, R, H, W) bool: is the pixel in the rectangle?"""
+    """Tell which pixels are in which rectangle: (B, R, H, W) bool."""
     top, left, bottom, right = target.unsqueeze(-1).unbind(-2)
     row = torch.arange(height, device=target.device)
     column = torch.arange(width, device=target.device)
@@ -94,7 +117,7 @@ def rectangle_mask(target: Tensor, height: int, width: int) -> Tensor:
 
 
 def fill_value(images: Tensor, fill: float | str) -> Tensor:
-    """() or, for the mean of each channel, (1, C, 1, 1); of the images' dtype."""
+    """Return what is filled in, in the images' dtype: (), or (1, C, 1, 1) for the mean colour."""
     if fill == "mean":
         exact = torch.promote_types(images.dtype, torch.float32)
         return images.to(exact).mean(dim=(0, 2, 3), keepdim=True).to(images.dtype)
@@ -102,14 +125,14 @@ def fill_value(images: Tensor, fill: float | str) -> Tensor:
 
 
 def _gather(images: Tensor, partner: Tensor) -> Tensor:
-    """images[partner] in the memory format of `images`."""
+    """Return images[partner] in the memory format of `images`."""
     if layout(images) == torch.channels_last:
         return images.permute(0, 2, 3, 1).index_select(0, partner).permute(0, 3, 1, 2)
     return images.index_select(0, partner)
 
 
 def layout(images: Tensor) -> torch.memory_format:
-    """The memory format that a result must have; one of neither format becomes contiguous."""
+    """Return the memory format of a result: channels-last for such images, else contiguous."""
     if images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous():
         return torch.channels_last
     return torch.contiguous_format

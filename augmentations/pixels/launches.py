@@ -1,4 +1,4 @@
-"""Launches of the kernels: how images lie in memory, and how the work on them is cut up."""
+"""Launch the kernels: how images lie in memory, and how the work on them is cut up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_SUMMED_CHANNELS = 4
 """Channels-last images with more take their mean in a pass of its own."""
 _GRANULE_BYTES = 16
 _GRANULES = 512
-_TOGETHER = 4
+_PLANES = 4
 _WARP = 32
 _MOST_PROGRAMS = 2**16 - 1
 """CUDA's limit for the second axis of a grid; only large images with odd sides come near it."""
@@ -38,7 +38,7 @@ class _Grid:
         itemsize: int,
         *,
         flat: bool = False,
-        together: int = _TOGETHER,
+        planes_of_program: int = _PLANES,
     ) -> _Grid:
         """For images (B, C, H, W), and how many of their planes a program may take.
 
@@ -52,16 +52,16 @@ class _Grid:
         vector = _GRANULE_BYTES // itemsize
         while columns % vector:
             vector //= 2
-        together = max(n for n in range(1, together + 1) if planes % n == 0)
-        wanted = _GRANULES if together == 1 else _GRANULES // 2
+        planes_of_program = max(n for n in range(1, planes_of_program + 1) if planes % n == 0)
+        wanted = _GRANULES if planes_of_program == 1 else _GRANULES // 2
         granules = min(wanted, _power_of_two(plane // vector))
         while -(-plane // (granules * vector)) > _MOST_PROGRAMS:
             granules *= 2
-        launch = (batch, -(-plane // (granules * vector)), planes // together)
+        launch = (batch, -(-plane // (granules * vector)), planes // planes_of_program)
         constants = {
             "SIZE": channels * height * width,
             "PLANE": plane,
-            "PLANES": together,
+            "PLANES": planes_of_program,
             "STEP": step,
             "GRANULES": granules,
             "VECTOR": vector,
@@ -72,7 +72,7 @@ class _Grid:
 
 
 def blend(images: Tensor, keep: Tensor, partner: Tensor | None, fill: float | str) -> Tensor:
-    """The pixels of a `Blend` plan, as `eager.blend`; float32, bfloat16 or float16."""
+    """Mix the pixels of a `Blend` plan as `eager.blend`; float32, bfloat16 or float16."""
     images, last = laid_out(images)
     mixed = torch.empty_like(images)
     spatial = keep.shape[2:] != (1, 1)
@@ -105,9 +105,10 @@ def paste(
     source: Tensor | None,
     fill: float | str,
 ) -> Tensor:
-    """The pixels of a `Paste` plan without `resize`, as `eager.paste`; of any dtype with partners.
+    """Mix the pixels of a `Paste` plan without `resize`, as `eager.paste`.
 
-    At least one rectangle; the loop over them is unrolled, so not very many.
+    Images may be of any dtype where there are partners. At least one rectangle; the loop over them
+    is unrolled, so not very many.
     """
     dtype = images.dtype
     if partner is not None:
@@ -164,10 +165,10 @@ def paste(
 
 
 def paste_scaled(images: Tensor, target: Tensor, partner: Tensor, source: Tensor) -> Tensor:
-    """The pixels of a `Paste` plan with `resize`, as `resize.paste`; float32 or half precision."""
+    """Mix the pixels of a `Paste` plan with `resize`, as `resize.paste`; float32 or half."""
     images, last = laid_out(images)
     mixed = torch.empty_like(images)
-    grid = _Grid.over(images.shape, last, images.element_size(), together=1)
+    grid = _Grid.over(images.shape, last, images.element_size(), planes_of_program=1)
     target, source = _rows(target), _rows(source)
     kernels.paste_scaled[grid.launch](
         images,
@@ -187,7 +188,7 @@ def paste_scaled(images: Tensor, target: Tensor, partner: Tensor, source: Tensor
 
 
 def laid_out(images: Tensor) -> tuple[Tensor, bool]:
-    """The images without gaps, and whether channels come last in memory."""
+    """Return the images without gaps, and whether channels come last in memory."""
     if images.is_contiguous():
         return images, False
     if images.is_contiguous(memory_format=torch.channels_last):
@@ -196,12 +197,12 @@ def laid_out(images: Tensor) -> tuple[Tensor, bool]:
 
 
 def _power_of_two(number: int) -> int:
-    """The smallest one that is not less."""
+    """Return the smallest power of two that is not less."""
     return 1 << (number - 1).bit_length()
 
 
 def _copied_with_mean(images: Tensor, grid: _Grid) -> tuple[Tensor, Tensor]:
-    """A copy of the images, and the mean of each channel (C,) in their dtype."""
+    """Return a copy of the images, and the mean of each channel (C,) in their dtype."""
     channels, step = images.shape[1], grid.constants["STEP"]
     if step > MAX_SUMMED_CHANNELS:
         return images.clone(), _mean(images)
@@ -220,7 +221,7 @@ def _mean(images: Tensor) -> Tensor:
 
 
 def _rows(rows: Tensor) -> Tensor:
-    """Rows whose numbers are side by side; the rows themselves may be one and the same."""
+    """Return rows whose numbers are side by side; all rows may be the same memory."""
     return rows if rows[:1].is_contiguous() else rows.contiguous()
 
 
@@ -229,10 +230,10 @@ def _row_stride(rows: Tensor) -> int:
 
 
 def _or(tensor: Tensor | None, stand_in: Tensor) -> Tensor:
-    """A kernel takes a pointer for every argument, also for one that it doesn't read."""
+    """Return a pointer for a kernel, which needs one also for what it doesn't read."""
     return stand_in if tensor is None else tensor.contiguous()
 
 
 def _or_rows(rows: Tensor | None, stand_in: Tensor) -> Tensor:
-    """The same for what keeps its stride between rows."""
+    """Do the same for rows, which keep their stride."""
     return stand_in if rows is None else rows

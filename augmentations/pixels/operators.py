@@ -1,7 +1,7 @@
-"""The kernels as operators of torch: `torch.compile` passes them through without a graph break.
+"""The kernels as operators of torch, which `torch.compile` takes without a graph break.
 
-They have no backward: where a gradient is wanted, the package takes the eager code. Importing this
-module needs Triton.
+They have no backward: where a gradient is wanted, the package uses `eager`. Importing this module
+needs Triton.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mixbench.augmentations.pixels import launches
 
 @torch.library.custom_op("augmentations::blend", mutates_args=())
 def blend(images: Tensor, keep: Tensor, partner: Tensor | None, fill: float, mean: bool) -> Tensor:
-    """The pixels of a `Blend` plan; `mean` says that the fill is the mean of each channel."""
+    """Mix the pixels of a `Blend` plan; with `mean` the fill is the mean of each channel."""
     with _on(images):
         return launches.blend(images, keep, partner, "mean" if mean else fill)
 
@@ -30,14 +30,14 @@ def paste(
     fill: float,
     mean: bool,
 ) -> Tensor:
-    """The pixels of a `Paste` plan; `mean` says that the fill is the mean of each channel."""
+    """Mix the pixels of a `Paste` plan; with `mean` the fill is the mean of each channel."""
     with _on(images):
         return launches.paste(images, target, partner, source, "mean" if mean else fill)
 
 
 @torch.library.custom_op("augmentations::paste_scaled", mutates_args=())
 def paste_scaled(images: Tensor, target: Tensor, partner: Tensor, source: Tensor) -> Tensor:
-    """The pixels of a `Paste` plan with `resize`."""
+    """Mix the pixels of a `Paste` plan with `resize`."""
     with _on(images):
         return launches.paste_scaled(images, target, partner, source)
 
@@ -50,6 +50,6 @@ def _(images: Tensor, *_: Any) -> Tensor:
 
 
 def _on(images: Tensor) -> torch.cuda.device:
-    """Triton launches on the current device, which need not be the images'."""
+    """Make the images' device the current one, on which Triton launches."""
     # -1, for images that are not on a GPU (the interpreter's), changes nothing.
     return torch.cuda.device(images.get_device())

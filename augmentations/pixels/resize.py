@@ -1,4 +1,4 @@
-"""Rectangles that are copied at another size: ResizeMix's small image, a mosaic's parts."""
+"""Paste rectangles at another size: ResizeMix's small image, a mosaic's parts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 from mixbench.augmentations import pixels
 from mixbench.augmentations.pixels import eager
 
-# Values in an image from which on a loop over samples is worth it, for it leaves out the rest.
 _LARGE = 25_000
+"""Values in an image from which a loop over samples is faster: only rectangles are computed."""
 
 
 class _Taps(NamedTuple):
-    """Along one side: which two source pixels make each target pixel, and the second's weight."""
+    """The two source pixels along one side that make each target pixel, and the second's weight."""
 
     first: Tensor
     second: Tensor
@@ -25,10 +25,7 @@ class _Taps(NamedTuple):
 def paste(
     images: Tensor, target: Tensor, partner: Tensor, source: Tensor, *, nearest: bool
 ) -> Tensor:
-    """Copy the rectangles of a `Paste` plan with `resize`; see there for the arguments.
-
-    images (B, C, H, W), of any dtype with `nearest`, floating point without. Returns a new tensor
-    in the same memory format (`images` itself without rectangles); pixels under no rectangle stay.
+    """Copy rectangles, scaled to the size of their targets.
 
     A target pixel's centre is carried over to the source rectangle. There the value is interpolated
     between the four pixels around it (bilinear, without antialiasing; at the rectangle's edge its
@@ -37,12 +34,24 @@ def paste(
     "bilinear" (align_corners=False) and "nearest-exact". A source without pixels, which rounding to
     a coarser map can leave, is taken for the one pixel at its corner. Half precision is
     interpolated in float32 and rounded once.
+
+    Args:
+        images: (B, C, H, W), of any dtype with `nearest`, floating point without.
+        target: Rectangles (top, left, bottom, right) in pixels, half open: (B, R, 4) int64.
+        partner: The sample that each is copied from: (B, R) int64.
+        source: What of it is copied: (B, R, 4) int64.
+        nearest: Take the nearest pixel instead of interpolating: for class indices.
+
+    Returns:
+        A new tensor of the images' shape, dtype and memory format, `images` itself without
+        rectangles.
     """
     few = 0 < target.shape[1] <= pixels.MOST_SCALED
     if few and not nearest and images.dtype in pixels.FLOATS and pixels.by_kernel(images):
         from mixbench.augmentations.pixels import operators
 
-        return operators.paste_scaled(images, target, partner, source)
+        mixed: Tensor = operators.paste_scaled(images, target, partner, source)
+        return mixed
     on_host = target.device.type == "cpu" and images.device.type == "cpu"
     if on_host and not torch.compiler.is_compiling():
         shared = target.shape[0] == 1 or (target.stride(0) == 0 and source.stride(0) == 0)
@@ -73,7 +82,7 @@ def _paste_slices(
     nearest: bool,
     shared: bool,
 ) -> Tensor:
-    """Rectangles known to the host, the same for all samples or not: only theirs is computed."""
+    """Scale rectangles that are known to the host: only their pixels are computed."""
     out = images.clone(memory_format=eager.layout(images))
     height, width = images.shape[-2:]
     if shared:
@@ -94,7 +103,7 @@ def _paste_slices(
 
 
 def _taps(position: Tensor, target: Tensor, source: Tensor, side: int, nearest: bool) -> _Taps:
-    """Where along one side the target pixels come from.
+    """Find where along one side the target pixels come from.
 
     position (rows, N) int64: pixels counted from the target's start; those outside it get some
     source pixel. target, source (rows, 2) int64: start and end on this side. side: the image's.
@@ -119,7 +128,7 @@ def _taps(position: Tensor, target: Tensor, source: Tensor, side: int, nearest: 
 
 
 def _scaled(images: Tensor, rows: _Taps, columns: _Taps) -> Tensor:
-    """`images` at the taps, in their own dtype: (B, C, number of rows, number of columns)."""
+    """Interpolate at the taps, in the images' dtype: (B, C, number of rows, of columns)."""
     half = images.dtype in (torch.float16, torch.bfloat16)
     out = images.float() if half and rows.weight is not None else images
     for taps, axis in ((rows, 2), (columns, 3)):
@@ -135,7 +144,7 @@ def _scaled(images: Tensor, rows: _Taps, columns: _Taps) -> Tensor:
 
 
 def _take(images: Tensor, index: Tensor, axis: int) -> Tensor:
-    """Rows (axis 2) or columns (axis 3) of each image; index (B, N), or (1, N) for all."""
+    """Select rows (axis 2) or columns (axis 3) of each image; index (B, N), or (1, N) for all."""
     if index.shape[0] == 1:
         return images.index_select(axis, index[0])
     shape = list(images.shape)

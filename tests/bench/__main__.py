@@ -19,6 +19,7 @@ ALL = (
     "checkpoints",
     "projection",
     "augment",
+    "paths",
     "device",
     "transfer",
     "evaluate",
