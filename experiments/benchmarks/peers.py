@@ -101,7 +101,8 @@ def _timm(method: str, classes: int, device: torch.device) -> Iterator[Entry]:
         from timm.data.mixup import Mixup
 
         for per_sample, mode in ((False, "batch"), (True, "elem")):
-            mix = Mixup(
+            mixup: Any = Mixup
+            mix = mixup(
                 mixup_alpha=float(method == "mixup"),
                 cutmix_alpha=float(method == "cutmix"),
                 mode=mode,
@@ -113,9 +114,8 @@ def _timm(method: str, classes: int, device: torch.device) -> Iterator[Entry]:
         from timm.data.random_erasing import RandomErasing
 
         area = {"min_area": 0.25, "max_area": 0.25, "min_aspect": 1.0}
-        erase = RandomErasing(
-            probability=1.0, device=str(device), **(area if method == "cutout" else {})
-        )
+        erasing: Any = RandomErasing
+        erase = erasing(probability=1.0, device=str(device), **(area if method == "cutout" else {}))
         yield Entry("timm", method, True, lambda x, y: (erase(x), y), in_place=True)
 
 
