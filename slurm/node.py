@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from mixbench.experiments.signals import SIGNALS
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker.exit_status import STOPPED
 from mixbench.slurm import local
@@ -25,7 +26,6 @@ from mixbench.slurm.pool import Pool
 from mixbench.slurm.processes import Processes
 
 POLL_SECONDS = 0.2
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 log = logging.getLogger("node")
 

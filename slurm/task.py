@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from mixbench.experiments.signals import SIGNALS
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker.exit_status import STOPPED
 from mixbench.slurm import queue
@@ -31,7 +32,6 @@ from mixbench.slurm.measuring import Order
 from mixbench.slurm.requeue import Requeue, StartLog, progress_of
 
 POLL_SECONDS = 0.2
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 
 log = logging.getLogger("task")

@@ -27,7 +27,7 @@ def cancel(name: SweepArgument, yes: YesOption = False) -> None:
 
     Example: mixbench cancel demo
     """
-    from mixbench.experiments.manage.status import Observer
+    from mixbench.experiments.manage.observe import Observer
 
     folder = names.started_sweep(name)
     if not yes and not sys.stdin.isatty():

@@ -102,7 +102,7 @@ def _with_costs(
     timed: bool,
 ) -> list[tuple[RunConfig, Cost | None]]:
     """Pair each run with its cost: measured, else of a run like it, else timed here."""
-    from mixbench.experiments.manage import estimate
+    from mixbench.experiments.manage import estimate, time_steps
 
     configs = {run.run_key: run.model_dump(mode="json") for run in missing}
     kinds = {run_key: estimate.kind(config) for run_key, config in configs.items()}
@@ -113,7 +113,9 @@ def _with_costs(
         costs = {**estimate.alike(alike, name, where), **costs}
     if timed:
         # Not for a cluster: what is timed here says nothing about it.
-        costs |= estimate.timed([run for run in unknown if kinds[run.run_key] not in costs], where)
+        costs |= time_steps.timed(
+            [run for run in unknown if kinds[run.run_key] not in costs], where
+        )
     return [(run, costs.get(kinds[run.run_key])) for run in missing]
 
 

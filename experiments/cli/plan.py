@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mixbench.experiments.cli import forecast, names
+from mixbench.experiments.cli import names
 from mixbench.experiments.cli.options import (
     AnySweepArgument,
     Cluster,
@@ -73,8 +73,9 @@ def started_folder(sweep: Sweep) -> SweepFolder | None:
 
 def show(sweep: Sweep, workplace: Workplace) -> None:
     """Print the cells of a sweep, and how long its missing runs will take at this workplace."""
+    from mixbench.experiments.cli import forecast
     from mixbench.experiments.manage import estimate
-    from mixbench.experiments.manage.status import Observer
+    from mixbench.experiments.manage.observe import Observer
 
     per_task = 0
     if workplace.profile is not None:

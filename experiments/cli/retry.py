@@ -74,7 +74,7 @@ def _chosen_runs(words: list[str], failed: bool) -> dict[str, tuple[SweepFolder,
 
 def _who_picks_up(folder: SweepFolder) -> str:
     from mixbench.experiments.manage import cancel
-    from mixbench.experiments.manage.status import Observer
+    from mixbench.experiments.manage.observe import Observer
 
     now = Observer(folder).snapshot()
     workers = cancel.running_workers(now)

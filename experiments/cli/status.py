@@ -54,7 +54,7 @@ def status(
 
 
 def _print_json(folder: SweepFolder) -> None:
-    from mixbench.experiments.manage.status import Observer
+    from mixbench.experiments.manage.observe import Observer
 
     observer = Observer(folder)
     now = observer.snapshot()
@@ -64,7 +64,7 @@ def _print_json(folder: SweepFolder) -> None:
 
 def _show_one(folder: SweepFolder) -> None:
     from mixbench.experiments.manage import render
-    from mixbench.experiments.manage.status import Observer
+    from mixbench.experiments.manage.observe import Observer
 
     observer = Observer(folder)
     now = observer.snapshot()
@@ -79,7 +79,7 @@ def _show_one(folder: SweepFolder) -> None:
 
 def _watch(folder: SweepFolder) -> None:
     from mixbench.experiments.manage import render
-    from mixbench.experiments.manage.status import Observer
+    from mixbench.experiments.manage.observe import Observer
 
     observer = Observer(folder)
     tasks = None
@@ -97,7 +97,7 @@ def _watch(folder: SweepFolder) -> None:
 
 def _show_all() -> None:
     from mixbench.experiments.manage import render
-    from mixbench.experiments.manage.status import Observer
+    from mixbench.experiments.manage.observe import Observer
     from mixbench.experiments.store.sweep_folder import SweepFolder, root
 
     sweeps = SweepFolder.names()

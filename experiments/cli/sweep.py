@@ -159,8 +159,8 @@ def _run_workers(
     folder: SweepFolder, workplace: Workplace, missing: int, retries: int, hang_seconds: float
 ) -> int:
     """Run workers on this machine and show the sweep until they end; return the exit status."""
+    from mixbench.experiments.manage.observe import Observer
     from mixbench.experiments.manage.render import Display
-    from mixbench.experiments.manage.status import Observer
     from mixbench.experiments.signals import interruptible
     from mixbench.experiments.worker import snapshot
     from mixbench.slurm.pool import Pool
@@ -183,8 +183,8 @@ def _run_workers(
 
 def _watch(folder: SweepFolder) -> int:
     """Show the sweep until nothing is left; Ctrl-C ends the watching, not the sweep."""
+    from mixbench.experiments.manage.observe import Observer
     from mixbench.experiments.manage.render import Display
-    from mixbench.experiments.manage.status import Observer
 
     observer = Observer(folder)
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Stops the workers of a sweep, wherever they are. What they did is kept."""
+"""Stop the workers of a sweep, wherever they are; keep all results."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import signal
 import time
 from collections.abc import Iterator
 
-from mixbench.experiments.manage.status import Observer, Status
+from mixbench.experiments.manage.observe import Observer
+from mixbench.experiments.manage.status import Status
 from mixbench.experiments.store import workers
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.store.workers import Worker
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 
 
 def running_workers(now: Status) -> list[str]:
-    """The names of the workers that are alive, on this machine or elsewhere."""
+    """Return the names of the running workers, on this machine or elsewhere."""
     alive = {worker.name for worker in now.workers if worker.alive}
     return sorted(alive | {run.worker or "?" for run in now.running})
 
 
 def terminate(folder: SweepFolder) -> int:
-    """Send SIGTERM to the sweep's workers on this machine; to how many.
+    """Send SIGTERM to the sweep's workers on this machine; return how many.
 
     Only to a process that is certainly the worker: same machine and boot, same process id, same
     moment of start.
@@ -32,7 +33,7 @@ def terminate(folder: SweepFolder) -> int:
 
 
 def wait(folder: SweepFolder, seconds: float) -> Iterator[list[str]]:
-    """Yield who is still at work whenever that changes, until nobody is or the time is up."""
+    """Yield the running workers whenever they change, until there are none or the time is up."""
     observer = Observer(folder)
     limit = time.monotonic() + seconds
     last: list[str] | None = None
@@ -43,7 +44,7 @@ def wait(folder: SweepFolder, seconds: float) -> Iterator[list[str]]:
             yield names
         if not names or time.monotonic() > limit:
             return
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _terminate(worker: Worker) -> bool:

@@ -1,4 +1,4 @@
-"""What of a sweep's folder is of no use any more, and how to be rid of it.
+"""Find and delete files of a sweep that are no longer needed.
 
 Never a result, a configuration, metrics, predictions, a log of a run, or anything of a run that is
 not done; never anything outside the folder: links are not followed, and not removed.
@@ -28,7 +28,7 @@ _CLAIM = re.compile(r"\d{6}\.json")
 
 @dataclass(frozen=True)
 class Item:
-    """A file, or a folder with all that is in it, that can go."""
+    """A file, or a folder with all that is in it, that can be deleted."""
 
     path: Path
     size: int
@@ -38,8 +38,10 @@ class Item:
 def unneeded(
     folder: SweepFolder, *, weights: bool = False, jobs: set[str] | None = None
 ) -> list[Item]:
-    """What can go. `weights` takes the last checkpoint of done runs too: their trained networks,
-    but for those from which a run that is not done is to start.
+    """Return what can be deleted.
+
+    weights: also the last checkpoints of done runs, their trained networks, but for those from
+    which an unfinished run starts.
 
     jobs: ids of the sweep's SLURM jobs that wait or run; None when nobody can say, and then what
     belongs to jobs stays.
@@ -64,7 +66,7 @@ def unneeded(
 
 
 def delete(items: list[Item]) -> int:
-    """Remove them; the bytes that were freed. What is gone already counts as nothing."""
+    """Delete the items and return the bytes freed; what is gone already counts as 0."""
     freed = 0
     for item in items:
         try:
@@ -83,7 +85,7 @@ def delete(items: list[Item]) -> int:
 
 
 def _awaited(folder: SweepFolder, plan: list[PlannedRun]) -> set[str]:
-    """The runs from whose weights one is to start that is not done, in this sweep or another."""
+    """Return the runs from whose weights an unfinished run starts, in this sweep or another."""
     kept = {
         other.run_key
         for key, other in dependencies.needed(plan).items()

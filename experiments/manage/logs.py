@@ -1,4 +1,4 @@
-"""The log of a run, as it is and as it grows, through all attempts at the run."""
+"""Show or follow the log of a run, through all attempts at it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mixbench.experiments.manage.status import host_name, job_name
+from mixbench.experiments.manage.observe import host_name, job_name
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.states import FAULTS, Outcome, RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import duration, first_line
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 
 
 def heading(folder: SweepFolder, planned: PlannedRun, label: str) -> str:
-    """Which run it is, in a line."""
+    """Say which run it is, in a line."""
     state = planned.folder.state()
     return f"{folder.name}/{planned.run_key}: {label}, seed {planned.config['seed']}, {state}"
 
 
 def report(folder: RunFolder, lines: int | None = None) -> str:
-    """The attempts, the log (or its last `lines`), and the traceback of a run that failed."""
+    """Return the attempts, the log (or its last `lines`), and the traceback of a failed run."""
     parts = [_attempts(folder)]
     log, _ = _read(folder.path / "log.txt")
     parts.append(_last(log, lines) or "the log is empty: no worker has begun with it\n")
@@ -37,7 +37,7 @@ def report(folder: RunFolder, lines: int | None = None) -> str:
 
 
 def follow(folder: RunFolder, lines: int | None = None) -> Iterator[str]:
-    """What the run has logged and logs, until it is done or given up; one waits for the next try.
+    """Yield what the run logs, until it is done or failed; wait for the next attempt.
 
     Between two attempts a line says how the one before ended.
     """
@@ -70,7 +70,7 @@ def follow(folder: RunFolder, lines: int | None = None) -> Iterator[str]:
         if not waiting and folder.claim() is None:
             waiting = True
             yield "-- waiting for a worker\n"
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _attempts(folder: RunFolder) -> str:
@@ -81,7 +81,7 @@ def _attempts(folder: RunFolder) -> str:
 
 
 def _sentence(row: dict[str, Any]) -> str:
-    """One attempt, in words."""
+    """Describe an attempt in a line."""
     if row.get("outcome") == Outcome.RETRY:
         return f"to be tried again, since {_clock(row.get('time'))}"
     place = str(row.get("worker") or "?")
@@ -110,7 +110,7 @@ def _spent(seconds: float) -> str:
 
 
 def _read(path: Path, place: int = 0) -> tuple[str, int]:
-    """The file from this byte on up to the end of its last whole line, and where that is."""
+    """Return the whole lines of a file from this byte on, and where they end."""
     try:
         with path.open("rb") as file:
             file.seek(place)

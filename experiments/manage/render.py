@@ -1,4 +1,4 @@
-"""How a sweep is shown: by `mixbench sweep` while it runs, and by `mixbench status`."""
+"""Show a sweep as text and tables, for `mixbench sweep` and `mixbench status`."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def _stale(runs: list[RunStatus], now: Status, labels: Mapping[str, str]) -> Tab
         ("configuration", "wrap"),
         ("seed", "right"),
         ("epoch", "right"),
-        ("last sign of life", "left"),
+        ("last heartbeat", "left"),
         ("where", "wrap"),
     )
     for run in runs:

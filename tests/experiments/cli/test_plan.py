@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mixbench.experiments import cli
 from mixbench.experiments.config.resolve import parse
-from mixbench.experiments.manage import estimate
+from mixbench.experiments.manage import estimate, time_steps
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.slurm import local
@@ -268,7 +268,7 @@ def test_a_frozen_network_is_timed_as_one() -> None:
         )
         for freeze in ("all", None)
     ]
-    costs = estimate.timed(runs, estimate.Where(False, "cpu: x", 1))
+    costs = time_steps.timed(runs, estimate.Where(False, "cpu: x", 1))
     epochs = [costs[estimate.kind(run.model_dump(mode="json"))].epoch for run in runs]
     # Without a backward pass through all but the head, far less than a whole step.
     assert epochs[0] < 0.8 * epochs[1]
@@ -283,17 +283,17 @@ def test_a_long_step_is_timed_with_a_few_images(monkeypatch: pytest.MonkeyPatch)
         }
     )
     seen: list[int] = []
-    monkeypatch.setattr("mixbench.experiments.manage.estimate.LONG_STEP", 0.0)
+    monkeypatch.setattr("mixbench.experiments.manage.time_steps.LONG_STEP", 0.0)
     monkeypatch.setattr(
         "torch.nn.functional.cross_entropy",
         lambda logits, labels: seen.append(len(labels)) or logits.sum(),
     )
-    (few,) = estimate.timed([run], estimate.Where(False, "cpu: x", 1)).values()
-    assert set(seen) == {estimate.FEW_IMAGES}
+    (few,) = time_steps.timed([run], estimate.Where(False, "cpu: x", 1)).values()
+    assert set(seen) == {time_steps.FEW_IMAGES}
     seen.clear()
-    monkeypatch.setattr("mixbench.experiments.manage.estimate.LONG_STEP", float("inf"))
-    (whole,) = estimate.timed([run], estimate.Where(False, "cpu: x", 1)).values()
-    assert set(seen) == {estimate.FEW_IMAGES, 64}
+    monkeypatch.setattr("mixbench.experiments.manage.time_steps.LONG_STEP", float("inf"))
+    (whole,) = time_steps.timed([run], estimate.Where(False, "cpu: x", 1)).values()
+    assert set(seen) == {time_steps.FEW_IMAGES, 64}
     # Of the same order: a few images use a machine less well.
     assert whole.epoch / 5 < few.epoch < whole.epoch * 10
 

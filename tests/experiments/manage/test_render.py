@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from mixbench.experiments.manage.observe import Observer
 from mixbench.experiments.manage.render import line, overview, panel, printed
-from mixbench.experiments.manage.status import Observer, RunStatus, Status
+from mixbench.experiments.manage.status import RunStatus, Status
 from mixbench.experiments.store import claims, processes
 from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -88,7 +89,7 @@ def test_the_time_left_comes_from_the_epochs_since_they_began(
     folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("mixbench.experiments.manage.status.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("mixbench.experiments.manage.observe.time.monotonic", lambda: clock[0])
     observer = Observer(folder)
     assert observer.snapshot().seconds_left is None
     # Starting up is not working slowly.

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from mixbench.experiments import cli
 from mixbench.experiments.cli import names
-from mixbench.experiments.manage.status import Observer, job_name, key_length
+from mixbench.experiments.manage.observe import Observer, job_name, key_length
 from mixbench.experiments.store import claims, workers
 from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.retry import retry_failed

@@ -14,7 +14,7 @@ import torch
 
 from mixbench.experiments import cli
 from mixbench.experiments.config import schema
-from mixbench.experiments.manage import clean, render, status
+from mixbench.experiments.manage import clean, observe, render
 from mixbench.experiments.store import checkpoint, claims, dependencies
 from mixbench.experiments.store.attempts import record
 from mixbench.experiments.store.retry import retry_failed
@@ -261,7 +261,7 @@ def test_who_may_leave_stays_for_runs_that_are_in_nobodys_hands(
 def test_status_says_what_waits_for_what(capsys: pytest.CaptureFixture[str]) -> None:
     folder = running.planned(spec("shown"))
     first, waiting, _ = sorted_out(folder)
-    now = status.Observer(folder).snapshot()
+    now = observe.Observer(folder).snapshot()
     found = {run.run_key: run.waits_for for run in now.runs}
     assert {key: found[key] for key in found if found[key]} == {
         after.run_key: before.run_key for before, after in zip(first, waiting, strict=True)
@@ -277,7 +277,7 @@ def test_status_says_what_waits_for_what(capsys: pytest.CaptureFixture[str]) -> 
     assert "waits_for" not in rows[first[0].run_key]
     first[0].folder.path.mkdir()
     (first[0].folder.path / "result.json").write_text("{}")
-    now = status.Observer(folder).snapshot()
+    now = observe.Observer(folder).snapshot()
     assert now.waited_for == {first[1].run_key: 1}
 
 
