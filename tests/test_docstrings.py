@@ -13,6 +13,7 @@ import pytest
 
 PACKAGES = [
     "mixbench.augmentations",
+    "mixbench.experiments.evaluation",
 ]
 """Add a package here when its docstrings are written; the modules in it are found."""
 

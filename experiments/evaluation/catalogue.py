@@ -23,7 +23,7 @@ from mixbench.experiments.section import Section
 
 
 def _discover() -> dict[str, tuple[Measurement, str]]:
-    """name -> a measurement and its package, in the order of lists and reports."""
+    """Measurements and their packages by name, in the order of lists and reports."""
     packages = (
         f"{evaluation.__name__}.{module.name}"
         for module in pkgutil.iter_modules(evaluation.__path__)
@@ -59,7 +59,7 @@ def chosen(names: Sequence[str]) -> list[str]:
 
 
 def resolve(changes: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """name -> all settings, as JSON has them, with these `changes` ("attack.steps" -> 20).
+    """All settings by measurement, as JSON has them, with these `changes` ("attack.steps" -> 20).
 
     UserError for a key or value that is not allowed, or of a measurement that is not in `names`.
     """

@@ -1,4 +1,7 @@
-"""Accuracy and calibration from logits: accuracy, NLL, Brier, ECE with its signed gap."""
+"""Accuracy and calibration from logits: accuracy, NLL, Brier score, ECE and its signed gap.
+
+Shapes: logits (N,K) float, probabilities (N,K) float64, labels (N,) int, N at least 1.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +14,88 @@ from mixbench.experiments.evaluation.calibration.binning import equal_width
 
 
 def probabilities(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Softmax in double precision: (N, K)."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponential = np.exp(shifted)
-    return exponential / exponential.sum(axis=1, keepdims=True)
+    """Softmax in double precision.
+
+    Args:
+        logits: (N,K), finite.
+
+    Returns:
+        (N,K) float64; rows sum to 1.
+
+    Example:
+        >>> probabilities(np.array([[0.0, 0.0], [1000.0, 0.0]]))
+        array([[0.5, 0.5],
+               [1. , 0. ]])
+    """
+    from scipy.special import softmax
+
+    probability: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
+    return probability
 
 
 def accuracy(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Fraction of samples whose largest logit is the label's."""
+    """Share of samples whose largest logit is the label's, from 0 to 1.
+
+    Args:
+        logits: (N,K).
+        labels: (N,).
+
+    Example:
+        >>> accuracy(np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0, 0]))
+        0.5
+    """
     return float((logits.argmax(axis=1) == labels).mean())
 
 
 def nll(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Mean negative log-likelihood of the labels, in nats, finite for any finite logits."""
+    """Mean negative log-likelihood of the labels, in nats; finite for any finite logits.
+
+    Args:
+        logits: (N,K).
+        labels: (N,).
+
+    Example:
+        >>> round(nll(np.array([[0.0, 0.0]]), np.array([1])), 4)
+        0.6931
+    """
     return float(losses(logits, labels).mean())
 
 
 def losses(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    """The negative log-likelihood of each label, in nats: (N,)."""
+    """The negative log-likelihood of each label, in nats.
+
+    Not by scipy's logsumexp: it differs in the last digit from what older runs have stored.
+
+    Args:
+        logits: (N,K).
+        labels: (N,).
+
+    Returns:
+        (N,) float64, at least 0.
+    """
     wide = logits.astype(np.float64)
     top = wide.max(axis=1)
-    normaliser = top + np.log(np.exp(wide - top[:, None]).sum(axis=1))
-    return normaliser - wide[np.arange(len(labels)), labels]
+    normaliser: NDArray[np.float64] = top + np.log(np.exp(wide - top[:, None]).sum(axis=1))
+    losses: NDArray[np.float64] = normaliser - wide[np.arange(len(labels)), labels]
+    return losses
 
 
 def brier(probability: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
-    """Mean over samples of the squared error summed over classes: 0 is best, 2 worst."""
+    """Brier score: the mean over samples of the squared error summed over classes.
+
+    Brier 1950, "Verification of forecasts expressed in terms of probability", equation 2.
+
+    Args:
+        probability: (N,K).
+        labels: (N,).
+
+    Returns:
+        From 0, the best, to 2.
+
+    Example:
+        >>> brier(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 0]))
+        1.0
+    """
     error = probability.copy()
     error[np.arange(len(labels)), labels] -= 1.0
     return float((error**2).sum(axis=1).mean())
@@ -45,10 +104,15 @@ def brier(probability: NDArray[np.float64], labels: NDArray[np.integer]) -> floa
 def reliability(
     probability: NDArray[np.float64], labels: NDArray[np.integer], bins: int
 ) -> dict[str, list[Any]]:
-    """Confidence and accuracy in equal-width bins of confidence, ((m-1)/M, m/M].
+    """Confidence and accuracy in equal-width bins of confidence, as in `binning.equal_width`.
 
-    The first bin also takes confidence 0, and confidence 1 belongs to the last. Returns `edges`
-    (M+1), `count`, `confidence` and `accuracy` (M each, None in empty bins).
+    Args:
+        probability: (N,K).
+        labels: (N,).
+        bins: Their number M.
+
+    Returns:
+        `edges` (M+1), `count`, mean `confidence` and `accuracy` (M each; None in empty bins).
     """
     confidence = probability.max(axis=1)
     correct = probability.argmax(axis=1) == labels
@@ -71,25 +135,41 @@ def reliability(
 def ece(diagram: dict[str, list[Any]]) -> float:
     """Expected calibration error: the mean of |accuracy - confidence| over bins, by count.
 
-    Top-label, equal width (Guo et al. 2017, equation 3). A perfectly calibrated model does not
+    Top label, equal width (Guo et al. 2017, equation 3). A perfectly calibrated model does not
     score 0 but about 0.005 on 10,000 samples.
+
+    Args:
+        diagram: As of `reliability`.
+
+    Returns:
+        From 0 to 1.
+
+    Example:
+        >>> ece({"count": [1, 3], "accuracy": [0.0, 1.0], "confidence": [0.25, 0.75]})
+        0.25
     """
-    total = sum(diagram["count"])
-    return sum(
-        count / total * abs(hit - sure)
-        for count, hit, sure in zip(
-            diagram["count"], diagram["accuracy"], diagram["confidence"], strict=True
-        )
-        if count
-    )
+    total: int = sum(diagram["count"])
+    error = 0.0
+    rows = zip(diagram["count"], diagram["accuracy"], diagram["confidence"], strict=True)
+    for count, hit, sure in rows:
+        if count:
+            error += count / total * abs(hit - sure)
+    return error
 
 
 def measure(
     logits: NDArray[np.floating], labels: NDArray[np.integer], bins: int
 ) -> tuple[dict[str, float], dict[str, list[Any]]]:
-    """accuracy, nll, brier, ece and gap (mean confidence - accuracy), and the reliability data.
+    """The metrics of a split: accuracy, nll, brier, ece and gap.
 
-    A positive gap is over-confidence. logits: (N, K), labels: (N,), N at least 1.
+    Args:
+        logits: (N,K).
+        labels: (N,).
+        bins: For `ece`.
+
+    Returns:
+        The metrics by name, and the data of `reliability`. `gap` is the mean confidence minus the
+        accuracy: above 0 is over-confident.
     """
     probability = probabilities(logits)
     diagram = reliability(probability, labels, bins)

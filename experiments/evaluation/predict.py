@@ -43,7 +43,7 @@ def logits_of(
 
 @torch.inference_mode()
 def score(network: nn.Module, batches: Batches, ranks: Ranks = ALONE) -> dict[str, float]:
-    """accuracy and nll over all `batches` of normalised images; of no meaning but on rank 0.
+    """Accuracy and NLL over all `batches` of normalised images; meaningful on rank 0 alone.
 
     To the last digit those of `logits_of`, without the room for as many logits: a million images of
     a thousand classes would take 4 GB. UserError where there is no image.

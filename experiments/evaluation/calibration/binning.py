@@ -1,7 +1,7 @@
 """Confidences put into bins, of equal width or of equal mass, and what each bin holds.
 
 index = equal_mass(confidence, 15)
-binned(confidence, correct, index, 15)     sums, which `calibration_errors` takes
+binned(confidence, correct, index, 15)     sums, which `errors` takes
 diagram(confidence, correct, index, 15)    what a figure shows
 """
 
@@ -36,9 +36,20 @@ class Binned:
 
 
 def equal_width(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    """The bin of each value in [0,1], ((m-1)/M, m/M], from 0: (N,).
+    """The bin of each value among bins of equal width, ((m-1)/M, m/M].
 
-    The first bin also takes 0. 1 belongs to the last: there is no bin M.
+    The first bin also takes 0.
+
+    Args:
+        confidence: (N,) in [0,1].
+        bins: Their number M.
+
+    Returns:
+        (N,) int64, from 0 to M-1.
+
+    Example:
+        >>> equal_width(np.array([0.0, 0.25, 0.3, 1.0]), 4)
+        array([0, 0, 1, 3])
     """
     edges = np.linspace(0.0, 1.0, bins + 1)
     # side="left": a confidence that lies on an edge belongs to the bin below it.
@@ -46,11 +57,22 @@ def equal_width(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]
 
 
 def equal_mass(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    """The bin of each value when all bins get about N/M samples, in rising order, from 0: (N,).
+    """The bin of each value among bins of about N/M samples each, in rising order.
 
-    Equal values are never parted: all go into the bin in which the middle of their ranks lies. So
-    the order of the samples has no say, but bins differ in size, and may be empty, where there are
-    ties. Without ties, sizes differ by one at most.
+    Equal values share the bin in which the middle of their ranks lies: so the order of the samples
+    doesn't matter, but with ties bins differ in size and may be empty. Without ties, sizes differ
+    by one at most.
+
+    Args:
+        confidence: (N,) in [0,1].
+        bins: Their number M.
+
+    Returns:
+        (N,) int64, from 0 to M-1.
+
+    Example:
+        >>> equal_mass(np.array([0.9, 0.1, 0.8, 0.2]), 2)
+        array([1, 0, 1, 0])
     """
     _, place, size = np.unique(confidence, return_inverse=True, return_counts=True)
     below = size.cumsum() - size
@@ -62,7 +84,19 @@ def equal_mass(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
 def binned(
     confidence: NDArray[np.float64], correct: NDArray[np.bool_], index: NDArray[np.int64], bins: int
 ) -> Binned:
-    """What each of the M bins holds. confidence, correct and index: (N,)."""
+    """What each bin holds.
+
+    Args:
+        confidence: (N,) in [0,1].
+        correct: (N,) bool.
+        index: (N,), as of `equal_width` or `equal_mass`.
+        bins: Their number M.
+
+    Example:
+        >>> confidence, correct = np.array([0.25, 0.75]), np.array([False, True])
+        >>> binned(confidence, correct, np.array([0, 1]), bins=2).hits
+        array([0., 1.])
+    """
     uncertain = confidence * (1 - confidence)
     weights = (np.ones_like(confidence), confidence, correct, uncertain)
     sums = (np.bincount(index, weights=each, minlength=bins) for each in weights)
@@ -74,8 +108,21 @@ def wilson(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lower and upper end of Wilson's score interval of a fraction, within [0,1].
 
-    count at least 1. Wilson 1927; without continuity correction. It has a width for 0 of n and n of
-    n, which the normal interval has not, and trained networks fill such bins.
+    Wilson 1927; without continuity correction. It has a width for 0 of n and n of n, which the
+    normal interval has not, and trained networks fill such bins.
+
+    Args:
+        hits: (M,), at most `count`.
+        count: (M,), at least 1.
+        z: Of the normal distribution; 1.96 for 95 %.
+
+    Returns:
+        Both ends, (M,) each.
+
+    Example:
+        >>> low, high = wilson(np.array([0.0]), np.array([10.0]))
+        >>> float(low[0]), round(float(high[0]), 3)
+        (0.0, 0.278)
     """
     fraction = hits / count
     shrink = 1 + z**2 / count

@@ -14,7 +14,19 @@ from mixbench.experiments.evaluation.calibration.binning import Binned, binned, 
 
 
 def gap(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
-    """Mean confidence - accuracy, in [-1,1]: above 0 is over-confident, below under-confident."""
+    """Mean confidence - accuracy: above 0 is over-confident, below under-confident.
+
+    Args:
+        confidence: (N,) in [0,1].
+        correct: (N,) bool.
+
+    Returns:
+        From -1 to 1.
+
+    Example:
+        >>> gap(np.array([0.75, 0.75]), np.array([True, False]))
+        0.25
+    """
     return float(confidence.mean() - correct.mean())
 
 
@@ -23,6 +35,14 @@ def expected(bins: Binned) -> float:
 
     Guo et al. 2017, equation 3; with bins of equal mass, the adaptive ECE of Nixon et al. 2019 for
     the top label.
+
+    Args:
+        bins: Sums by bin, as of `binning.binned`.
+
+    Example:
+        >>> confidence, correct = np.array([0.25, 0.75]), np.array([False, True])
+        >>> expected(binned(confidence, correct, equal_width(confidence, 2), bins=2))
+        0.25
     """
     of = bins.filled()
     return float(np.abs(of.hits - of.confidence).sum() / of.count.sum())
@@ -34,6 +54,9 @@ def expected_by_chance(bins: Binned) -> float:
     E|accuracy - confidence| of each bin when its hits are independent draws: the mean absolute
     deviation of a binomial (de Moivre's closed form) with the bin's mean confidence, times the
     ratio of the true to the binomial standard deviation. Exact where a bin has one confidence.
+
+    Args:
+        bins: Sums by bin, as of `binning.binned`.
     """
     of = bins.filled()
     mean = np.clip(of.confidence / of.count, 0.0, 1.0)
@@ -50,6 +73,9 @@ def greatest(bins: Binned) -> float:
     """Maximum calibration error: the largest |accuracy - confidence| of a bin that has samples.
 
     Guo et al. 2017, equation 5. A bin with a handful of samples decides it, so it is mostly noise.
+
+    Args:
+        bins: Sums by bin, as of `binning.binned`.
     """
     of = bins.filled()
     return float((np.abs(of.hits - of.confidence) / of.count).max())
@@ -59,6 +85,9 @@ def overconfidence(bins: Binned) -> float:
     """Over-confidence error: the mean over bins of confidence · max(confidence - accuracy, 0).
 
     Thulasidasan et al. 2019 ("On Mixup Training"); the weights are the bins' counts.
+
+    Args:
+        bins: Sums by bin, as of `binning.binned`.
     """
     of = bins.filled()
     excess = np.maximum(of.confidence - of.hits, 0.0)
@@ -70,7 +99,10 @@ def debiased_square(bins: Binned) -> float:
 
     The mean over bins of (accuracy - confidence)² - accuracy (1 - accuracy) / (count - 1): Kumar et
     al. 2019 ("Verified Uncertainty Calibration"). A bin with one sample tells nothing and counts
-    as 0, as in their code. What differs within a bin stays unseen.
+    as 0, as in their code. Differences within a bin go unnoticed.
+
+    Args:
+        bins: Sums by bin, as of `binning.binned`.
     """
     of = bins.filled()
     hit, sure = of.hits / of.count, of.confidence / of.count
@@ -83,7 +115,18 @@ def kolmogorov_smirnov(confidence: NDArray[np.float64], correct: NDArray[np.bool
     """Largest |sum of (confidence - hit) over the samples up to some confidence| / N, without bins.
 
     Gupta et al. 2021 ("Calibration of Neural Networks using Splines"). Taken after all samples of
-    one confidence only, so that the order of ties has no say. At least |gap|.
+    one confidence only, so that the order of ties doesn't matter. At least |gap|.
+
+    Args:
+        confidence: (N,) in [0,1].
+        correct: (N,) bool.
+
+    Returns:
+        From 0 to 1.
+
+    Example:
+        >>> kolmogorov_smirnov(np.array([0.5, 0.75]), np.array([False, True]))
+        0.25
     """
     values, place = np.unique(confidence, return_inverse=True)
     sums = np.bincount(place, weights=confidence - correct, minlength=len(values))
@@ -94,13 +137,20 @@ def classwise(probability: NDArray[np.float64], labels: NDArray[np.integer], bin
     """Class-wise ECE: the mean over classes of the ECE of each class's probability.
 
     Equal width, bins as in `binning.equal_width`: Kull et al. 2019 ("Beyond temperature scaling"),
-    and the static calibration error of Nixon et al. 2019. probability (N,K), labels (N,).
-    Most of a class's probabilities are near 0, so it shrinks with the number of classes: compare
-    it within a data set only.
+    and the static calibration error of Nixon et al. 2019. Most of a class's probabilities are near
+    0, so it shrinks with the number of classes: compare it within a data set only.
+
+    Args:
+        probability: (N,K).
+        labels: (N,).
+        bins: Of each class.
+
+    Returns:
+        From 0 to 1.
     """
     classes = probability.shape[1]
     of_class = (
         expected(binned(column, labels == number, equal_width(column, bins), bins))
         for number, column in enumerate(np.ascontiguousarray(probability.T))
     )
-    return sum(of_class) / classes
+    return float(sum(of_class) / classes)

@@ -41,11 +41,23 @@ def fit(
     lowest: float = LOWEST,
     highest: float = HIGHEST,
 ) -> Temperature:
-    """The temperature in [lowest, highest] with the least NLL of `labels` under logits / T.
+    """The temperature T with the least NLL of `labels` under logits / T.
 
-    logits (N,K), finite; labels (N,); N at least 1. The NLL is convex in 1/T, so its derivative has
-    one root, which is bracketed in log T (Brent), in float64. Guo's code takes 50 steps of LBFGS
-    from T = 1.5, without bounds, which need not end at the optimum, nor above 0.
+    The NLL is convex in 1/T, so its derivative has one root, which is bracketed in log T (Brent),
+    in float64. Guo's code takes 50 steps of LBFGS from T = 1.5, without bounds, which need not end
+    at the optimum, nor above 0.
+
+    Args:
+        logits: (N,K), finite, of the validation split.
+        labels: (N,), N at least 1.
+        lowest: The smallest T.
+        highest: The largest T.
+
+    Example:
+        >>> logits = np.array([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
+        >>> fitted = fit(logits, np.array([0, 0, 0, 1]))
+        >>> round(fitted.value, 4), round(2 / np.log(3), 4)
+        (1.8205, np.float64(1.8205))
     """
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=1, keepdims=True)
@@ -54,7 +66,7 @@ def fit(
         return Temperature(1.0, "any")
 
     def slope(log_temperature: float) -> float:
-        """d NLL / d(1/T): above 0 where the logits are too sharp."""
+        """Derivative of the NLL by 1/T: above 0 where the logits are too sharp."""
         parts = _weighted(wide, math.exp(-log_temperature))
         return float((np.concatenate([mean for _, _, mean in parts]) - own).mean())
 
@@ -78,6 +90,7 @@ def _weighted(
     rows = max(1, PART // wide.shape[1])
     for first in range(0, len(wide), rows):
         part = wide[first : first + rows]
+        # Not scipy's softmax: the largest logit is 0 already.
         probability = np.exp(part * inverse)
         probability /= probability.sum(axis=1, keepdims=True)
         yield part, probability, np.einsum("nk,nk->n", probability, part)

@@ -49,9 +49,9 @@ def speckle_noise(images: Tensor, level: float, scale: float, draws: ImageRandom
 
 @lru_cache(maxsize=16)
 def _poisson(photons: int, device: torch.device) -> Tensor:
-    """s + P(count <= k) at [s, k], where white has `photons` and s of 255 has its share."""
+    """At [s, k]: s + P(count <= k), where white has `photons` and s of 255 has its share."""
     rates = torch.arange(SHADES, dtype=torch.float64) * (photons / (SHADES - 1))
     counts = torch.arange(int(photons + 10 * photons**0.5 + 20), dtype=torch.float64)
     log = torch.special.xlogy(counts, rates.unsqueeze(1)) - rates.unsqueeze(1)
-    below = (log - torch.lgamma(counts + 1)).exp().cumsum(dim=1).clamp(max=1)
+    below: Tensor = (log - torch.lgamma(counts + 1)).exp().cumsum(dim=1).clamp(max=1)
     return (below + torch.arange(SHADES).unsqueeze(1)).to(device)

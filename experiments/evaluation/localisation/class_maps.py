@@ -151,4 +151,5 @@ def _grid(network: nn.Module, output: Tensor) -> Tensor | None:
     side = math.isqrt(max(count - first, 0))
     if side < 2 or first + side**2 != count:
         return None
-    return output[:, first:].transpose(1, 2).unflatten(2, (side, side))
+    tokens: Tensor = output[:, first:].transpose(1, 2)
+    return tokens.reshape(*tokens.shape[:2], side, side)

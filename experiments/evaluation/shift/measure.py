@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from torch import Tensor
 
 from mixbench.experiments.config import datasets
@@ -138,7 +139,8 @@ def certainty(logits: NDArray[np.floating]) -> Scores:
     ordered = np.sort(logits.astype(np.float64), axis=1)
     rest = ordered[:, :-1] - ordered[:, -2:-1]
     with np.errstate(invalid="ignore"):
-        return (ordered[:, -1] - ordered[:, -2]) - np.log(np.exp(rest).sum(axis=1))
+        certainties: Scores = ordered[:, -1] - ordered[:, -2] - logsumexp(rest, axis=1)
+    return certainties
 
 
 def confidence(certainties: Scores) -> Scores:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.special import entr
 from torch import Tensor
 
 from mixbench.experiments.evaluation.base import Measured, Subject
@@ -75,9 +76,8 @@ def measure(subject: Subject, settings: SmoothnessSettings) -> Measured:
 
 def entropy(probability: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of each row of probabilities (N,K), in nats: (N,)."""
-    # 0 * log 0 is 0.
-    logarithm = np.log(np.where(probability > 0, probability, 1.0))
-    return -(probability * logarithm).sum(axis=1)
+    entropies: NDArray[np.float64] = entr(probability).sum(axis=1)
+    return entropies
 
 
 def margins(probability: NDArray[np.float64]) -> NDArray[np.float64]:
