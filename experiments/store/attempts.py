@@ -1,4 +1,4 @@
-"""How the attempts at a run ended, and whether it is worth another one."""
+"""Record how attempts at a run ended; decide when a run has failed for good."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def record(
     retries: int = RETRIES,
     final: bool = False,
 ) -> bool:
-    """Put the end of an attempt on record; is the run given up with it?
+    """Record the end of an attempt; has the run failed with it?
 
-    claim: the claim's body with its `number`. `final` gives the run up at once; otherwise a fault
+    claim: the claim's body with its `number`. `final` fails the run at once; otherwise a fault
     does when `retries` repetitions got no further than the checkpoint that was there before.
     """
     progress = claim.get("progress") or {}
@@ -44,16 +44,16 @@ def record(
     tries = in_vain(folder.attempts())
     if not final and (outcome not in FAULTS or tries <= retries):
         return False
-    said = error or outcome
+    reason = error or outcome
     if not final and tries > 1:
-        first, *rest = said.split("\n")
-        said = "\n".join([f"{first} ({tries} attempts got no further)", *rest])
-    folder.fail(said, traceback, claim["number"])
+        first, *rest = reason.split("\n")
+        reason = "\n".join([f"{first} ({tries} attempts got no further)", *rest])
+    folder.fail(reason, traceback, claim["number"])
     return True
 
 
 def in_vain(rows: list[dict[str, Any]]) -> int:
-    """The faults since the run last got further, or was forgiven.
+    """The faults since the run last got further, or was retried.
 
     An attempt that left a later checkpoint than all before it did not fail in vain: a run that is
     killed every hour and gains an hour each time comes to its end.

@@ -18,7 +18,7 @@ CELL = "cell:"
 
 
 class NeedFailed(UserError):
-    """The run whose weights this one starts from is given up."""
+    """The run whose weights this one starts from has failed."""
 
 
 def weights_of(config: Mapping[str, Any]) -> str | None:
@@ -42,13 +42,13 @@ def needed(plan: Iterable[PlannedRun]) -> dict[str, PlannedRun]:
     if not wanted:
         return {}
     by_cell = {(run.cell_key, run.config.get("seed")): run for run in plan}
-    found = {}
+    needs = {}
     for run, cell in wanted:
         other = by_cell.get((cell, run.config.get("seed")))
         # One that the plan does not hold is not waited for: loading the weights says so.
         if other is not None and other.run_key != run.run_key:
-            found[run.run_key] = other
-    return found
+            needs[run.run_key] = other
+    return needs
 
 
 def depth(run_key: str, needs: Mapping[str, PlannedRun]) -> int:
@@ -58,13 +58,13 @@ def depth(run_key: str, needs: Mapping[str, PlannedRun]) -> int:
 
 def chain(run_key: str, needs: Mapping[str, PlannedRun]) -> list[PlannedRun]:
     """The runs that this one needs, its own first, then that one's, and so on."""
-    found: list[PlannedRun] = []
+    runs: list[PlannedRun] = []
     seen = {run_key}
     while run_key in needs and needs[run_key].run_key not in seen:
-        found.append(needs[run_key])
-        run_key = found[-1].run_key
+        runs.append(needs[run_key])
+        run_key = runs[-1].run_key
         seen.add(run_key)
-    return found
+    return runs
 
 
 def dependants(keys: Collection[str], needs: Mapping[str, PlannedRun]) -> set[str]:
@@ -73,8 +73,8 @@ def dependants(keys: Collection[str], needs: Mapping[str, PlannedRun]) -> set[st
     return {key for key in needs if any(run.run_key in wanted for run in chain(key, needs))}
 
 
-def check(planned: PlannedRun, needs: Mapping[str, PlannedRun]) -> None:
-    """NeedFailed, in one line that names it, where the run that this one needs is given up."""
+def check_not_failed(planned: PlannedRun, needs: Mapping[str, PlannedRun]) -> None:
+    """NeedFailed, in one line that names it, where the run that this one needs has failed."""
     other = needs.get(planned.run_key)
     if other is None or other.folder.state_on_file() != RunState.FAILED:
         return

@@ -1,4 +1,4 @@
-"""Where a result comes from: device, host, versions and the commit of this code."""
+"""Record where a result comes from: device, host, versions and the commit of this code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def of(device: torch.device) -> dict[str, Any]:
     """Where and with what a result is made."""
     import torch
 
-    made = {
+    record = {
         "device": device_name(device),
         "host": platform.node(),
         "threads": torch.get_num_threads(),
@@ -33,7 +33,7 @@ def of(device: torch.device) -> dict[str, Any]:
         "commit": commit(),
     }
     others = plugins()
-    return {**made, "plugins": others} if others else made
+    return {**record, "plugins": others} if others else record
 
 
 def plugins() -> dict[str, str]:

@@ -39,7 +39,7 @@ class RunFolder:
         return read_lines(self.path / "metrics.jsonl")
 
     def attempts(self) -> list[dict[str, Any]]:
-        """Who tried, when and how it ended: a row per attempt, and a row "retry" per forgiveness.
+        """Who tried, when and how it ended: a row per attempt, and a row "retry" per retry.
 
         Where two have reported the end of an attempt (the launcher that saw the process die knows
         the signal, the worker that took over does not), the last report counts.
@@ -48,12 +48,12 @@ class RunFolder:
         for place, row in enumerate(read_lines(self.path / "attempts.jsonl")):
             rows[row.get("attempt") or f"retry {place}"] = row
         if not any(row.get("outcome") == Outcome.DONE for row in rows.values()):
-            last = self._done_unsaid()
+            last = self._unrecorded_success()
             if last is not None:
                 rows[last["attempt"]] = last
         return list(rows.values())
 
-    def _done_unsaid(self) -> dict[str, Any] | None:
+    def _unrecorded_success(self) -> dict[str, Any] | None:
         """The row of the attempt that made the result and was killed before it could say so."""
         result = self.result()
         if result is None or "attempt" not in result:

@@ -1,4 +1,4 @@
-"""The workers of a sweep, from what they say of themselves in `workers/`."""
+"""List the workers of a sweep, from the files that they write into `workers/`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 class Worker:
     """One worker process. `body` is its file in `workers/`.
 
-    alive: on this machine, is its process there? elsewhere, does the run that it holds show signs
-    of life? None where neither can be told: it is on another machine and holds no run.
+    alive: on this machine, is its process there? Elsewhere, does it send heartbeats for the run
+    that it holds? None where neither can be told: it is on another machine and holds no run.
     """
 
     name: str
@@ -37,9 +37,9 @@ class Worker:
 
     def as_json(self) -> dict[str, Any]:
         """What `mixbench status --json` says of it."""
-        kept = ("pid", "job", "device", "started", "time", "run_key")
+        fields = ("pid", "job", "device", "started", "time", "run_key")
         row = {"worker": self.name, "host": self.host}
-        return {**row, **{key: self.body.get(key) for key in kept}, "alive": self.alive}
+        return {**row, **{key: self.body.get(key) for key in fields}, "alive": self.alive}
 
     def is_running_here(self) -> bool:
         """Is the process that wrote the file alive on this machine, and no other with its id?"""
@@ -49,7 +49,7 @@ class Worker:
 
 def workers(folder: SweepFolder) -> list[Worker]:
     """All that ever worked on the sweep and left their file, the first one first."""
-    found = []
+    listed = []
     for path in files(folder.path / "workers", ".json"):
         try:
             body = read_json(path)
@@ -58,8 +58,8 @@ def workers(folder: SweepFolder) -> list[Worker]:
         if body is not None:
             name = str(body.get("worker") or path.stem)
             worker = Worker(name, path, body, None)
-            found.append(replace(worker, alive=_is_alive(folder, worker)))
-    return sorted(found, key=lambda worker: worker.body.get("started") or 0.0)
+            listed.append(replace(worker, alive=_is_alive(folder, worker)))
+    return sorted(listed, key=lambda worker: worker.body.get("started") or 0.0)
 
 
 def _is_alive(folder: SweepFolder, worker: Worker) -> bool | None:

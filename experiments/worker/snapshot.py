@@ -1,4 +1,4 @@
-"""A copy of the code for a sweep's workers: edits while they wait or work change nothing."""
+"""Copy the code for a sweep's workers: edits while they wait or work change nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDERS = ("augmentations", "experiments", "slurm", "analysis")
 
 
 def take(folder: SweepFolder) -> Path:
-    """The folder with this code's copy in `SWEEP/code`, made if it is not there yet.
+    """Copy this code to a folder in `SWEEP/code`, unless it is there; returns that folder.
 
     It is named after the contents, so launches of the same code share one. To be put in front of
     the workers' PYTHONPATH.
@@ -34,13 +34,13 @@ def take(folder: SweepFolder) -> Path:
     for name, path in _code():
         contents[name] = path.read_bytes()
         digest.update(f"{name} {len(contents[name])}\n".encode() + contents[name])
-    place = folder.path / "code" / digest.hexdigest()[:16]
-    if place.is_dir():
+    copy = folder.path / "code" / digest.hexdigest()[:16]
+    if copy.is_dir():
         # The newest is the one that is not to be cleaned away.
-        os.utime(place)
-        return place
-    place.parent.mkdir(exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=place.parent, prefix="."))
+        os.utime(copy)
+        return copy
+    copy.parent.mkdir(exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=copy.parent, prefix="."))
     try:
         for name, content in contents.items():
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
@@ -48,24 +48,24 @@ def take(folder: SweepFolder) -> Path:
         (aside / provenance.SNAPSHOT).write_text(f"{provenance.commit() or ''}\n")
         os.chmod(aside, 0o755)
         try:
-            os.rename(aside, place)
+            os.rename(aside, copy)
         except OSError:
             # Another launcher was faster; anything else must not go unnoticed.
-            if not place.is_dir():
+            if not copy.is_dir():
                 raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return place
+    return copy
 
 
-def environment(place: Path) -> dict[str, str]:
-    """The environment variables that have a Python process run the code in `place`."""
+def environment(copy: Path) -> dict[str, str]:
+    """The environment variables that have a Python process run the code in `copy`."""
     rest = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": f"{place}{os.pathsep}{rest}" if rest else str(place)}
+    return {"PYTHONPATH": f"{copy}{os.pathsep}{rest}" if rest else str(copy)}
 
 
 def _code() -> Iterator[tuple[Path, Path]]:
-    """Each file of this code: its place in the copy, and where it is now."""
+    """Each file of this code: its path in the copy, and its path now."""
     package = Path(mixbench.__file__).parent
     yield Path("mixbench", "__init__.py"), package / "__init__.py"
     for name in FOLDERS:

@@ -127,7 +127,7 @@ class Worker:
         from mixbench.experiments.config import resolve
         from mixbench.experiments.worker import execute, launch_ranks
 
-        dependencies.check(planned, self.runs.needs)
+        dependencies.check_not_failed(planned, self.runs.needs)
         config = resolve.parse(planned.config)
         if config.run_key != planned.run_key:
             raise PlanMismatch(
