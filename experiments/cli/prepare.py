@@ -54,9 +54,9 @@ def check_runs(sweep: Sweep) -> None:
     if any(run.transfer is not None for run in sweep.runs):
         from mixbench.experiments.transfer import dry_check, load
 
-        dry_check.check(sweep.runs)
+        dry_check.check_freezing(sweep.runs)
         cell_keys = (cell_key for _, cell_key in sweep.keys)
-        load.check(_unfinished_runs(sweep), dict(zip(cell_keys, sweep.runs, strict=True)))
+        load.check_weights(_unfinished_runs(sweep), dict(zip(cell_keys, sweep.runs, strict=True)))
 
 
 def _unfinished_runs(sweep: Sweep) -> Iterator[RunConfig]:

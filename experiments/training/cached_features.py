@@ -28,7 +28,13 @@ from mixbench.experiments.training.learner import Learner
 from mixbench.experiments.training.mix_features import mix_features
 from mixbench.experiments.training.random_streams import RandomStreams
 from mixbench.experiments.transfer.layers import Layers, head_of
-from mixbench.experiments.transfer.split_network import Place, agree, reach, split, undisturbed
+from mixbench.experiments.transfer.split_network import (
+    Boundary,
+    features_at,
+    side_effects_undone,
+    split,
+    why_different,
+)
 
 log = logging.getLogger(__name__)
 SHARE_OF_GPU = 0.5
@@ -39,14 +45,14 @@ CHECKED = 8
 """Images on which the network in two parts is compared with the whole."""
 
 
-def last_frozen(config: RunConfig, layers: Layers) -> Place | None:
+def last_frozen(config: RunConfig, layers: Layers) -> Boundary | None:
     """The output of the last layer that is frozen at the start; None where there is none."""
     freeze = config.transfer.freeze if config.transfer else None
     if freeze == "all":
-        return Place(layers.names[-1]) if layers.names else None
+        return Boundary(layers.names[-1]) if layers.names else None
     if isinstance(freeze, int):
-        return Place(layers.names[freeze - 1]) if 1 <= freeze <= len(layers.names) else None
-    return None if freeze in (None, "none") else Place(freeze)
+        return Boundary(layers.names[freeze - 1]) if 1 <= freeze <= len(layers.names) else None
+    return None if freeze in (None, "none") else Boundary(freeze)
 
 
 class CachedFeatures:
@@ -131,27 +137,29 @@ def cache_features(
             raise UserError(f"transfer.cache: got true, but {reason}")
         log.info("features are not cached: %s", reason)
         return None
-    place, rest = split_at
+    boundary, behind = split_at
     started = time.monotonic()
     learner.freezing.train()
     beat = control.beat_or_stop
     with learner.precision():
         images = _training_images(dataset, config)
-        train = _features(learner.network, place, images, len(dataset.train), beat)
+        train = _features(learner.network, boundary, images, len(dataset.train), beat)
     learner.network.eval()
     images = _validation_images(dataset, config)
-    validation = _features(learner.network, place, images, len(dataset.validation), beat)
+    validation = _features(learner.network, boundary, images, len(dataset.validation), beat)
     log.info(
         "features of %d images at %s cached: %.2f GB, %.1f s",
         len(dataset.train) + len(dataset.validation),
-        f"the input of {place.name}" if place.before else place.name,
+        f"the input of {boundary.name}" if boundary.before else boundary.name,
         (train.nbytes + validation.nbytes) / 1e9,
         time.monotonic() - started,
     )
-    return CachedFeatures(learner, dataset, config, streams, rest, train, validation)
+    return CachedFeatures(learner, dataset, config, streams, behind, train, validation)
 
 
-def _split(learner: Learner, dataset: Dataset, config: RunConfig) -> tuple[Place, nn.Module] | str:
+def _split(
+    learner: Learner, dataset: Dataset, config: RunConfig
+) -> tuple[Boundary, nn.Module] | str:
     """Where the network is cut, and the part behind, checked to work alone; or why it can't be."""
     reason = why_not_cached(config)
     if reason is not None:
@@ -161,27 +169,27 @@ def _split(learner: Learner, dataset: Dataset, config: RunConfig) -> tuple[Place
     if dataset.train.crops:
         return "the images are cropped at random"
     network = learner.network
-    place = last_frozen(config, learner.layers)
+    boundary = last_frozen(config, learner.layers)
     transfer = config.transfer
     # All but the classifier is frozen, and nothing is mixed before it.
     if transfer is not None and transfer.freeze == "all" and transfer.mixing != "features":
-        place = Place(head_of(network), before=True)
-    if place is None:
+        boundary = Boundary(head_of(network), before=True)
+    if boundary is None:
         return "no whole layer is frozen"
     learner.freezing.train()
     images = _normalised(dataset.train.images[:CHECKED], dataset, config)
     try:
-        with learner.precision(), undisturbed(network, images.device):
-            features = reach(network, place, images)
-            if place.before:
-                rest = network.get_submodule(place.name)
-                reason = agree(network, rest, place, images, features)
-            if not place.before or reason is not None:
-                rest = split(network, place, images)
-                reason = agree(network, rest, place, images, features)
+        with learner.precision(), side_effects_undone(network, images.device):
+            features = features_at(network, boundary, images)
+            if boundary.before:
+                behind = network.get_submodule(boundary.name)
+                reason = why_different(network, behind, boundary, images, features)
+            if not boundary.before or reason is not None:
+                behind = split(network, boundary, images)
+                reason = why_different(network, behind, boundary, images, features)
     # Whatever a network does that can't be cut, it can still be trained whole.
     except Exception as error:
-        reason = f"the network can't be cut at {place.name}: {first_line(error)}"
+        reason = f"the network can't be cut at {boundary.name}: {first_line(error)}"
     if reason is not None:
         return reason
     count = len(dataset.train) + len(dataset.validation)
@@ -189,7 +197,7 @@ def _split(learner: Learner, dataset: Dataset, config: RunConfig) -> tuple[Place
     available = _available_bytes(features.device)
     if needed > available:
         return f"they take {needed / 1e9:.1f} GB, of {available / 1e9:.1f} GB that they may"
-    return place, rest
+    return boundary, behind
 
 
 class FeatureStore:
@@ -221,14 +229,14 @@ class FeatureStore:
 
 
 def _features(
-    network: nn.Module, place: Place, batches: Iterator[Tensor], count: int, beat: Beat
+    network: nn.Module, boundary: Boundary, batches: Iterator[Tensor], count: int, beat: Beat
 ) -> FeatureStore:
-    """The features at `place` of the `count` images that come in `batches`."""
+    """The features at `boundary` of the `count` images that come in `batches`."""
     store: FeatureStore | None = None
     first = 0
     for images in batches:
         beat(None)
-        features = reach(network, place, images)
+        features = features_at(network, boundary, images)
         store = store or FeatureStore(count, features)
         store.put(first, features)
         first += len(features)

@@ -27,7 +27,7 @@ from mixbench.experiments.training.control import Beat, Control
 from mixbench.experiments.training.learner import Learner
 from mixbench.experiments.training.mix_features import mix_features
 from mixbench.experiments.training.random_streams import RandomStreams
-from mixbench.experiments.transfer.split_network import Place, changed
+from mixbench.experiments.transfer.split_network import Boundary, changed_at
 
 
 class Inputs(Protocol):
@@ -62,7 +62,7 @@ class Pixels:
         dataset: Dataset,
         config: RunConfig,
         streams: RandomStreams,
-        mix_at: Place | None = None,
+        mix_at: Boundary | None = None,
     ) -> None:
         self.network = learner.network
         self._layers = learner.layers
@@ -88,7 +88,7 @@ class Pixels:
             def mix(features: Tensor) -> Tensor:
                 return mix_features(plan, features, self.network)
 
-            with changed(self.network, self._mix_at, mix):
+            with changed_at(self.network, self._mix_at, mix):
                 return model(images), Batch(images, targets, plan)
         mixed = plan.mix_images(images)
         with mixing_inside(self.network, plan, self._layers.named):
@@ -135,12 +135,12 @@ def inputs_for(
     return cached or Pixels(learner, dataset, config, streams, mix_at)
 
 
-def _features_to_mix(learner: Learner, dataset: Dataset, config: RunConfig) -> Place:
+def _features_to_mix(learner: Learner, dataset: Dataset, config: RunConfig) -> Boundary:
     """Where features are mixed; UserError if they can't be."""
     network = learner.network
-    place = last_frozen(config, learner.layers)
+    boundary = last_frozen(config, learner.layers)
     reason = why_not_in_features(config)
-    if place is None or reason is not None:
+    if boundary is None or reason is not None:
         reason = reason or "no whole layer is frozen"
         raise UserError(f"transfer.mixing: got features, but {reason}")
     shape = (2, *dataset.shape)
@@ -156,12 +156,12 @@ def _features_to_mix(learner: Learner, dataset: Dataset, config: RunConfig) -> P
 
     network.eval()
     try:
-        with torch.no_grad(), changed(network, place, mix):
+        with torch.no_grad(), changed_at(network, boundary, mix):
             network(torch.zeros(shape, device=device))
     except ValueError as error:
-        raise UserError(f"transfer.mixing: features of {place.name}: {error}") from None
+        raise UserError(f"transfer.mixing: features of {boundary.name}: {error}") from None
     if times != 1:
         raise UserError(
-            f"transfer.mixing: got features, but {place.name} runs {times} times for a batch"
+            f"transfer.mixing: got features, but {boundary.name} runs {times} times for a batch"
         )
-    return place
+    return boundary

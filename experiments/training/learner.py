@@ -40,14 +40,14 @@ class Learner:
         training = config.training
         layers = Layers.of(network, config.model.name)
         try:
-            layers.check(network, Schedule(config.augmentation, config.phases, 1, 1).deepest)
+            layers.check_depth(network, Schedule(config.augmentation, config.phases, 1, 1).deepest)
         except ValueError as error:
             raise UserError(f"augmentation: {config.model.name}: {error}") from None
         memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
         # Two calls: the types of `Module.to` know device and memory format only apart.
         network.to(device).to(memory_format=memory_format)
         freezing = Freezing(network, layers, config.transfer)
-        optimiser = optimiser_for(freezing.groups(), training)
+        optimiser = optimiser_for(freezing.parameter_groups(), training)
         half = _half_type() if training.amp and device.type == "cuda" else None
         # bfloat16 has the range of float32: its gradients need no scaling.
         scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)
@@ -70,9 +70,9 @@ class Learner:
         self.scaler.step(self.optimiser)
         self.scaler.update()
 
-    def thaw(self, unfreezings: int) -> bool:
+    def unfreeze(self, unfreezings: int) -> bool:
         """Apply so many unfreezings; did that change what is trained?"""
-        changed = self.freezing.thaw(unfreezings)
+        changed = self.freezing.unfreeze(unfreezings)
         if changed:
             begin_momentum(self.optimiser)
         return changed

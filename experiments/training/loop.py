@@ -146,7 +146,7 @@ def record_epoch(run: Training, means: EpochMeans, validation: dict[str, float])
         "learning_rate": learning_rate(steps - 1, run.steps, run.config),
         "mix/own_weight": means.own_weight,
         **staging,
-        **run.learner.freezing.row(),
+        **run.learner.freezing.metrics(),
         "images_per_second": speed,
     }
     run.control.beat(None, force=True)  # overtaken since the last one: write nothing more

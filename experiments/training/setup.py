@@ -62,7 +62,7 @@ class Training:
         self.epoch, self.position = self.checkpoints.resume()
         # At an epoch's end a validation comes next, still with what its last step trained.
         reached = min(self.position, self.steps_per_epoch - 1)
-        learner.thaw(self.schedules.unfreezings(self.epoch * self.steps_per_epoch + reached))
+        learner.unfreeze(self.schedules.unfreezings(self.epoch * self.steps_per_epoch + reached))
 
         self.inputs = inputs_for(learner, dataset, config, self.streams, control)
         self.model = self.ranks.wrap(self.inputs.network)
@@ -92,9 +92,9 @@ class Training:
 
     def apply_schedules(self, step: int) -> None:
         """Unfreeze what is to be trained from `step` on; log where a phase of a staging begins."""
-        if self.learner.thaw(self.schedules.unfreezings(step)):
+        if self.learner.unfreeze(self.schedules.unfreezings(step)):
             if self.ranks.leads:
-                trained = self.learner.freezing.in_words()
+                trained = self.learner.freezing.describe_trained()
                 log.info("step %d: from here on trained: %s", step, trained)
             # Which gradients ranks share is settled when the network is wrapped.
             self.model = self.ranks.wrap(self.inputs.network)

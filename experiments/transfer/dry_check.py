@@ -1,4 +1,4 @@
-"""What is to be frozen is looked for in the network itself, before any run begins."""
+"""Check before any run that each network has the layers that its run freezes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.transfer.freeze import Freezing
 from mixbench.experiments.transfer.layers import Layers
-from mixbench.experiments.transfer.load import shapes_of
+from mixbench.experiments.transfer.load import meta_network
 
 
-def check(runs: Iterable[RunConfig]) -> None:
+def check_freezing(runs: Iterable[RunConfig]) -> None:
     """UserError for layers, modules and unfreezings that a run names and its network lacks."""
     networks = {}
     for config in runs:
@@ -23,18 +23,18 @@ def check(runs: Iterable[RunConfig]) -> None:
         if wanted == (None, None, None):
             continue
         if shape not in networks:
-            networks[shape] = shapes_of(config)
+            networks[shape] = meta_network(config)
         network = networks[shape]
-        # What an earlier one has frozen is not the network's own.
+        # Undo what a run before has frozen.
         network.requires_grad_(True)
         try:
             freezing = Freezing(network, Layers.of(network, config.model.name), transfer)
         except UserError as error:
             raise UserError(f"{error} (model {config.model.name})") from None
-        _check_staging(config, len(freezing.moments))
+        _check_unfreezings(config, len(freezing.moments))
 
 
-def _check_staging(config: RunConfig, unfreezings: int) -> None:
+def _check_unfreezings(config: RunConfig, unfreezings: int) -> None:
     for phase in config.staging.phases if config.staging else ():
         for name in ("from", "to"):
             kind, _, number = str(phase.get(name, "")).partition(" ")

@@ -1,8 +1,9 @@
-"""Making weights that were trained before fit a network, where that has one clear meaning."""
+"""Fit pretrained weights to a network, where that has one clear meaning."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,13 +13,13 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.transfer.layers import head_of
 
 SHOWN = 3
-"""So many tensors that don't fit are shown."""
+"""How many of the tensors that don't fit an error names."""
 
 
-def fitted(
+def fit_weights(
     network: nn.Module, state: dict[str, Tensor], *, model: str, keep_head: bool, hint: str = ""
 ) -> dict[str, Tensor]:
-    """What `network` takes of `state` by `load_state_dict`: all of it but a new head.
+    """Return the part of `state` that `network` is to load: all of it but a new head, fitted.
 
     The network may be on the meta device: only its shapes count. A stem for other channels sums
     over colours for grey images, which is what the weights make of the grey image repeated for
@@ -28,24 +29,23 @@ def fitted(
     much or of another shape; `hint` is added to it.
     """
     heads = _heads(network)
-    given = {name: value for name, value in state.items() if keep_head or not _in(name, heads)}
-    wanted = {
-        name: value
-        for name, value in network.state_dict().items()
-        if keep_head or not _in(name, heads)
-    }
+
+    def relevant(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value for name, value in tensors.items() if keep_head or not _in(name, heads)}
+
+    given, wanted = relevant(state), relevant(network.state_dict())
     stems = _stems(network)
     for name, value in given.items():
         if name not in wanted or value.shape == wanted[name].shape:
             continue
-        made = value
+        adapted = value
         if name in stems:
-            made = _for_channels(value, wanted[name].shape[1])
+            adapted = _for_channels(value, wanted[name].shape[1])
         elif name == "pos_embed":
-            made = _resampled(network, value)
-        # Where it does not help, what came is what is to be shown.
-        given[name] = made if made.shape == wanted[name].shape else value
-    _check(given, wanted, model, heads, hint)
+            adapted = _resampled(network, value)
+        # Where it does not help, the error is to show the shape that came.
+        given[name] = adapted if adapted.shape == wanted[name].shape else value
+    _check_shapes(given, wanted, model, heads, hint)
     return given
 
 
@@ -54,7 +54,7 @@ def _in(name: str, modules: tuple[str, ...]) -> bool:
 
 
 def _heads(network: nn.Module) -> tuple[str, ...]:
-    """The classifier, and what timm counts among the classifiers besides it."""
+    """The names of the classifier and of further ones that timm lists."""
     named: Any = (getattr(network, "pretrained_cfg", None) or {}).get("classifier")
     others = (named,) if isinstance(named, str) else tuple(named or ())
     return tuple(dict.fromkeys((head_of(network), *others)))
@@ -63,13 +63,13 @@ def _heads(network: nn.Module) -> tuple[str, ...]:
 def _stems(network: nn.Module) -> tuple[str, ...]:
     """The names of the weights that take an image's channels."""
     named: Any = (getattr(network, "pretrained_cfg", None) or {}).get("first_conv")
-    found = (named,) if isinstance(named, str) else tuple(named or ())
-    if not found:
+    stems = (named,) if isinstance(named, str) else tuple(named or ())
+    if not stems:
         convolutions = (
             name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)
         )
-        found = tuple(convolutions)[:1]
-    return tuple(f"{name}.weight" for name in found)
+        stems = tuple(convolutions)[:1]
+    return tuple(f"{name}.weight" for name in stems)
 
 
 def _for_channels(weight: Tensor, channels: int) -> Tensor:
@@ -92,10 +92,13 @@ def _resampled(network: Any, embedding: Tensor) -> Tensor:
     patches = embedding.shape[1] - tokens
     if patches < 1 or math.isqrt(patches) ** 2 != patches:
         return embedding
-    return resample_abs_pos_embed(embedding, new_size=list(size), num_prefix_tokens=tokens)
+    resampled: Tensor = resample_abs_pos_embed(
+        embedding, new_size=list(size), num_prefix_tokens=tokens
+    )
+    return resampled
 
 
-def _check(
+def _check_shapes(
     given: dict[str, Tensor],
     wanted: dict[str, Tensor],
     model: str,

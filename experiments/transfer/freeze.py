@@ -16,11 +16,11 @@ from mixbench.augmentations.parameters import nearest
 from mixbench.experiments.config.transfer import TransferConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.moments import Moment
-from mixbench.experiments.transfer.layers import Layers, end_of
+from mixbench.experiments.transfer.layers import Layers, last_within
 
 
 class Freezing:
-    """The frozen part of one network. It is as after no unfreezing; `thaw` says when one comes.
+    """The frozen part of one network: at first as before any unfreezing, see `unfreeze`.
 
     UserError for a layer or module that the network does not have, and where nothing is frozen.
     """
@@ -33,9 +33,9 @@ class Freezing:
         """When the unfreezings come, in order."""
         self._numbers: dict[str, int] = {}
         # What may be trained: a network's own constants are parameters too.
-        self._all = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self._trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._frozen_after: list[frozenset[str]] = [frozenset()]
-        self._still: list[nn.Module] = []
+        self._frozen_modules: list[nn.Module] = []
         self._unfreezings = 0
         given = self._transfer
         if (given.freeze, given.backbone_rate, given.layer_decay) == (None, None, None):
@@ -52,24 +52,24 @@ class Freezing:
             for _, lowest in points:
                 frozen = frozenset(name for name in frozen if self._numbers[name] < lowest)
                 self._frozen_after.append(frozen)
-            self._apply()
+            self._apply_to_modules()
 
     @property
     def frozen(self) -> frozenset[str]:
         """The names of the modules of which the own parameters and buffers are frozen now."""
         return self._frozen_after[self._unfreezings]
 
-    def row(self) -> dict[str, float]:
-        """What an epoch's metrics say of it: the share of the parameters that are trained."""
+    def metrics(self) -> dict[str, float]:
+        """For the metrics of an epoch: the share of the parameters that are trained."""
         if self._transfer.freeze is None:
             return {}
-        trained = sum(p.numel() for p in self._all.values() if p.requires_grad)
-        return {"transfer/trained": trained / sum(p.numel() for p in self._all.values())}
+        trained = sum(p.numel() for p in self._trainable.values() if p.requires_grad)
+        return {"transfer/trained": trained / sum(p.numel() for p in self._trainable.values())}
 
-    def groups(self) -> list[dict[str, Any]]:
-        """The groups of parameters with learning rates of their own, as `optimiser_for` takes them.
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups of parameters, each with a factor of the learning rate, for `optimiser_for`.
 
-        Frozen ones are in them: without a gradient they are left alone, weight decay included.
+        They include frozen ones, which the optimiser skips as they have no gradient.
         """
         rate, decay = self._transfer.backbone_rate or 1.0, self._transfer.layer_decay or 1.0
         if rate == decay == 1:
@@ -85,13 +85,13 @@ class Freezing:
     def train(self) -> None:
         """Training mode for what is trained, evaluation mode for what is frozen."""
         self._network.train()
-        for module in self._still:
+        for module in self._frozen_modules:
             module.eval()
 
-    def thaw(self, unfreezings: int) -> bool:
-        """So many unfreezings have come; did that change what is trained?
+    def unfreeze(self, unfreezings: int) -> bool:
+        """Apply the first so many unfreezings; returns whether that changes what is trained.
 
-        What begins to be trained is in training mode then.
+        What begins to be trained is put into training mode.
         """
         if unfreezings == self._unfreezings:
             return False
@@ -99,20 +99,20 @@ class Freezing:
         self._unfreezings = unfreezings
         if self.frozen == before:
             return False
-        self._apply()
+        self._apply_to_modules()
         self.train()
         return True
 
-    def in_words(self) -> str:
-        """What is trained now."""
-        frozen = [self._numbers[name] for name in self.frozen if self._holds(name)]
-        held = [
+    def describe_trained(self) -> str:
+        """Such as "layers 2 to 3 and the head, 41.5 % of the parameters"."""
+        frozen = [self._numbers[name] for name in self.frozen if self._has_parameters(name)]
+        trained = [
             number
             for name, number in self._numbers.items()
-            if name not in self.frozen and self._holds(name)
+            if name not in self.frozen and self._has_parameters(name)
         ]
-        lowest, depth = min(held, default=0), len(self._layers.names)
-        share = self.row().get("transfer/trained", 1.0)
+        lowest, depth = min(trained, default=0), len(self._layers.names)
+        share = self.metrics().get("transfer/trained", 1.0)
         if not frozen:
             what = "all layers"
         elif lowest > depth:
@@ -122,13 +122,14 @@ class Freezing:
             what += f" to {depth} and the head" if lowest < depth else " and the head"
         return f"{what}, {100 * share:.1f} % of the parameters"
 
-    def _apply(self) -> None:
-        for name, parameter in self._all.items():
+    def _apply_to_modules(self) -> None:
+        """Set which parameters have gradients and which modules stay in evaluation mode."""
+        for name, parameter in self._trainable.items():
             parameter.requires_grad_(name.rpartition(".")[0] not in self.frozen)
-        # One that is frozen with all that is in it: a network that is frozen in part, or a block of
-        # it, may do things of its own in training mode, such as dropout before the classifier.
+        # Only modules that are frozen with all within them: one that is frozen in part may act
+        # itself in training mode, such as by dropout before the classifier.
         trained = [f"{name}." for name in self._numbers if name not in self.frozen]
-        self._still = [
+        self._frozen_modules = [
             self._network.get_submodule(name)
             for name in self._numbers
             if name in self.frozen
@@ -136,33 +137,38 @@ class Freezing:
         ]
 
     def _first_frozen(self, freeze: int | str) -> frozenset[str]:
-        neck, depth = self._layers.neck, len(self._layers.names)
-        order = list(self._numbers)
+        """The modules that are frozen before any unfreezing."""
+        neck, order = self._layers.neck, list(self._numbers)
         if isinstance(freeze, int):
             self._check_layer("freeze", freeze)
             chosen = [name for name in order if self._numbers[name] <= freeze]
         elif freeze == "all":
             chosen = [name for name in order if self._numbers[name] <= neck]
         else:
-            if freeze not in self._numbers:
-                raise UserError(
-                    f"transfer.freeze: the network has no module {freeze!r}"
-                    f"{nearest(freeze, order)} Its layers 1 to {depth}: "
-                    f"{', '.join(self._layers.names)}"
-                )
-            if self._numbers[freeze] > neck:
-                raise UserError(
-                    f"transfer.freeze: {freeze!r} is the classifier, which is always trained; all "
-                    "freezes everything before it"
-                )
-            last = end_of(freeze, order)
+            last = last_within(self._checked_module(freeze), order)
             chosen = [name for name in order[: last + 1] if self._numbers[name] <= neck]
         frozen = frozenset(chosen)
-        if not any(self._holds(name) for name in frozen):
+        if not any(self._has_parameters(name) for name in frozen):
             raise UserError(
                 f"transfer.freeze: got {freeze!r}, but nothing up to there has a parameter"
             )
         return frozen
+
+    def _checked_module(self, freeze: str) -> str:
+        """The module's name; UserError unless the network has it, before its classifier."""
+        names = self._layers.names
+        if freeze not in self._numbers:
+            raise UserError(
+                f"transfer.freeze: the network has no module {freeze!r}"
+                f"{nearest(freeze, self._numbers)} Its layers 1 to {len(names)}: "
+                f"{', '.join(names)}"
+            )
+        if self._numbers[freeze] > self._layers.neck:
+            raise UserError(
+                f"transfer.freeze: {freeze!r} is the classifier, which is always trained; all "
+                "freezes everything before it"
+            )
+        return freeze
 
     def _points(self, frozen: frozenset[str]) -> list[tuple[Moment, int]]:
         """The unfreezings: when, and the lowest layer that is trained from then on."""
@@ -172,9 +178,11 @@ class Freezing:
         if unfreeze == "gradual":
             # The neck is trained with the last layer.
             depth = len(self._layers.names)
-            held = {min(self._numbers[name], depth) for name in frozen if self._holds(name)}
-            steps = sorted(held, reverse=True)
-            return [(place / (len(steps) + 1), low) for place, low in enumerate(steps, start=1)]
+            layers = {
+                min(self._numbers[name], depth) for name in frozen if self._has_parameters(name)
+            }
+            steps = sorted(layers, reverse=True)
+            return [(number / (len(steps) + 1), low) for number, low in enumerate(steps, start=1)]
         points = []
         for item in unfreeze:
             lowest = 0 if item["down_to"] == "all" else item["down_to"]
@@ -182,9 +190,9 @@ class Freezing:
             points.append((item["at"], lowest))
         return points
 
-    def _holds(self, module: str) -> bool:
-        """Has it parameters of its own?"""
-        return any(name.rpartition(".")[0] == module for name in self._all)
+    def _has_parameters(self, module: str) -> bool:
+        """Whether a module has parameters itself, not only in the modules within it."""
+        return any(name.rpartition(".")[0] == module for name in self._trainable)
 
     def _check_layer(self, field: str, number: int) -> None:
         depth = len(self._layers.names)

@@ -26,7 +26,7 @@ class Layers:
 
     @classmethod
     def of(cls, network: nn.Module, model: str) -> Layers:
-        """Those that the catalogue names for `model`, or those found from the structure."""
+        """Those that the catalogue names for `model`, or those numbers from the structure."""
         if model in our_networks():
             stages = our_networks()[model].stages
             return cls(stages, stages)
@@ -49,20 +49,20 @@ class Layers:
         order = [name for name, _ in network.named_modules()]
         head = head_of(network)
         begin = self._begin(network, order)
-        ends = [end_of(name, order) for name in self.names]
-        found = {}
+        ends = [last_within(name, order) for name in self.names]
+        numbers = {}
         behind = False
-        for place, name in enumerate(order):
-            number = 0 if place < begin else 1 + sum(end < place for end in ends)
+        for position, name in enumerate(order):
+            number = 0 if position < begin else 1 + sum(end < position for end in ends)
             is_head = name == head or name.startswith(f"{head}.")
             # What follows the classifier makes logits too; one that is registered early doesn't
             # make a head of the layers.
             behind = behind or (is_head and number == self.neck)
-            found[name] = self.neck + 1 if is_head or behind else number
-        return found
+            numbers[name] = self.neck + 1 if is_head or behind else number
+        return numbers
 
     def _begin(self, network: nn.Module, order: list[str]) -> int:
-        """The place in `order` at which the first layer begins."""
+        """The position in `order` at which the first layer begins."""
         if not self.names:
             return 0
         parent, _, first = self.names[0].rpartition(".")
@@ -71,15 +71,15 @@ class Layers:
             first = next(name for name, _ in holder.named_children())
         return order.index(f"{parent}.{first}" if parent else first)
 
-    def check(self, network: nn.Module, deepest: int) -> None:
+    def check_depth(self, network: nn.Module, deepest: int) -> None:
         """ValueError where the network has no layer at depth `deepest`, with those that it has."""
         if deepest:
             checked_layers(network, deepest, self.named)
 
 
-def end_of(name: str, order: Sequence[str]) -> int:
-    """The place in `order`, a network's modules by name, of the last module within `name`."""
-    within = (place for place, one in enumerate(order) if one.startswith(f"{name}."))
+def last_within(name: str, order: Sequence[str]) -> int:
+    """The position in `order`, a network's modules by name, of the last module within `name`."""
+    within = (position for position, one in enumerate(order) if one.startswith(f"{name}."))
     return max(within, default=order.index(name))
 
 
@@ -95,7 +95,7 @@ def head_of(network: nn.Module) -> str:
         raise UserError(f"transfer: {type(network).__name__} has no classifier")
     classifier: Any = network.get_classifier
     head = classifier()
-    names = [name for name, module in network.named_modules() if module is head]
+    names: list[str] = [name for name, module in network.named_modules() if module is head]
     if len(names) != 1:
         raise UserError(f"transfer: {type(network).__name__} has no single classifier")
     return names[0]

@@ -15,11 +15,11 @@ from mixbench.experiments.models.build import build
 from mixbench.experiments.store import sweep_folder
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.transfer import read
-from mixbench.experiments.transfer.fit import fitted
+from mixbench.experiments.transfer.fit import fit_weights
 from mixbench.experiments.transfer.layers import head_of
 
 
-def load(network: nn.Module, config: RunConfig, runs: Path) -> None:
+def load_weights(network: nn.Module, config: RunConfig, runs: Path) -> None:
     """Put the weights that `config.transfer` names into `network`, all but a new head's.
 
     runs: the folder of the sweep's runs, where those of its own pretraining are. UserError where
@@ -30,17 +30,17 @@ def load(network: nn.Module, config: RunConfig, runs: Path) -> None:
     source = weights.parts(config.transfer.weights)
     if source.kind == "cell":
         sweep = SweepFolder(runs.parent)
-        run = read.planned_cell(sweep, source.key, config.seed)
-        state = read.of_run(run, sweep.name)
+        run = read.find_cell(sweep, source.key, config.seed)
+        state = read.read_run(run, sweep.name)
     else:
-        state = _state(network, config, source, runs.parent.parent)
-    # Not strictly: a new head is not among them, and `fitted` has looked at the rest.
-    network.load_state_dict(_fitted(network, state, config), strict=False)
+        state = _read_state(network, config, source, runs.parent.parent)
+    # Not strictly: a new head is not among them, and `fit_weights` has looked at the rest.
+    network.load_state_dict(_fit(network, state, config), strict=False)
     if config.transfer.head != "keep":
-        _begin_head(network, config.seed)
+        _reset_head(network, config.seed)
 
 
-def _begin_head(network: nn.Module, seed: int) -> None:
+def _reset_head(network: nn.Module, seed: int) -> None:
     """Draw a new classifier from the seed alone, as torch begins a linear layer.
 
     As networks begin it themselves it may be meant for a thousand classes: for ten, EfficientNet's
@@ -53,7 +53,7 @@ def _begin_head(network: nn.Module, seed: int) -> None:
                 module.reset_parameters()
 
 
-def check(runs: Iterable[RunConfig], cells: Mapping[str, RunConfig]) -> None:
+def check_weights(runs: Iterable[RunConfig], cells: Mapping[str, RunConfig]) -> None:
     """UserError for weights that can't be had or don't fit, as far as is known before any run.
 
     Weights of timm's hub are fetched here, so that workers find them in the cache. cells: a run of
@@ -69,52 +69,54 @@ def check(runs: Iterable[RunConfig], cells: Mapping[str, RunConfig]) -> None:
         if asked in seen:
             continue
         seen.add(asked)
-        network = shapes_of(config)
+        network = meta_network(config)
         source = weights.parts(config.transfer.weights)
         if source.kind == "cell":
             if source.key not in cells:
                 raise UserError(f"transfer.weights: the sweep has no cell {source.key}")
-            state = dict(shapes_of(cells[source.key]).state_dict())
+            state = dict(meta_network(cells[source.key]).state_dict())
         else:
             if source.kind == "run":
-                _must_exist(source.location)
-            state = _state(network, config, source, sweep_folder.root())
-        _fitted(network, state, config)
+                _check_sweep(source.location)
+            state = _read_state(network, config, source, sweep_folder.root())
+        _fit(network, state, config)
 
 
-def _must_exist(sweep: str) -> None:
+def _check_sweep(sweep: str) -> None:
     try:
         SweepFolder.open(sweep)
     except UserError as error:
         raise UserError(f"transfer.weights: {error}") from None
 
 
-def shapes_of(config: RunConfig) -> nn.Module:
-    """The network of a run without numbers, on torch's meta device: quick for any size."""
+def meta_network(config: RunConfig) -> nn.Module:
+    """The network of a run on torch's meta device: shapes without numbers, quick for any size."""
     facts = datasets.info(config.dataset.name)
     with torch.device("meta"):
         return build(
             config.model,
             channels=facts.channels,
-            classes=facts.classes or 1,
+            classes=facts.classes,
             size=config.dataset.image_size or facts.size,
             seed=config.seed,
         )
 
 
-def _state(network: nn.Module, config: RunConfig, source: weights.Source, root: Path) -> read.State:
-    """root: where the sweeps are."""
+def _read_state(
+    network: nn.Module, config: RunConfig, source: weights.Source, root: Path
+) -> read.State:
+    """Read the weights of any source but a cell. root: the folder of the sweeps."""
     if source.kind == "file":
-        return read.of_file(Path(source.location), source.key)
+        return read.read_file(Path(source.location), source.key)
     if source.kind == "hub":
-        return read.of_hub(source.key, config.model.input_size or config.dataset.image_size)
+        return read.read_hub(source.key, config.model.input_size or config.dataset.image_size)
     if source.kind == weights.LITE0:
-        return read.of_lite0(network)
+        return read.read_lite0(network)
     sweep = SweepFolder(root / source.location)
-    return read.of_run(read.planned_run(sweep, source.key), sweep.name)
+    return read.read_run(read.find_run(sweep, source.key), sweep.name)
 
 
-def _fitted(network: nn.Module, state: read.State, config: RunConfig) -> read.State:
+def _fit(network: nn.Module, state: read.State, config: RunConfig) -> read.State:
     keep = config.transfer is not None and config.transfer.head == "keep"
     model = config.model
     hints = []
@@ -123,4 +125,4 @@ def _fitted(network: nn.Module, state: read.State, config: RunConfig) -> read.St
     if model.width is not None:
         hints.append(f"model.width is {model.width} here")
     hint = f" ({'; '.join(hints)})" if hints else ""
-    return fitted(network, state, model=model.name, keep_head=keep, hint=hint)
+    return fit_weights(network, state, model=model.name, keep_head=keep, hint=hint)

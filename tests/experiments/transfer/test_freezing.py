@@ -419,7 +419,7 @@ def test_the_rate_in_the_metrics_is_the_heads(tmp_path: Path, digits: Dataset) -
 def groups_of(transfer: TransferConfig | None, name: str) -> tuple[nn.Module, list[dict[str, Any]]]:
     with torch.device("meta"):
         network = build(ModelConfig(name=name), channels=3, classes=10, size=32, seed=0)
-    return network, Freezing(network, Layers.of(network, name), transfer).groups()
+    return network, Freezing(network, Layers.of(network, name), transfer).parameter_groups()
 
 
 @pytest.mark.parametrize("transfer", [None, TransferConfig(freeze=2), TransferConfig(head="new")])
@@ -488,7 +488,7 @@ def test_constants_of_a_network_are_never_trained() -> None:
         Layers.of(network, "small_cnn"),
         TransferConfig(freeze=1, unfreeze=({"at": 0.5, "down_to": "all"},)),
     )
-    assert freezing.thaw(1) and not freezing.thaw(1) and freezing.frozen == frozenset()
+    assert freezing.unfreeze(1) and not freezing.unfreeze(1) and freezing.frozen == frozenset()
     fixed = [name for name, p in network.named_parameters() if not p.requires_grad]
     assert fixed == ["features.1.bias"]
 
@@ -503,7 +503,7 @@ def test_gradual_is_one_layer_at_a_time_from_the_top() -> None:
     assert freezing.moments == pytest.approx([n / 9 for n in range(1, 9)])
     parameters = dict(network.named_parameters())
     for number in range(9):
-        assert freezing.thaw(number) == (number > 0)
+        assert freezing.unfreeze(number) == (number > 0)
         trained = {
             n.split(".")[1]
             for n, p in parameters.items()
@@ -512,7 +512,7 @@ def test_gradual_is_one_layer_at_a_time_from_the_top() -> None:
         assert trained == {str(block) for block in range(7 - min(number, 7), 7)}
         assert parameters["conv_head.weight"].requires_grad == (number > 0)
         assert parameters["conv_stem.weight"].requires_grad == (number == 8)
-    assert freezing.in_words() == "all layers, 100.0 % of the parameters"
+    assert freezing.describe_trained() == "all layers, 100.0 % of the parameters"
 
 
 # Going on.

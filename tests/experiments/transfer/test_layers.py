@@ -9,7 +9,7 @@ from torch import nn
 from mixbench.experiments.config.schema import ModelConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import build
-from mixbench.experiments.transfer.layers import Layers, end_of
+from mixbench.experiments.transfer.layers import Layers, last_within
 
 # Of timm, none with weights of interest: how many layers, and some parameters' layers.
 NETWORKS: dict[str, tuple[int, dict[str, int]]] = {
@@ -201,7 +201,7 @@ def test_networks_without_what_is_needed() -> None:
 
 def test_the_end_of_a_module() -> None:
     order = ["", "a", "a.b", "a.c", "ab", "d"]
-    assert [order[end_of(name, order)] for name in ("a", "a.b", "ab", "d")] == [
+    assert [order[last_within(name, order)] for name in ("a", "a.b", "ab", "d")] == [
         "a.c",
         "a.b",
         "ab",

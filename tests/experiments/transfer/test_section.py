@@ -217,7 +217,7 @@ def test_more_unfreezings_than_the_network_has_layers() -> None:
         staging = {"phases": [{"from": f"unfreeze {number}"}]}
         made = parsed(transfer, augmentation="mixup", staging=staging)
         if number == 3:
-            dry_check.check([made])
+            dry_check.check_freezing([made])
             continue
         with pytest.raises(UserError, match=r"from: unfreeze 4, but in small_cnn .* 3 unfreezings"):
-            dry_check.check([made])
+            dry_check.check_freezing([made])

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from mixbench.experiments.config.schema import ModelConfig
 from mixbench.experiments.models.build import build
 from mixbench.experiments.transfer.layers import Layers, head_of
-from mixbench.experiments.transfer.split_network import Place, agree, changed, reach, split
+from mixbench.experiments.transfer.split_network import (
+    Boundary,
+    changed_at,
+    features_at,
+    split,
+    why_different,
+)
 
 NETWORKS = {
     "small_cnn": 28,
@@ -25,8 +31,8 @@ NETWORKS = {
 
 def built(name: str, size: int) -> nn.Module:
     """With an input size of its own, as images come smaller."""
-    made = ModelConfig(name=name, input_size=size)
-    return build(made, channels=1, classes=10, size=28, seed=0)
+    config = ModelConfig(name=name, input_size=size)
+    return build(config, channels=1, classes=10, size=28, seed=0)
 
 
 @pytest.mark.parametrize(("name", "size"), NETWORKS.items())
@@ -35,21 +41,25 @@ def test_the_rest_makes_of_features_what_the_network_makes_of_images(name: str, 
     names = list(network.state_dict())
     images = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     layers = Layers.of(network, name).names
-    places = [Place(layers[0]), Place(layers[-1]), Place(head_of(network), before=True)]
+    boundaries = [
+        Boundary(layers[0]),
+        Boundary(layers[-1]),
+        Boundary(head_of(network), before=True),
+    ]
     with torch.no_grad():
         whole = network(images)
-        for place in places:
-            features = reach(network, place, images)
-            rest = split(network, place, images)
-            torch.testing.assert_close(rest(features), whole, rtol=0, atol=1e-5)
+        for boundary in boundaries:
+            features = features_at(network, boundary, images)
+            behind = split(network, boundary, images)
+            torch.testing.assert_close(behind(features), whole, rtol=0, atol=1e-5)
             # Of the features it was given, not of those it was made with.
-            other = reach(network, place, images.flip(0)[:3])
-            torch.testing.assert_close(rest(other), whole.flip(0)[:3], rtol=0, atol=1e-5)
+            other = features_at(network, boundary, images.flip(0)[:3])
+            torch.testing.assert_close(behind(other), whole.flip(0)[:3], rtol=0, atol=1e-5)
             assert not any("forward" in vars(module) for module in network.modules())
     torch.testing.assert_close(network(images), whole, rtol=0, atol=1e-5)
     assert list(network.state_dict()) == names
     own = {id(parameter) for parameter in network.parameters()}
-    assert {id(parameter) for parameter in rest.parameters()} == own
+    assert {id(parameter) for parameter in behind.parameters()} == own
 
 
 def test_only_what_is_before_the_boundary_runs_for_features_and_only_the_rest_behind() -> None:
@@ -60,12 +70,12 @@ def test_only_what_is_before_the_boundary_runs_for_features_and_only_the_rest_be
             lambda _module, _arguments, output, name=name: ran.append((name, len(output)))
         )
     images = torch.randn(4, 1, 28, 28)
-    features = reach(network, Place("layer2"), images)
+    features = features_at(network, Boundary("layer2"), images)
     assert {name for name, _ in ran} >= {"conv1", "layer1.0.conv1", "layer2"}
     assert not any(name.startswith(("layer3", "fc")) or not name for name, _ in ran)
-    rest = split(network, Place("layer2"), images)
+    behind = split(network, Boundary("layer2"), images)
     ran.clear()
-    rest(features)
+    behind(features)
     worked = {name for name, count in ran if count == 4}
     assert {"layer3", "layer4.1.conv2", "fc", ""} <= worked
     assert not any(name.startswith(("conv1", "layer1")) for name in worked)
@@ -97,12 +107,12 @@ def test_modules_that_run_on_both_sides() -> None:
     for parameter in network.again.parameters():
         parameter.requires_grad_(False)
     images = torch.randn(5, 1, 8, 8)
-    place = Place("body")
-    features = reach(network, place, images)
-    rest = split(network, place, images)
-    torch.testing.assert_close(rest(features), network(images), rtol=0, atol=1e-6)
+    boundary = Boundary("body")
+    features = features_at(network, boundary, images)
+    behind = split(network, boundary, images)
+    torch.testing.assert_close(behind(features), network(images), rtol=0, atol=1e-6)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    assert agree(network, rest, place, images, features) is None
+    assert why_different(network, behind, boundary, images, features) is None
     after = network.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
@@ -146,7 +156,7 @@ class Odd(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "expected"),
     [
         ("plain", None),
         ("skip", "does not work alone"),
@@ -157,24 +167,24 @@ class Odd(nn.Module):
         ("twice", "runs 2 times"),
     ],
 )
-def test_what_does_not_agree(kind: str, said: str | None) -> None:
+def test_what_does_not_agree(kind: str, expected: str | None) -> None:
     torch.manual_seed(2)
     network = Odd(kind).eval()
     x = torch.randn(6, 6)
-    place = Place("body")
-    features = reach(network, place, x)
-    rest = split(network, place, x)
+    boundary = Boundary("body")
+    features = features_at(network, boundary, x)
+    behind = split(network, boundary, x)
     network.train()
-    found = agree(network, rest, place, x, features)
-    assert (found is None) if said is None else (found is not None and said in found)
+    reason = why_different(network, behind, boundary, x, features)
+    assert (reason is None) if expected is None else (reason is not None and expected in reason)
 
 
 def test_what_is_at_a_place_is_changed_on_its_way() -> None:
     network = built("small_cnn", 28).eval()
     images = torch.randn(3, 1, 28, 28)
-    for place in (Place("features.6"), Place("classifier", before=True)):
-        features = reach(network, place, images)
-        with torch.no_grad(), changed(network, place, lambda value: value.roll(1, 0)):
+    for boundary in (Boundary("features.6"), Boundary("classifier", before=True)):
+        features = features_at(network, boundary, images)
+        with torch.no_grad(), changed_at(network, boundary, lambda value: value.roll(1, 0)):
             out = network(images)
         torch.testing.assert_close(out, network(images).roll(1, 0), rtol=0, atol=1e-5)
         assert features.shape[0] == 3
@@ -196,8 +206,8 @@ def test_a_place_that_gives_no_tensor_or_does_not_run() -> None:
             return self.pair(x)[0]
 
     with pytest.raises(ValueError, match="'pair' gives tuple, expected a tensor"):
-        reach(Network(), Place("pair"), torch.randn(3, 2))
+        features_at(Network(), Boundary("pair"), torch.randn(3, 2))
     with pytest.raises(ValueError, match="'unused' does not run"):
-        reach(Network(), Place("unused"), torch.randn(3, 2))
+        features_at(Network(), Boundary("unused"), torch.randn(3, 2))
     with pytest.raises(ValueError, match="'unused' does not run"):
-        split(Network(), Place("unused"), torch.randn(3, 2))
+        split(Network(), Boundary("unused"), torch.randn(3, 2))

