@@ -69,9 +69,7 @@ def _time(config: RunConfig, device: Any) -> tuple[float, float]:
 
     facts = datasets.info(config.dataset.name)
     size = config.dataset.image_size or facts.size
-    network = build(
-        config.model, channels=facts.channels, classes=facts.classes, size=size, seed=0
-    )
+    network = build(config.model, channels=facts.channels, classes=facts.classes, size=size, seed=0)
     network.to(device).to(memory_format=torch.channels_last)
     frozen = _always_frozen(config)
     layers = Layers.of(network, config.model.name)
