@@ -8,7 +8,6 @@ bootstrap does not.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -100,7 +99,7 @@ def estimate(values: Sequence[float | None], confidence: float = CONFIDENCE) -> 
     n = len(numbers)
     if n == 0:
         return Estimate(0, None, None)
-    mean = statistics.fmean(numbers)
+    mean = math.fsum(numbers) / n
     if n == 1:
         return Estimate(1, mean, None)
     return Estimate(n, mean, _quantile(confidence, n - 1) * _standard_error(numbers))
@@ -141,7 +140,7 @@ def paired_difference(cell: Seeded, baseline: Seeded, confidence: float = CONFID
         notes.append(f"one pair ({_seeds(seeds)}): no interval")
     elif base.mean is not None:
         largest = max(abs(value) for seed in seeds for value in (here[seed], there[seed]))
-        if statistics.stdev(differences) <= 1e-12 * max(largest, 1e-300):
+        if _deviation(differences) <= 1e-12 * max(largest, 1e-300):
             half_width = None
             notes.append(f"all {base.n} pairs differ by the same amount: no interval")
         else:
@@ -218,8 +217,14 @@ def _unpaired(here: Mapping[int, float], there: Mapping[int, float]) -> list[str
     return notes
 
 
+def _deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation with ddof=1."""
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
 def _standard_error(values: Sequence[float]) -> float:
-    return statistics.stdev(values) / math.sqrt(len(values))
+    return _deviation(values) / math.sqrt(len(values))
 
 
 @lru_cache(maxsize=256)
