@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 PACKAGES = [
+    "mixbench.analysis.statistics",
     "mixbench.augmentations",
     "mixbench.experiments.evaluation",
 ]
