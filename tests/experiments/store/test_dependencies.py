@@ -20,8 +20,7 @@ from mixbench.experiments.store.attempts import record
 from mixbench.experiments.store.retry import retry_failed
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.experiments.transfer import load as weights
-from mixbench.experiments.worker import claim_loop
+from mixbench.experiments.worker import claim_loop, execute
 from mixbench.experiments.worker.worker import Worker
 from tests.support import running
 
@@ -98,13 +97,13 @@ def test_a_run_begins_when_its_pretraining_is_done_and_with_its_weights(
 ) -> None:
     folder = running.planned(spec("real", seeds=[0, 1]))
     began: dict[str, dict[str, torch.Tensor]] = {}
-    real = weights.load
+    real = execute.load_weights
 
     def load(network: Any, run: schema.RunConfig, runs: Path) -> None:
         real(network, run, runs)
         began[run.run_key] = {name: t.clone() for name, t in network.state_dict().items()}
 
-    monkeypatch.setattr(weights, "load", load)
+    monkeypatch.setattr(execute, "load_weights", load)
     assert running.work(folder, "one") == 6
     first, waiting, others = sorted_out(folder)
     assert (len(first), len(waiting), len(others)) == (2, 2, 2)
