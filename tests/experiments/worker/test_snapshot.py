@@ -59,7 +59,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def checkout(pristine: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "check out"))
+    return Path(shutil.copytree(pristine, tmp_path / "check out", symlinks=True))
 
 
 @pytest.fixture
@@ -85,6 +85,15 @@ def take(sweep: SweepFolder, code: Path) -> tuple[Path, str]:
     return Path(said[0]), said[1]
 
 
+def code_of(checkout: Path) -> dict[str, bytes]:
+    """The files of a checkout as a copy has them: it links from `mixbench/` to four folders."""
+    code = {"mixbench/__init__.py": (checkout / "mixbench/__init__.py").read_bytes()}
+    for folder in snapshot.FOLDERS:
+        files = contents(checkout / folder)
+        code |= {f"mixbench/{folder}/{name}": content for name, content in files.items()}
+    return code
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -96,10 +105,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_it_is_a_whole_copy_and_says_of_which_commit(checkout: Path, sweep: SweepFolder) -> None:
     place, commit = take(sweep, checkout)
     assert commit == git(checkout, "rev-parse", "HEAD")
-    wanted = contents(checkout)
-    del wanted[".gitignore"]
-    assert contents(place) == {**wanted, "COMMIT": f"{commit}\n".encode()}
-    assert any(name.endswith(".yaml") for name in wanted) and len(wanted) > 50
+    code = code_of(checkout)
+    assert contents(place) == {**code, "COMMIT": f"{commit}\n".encode()}
+    assert any(name.endswith(".yaml") for name in code) and len(code) > 50
     assert place.parent == sweep.path / "code"
     assert place.stat().st_mode & 0o777 == 0o755, "colleagues may look at it"
 
@@ -130,7 +138,7 @@ def test_equal_code_is_one_copy_and_edited_code_another(checkout: Path, sweep: S
     # A new file, which git does not know yet, is code too.
     (checkout / "augmentations" / "new.py").write_text("")
     third, _ = take(sweep, checkout)
-    assert (third / "augmentations" / "new.py").exists()
+    assert (third / "mixbench" / "augmentations" / "new.py").exists()
     assert {path.name for path in (sweep.path / "code").iterdir()} == {
         first.name,
         second.name,
@@ -143,7 +151,7 @@ def test_who_takes_one_at_once_shares_it(checkout: Path, sweep: SweepFolder) -> 
     said = {process.communicate(timeout=60)[0] for process in processes}
     assert [process.returncode for process in processes] == [0] * 4 and len(said) == 1
     (place,) = (sweep.path / "code").iterdir()
-    assert contents(place).keys() - {"COMMIT"} == contents(checkout).keys() - {".gitignore"}
+    assert contents(place).keys() - {"COMMIT"} == code_of(checkout).keys()
 
 
 def test_edits_while_jobs_wait_change_nothing(
