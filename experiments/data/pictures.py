@@ -67,11 +67,11 @@ def preview(
         top = head + (number // columns) * (scale + caption + GAP)
         sheet.paste(_tile(raw[number], scale), (left, top))
         sheet.paste(_tile(mixed[number], scale), (left + scale + 4, top))
-        own = dataset.classes[int(labels[number])]
-        draw.text((left, top + scale + 1), _short(own), fill="#555555", font=font)
+        label = dataset.classes[int(labels[number])]
+        draw.text((left, top + scale + 1), _short(label), fill="#555555", font=font)
         for line, text in enumerate(_weights(dataset, targets, number)):
-            place = (left + scale + 4, top + scale + 1 + LINE * line)
-            draw.text(place, text, fill="black", font=font)
+            corner = (left + scale + 4, top + scale + 1 + LINE * line)
+            draw.text(corner, text, fill="black", font=font)
     return _png(sheet)
 
 
@@ -90,7 +90,7 @@ def _mix(
 
 
 def _inside(depth: int) -> str:
-    """What is said of a batch that is mixed at a layer of the network."""
+    """The caption of a batch that is mixed at a layer of the network."""
     return f"mixed at layer {depth} of the network; these are the images that enter it"
 
 
@@ -116,7 +116,9 @@ def _one_per_class(dataset: Dataset, count: int) -> tuple[Tensor, Tensor]:
         (dataset.train.labels == label).nonzero()[:, 0] for label in range(len(dataset.classes))
     ]
     rounds = -(-count // len(dataset.classes))
-    turns = [int(own[turn]) for turn in range(rounds) for own in by_class if len(own) > turn]
+    turns = [
+        int(images[turn]) for turn in range(rounds) for images in by_class if len(images) > turn
+    ]
     subset = dataset.train.subset(torch.tensor(turns[:count]))
     images, own_labels = zip(*subset.batches(count), strict=True)
     return torch.cat(images).cpu(), torch.cat(own_labels).cpu()

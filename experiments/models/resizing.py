@@ -1,4 +1,4 @@
-"""Images brought to a network's own size, on their device, as they enter it."""
+"""Resize images to the size a network takes, on their device, as they enter it."""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ def timm_model(name: str, *, channels: int, classes: int, size: int, small_stem:
 
 
 def _shrink_stem(network: nn.Module, name: str) -> None:
-    for place in ("conv1", "conv_stem", "stem.conv"):
-        parent, leaf = _parent(network, place)
+    for path in ("conv1", "conv_stem", "stem.conv"):
+        parent, leaf = _parent(network, path)
         old = getattr(parent, leaf, None)
         if isinstance(old, nn.Conv2d):
             break
@@ -46,16 +46,16 @@ def _shrink_stem(network: nn.Module, name: str) -> None:
     )
     nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
     setattr(parent, leaf, new)
-    for place in ("maxpool", "stem.pool"):
-        parent, leaf = _parent(network, place)
+    for path in ("maxpool", "stem.pool"):
+        parent, leaf = _parent(network, path)
         if getattr(parent, leaf, None) is not None:
             setattr(parent, leaf, nn.Identity())
 
 
-def _parent(network: nn.Module, place: str) -> tuple[Any, str]:
-    """The module that holds `place`, and the last part of its name."""
-    *path, leaf = place.split(".")
+def _parent(network: nn.Module, path: str) -> tuple[Any, str]:
+    """The module that holds the module at `path`, and the last part of its name."""
+    *parents, leaf = path.split(".")
     holder: Any = network
-    for part in path:
+    for part in parents:
         holder = getattr(holder, part, None)
     return holder, leaf
