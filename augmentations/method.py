@@ -53,7 +53,7 @@ class Method(ABC):
         per_sample: Whether strength and region are drawn per sample, not once per batch.
         pairing: Who is mixed with whom, one of `PAIRINGS`.
 
-    Example:
+    Examples:
         >>> import mixbench, torch
         >>> mix = mixbench.create("cutmix", alpha=1.0)
         >>> images, labels = torch.rand(8, 3, 32, 32), torch.arange(8)
@@ -200,7 +200,7 @@ class Method(ABC):
             ValueError: `shape` is not four positive numbers, the generator is of another device, or
                 images are needed and not given.
 
-        Example:
+        Examples:
             >>> import mixbench, torch
             >>> mix = mixbench.create("cutmix")
             >>> plan = mix.sample((4, 3, 32, 32), generator=torch.Generator().manual_seed(0))

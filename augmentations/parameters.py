@@ -173,7 +173,7 @@ def parameter(
         later: Whether the method had results before it had this parameter, so that at its default
             it is no part of what identifies a run (`registry.identifying`).
 
-    Example:
+    Examples:
         >>> from dataclasses import dataclass
         >>> from mixbench import Method, parameter
         >>> @dataclass(frozen=True, kw_only=True)
@@ -211,7 +211,7 @@ def rules(method: type) -> dict[str, tuple[AnyRule, Any]]:
 def nearest(name: Any, valid: Iterable[str]) -> str:
     """Suggest the valid name that is closest to `name`, as the end of a message.
 
-    Example:
+    Examples:
         >>> nearest("cutmx", ["cutmix", "mixup"])
         "; did you mean 'cutmix'?"
         >>> nearest("something", ["cutmix", "mixup"])

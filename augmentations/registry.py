@@ -105,7 +105,7 @@ def _lookup(name: Any) -> type[Method]:
 def available() -> tuple[str, ...]:
     """List the names of all registered methods, sorted.
 
-    Example:
+    Examples:
         >>> import mixbench
         >>> "cutmix" in mixbench.available()
         True
@@ -127,7 +127,7 @@ def create(name: str, **parameters: Any) -> Method:
         ValueError: The name or a parameter is unknown (the message names the valid ones and the
             nearest match), or a value is not allowed.
 
-    Example:
+    Examples:
         >>> import mixbench
         >>> mixbench.create("cutmix", alpha=0.2).alpha
         0.2
@@ -160,7 +160,7 @@ def resolve(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: As `create`.
 
-    Example:
+    Examples:
         >>> import mixbench
         >>> mixbench.resolve("mixup", {"alpha": 1})
         {'prob': 1.0, 'per_sample': False, 'pairing': 'permute', 'alpha': 1.0}
@@ -208,7 +208,7 @@ def describe(name: str) -> MethodInfo:
     Raises:
         ValueError: There is no method of that name.
 
-    Example:
+    Examples:
         >>> import mixbench
         >>> str(mixbench.describe("mixup").paper)
         'Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization (arXiv:1710.09412)'

@@ -29,7 +29,7 @@ class Targets:
         labels: (B, K) int64, classes, or -100 for a source that has no label.
         weights: (B, K) float32, rows sum to 1 (multi-label: to what the mixed rows sum to).
 
-    Example:
+    Examples:
         >>> import mixbench, torch
         >>> targets = mixbench.Targets(torch.tensor([[2, 0]]), torch.tensor([[0.75, 0.25]]))
         >>> targets.dense(3)

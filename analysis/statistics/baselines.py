@@ -32,7 +32,7 @@ def parse_baseline(baseline: Baseline) -> dict[str, Any] | None:
     Raises:
         UserError: The baseline is empty, or neither text nor a mapping.
 
-    Example:
+    Examples:
         >>> parse_baseline("cutmix")
         {'augmentation.name': 'cutmix'}
         >>> parse_baseline("augmentation.name=cutmix, augmentation.alpha=0.2")

@@ -107,7 +107,7 @@ def seed_values(
     Returns:
         (cell_key, metric) -> seed -> value (NaN where the run has none).
 
-    Example:
+    Examples:
         >>> runs = pd.DataFrame({
         ...     "cell_key": ["a", "a"], "seed": [0, 1], "state": ["done", "failed"],
         ...     "test/accuracy": [0.8, None],

@@ -22,7 +22,7 @@ def mean_curves(points: pd.DataFrame, panel: str, x: str, value: str) -> pd.Data
         One row per cell, panel and point: cell_key, panel, x (under their own names), mean, low,
         high, n; low and high are None below two seeds.
 
-    Example:
+    Examples:
         >>> points = pd.DataFrame({
         ...     "cell_key": "a", "shape": "centre", "point": [0, 0, 1, 1],
         ...     "fraction": [0.0, 0.0, 0.5, 0.5], "accuracy": [0.8, 0.9, 0.4, 0.6],
@@ -50,7 +50,7 @@ def pool_reliability(bins: pd.DataFrame) -> pd.DataFrame:
         One row per cell and bin: cell_key, low, high, count, confidence, accuracy; the last two
         are means over images.
 
-    Example:
+    Examples:
         >>> bins = pd.DataFrame({
         ...     "cell_key": "a", "bin": 0, "low": 0.0, "high": 1.0,
         ...     "count": [30, 10], "confidence": [0.8, 0.6], "accuracy": [0.7, 0.5],

@@ -45,7 +45,7 @@ def metrics_of(runs: pd.DataFrame) -> tuple[Metric, ...]:
     Args:
         runs: One row per run, metrics as columns under their own names.
 
-    Example:
+    Examples:
         >>> runs = pd.DataFrame({"test/accuracy": [0.8], "occlusion/patches/area": [0.6]})
         >>> [metric.title for metric in metrics_of(runs)]
         ['Accuracy', 'Occlusion area, patches']

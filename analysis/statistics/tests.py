@@ -88,7 +88,7 @@ def estimate(values: Sequence[float | None], confidence: float = CONFIDENCE) -> 
     Returns:
         The estimate; without an interval below two values, without a mean below one.
 
-    Example:
+    Examples:
         >>> found = estimate([0.80, 0.82, None, 0.81])
         >>> found.n, round(found.mean, 4), round(found.half_width, 4)
         (3, 0.81, 0.0248)
@@ -121,7 +121,7 @@ def paired_difference(cell: Seeded, baseline: Seeded, confidence: float = CONFID
         The difference; seeds that only one side has are named in its note. When every pair differs
         by the same amount there is no spread to judge by: interval and p are then None, not zero.
 
-    Example:
+    Examples:
         >>> found = paired_difference({0: 0.84, 1: 0.83, 2: 0.86}, {0: 0.80, 1: 0.81, 2: 0.83})
         >>> round(found.mean, 3), round(found.half_width, 3), round(found.p, 3)
         (0.03, 0.025, 0.035)
@@ -162,7 +162,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     Returns:
         The corrected values in the order given; None stays None and is not counted.
 
-    Example:
+    Examples:
         >>> holm([0.03, None, 0.01, 0.02])
         [0.04, None, 0.03, 0.04]
     """
@@ -187,7 +187,7 @@ def compare_family(
     Returns:
         key -> difference, in the same order, with `p_holm`.
 
-    Example:
+    Examples:
         >>> base = {0: 0.80, 1: 0.81, 2: 0.83}
         >>> found = compare_family({
         ...     "cutmix": ({0: 0.84, 1: 0.83, 2: 0.86}, base),

@@ -77,7 +77,7 @@ def check_method(
     Returns:
         One finding per property, in the order of the properties.
 
-    Example:
+    Examples:
         >>> from functools import partial
         >>> import mixbench
         >>> from mixbench.augmentations import contract

@@ -24,7 +24,7 @@ def blend(images: Tensor, keep: Tensor, partner: Tensor | None, fill: float | st
     Returns:
         A new tensor of the images' shape, dtype and memory format.
 
-    Example:
+    Examples:
         >>> images = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)
         >>> keep = torch.tensor([0.75, 1.0]).view(2, 1, 1, 1)
         >>> blend(images, keep, torch.tensor([1, 0])).flatten()

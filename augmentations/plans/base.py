@@ -76,7 +76,7 @@ class Plan(ABC):
         Raises:
             ValueError: The images have another shape or dtype, or are on another device.
 
-        Example:
+        Examples:
             >>> import mixbench, torch
             >>> plan = mixbench.Blend(torch.full((2, 1, 1, 1), 0.75), partner=torch.tensor([1, 0]))
             >>> images = torch.tensor([0.0, 8.0]).view(2, 1, 1, 1)
@@ -124,7 +124,7 @@ class Plan(ABC):
         Returns:
             Indices into the batch (B, K) int64, and shares (B, K) float32, which sum to 1 per row.
 
-        Example:
+        Examples:
             >>> import mixbench, torch
             >>> plan = mixbench.Blend(torch.full((2, 1, 1, 1), 0.75), partner=torch.tensor([1, 0]))
             >>> plan.sources()
@@ -215,7 +215,7 @@ class Plan(ABC):
             that comes from the sample itself; 0 where there are none. `changed`: the share of
             samples whose image changes.
 
-        Example:
+        Examples:
             >>> import mixbench, torch
             >>> keep = torch.tensor([1.0, 0.5]).view(2, 1, 1, 1)
             >>> statistics = mixbench.Blend(keep, partner=torch.tensor([1, 0])).statistics()
@@ -257,7 +257,7 @@ class Plan(ABC):
                 label weight is NaN or outside [0, 1] (values are read only on the CPU: nothing
                 waits for a device).
 
-        Example:
+        Examples:
             >>> import mixbench, torch
             >>> plan = mixbench.Blend(torch.full((2, 1, 1, 1), 0.75), partner=torch.tensor([1, 0]))
             >>> plan.mix_labels(torch.tensor([2, 0]), num_classes=3).dense(3)

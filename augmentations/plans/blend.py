@@ -44,7 +44,7 @@ class Blend(Plan):
         weights: (B, 2) float32, the label weights of the sample and of its partner, where a method
             has a rule of its own; None for the mean of `keep`.
 
-    Example:
+    Examples:
         >>> import mixbench, torch
         >>> left_half = torch.tensor([1.0, 0.0]).expand(2, 1, 2, 2)
         >>> plan = mixbench.Blend(left_half, partner=torch.tensor([1, 0]))

@@ -50,7 +50,7 @@ class Paste(Plan):
         weights: (B, K) float32, the label weights in the order of `sources`, where a method has a
             rule of its own; None for the areas.
 
-    Example:
+    Examples:
         >>> import mixbench, torch
         >>> target = torch.tensor([[0, 0, 2, 1]]).expand(2, 1, 4)
         >>> plan = mixbench.Paste((2, 4), target, partner=torch.tensor([[1], [0]]))

@@ -28,7 +28,7 @@ def sum_realised(plans: Sequence[Plan]) -> Tensor:
         (3,) int64 on that device: how many samples are changed, and the sums of their `own_share`
         and `changed_area`.
 
-    Example:
+    Examples:
         >>> import mixbench, torch
         >>> plan = mixbench.Blend(torch.full((2, 1, 1, 1), 0.75), partner=torch.tensor([1, 0]))
         >>> sum_realised([plan, plan]) / UNIT

@@ -40,7 +40,7 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
         ValueError: The plan holds something else than tensors, numbers, words and plans.
         OSError: The file can't be written.
 
-    Example:
+    Examples:
         >>> import mixbench, pathlib, tempfile, torch
         >>> plan = mixbench.create("cutmix").sample((4, 3, 32, 32))
         >>> with tempfile.TemporaryDirectory() as folder:

@@ -71,7 +71,7 @@ def cut_out(
     Returns:
         Heights and widths in pixels: (rows,) int64 each, on the device of `draws`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from mixbench.augmentations import Draws
         >>> generator = torch.Generator().manual_seed(0)
@@ -179,7 +179,7 @@ def clipped_around(
     Returns:
         Boxes: (rows, 4) int64.
 
-    Example:
+    Examples:
         >>> import torch
         >>> clipped_around(torch.tensor([1]), torch.tensor([4]), 4, 5, (8, 8))
         tensor([[0, 2, 3, 6]])

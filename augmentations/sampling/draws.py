@@ -29,7 +29,7 @@ class Draws:
         generator: Where they are drawn from; None for the device's default generator.
         images: The batch itself, (B, C, H, W), for a method that asked for it; never written to.
 
-    Example:
+    Examples:
         >>> import torch
         >>> generator = torch.Generator().manual_seed(0)
         >>> draws = Draws(2, 2, 32, 32, "cpu", generator)

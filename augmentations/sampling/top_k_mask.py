@@ -32,7 +32,7 @@ def top_k_mask(values: Tensor, count: Tensor) -> Tensor:
     Returns:
         1 at the marked values, 0 elsewhere: (rows, N) float32.
 
-    Example:
+    Examples:
         >>> top_k_mask(torch.tensor([[0.1, 0.9, 0.5], [2.0, 2.0, 1.0]]), torch.tensor([2, 1]))
         tensor([[0., 1., 1.],
                 [1., 0., 0.]])

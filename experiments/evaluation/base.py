@@ -69,7 +69,7 @@ def subset_indices(length: int, count: int | None, seed: int) -> Tensor:
     Returns:
         (n,) int64, ascending.
 
-    Example:
+    Examples:
         >>> len(subset_indices(10, 3, seed=0)), subset_indices(4, None, seed=0)
         (3, tensor([0, 1, 2, 3]))
     """

@@ -43,7 +43,7 @@ Listed = Annotated[tuple[Item, ...], BeforeValidator(_as_list)]
 def ascending(values: tuple[float, ...]) -> tuple[float, ...]:
     """The values in rising order, each once.
 
-    Example:
+    Examples:
         >>> ascending((0.5, 0.1, 0.5))
         (0.1, 0.5)
     """

@@ -25,7 +25,7 @@ class ImageRandom:
         seed: Which numbers.
         name: Which numbers, for purposes that are independent of each other.
 
-    Example:
+    Examples:
         >>> draws = ImageRandom(torch.arange(5), seed=0, name="noise")
         >>> alone = ImageRandom(torch.tensor([3]), seed=0, name="noise")
         >>> torch.equal(draws.uniform("shift", 2)[3:4], alone.uniform("shift", 2))

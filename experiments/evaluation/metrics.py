@@ -22,7 +22,7 @@ def probabilities(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     Returns:
         (N,K) float64; rows sum to 1.
 
-    Example:
+    Examples:
         >>> probabilities(np.array([[0.0, 0.0], [1000.0, 0.0]]))
         array([[0.5, 0.5],
                [1. , 0. ]])
@@ -40,7 +40,7 @@ def accuracy(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float
         logits: (N,K).
         labels: (N,).
 
-    Example:
+    Examples:
         >>> accuracy(np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0, 0]))
         0.5
     """
@@ -54,7 +54,7 @@ def nll(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
         logits: (N,K).
         labels: (N,).
 
-    Example:
+    Examples:
         >>> round(nll(np.array([[0.0, 0.0]]), np.array([1])), 4)
         0.6931
     """
@@ -92,7 +92,7 @@ def brier(probability: NDArray[np.float64], labels: NDArray[np.integer]) -> floa
     Returns:
         From 0, the best, to 2.
 
-    Example:
+    Examples:
         >>> brier(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 0]))
         1.0
     """
@@ -144,7 +144,7 @@ def ece(diagram: dict[str, list[Any]]) -> float:
     Returns:
         From 0 to 1.
 
-    Example:
+    Examples:
         >>> ece({"count": [1, 3], "accuracy": [0.0, 1.0], "confidence": [0.25, 0.75]})
         0.25
     """

@@ -47,7 +47,7 @@ def equal_width(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]
     Returns:
         (N,) int64, from 0 to M-1.
 
-    Example:
+    Examples:
         >>> equal_width(np.array([0.0, 0.25, 0.3, 1.0]), 4)
         array([0, 0, 1, 3])
     """
@@ -70,7 +70,7 @@ def equal_mass(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
     Returns:
         (N,) int64, from 0 to M-1.
 
-    Example:
+    Examples:
         >>> equal_mass(np.array([0.9, 0.1, 0.8, 0.2]), 2)
         array([1, 0, 1, 0])
     """
@@ -92,7 +92,7 @@ def binned(
         index: (N,), as of `equal_width` or `equal_mass`.
         bins: Their number M.
 
-    Example:
+    Examples:
         >>> confidence, correct = np.array([0.25, 0.75]), np.array([False, True])
         >>> binned(confidence, correct, np.array([0, 1]), bins=2).hits
         array([0., 1.])
@@ -119,7 +119,7 @@ def wilson(
     Returns:
         Both ends, (M,) each.
 
-    Example:
+    Examples:
         >>> low, high = wilson(np.array([0.0]), np.array([10.0]))
         >>> float(low[0]), round(float(high[0]), 3)
         (0.0, 0.278)

@@ -23,7 +23,7 @@ def gap(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
     Returns:
         From -1 to 1.
 
-    Example:
+    Examples:
         >>> gap(np.array([0.75, 0.75]), np.array([True, False]))
         0.25
     """
@@ -39,7 +39,7 @@ def expected(bins: Binned) -> float:
     Args:
         bins: Sums by bin, as of `binning.binned`.
 
-    Example:
+    Examples:
         >>> confidence, correct = np.array([0.25, 0.75]), np.array([False, True])
         >>> expected(binned(confidence, correct, equal_width(confidence, 2), bins=2))
         0.25
@@ -124,7 +124,7 @@ def kolmogorov_smirnov(confidence: NDArray[np.float64], correct: NDArray[np.bool
     Returns:
         From 0 to 1.
 
-    Example:
+    Examples:
         >>> kolmogorov_smirnov(np.array([0.5, 0.75]), np.array([False, True]))
         0.25
     """

@@ -53,7 +53,7 @@ def fit(
         lowest: The smallest T.
         highest: The largest T.
 
-    Example:
+    Examples:
         >>> logits = np.array([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
         >>> fitted = fit(logits, np.array([0, 0, 0, 1]))
         >>> round(fitted.value, 4), round(2 / np.log(3), 4)

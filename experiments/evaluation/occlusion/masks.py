@@ -34,7 +34,7 @@ def rectangle_sides(height: int, width: int, fraction: float) -> tuple[int, int]
     Returns:
         Sides rounded to whole pixels, at least 1.
 
-    Example:
+    Examples:
         >>> rectangle_sides(28, 28, 0.25)
         (14, 14)
     """
@@ -53,7 +53,7 @@ def centre_square(height: int, width: int, fraction: float) -> Tensor:
     Returns:
         (H, W) bool.
 
-    Example:
+    Examples:
         >>> centre_square(4, 4, 0.25).int()
         tensor([[0, 0, 0, 0],
                 [0, 1, 1, 0],
@@ -78,7 +78,7 @@ def patch_grid(height: int, width: int) -> tuple[int, int, int]:
         The patches' side in pixels, rows and columns: 14 x 14 patches from 112 pixels on (PatchDrop
         in Naseer et al. 2021), else about 7 x 7.
 
-    Example:
+    Examples:
         >>> patch_grid(28, 28), patch_grid(224, 224)
         ((4, 7, 7), (16, 14, 14))
     """
