@@ -126,9 +126,9 @@ class Group(Ranks):
         return nn.parallel.DistributedDataParallel(network, find_unused_parameters=self.size > 2)
 
     def meet(self, images: int, order: int) -> tuple[list[int], int]:
-        own = torch.tensor([images, order], dtype=torch.int64)
-        every = [torch.empty_like(own) for _ in range(self.size)]
-        torch.distributed.all_gather(every, own, group=self._talk)
+        row = torch.tensor([images, order], dtype=torch.int64)
+        every = [torch.empty_like(row) for _ in range(self.size)]
+        torch.distributed.all_gather(every, row, group=self._talk)
         return [int(one[0]) for one in every], int(every[0][1])
 
     def wait(self) -> None:

@@ -18,7 +18,7 @@ MAX_FRUITLESS_STARTS = 3
 """A task that was started this often in a row without any run getting further is not requeued."""
 ASK_SECONDS = 2.0
 
-_NOT_AGAIN = {"requeued": "SLURM has done so already", "cancelled": "it was cancelled"}
+_NO_REQUEUE = {"requeued": "SLURM has done so already", "cancelled": "it was cancelled"}
 
 log = logging.getLogger("task")
 
@@ -31,14 +31,14 @@ class Progress:
     """
 
     ended: int
-    saved: int
+    steps_saved: int
 
 
 def progress_of(sweep: SweepFolder, order: Order | None = None) -> Progress:
     """Return how far the sweep is now, or the measurements of the order."""
     if order is not None:
         return Progress(order.count_measured(sweep.plan()), 0)
-    ended = saved = 0
+    ended = steps_saved = 0
     for planned in sweep.plan():
         folder = planned.folder
         if not folder.path.is_dir():
@@ -52,8 +52,8 @@ def progress_of(sweep: SweepFolder, order: Order | None = None) -> Progress:
         if claim.get("released") == Outcome.STOPPED:
             # A stopped run saves where it is.
             steps.append(now.get("step"))
-        saved += max(int(step or 0) for step in steps)
-    return Progress(ended, saved)
+        steps_saved += max(int(step or 0) for step in steps)
+    return Progress(ended, steps_saved)
 
 
 def runs_left(sweep: SweepFolder, order: Order | None = None) -> bool:
@@ -77,14 +77,14 @@ class StartLog:
             "time": time.time(),
             "host": os.uname().nodename,
             "ended": now.ended,
-            "saved": now.saved,
+            "saved": now.steps_saved,
         }
         self.path.parent.mkdir(exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         fruitless = 0
         for earlier in reversed(before):
-            if (earlier.get("ended"), earlier.get("saved")) != (now.ended, now.saved):
+            if (earlier.get("ended"), earlier.get("saved")) != (now.ended, now.steps_saved):
                 break
             fruitless += 1
         return fruitless
@@ -117,8 +117,8 @@ class Requeue:
         cause = queue.ending(self.job)
         if cause in ("time limit", "preempted"):
             self._requeue(self.job, cause)
-        elif cause in _NOT_AGAIN:
-            self._do_not_requeue(_NOT_AGAIN[cause])
+        elif cause in _NO_REQUEUE:
+            self._do_not_requeue(_NO_REQUEUE[cause])
 
     def after_stop(self, *, warned: bool) -> None:
         """Decide when the workers have stopped.
@@ -131,8 +131,8 @@ class Requeue:
             self._do_not_requeue("this is no SLURM job")
             return
         cause = queue.ending(self.job)
-        if cause in _NOT_AGAIN:
-            self._do_not_requeue(_NOT_AGAIN[cause])
+        if cause in _NO_REQUEUE:
+            self._do_not_requeue(_NO_REQUEUE[cause])
         elif cause in ("time limit", "preempted"):
             self._requeue(self.job, cause)
         elif warned:

@@ -176,14 +176,14 @@ def _peak_memory(call: Callable[[], object], device: torch.device) -> float:
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """Nothing on the standard error: the profiler reports its own life there, past Python."""
-    kept = os.dup(2)
+    stderr_copy = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr_copy, 2)
+        os.close(stderr_copy)
 
 
 def _title(shape: Sequence[int]) -> str:
@@ -210,10 +210,10 @@ def table(result: dict[str, Any]) -> str:
             for mode in ("batch", "sample"):
                 chosen = [r for r in shaped if r["method"] == method and r["mode"] == mode]
                 chosen.sort(key=lambda row: row["seconds"])
-                own = [row["seconds"] for row in chosen if row["library"] == peers.OURS]
+                ours = [row["seconds"] for row in chosen if row["library"] == peers.OURS]
                 for row in chosen:
                     name = row["library"] + (" (in place)" if row["in_place"] else "")
-                    ratio = f"{row['seconds'] / own[0]:6.2f}x" if own else ""
+                    ratio = f"{row['seconds'] / ours[0]:6.2f}x" if ours else ""
                     lines.append(
                         f"{method:15}{mode:9} {name:20} {row['images_per_second']:11,.0f} "
                         f"{row['times_copy']:8.1f} {row['peak_megabytes']:8.1f} {ratio:>7}"

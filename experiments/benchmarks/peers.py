@@ -64,18 +64,21 @@ def _importable(name: str) -> bool:
 
 def entries(method: str, shape: tuple[int, ...], classes: int, device: torch.device) -> list[Entry]:
     """Ours and all others' implementations of `method` for batches of `shape`, ours first."""
-    found = list(_ours(method, shape, classes, device))
+    candidates = list(_ours(method, shape, classes, device))
     for library, make in (("timm", _timm), ("torchvision", _torchvision), ("kornia", _kornia)):
         if library not in missing():
-            found += make(method, classes, device)
-    return [*found, *_written_out(method, classes)]
+            candidates += make(method, classes, device)
+    return [*candidates, *_written_out(method, classes)]
 
 
 def parameters(method: str, shape: tuple[int, ...]) -> dict[str, Any]:
     """What a method is measured with: every image is mixed, Cutout blanks a half of each side."""
     half = max(1, min(shape[-2:]) // 2)
-    own: dict[str, dict[str, Any]] = {"cutout": {"size": half}, "random_erasing": {"fill": 0.0}}
-    return {"prob": 1.0, **own.get(method, {})}
+    overrides: dict[str, dict[str, Any]] = {
+        "cutout": {"size": half},
+        "random_erasing": {"fill": 0.0},
+    }
+    return {"prob": 1.0, **overrides.get(method, {})}
 
 
 def _ours(
@@ -163,7 +166,7 @@ def _kornia(method: str, _classes: int, _device: torch.device) -> Iterator[Entry
 
 def _written_out(method: str, classes: int) -> Iterator[Entry]:
     """The formula as one writes it for oneself, or as the authors have it."""
-    made: dict[str, tuple[tuple[str, bool, Any], ...]] = {
+    functions: dict[str, tuple[tuple[str, bool, Any], ...]] = {
         "cutmix": (
             ("plain torch, where", True, _plain_cutmix),
             ("plain torch, slices", True, _sliced_cutmix),
@@ -173,7 +176,7 @@ def _written_out(method: str, classes: int) -> Iterator[Entry]:
         "ricap": (("authors' code", False, _authors_ricap), ("authors' code", True, _each_ricap)),
         "fmix": (("authors' code", False, _authors_fmix), ("authors' code", True, _each_fmix)),
     }
-    for library, per_sample, function in made.get(method, ()):
+    for library, per_sample, function in functions.get(method, ()):
 
         def call(images: Tensor, labels: Tensor, function: Any = function) -> Any:
             return function(images, labels, classes)
@@ -181,10 +184,10 @@ def _written_out(method: str, classes: int) -> Iterator[Entry]:
         yield Entry(library, method, per_sample, call)
 
 
-def _soft(labels: Tensor, other: Tensor, own: Tensor, classes: int) -> Tensor:
+def _soft(labels: Tensor, other: Tensor, own_weight: Tensor, classes: int) -> Tensor:
     """own * one_hot(labels) + (1 - own) * one_hot(labels[other])."""
     hot = F.one_hot(labels, classes).float()
-    return torch.lerp(hot[other], hot, own.float().view(-1, 1))
+    return torch.lerp(hot[other], hot, own_weight.float().view(-1, 1))
 
 
 def _boxes(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -213,8 +216,8 @@ def _inside(images: Tensor, boxes: tuple[Tensor, Tensor, Tensor, Tensor]) -> Ten
 def _plain_cutmix(images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     other = torch.randperm(len(images), device=images.device)
     inside = _inside(images, _boxes(images))
-    own = 1 - inside.float().mean(dim=(1, 2, 3))
-    return torch.where(inside, images[other], images), _soft(labels, other, own, classes)
+    own_weight = 1 - inside.float().mean(dim=(1, 2, 3))
+    return torch.where(inside, images[other], images), _soft(labels, other, own_weight, classes)
 
 
 def _sliced_cutmix(images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -222,19 +225,19 @@ def _sliced_cutmix(images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor
     boxes = _boxes(images)
     top, bottom, left, right = boxes
     area = (bottom - top) * (right - left)
-    own = 1 - area / (images.shape[-2] * images.shape[-1])
+    own_weight = 1 - area / (images.shape[-2] * images.shape[-1])
     mixed = images.clone()
     edges = torch.stack([other, *boxes], dim=1).tolist()
     for index, (partner, first, last, start, end) in enumerate(edges):
         mixed[index, :, first:last, start:end] = images[partner, :, first:last, start:end]
-    return mixed, _soft(labels, other, own, classes)
+    return mixed, _soft(labels, other, own_weight, classes)
 
 
 def _plain_mixup(images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     other = torch.randperm(len(images), device=images.device)
-    own = torch.rand(len(images), device=images.device)
-    mixed = torch.lerp(images[other], images, own.view(-1, 1, 1, 1))
-    return mixed, _soft(labels, other, own, classes)
+    own_weight = torch.rand(len(images), device=images.device)
+    mixed = torch.lerp(images[other], images, own_weight.view(-1, 1, 1, 1))
+    return mixed, _soft(labels, other, own_weight, classes)
 
 
 def _plain_cutout(images: Tensor, labels: Tensor, _classes: int) -> tuple[Tensor, Tensor]:
@@ -270,7 +273,7 @@ def _each_ricap(images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, T
     index = torch.rand(4, batch).argsort(dim=1).tolist()
     mixed = torch.empty_like(images)
     soft = torch.zeros(batch, classes)
-    own = labels.tolist()
+    classes_of = labels.tolist()
     cuts = _beta(0.3, 2, batch)
     rows, columns = (height * cuts[0]).round().tolist(), (width * cuts[1]).round().tolist()
     for sample in range(batch):
@@ -289,7 +292,7 @@ def _each_ricap(images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, T
             mixed[sample, :, top:bottom, left:right] = images[
                 source, :, row : row + high, column : column + wide
             ]
-            soft[sample, own[source]] += high * wide / (height * width)
+            soft[sample, classes_of[source]] += high * wide / (height * width)
     return mixed, soft.to(images.device)
 
 
@@ -333,8 +336,8 @@ def _authors_fmix(images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor,
     mask = torch.from_numpy(official_fmix_mask(height, width, lam)).float().to(images.device)
     other = torch.randperm(len(images), device=images.device)
     mixed = mask * images + (1 - mask) * images[other]
-    own = torch.full((len(images),), lam, device=images.device)
-    return mixed, _soft(labels, other, own, classes)
+    own_weight = torch.full((len(images),), lam, device=images.device)
+    return mixed, _soft(labels, other, own_weight, classes)
 
 
 def _each_fmix(images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:

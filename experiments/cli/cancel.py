@@ -50,7 +50,7 @@ def cancel(name: SweepArgument, yes: YesOption = False) -> None:
         )
     else:
         print("stopped")
-    _print_what_is_kept(Observer(folder).snapshot())
+    _print_what_remains(Observer(folder).snapshot())
     raise typer.Exit(1 if not_stopped else 0)
 
 
@@ -94,7 +94,7 @@ def _cancel_tasks(folder: SweepFolder) -> None:
         print(error, flush=True)
 
 
-def _print_what_is_kept(now: Status) -> None:
+def _print_what_remains(now: Status) -> None:
 
     part = sum(run.epoch > 0 for run in now.runs if run.state in (RunState.WAITING, RunState.STALE))
     unfinished = f" and the checkpoints of {plural(part, 'unfinished run')}" if part else ""

@@ -46,7 +46,7 @@ def evaluate(
     name: SweepArgument,
     only: OnlyOption = None,
     overrides: MeasurementSetOption = None,
-    again: AgainOption = False,
+    remeasure: AgainOption = False,
     cluster: ClusterOption = Cluster.local,
     profile: ProfileOption = None,
     workers: WorkersOption = None,
@@ -69,7 +69,7 @@ def evaluate(
     options = WorkplaceOptions(cluster, profile, workers, None, device, wait)
     options.check()
     folder = SweepFolder.open(name)
-    order = _order(only, overrides or [], again)
+    order = _order(only, overrides or [], remeasure)
     finished = _finished_runs(folder)
     runs = order.missing(finished)
     workplace = options.resolve(max(1, len(runs)))
@@ -100,7 +100,7 @@ def evaluate(
     raise typer.Exit(0 if is_complete and not (only and left_out) else 1)
 
 
-def _order(only: str | None, overrides: list[str], again: bool) -> Order:
+def _order(only: str | None, overrides: list[str], remeasure: bool) -> Order:
     """Say what is to be measured, with all settings."""
     from mixbench.experiments.evaluation import catalogue
     from mixbench.experiments.sweep.load import parse_override
@@ -113,7 +113,7 @@ def _order(only: str | None, overrides: list[str], again: bool) -> Order:
         )
     changes = dict(parse_override(text, "attack.steps=20") for text in overrides)
     wanted = catalogue.resolve(changes, catalogue.chosen(names))
-    return Order(wanted, time.time() if again else None)
+    return Order(wanted, time.time() if remeasure else None)
 
 
 def _finished_runs(folder: SweepFolder) -> list[PlannedRun]:

@@ -71,7 +71,7 @@ def measure(
     hidden = evaluation.occlusion
     if hidden.shapes and hidden.fractions:
         occluded = subset(dataset.test, hidden.images, hidden.seed)
-        found, curves["occlusion"] = basic.measure(
+        occlusion_metrics, curves["occlusion"] = basic.measure(
             network,
             batches(occluded),
             shapes=hidden.shapes,
@@ -81,5 +81,5 @@ def measure(
             batch_size=evaluation.batch_size,
             ranks=ranks,
         )
-        metrics |= {f"occlusion/{name}": value for name, value in found.items()}
+        metrics |= {f"occlusion/{name}": value for name, value in occlusion_metrics.items()}
     return Measurements(metrics, curves, logits, labels)

@@ -37,5 +37,5 @@ def slope(total: Tensor, images: Tensor, *, keep: bool = False) -> Tensor:
     """
     if not total.requires_grad:
         return torch.zeros_like(images)
-    (found,) = torch.autograd.grad(total, images, retain_graph=keep, allow_unused=True)
-    return torch.zeros_like(images) if found is None else found.detach()
+    (gradient,) = torch.autograd.grad(total, images, retain_graph=keep, allow_unused=True)
+    return torch.zeros_like(images) if gradient is None else gradient.detach()

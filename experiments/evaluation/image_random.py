@@ -35,7 +35,7 @@ class ImageRandom:
     def __init__(self, indices: Tensor, seed: int, name: str) -> None:
         self.indices = indices
         self._seed = f"{seed}/{name}"
-        self._made: dict[tuple[str, str, tuple[int, ...]], Tensor] = {}
+        self._cache: dict[tuple[str, str, tuple[int, ...]], Tensor] = {}
 
     def uniform(self, what: str, *shape: int) -> Tensor:
         """(B, *shape) float32 in [0,1), from 2^24 equally likely values."""
@@ -47,11 +47,11 @@ class ImageRandom:
 
     def _once(self, kind: str, what: str, shape: tuple[int, ...]) -> Tensor:
         key = (kind, what, shape)
-        if key not in self._made:
+        if key not in self._cache:
             bits = self._bits(what, math.prod(shape))
             flat = _uniform(bits) if kind == "uniform" else _normal(bits)
-            self._made[key] = flat.view(-1, *shape)
-        return self._made[key]
+            self._cache[key] = flat.view(-1, *shape)
+        return self._cache[key]
 
     def _bits(self, what: str, count: int) -> Tensor:
         """(B, count) int64, all 64 bits random."""

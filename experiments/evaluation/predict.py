@@ -29,11 +29,11 @@ def logits_of(
     The network is left in evaluation mode. UserError where there is no image.
     """
     network.eval()
-    found = [
+    pairs_here = [
         (network(images).float().cpu(), labels.cpu()) if len(labels) else None
         for images, labels in batches
     ]
-    pairs = [pair for pair in ranks.interleave(found) if pair is not None]
+    pairs = [pair for pair in ranks.interleave(pairs_here) if pair is not None]
     if not pairs:
         _not_on_rank_0(ranks)
         return np.empty((0, 0), np.float32), np.empty(0, np.int64)
@@ -49,16 +49,16 @@ def score(network: nn.Module, batches: Batches, ranks: Ranks = ALONE) -> dict[st
     a thousand classes would take 4 GB. UserError where there is no image.
     """
     network.eval()
-    found: list[tuple[Tensor, Tensor] | None] = []
+    scored: list[tuple[Tensor, Tensor] | None] = []
     for images, labels in batches:
         if not len(labels):
-            found.append(None)
+            scored.append(None)
             continue
         logits = network(images).float().cpu().numpy()
         truth = labels.cpu().numpy()
         hits = torch.from_numpy(logits.argmax(axis=1) == truth)
-        found.append((hits, torch.from_numpy(losses(logits, truth))))
-    pairs = [pair for pair in ranks.interleave(found) if pair is not None]
+        scored.append((hits, torch.from_numpy(losses(logits, truth))))
+    pairs = [pair for pair in ranks.interleave(scored) if pair is not None]
     if not pairs:
         _not_on_rank_0(ranks)
         return {}

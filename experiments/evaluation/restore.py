@@ -25,10 +25,10 @@ def subject_of(planned: PlannedRun, device: torch.device, beat: Callable[[], Non
     parsed = resolve.parse(planned.config)
     state = next(checkpoint.load(planned.folder.path), None)
     if state is None:
-        found = checkpoint.exists(planned.folder.path)
+        exists = checkpoint.exists(planned.folder.path)
         raise UserError(
             f"run {planned.run_key}: "
-            + ("its weights can't be read, or are of another version" if found else "no weights")
+            + ("its weights can't be read, or are of another version" if exists else "no weights")
         )
     dataset = load_once(parsed.dataset, str(device))
     trained_on = ((planned.folder.result() or {}).get("dataset") or {}).get("digest")

@@ -86,12 +86,12 @@ def delete(items: list[Item]) -> int:
 
 def _awaited(folder: SweepFolder, plan: list[PlannedRun]) -> set[str]:
     """Return the runs from whose weights an unfinished run starts, in this sweep or another."""
-    kept = {
+    needed = {
         other.run_key
         for key, other in dependencies.needed(plan).items()
         if not _is_done(folder, key)
     }
-    place = f"run:{folder.name}/"
+    prefix = f"run:{folder.name}/"
     for name in SweepFolder.names():
         try:
             others = SweepFolder.open(name)
@@ -99,10 +99,10 @@ def _awaited(folder: SweepFolder, plan: list[PlannedRun]) -> set[str]:
         except UserError:
             continue
         for key, weights in wanted:
-            if weights is not None and weights.startswith(place) and not _is_done(others, key):
-                start = weights.removeprefix(place)
-                kept |= {run.run_key for run in plan if run.run_key.startswith(start)}
-    return kept
+            if weights is not None and weights.startswith(prefix) and not _is_done(others, key):
+                start = weights.removeprefix(prefix)
+                needed |= {run.run_key for run in plan if run.run_key.startswith(start)}
+    return needed
 
 
 def _is_done(folder: SweepFolder, key: str) -> bool:
@@ -186,11 +186,11 @@ def _of_jobs(folder: Path, jobs: set[str] | None, now: float) -> Iterator[Item]:
 
 def _file(path: Path, kind: str) -> Iterator[Item]:
     try:
-        found = path.lstat()
+        info = path.lstat()
     except FileNotFoundError:
         return
-    if stat.S_ISREG(found.st_mode):
-        yield Item(path, found.st_size, kind)
+    if stat.S_ISREG(info.st_mode):
+        yield Item(path, info.st_size, kind)
 
 
 def _is_folder(path: Path) -> bool:
@@ -210,7 +210,7 @@ def _age(path: Path, now: float) -> float:
 
 def _size(folder: Path) -> int:
     return sum(
-        os.lstat(os.path.join(place, name)).st_size
-        for place, _, names in os.walk(folder)
+        os.lstat(os.path.join(parent, name)).st_size
+        for parent, _, names in os.walk(folder)
         for name in names
     )

@@ -42,7 +42,7 @@ def follow(folder: RunFolder, lines: int | None = None) -> Iterator[str]:
     Between two attempts a line says how the one before ended.
     """
     path = folder.path / "log.txt"
-    text, place = _read(path)
+    text, position = _read(path)
     yield _last(text, lines)
     told = len(folder.attempts())
     waiting = False
@@ -50,9 +50,9 @@ def follow(folder: RunFolder, lines: int | None = None) -> Iterator[str]:
         # First the state and then the log: what was logged before the end is not missed.
         ended = folder.state_on_file()
         rows = folder.attempts()
-        if path.exists() and path.stat().st_size < place:
-            place = 0
-        new, place = _read(path, place)
+        if path.exists() and path.stat().st_size < position:
+            position = 0
+        new, position = _read(path, position)
         if new:
             waiting = False
             yield new
@@ -84,13 +84,13 @@ def _sentence(row: dict[str, Any]) -> str:
     """Describe an attempt in a line."""
     if row.get("outcome") == Outcome.RETRY:
         return f"to be tried again, since {_clock(row.get('time'))}"
-    place = str(row.get("worker") or "?")
+    worker = str(row.get("worker") or "?")
     host = host_name(row.get("host")) or ""
-    if not place.startswith(host):
-        place = f"{place} on {host}"
+    if not worker.startswith(host):
+        worker = f"{worker} on {host}"
     job = job_name(row.get("job"))
     if job:
-        place += f", job {job}"
+        worker += f", job {job}"
     began, ended = row.get("started"), row.get("ended")
     span = _clock(began)
     if began and ended:
@@ -98,7 +98,7 @@ def _sentence(row: dict[str, Any]) -> str:
     error = first_line(row.get("error"))
     has_reason = row.get("outcome") in (*FAULTS, Outcome.DIVERGED, Outcome.STOPPED)
     why = f": {error}" if error and has_reason else ""
-    return f"attempt {row.get('attempt')} ({place}; {span}): {row.get('outcome')}{why}"
+    return f"attempt {row.get('attempt')} ({worker}; {span}): {row.get('outcome')}{why}"
 
 
 def _clock(moment: float | None) -> str:
@@ -109,20 +109,20 @@ def _spent(seconds: float) -> str:
     return duration(max(0.0, seconds))
 
 
-def _read(path: Path, place: int = 0) -> tuple[str, int]:
+def _read(path: Path, position: int = 0) -> tuple[str, int]:
     """Return the whole lines of a file from this byte on, and where they end."""
     try:
         with path.open("rb") as file:
-            file.seek(place)
+            file.seek(position)
             content = file.read()
     except FileNotFoundError:
-        return "", place
+        return "", position
     whole = content[: content.rfind(b"\n") + 1]
-    return whole.decode("utf-8", errors="replace"), place + len(whole)
+    return whole.decode("utf-8", errors="replace"), position + len(whole)
 
 
 def _last(text: str, lines: int | None) -> str:
     if lines is None:
         return text
-    kept = text.splitlines(keepends=True)
-    return "".join(kept[len(kept) - lines :] if lines < len(kept) else kept)
+    all_lines = text.splitlines(keepends=True)
+    return "".join(all_lines[len(all_lines) - lines :] if lines < len(all_lines) else all_lines)

@@ -73,16 +73,16 @@ def _waiting(now: Status, labels: Mapping[str, str]) -> list[str]:
     if not waited_for:
         return []
     runs = {run.run_key: run for run in now.runs}
-    said = [
+    phrases = [
         f"{key[: now.key_length]} ({labels.get(runs[key].cell_key, runs[key].name)}, seed "
         f"{runs[key].seed}, {runs[key].state}): {count}"
         for key, count in waited_for.items()
     ]
-    more = f" and {len(said) - 3} more" if len(said) > 3 else ""
+    more = f" and {len(phrases) - 3} more" if len(phrases) > 3 else ""
     waiting = sum(waited_for.values())
     return [
         f"{plural(waiting, 'run')} {'waits' if waiting == 1 else 'wait'} for the pretraining that "
-        f"they start from: {'; '.join(said[:3])}{more}"
+        f"they start from: {'; '.join(phrases[:3])}{more}"
     ]
 
 
@@ -104,10 +104,10 @@ def overview(rows: Sequence[tuple[str, Status | str]]) -> RenderableType:
             continue
         counts = [now.total, *(now.count(state) for state in RunState)]
         left = now.seconds_left
-        said = f"stopped ({now.stopped})" if now.stopped else ""
-        if not said and left is not None and not now.settled:
-            said = f"about {duration(left)} left"
-        table.add_row(name, *(f"{count:,}" for count in counts), said)
+        note = f"stopped ({now.stopped})" if now.stopped else ""
+        if not note and left is not None and not now.settled:
+            note = f"about {duration(left)} left"
+        table.add_row(name, *(f"{count:,}" for count in counts), note)
     return table
 
 
@@ -145,15 +145,15 @@ def _bar(now: Status) -> RenderableType:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
-    said = f"{now.epochs:,.0f}/{now.epochs_total:,} epochs"
+    text = f"{now.epochs:,.0f}/{now.epochs_total:,} epochs"
     if now.images_per_second:
-        said += f"  {now.images_per_second:,.0f} images/s"
+        text += f"  {now.images_per_second:,.0f} images/s"
     if now.seconds_left is not None and not now.settled:
-        said += f"  about {duration(now.seconds_left)} left"
+        text += f"  about {duration(now.seconds_left)} left"
     # In a grid, because a bar by itself does not end its line.
     grid = Table.grid(padding=(0, 2, 0, 0))
     bar = ProgressBar(total=max(1, now.epochs_total), completed=now.epochs, width=24)
-    grid.add_row(*([bar] if sys.stdout.isatty() else []), said)
+    grid.add_row(*([bar] if sys.stdout.isatty() else []), text)
     return grid
 
 
@@ -171,7 +171,7 @@ def _table(*columns: tuple[str, str]) -> Table:
 
 
 def _running(runs: list[RunStatus], now: Status, labels: Mapping[str, str]) -> Table:
-    again = any(run.faults for run in runs)
+    with_retries = any(run.faults for run in runs)
     table = _table(
         ("run", "left"),
         ("configuration", "wrap"),
@@ -180,7 +180,7 @@ def _running(runs: list[RunStatus], now: Status, labels: Mapping[str, str]) -> T
         ("images/s", "right"),
         ("left", "left"),
         ("where", "wrap"),
-        *([("tried again after", "wrap")] if again else []),
+        *([("tried again after", "wrap")] if with_retries else []),
     )
     for run in runs:
         rate = f"{run.images_per_second:,.0f}" if run.images_per_second else ""
@@ -193,7 +193,7 @@ def _running(runs: list[RunStatus], now: Status, labels: Mapping[str, str]) -> T
             rate if training else "",
             duration(run.seconds_left) if training and run.seconds_left is not None else "",
             _where(run),
-            *([run.error or ""] if again else []),
+            *([run.error or ""] if with_retries else []),
         )
     return table
 
@@ -245,8 +245,8 @@ def _stale(runs: list[RunStatus], now: Status, labels: Mapping[str, str]) -> Tab
 def _where(run: RunStatus) -> str:
     """The worker, which is named after its host where it was not given a name; the job."""
     worker, host = run.worker or "?", run.host or ""
-    place = worker if worker.startswith(host) else f"{worker} on {host}"
-    return f"{place}, job {run.job}" if run.job else place
+    label = worker if worker.startswith(host) else f"{worker} on {host}"
+    return f"{label}, job {run.job}" if run.job else label
 
 
 class Display:

@@ -64,9 +64,9 @@ def in_vain(rows: list[dict[str, Any]]) -> int:
         if row.get("outcome") == Outcome.RETRY:
             count = 0
             continue
-        saved = int(row.get("saved") or 0)
-        if saved > furthest:
-            furthest, count = saved, 0
+        saved_step = int(row.get("saved") or 0)
+        if saved_step > furthest:
+            furthest, count = saved_step, 0
             if row.get("outcome") in FAULTS:
                 # It failed on the way from there: the first of those that may.
                 count = 1

@@ -81,8 +81,10 @@ class Claim:
         if progress is not None:
             # Kept even when it is not yet time to write: the next renewal may bring none. And what
             # was saved in training stays saved while the network is measured.
-            saved = self.body["progress"].get("saved")
-            self.body["progress"] = progress if saved is None else {"saved": saved, **progress}
+            saved_step = self.body["progress"].get("saved")
+            self.body["progress"] = (
+                progress if saved_step is None else {"saved": saved_step, **progress}
+            )
         if not force and now - self.renewed < RENEW_SECONDS:
             return
         if self.is_lost():

@@ -38,8 +38,17 @@ def umask() -> int:
 
 
 def dump(value: Any) -> str:
-    """JSON as it is stored: keys in order, floats in full, NaN refused."""
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+    """JSON as it is stored: keys in order, floats in full, NaN refused.
+
+    Numbers of NumPy and torch are written as Python's.
+    """
+    return json.dumps(value, indent=1, allow_nan=False, default=_as_python) + "\n"
+
+
+def _as_python(value: Any) -> Any:
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return value.item()
+    raise TypeError(f"{type(value).__name__} can't be written as JSON, expected a number")
 
 
 def parse_object(text: str) -> dict[str, Any] | None:

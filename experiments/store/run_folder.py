@@ -45,8 +45,8 @@ class RunFolder:
         the signal, the worker that took over does not), the last report counts.
         """
         rows: dict[Any, dict[str, Any]] = {}
-        for place, row in enumerate(read_lines(self.path / "attempts.jsonl")):
-            rows[row.get("attempt") or f"retry {place}"] = row
+        for number, row in enumerate(read_lines(self.path / "attempts.jsonl")):
+            rows[row.get("attempt") or f"retry {number}"] = row
         if not any(row.get("outcome") == Outcome.DONE for row in rows.values()):
             last = self._unrecorded_success()
             if last is not None:
@@ -61,8 +61,8 @@ class RunFolder:
         claim = claims.numbered(self.path, result["attempt"]) or {}
         known = {name: claim.get(name) for name in ("worker", "host", "job", "started")}
         ended = result.get("provenance", {}).get("finished")
-        saved = (claim.get("progress") or {}).get("saved", 0)
-        outcome = {"ended": ended, "outcome": Outcome.DONE, "error": None, "saved": saved}
+        saved_step = (claim.get("progress") or {}).get("saved", 0)
+        outcome = {"ended": ended, "outcome": Outcome.DONE, "error": None, "saved": saved_step}
         return {"attempt": result["attempt"], **known, **outcome}
 
     def claim(self) -> dict[str, Any] | None:

@@ -64,8 +64,8 @@ class SweepFolder:
     def names() -> list[str]:
         """The sweeps below the root."""
         # One that starts with a dot is what a crash left of a sweep in the making.
-        found = (path.parent.name for path in root().glob("*/sweep.json"))
-        return sorted(name for name in found if not name.startswith("."))
+        names = (path.parent.name for path in root().glob("*/sweep.json"))
+        return sorted(name for name in names if not name.startswith("."))
 
     @classmethod
     def create(
@@ -182,12 +182,12 @@ class SweepFolder:
     def find(self, prefix: str) -> PlannedRun:
         """The run whose key begins so; UserError if none does, or more than one."""
         plan = self.plan()
-        found = [run for run in plan if prefix and run.run_key.startswith(prefix)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            some = ", ".join(f"{run.run_key} ({_in_short(run)})" for run in found[:4])
-            more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+        matches = [run for run in plan if prefix and run.run_key.startswith(prefix)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            some = ", ".join(f"{run.run_key} ({_in_short(run)})" for run in matches[:4])
+            more = f" and {len(matches) - 4} more" if len(matches) > 4 else ""
             raise UserError(
                 f"run {prefix!r} of sweep {self.name!r} is ambiguous: it can be {some}{more}"
             )
@@ -209,8 +209,8 @@ class SweepFolder:
 
     def stop_reason(self) -> str | None:
         """Why no worker may work on the sweep now; None while they may."""
-        found = read_json(self.path / "stop.json")
-        return str(found.get("reason") or "stopped") if found is not None else None
+        stop = read_json(self.path / "stop.json")
+        return str(stop.get("reason") or "stopped") if stop is not None else None
 
     def allow(self) -> None:
         """Let workers work again."""

@@ -70,15 +70,15 @@ class Changes:
 def version(folder: Path, with_claims: bool = True) -> Version:
     """What the file system says of a run's folder, without opening a file."""
     # The folder's own time tells of every file that is renamed into it, as all are but two.
-    found = [
+    times = [
         _modified(folder),
         _modified(folder / "evaluations"),
         *_modified_and_size(folder / "metrics.jsonl"),
         *_modified_and_size(folder / "attempts.jsonl"),
     ]
     if with_claims:
-        found.append(_modified(folder / "claims"))
-    return tuple(found)
+        times.append(_modified(folder / "claims"))
+    return tuple(times)
 
 
 def _is_old(version: Version) -> bool:

@@ -75,7 +75,7 @@ class _Follower:
         self._away: float | None = None
         self._pause = 0.0
         self._refused = 0
-        self._said = -SAY_SECONDS
+        self._reported_at = -SAY_SECONDS
         self._progress = ""
 
     def run(self) -> None:
@@ -155,8 +155,8 @@ class _Follower:
         if left:
             line += f"; {left} runs or their figures are still to be sent"
         now = time.monotonic()
-        if line != self._progress and now - self._said >= SAY_SECONDS:
-            self._said = now
+        if line != self._progress and now - self._reported_at >= SAY_SECONDS:
+            self._reported_at = now
             self._progress = line
             self._say(line)
 
@@ -173,9 +173,9 @@ class _Activity:
         counts = standing.counts
         name = self._sweep.name
         if counts["FINISHED"] + counts["FAILED"] == planned:
-            again = f"; `mixbench retry {name} --failed` tries them again"
-            again = again if counts["FAILED"] else ""
-            return f"every run is done or failed: {_in_short(standing, planned)}{again}"
+            hint = f"; `mixbench retry {name} --failed` tries them again"
+            hint = hint if counts["FAILED"] else ""
+            return f"every run is done or failed: {_in_short(standing, planned)}{hint}"
         if counts["RUNNING"] or any(worker.alive for worker in workers.workers(self._sweep)):
             self._busy = time.monotonic()
             return None

@@ -58,19 +58,19 @@ def _status(error: Exception, uri: str) -> int | None:
 
     if isinstance(error, requests.RequestException):
         return None if error.response is None else error.response.status_code
-    said = _STATUS.search(str(error))
-    if said:
-        return int(said[1])
+    status = _STATUS.search(str(error))
+    if status:
+        return int(status[1])
     if _cause(error) is not None:
         return None
     body = getattr(error, "json", None)
     if isinstance(body, dict) and "error_code" not in body:
         # It was said by something before the server, and MLflow dropped its status.
-        return _asked_again(uri)
+        return _status_of_harmless_request(uri)
     return error.get_http_status_code() if isinstance(error, MlflowException) else None
 
 
-def _asked_again(uri: str) -> int | None:
+def _status_of_harmless_request(uri: str) -> int | None:
     """The status of an answer to a request that changes nothing."""
     from mlflow.exceptions import MlflowException
     from mlflow.tracking._tracking_service.utils import get_default_host_creds

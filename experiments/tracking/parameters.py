@@ -45,8 +45,8 @@ class Plan:
             return {}
         params = self.params(self.runs[0].run_key)
         for run in self.runs[1:]:
-            own = self.params(run.run_key)
-            params = {key: value for key, value in params.items() if own[key] == value}
+            params_here = self.params(run.run_key)
+            params = {key: value for key, value in params.items() if params_here[key] == value}
         return params
 
     def name(self, run_key: str) -> str:
@@ -96,7 +96,7 @@ def _names(flat: dict[str, dict[str, Any]], origins: Mapping[str, str]) -> dict[
             parts = [
                 sections.phrase(key, config[key], origins) or f"{labels[key]}{_short(config[key])}"
                 for key in differing
-                if config.get(key) is not None and sections.is_said(key, config)
+                if config.get(key) is not None and sections.is_in_names(key, config)
             ]
             parts = [str(method), *parts, f"seed {config.get('seed')}"]
             names[run_key] = " ".join(parts)[:MAX_NAME]

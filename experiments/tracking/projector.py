@@ -254,24 +254,24 @@ class Projector:
         client: MlflowClient,
         stored: dict[str, StoredRun],
         record: Record,
-        own_tags: dict[str, str],
+        tags: dict[str, str],
     ) -> str:
         """Make the store's run equal to the record; the word that counts it in a `Summary`."""
         with self._doubting(record.key):
             outcome = "updated" if record.key in stored else "created"
-            run = self._existing(client, stored, record, own_tags)
+            run = self._existing(client, stored, record, tags)
             if not write.continues(run.tags.get(SENT), record):
                 client.delete_run(stored.pop(record.key).run_id)
-                run = self._existing(client, stored, record, own_tags)
+                run = self._existing(client, stored, record, tags)
                 outcome = "replaced"
-            digest = short_hash([record.digest, own_tags])
+            digest = short_hash([record.digest, tags])
             rows, _, known = run.tags.get(PROJECTED, "0 ").partition(" ")
             changed = known != digest or (run.status, run.ended) != (record.status, record.ended)
             done = write.log_files(client, run, record)
             if changed:
                 # What is sent is on record as soon as may be: with a server that fails at every
                 # tenth request one still gets ahead.
-                write.log(client, run, record, {**own_tags, **done}, first_row=int(rows))
+                write.log(client, run, record, {**tags, **done}, first_row=int(rows))
                 write.set_status(client, run, record)
                 done[PROJECTED] = f"{len(record.rows)} {digest}"
             write.log_batch(client, run, tags=done)
@@ -291,21 +291,23 @@ class Projector:
         client: MlflowClient,
         stored: dict[str, StoredRun],
         record: Record,
-        own_tags: dict[str, str],
+        tags: dict[str, str],
     ) -> StoredRun:
         """The store's run for the record, made if there is none."""
         key = record.key
         if key in self._doubtful:
             stored.pop(key, None)
             which = f"tags.run_key = '{key}'" if key else f"tags.`{KIND}` = 'sweep'"
-            found = find_runs(client, self._experiment_id, self._sweep_id, f" and {which}")
-            if key in found:
-                stored[key] = found[key]
+            runs = find_runs(client, self._experiment_id, self._sweep_id, f" and {which}")
+            if key in runs:
+                stored[key] = runs[key]
             self._doubtful.discard(key)
         if key not in stored:
-            tags = {**own_tags, SENT: write.sent(record)}
             run = client.create_run(
-                self._experiment_id, start_time=record.started, tags=tags, run_name=record.name
+                self._experiment_id,
+                start_time=record.started,
+                tags={**tags, SENT: write.sent(record)},
+                run_name=record.name,
             )
             stored[key] = as_stored(run)
         return stored[key]

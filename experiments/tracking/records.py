@@ -117,9 +117,11 @@ def run_record(plan: Plan, run: PlannedRun, sweep_name: str) -> Record | None:
         # With the time of the result: what is measured again to the same end is no change.
         measured=[
             _final_points(
-                {**result, "metrics": made.get("metrics"), "timing": None}, row_points, max(moments)
+                {**result, "metrics": measurement.get("metrics"), "timing": None},
+                row_points,
+                max(moments),
             )
-            for made in measured.values()
+            for measurement in measured.values()
         ],
         datasets=_datasets(result),
         files=_files(
@@ -238,11 +240,11 @@ def _final_points(result: dict[str, Any], rows: list[list[Point]], end: float) -
     step = last[0].step if last else 0
     # The last epoch has already said some of them: a second point at its step would only be
     # a knot in the curve.
-    said = {(point.key, point.value) for point in last}
+    logged = {(point.key, point.value) for point in last}
     return [
         Point(valid_name(key), float(value), _milliseconds(finished), step)
         for key, value in values.items()
-        if _is_number(value) and (valid_name(key), float(value)) not in said
+        if _is_number(value) and (valid_name(key), float(value)) not in logged
     ]
 
 

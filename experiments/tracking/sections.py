@@ -35,7 +35,7 @@ def origins(runs: Iterable[PlannedRun]) -> dict[str, str]:
     return {run.cell_key: str((run.config.get("dataset") or {}).get("name")) for run in runs}
 
 
-def is_said(key: str, config: Mapping[str, Any]) -> bool:
+def is_in_names(key: str, config: Mapping[str, Any]) -> bool:
     """Does a run's name have to say this parameter?  Not the phases of a schedule with a name."""
     return key != PHASES or config.get(NAME) == CUSTOM
 

@@ -65,7 +65,7 @@ def find_runs(
     client: MlflowClient, experiment_id: str, sweep_id: str, more: str = ""
 ) -> dict[str, StoredRun]:
     """run_key -> run of this sweep, "" for the parent, in one paged search."""
-    found: dict[str, StoredRun] = {}
+    runs: dict[str, StoredRun] = {}
     twins: list[str] = []
     token = None
     while True:
@@ -79,11 +79,11 @@ def find_runs(
         for run in page:
             stored = as_stored(run)
             key = stored.tags.get("run_key", "")
-            first = found.setdefault(key, stored)
+            first = runs.setdefault(key, stored)
             if first is not stored:
                 # Two for one key: a request that was answered with an error and took effect.
                 if PROJECTED in stored.tags and PROJECTED not in first.tags:
-                    found[key], stored = stored, first
+                    runs[key], stored = stored, first
                 twins.append(stored.run_id)
         token = page.token
         if not token:
@@ -91,7 +91,7 @@ def find_runs(
     # Not before the last page: what is deleted would shift those to come.
     for run_id in twins:
         client.delete_run(run_id)
-    return found
+    return runs
 
 
 def as_stored(run: Run) -> StoredRun:

@@ -57,17 +57,17 @@ class Verdict:
     params: int = 0
     earlier: int = 0
     different: set[str] = field(default_factory=set)
-    found: int = 0
+    count: int = 0
     differences: list[str] = field(default_factory=list)
 
     @property
     def equal(self) -> bool:
         """Does MLflow say what the folders say, no more and no less?"""
-        return not self.found
+        return not self.count
 
     def differs(self, run: str, what: str) -> None:
         """One more difference, of the run of that name."""
-        self.found += 1
+        self.count += 1
         self.different.add(run)
         if len(self.differences) < SHOWN:
             self.differences.append(f"{run}: {what}")
@@ -83,10 +83,10 @@ class Verdict:
             earlier = f" ({self.earlier} runs of an earlier sweep of this name not compared)"
         if self.equal:
             return f"equal: {where} and the folders of {self.sweep}, {compared}{earlier}"
-        more = self.found - len(self.differences)
+        more = self.count - len(self.differences)
         lines = [*self.differences, *([f"and {more} more"] if more else [])]
         lines.append(
-            f"different: {where} and the folders of {self.sweep}, {self.found} differences in "
+            f"different: {where} and the folders of {self.sweep}, {self.count} differences in "
             f"{len(self.different)} runs; compared: {compared}{earlier}"
         )
         lines.append(
@@ -132,7 +132,7 @@ class _Comparison:
         if there is None or there.lifecycle_stage != "active":
             verdict.differs(self._sweep.name, "MLflow has no experiment of this name")
             return verdict
-        own = sweep_id(self._sweep)
+        sweep_tag = sweep_id(self._sweep)
         seen: set[str] = set()
         parents: list[Run] = []
         nested: list[tuple[str, str | None]] = []
@@ -141,7 +141,7 @@ class _Comparison:
             for run in page:
                 tags = run.data.tags
                 key = tags.get("run_key", "")
-                if tags.get(SWEEP_ID) != own:
+                if tags.get(SWEEP_ID) != sweep_tag:
                     self._not_ours(run)
                 elif tags.get(KIND) == "sweep" and not key:
                     parents.append(run)
@@ -206,13 +206,13 @@ class _Comparison:
     def _compare_run(self, run: Run, record: Record) -> None:
         differs = self._verdict.differs
         info = run.info
-        for what, stored, said in (
+        for what, stored, expected in (
             ("name", info.run_name, record.name),
             ("status", info.status, record.status),
             ("end", info.end_time or None, record.ended),
         ):
-            if stored != said:
-                differs(record.name, f"{what} is {stored} in MLflow, {said} in the folder")
+            if stored != expected:
+                differs(record.name, f"{what} is {stored} in MLflow, {expected} in the folder")
         self._verdict.params += len(record.params)
         # What a user writes in MLflow, a note above all, is the user's.
         tags = {key: value for key, value in record.tags.items() if key != NOTE}
@@ -233,27 +233,30 @@ class _Comparison:
             (item.tags[0].value if item.tags else "", item.dataset.name, item.dataset.digest)
             for item in used
         }
-        said_sets = {(use.context, use.name, use.digest) for use in record.datasets}
-        if stored_sets != said_sets:
+        expected_sets = {(use.context, use.name, use.digest) for use in record.datasets}
+        if stored_sets != expected_sets:
             differs(
                 record.name,
-                f"data sets are {sorted(stored_sets)} in MLflow, {sorted(said_sets)} in the folder",
+                f"data sets are {sorted(stored_sets)} in MLflow, "
+                f"{sorted(expected_sets)} in the folder",
             )
 
     def _compare_metrics(self, run: Run, record: Record, histories: dict[str, list[_Row]]) -> None:
         differs = self._verdict.differs
-        said: dict[str, set[_Row]] = {}
+        expected_rows: dict[str, set[_Row]] = {}
         for point in record.points:
-            said.setdefault(point.key, set()).add(_row(point))
-        self._verdict.metrics += len(said)
-        self._verdict.points += sum(len(rows) for rows in said.values())
-        for key in sorted(said.keys() | run.data.metrics.keys()):
+            expected_rows.setdefault(point.key, set()).add(_row(point))
+        self._verdict.metrics += len(expected_rows)
+        self._verdict.points += sum(len(rows) for rows in expected_rows.values())
+        for key in sorted(expected_rows.keys() | run.data.metrics.keys()):
             stored = histories.get(key, [])
-            expected = said.get(key, set())
+            expected = expected_rows.get(key, set())
             for step, when, value in sorted(expected.difference(stored)):
                 same = [row[2] for row in stored if row[:2] == (step, when)]
-                found = f"is {', '.join(same)} in MLflow" if same else "is not in MLflow"
-                differs(record.name, f"metric {key}, step {step}, {value} at {when}, {found}")
+                stored_value = f"is {', '.join(same)} in MLflow" if same else "is not in MLflow"
+                differs(
+                    record.name, f"metric {key}, step {step}, {value} at {when}, {stored_value}"
+                )
             for step, when, value in sorted(set(stored) - expected):
                 if not any(row[:2] == (step, when) for row in expected):
                     differs(
@@ -290,12 +293,12 @@ class _Comparison:
         for run in runs:
             for key in run.data.metrics:
                 ids.setdefault(key, []).append(run.info.run_id)
-        found: dict[str, dict[str, list[_Row]]] = {}
+        rows: dict[str, dict[str, list[_Row]]] = {}
         for key, run_ids in ids.items():
             for start in range(0, len(run_ids), RUNS_PER_REQUEST):
                 for run_id, row in self._history(key, run_ids[start : start + RUNS_PER_REQUEST]):
-                    found.setdefault(run_id, {}).setdefault(key, []).append(row)
-        return found
+                    rows.setdefault(run_id, {}).setdefault(key, []).append(row)
+        return rows
 
     def _history(self, key: str, run_ids: list[str]) -> Iterator[tuple[str, _Row]]:
         if self._bulk:
@@ -321,8 +324,8 @@ class _Comparison:
             if not hasattr(store, "get_metric_history_bulk"):
                 return None
             return [
-                (found.run_id, _stored_row(found))
-                for found in store.get_metric_history_bulk(run_ids, key, MOST_POINTS)
+                (metric.run_id, _stored_row(metric))
+                for metric in store.get_metric_history_bulk(run_ids, key, MOST_POINTS)
             ]
         from mlflow.utils.rest_utils import http_request, verify_rest_response
 

@@ -45,14 +45,14 @@ def log(
     client: MlflowClient,
     run: StoredRun,
     record: Record,
-    own_tags: dict[str, str],
+    tags: dict[str, str],
     first_row: int,
 ) -> None:
     """Parameters, metrics from row `first_row` on, tags and inputs."""
     _drop_failure(client, run, record)
     # Ahead of the metrics and in a write of its own: after a kill in between, it says too much,
     # never too little.
-    log_batch(client, run, tags={**own_tags, SENT: sent(record)})
+    log_batch(client, run, tags={**tags, SENT: sent(record)})
     points = record.points[sum(len(row) for row in record.rows[:first_row]) :]
     log_batch(client, run, record.params, points, record.tags)
     _log_inputs(client, run, record)

@@ -29,8 +29,8 @@ class Checkpoints:
         self._state = state
         self._control = control
         self._steps_per_epoch = steps_per_epoch
-        self.saved_step = 0
-        self._saved_at = time.monotonic()
+        self.last_step = 0
+        self._last_time = time.monotonic()
         self._seconds = 0.0
 
     def resume(self) -> tuple[int, int]:
@@ -42,16 +42,16 @@ class Checkpoints:
                 self._state.history.begin()
             return 0, 0
         self._state.restore(stored, ranks.rank)
-        self.saved_step = stored["step"]
+        self.last_step = stored["step"]
         if ranks.leads:
             self._state.history.restore(stored["history"])
-            log.info("going on from step %d", self.saved_step)
+            log.info("going on from step %d", self.last_step)
         return stored["epoch"], stored["position"]
 
     def is_due(self) -> bool:
         """Is it time for a checkpoint?"""
         pause = max(CHECKPOINT_SECONDS, self._seconds / CHECKPOINT_SHARE)
-        return time.monotonic() - self._saved_at >= pause
+        return time.monotonic() - self._last_time >= pause
 
     def save(self, epoch: int, position: int, order: Tensor) -> None:
         """Save the state before batch `position` of `epoch`.
@@ -74,9 +74,9 @@ class Checkpoints:
             # A worker that was overtaken since its last heartbeat must write nothing more.
             self._control.beat(None, force=True)
             checkpoint.save(self._folder, stored)
-        self.saved_step = step
-        self._saved_at = time.monotonic()
-        self._seconds = self._saved_at - started
+        self.last_step = step
+        self._last_time = time.monotonic()
+        self._seconds = self._last_time - started
 
     def _newest(self) -> dict[str, Any] | None:
         for stored in checkpoint.load(self._folder):

@@ -111,8 +111,8 @@ def staging_row(phase: int, means: EpochMeans) -> dict[str, float]:
 
     phase: at the epoch's end.
     """
-    images, own, area = (value / UNIT for value in means.mixing)
+    images, own_share, area = (value / UNIT for value in means.mixing)
     row: dict[str, float] = {"staging/phase": phase, "mix/prob": images / max(1, means.images)}
     if images:
-        row |= {"mix/lambda": own / images, "mix/area": area / images}
+        row |= {"mix/lambda": own_share / images, "mix/area": area / images}
     return row

@@ -117,7 +117,7 @@ def validate_epoch(run: Training) -> dict[str, float]:
         validation = validate(run.inputs, beat, run.ranks)
     except Stopped:
         run.save(run.steps_per_epoch)
-        run.report_saved()
+        run.report_checkpoint()
         raise
     if not math.isfinite(validation["nll"]):
         raise Diverged(f"the network's outputs are no longer numbers after epoch {run.epoch + 1}")

@@ -86,7 +86,7 @@ class Training:
             self.save(number)
             self.totals.start_clock()
         if order == Order.STOP:
-            self.report_saved()
+            self.report_checkpoint()
             raise Stopped(f"after step {number} of epoch {self.epoch + 1}")
         return images_of_ranks
 
@@ -110,14 +110,14 @@ class Training:
             "epochs": self.config.epochs,
             "step": step + 1,
             "steps": self.steps,
-            "saved": self.checkpoints.saved_step,
+            "saved": self.checkpoints.last_step,
             "images_per_second": self.totals.images_per_second(),
         }
         self.control.beat(self._progress)
 
-    def report_saved(self) -> None:
+    def report_checkpoint(self) -> None:
         """Send a heartbeat that says how far the attempt got."""
-        self.control.beat({**self._progress, "saved": self.checkpoints.saved_step}, force=True)
+        self.control.beat({**self._progress, "saved": self.checkpoints.last_step}, force=True)
 
     def save(self, number: int) -> None:
         """Save the state before batch `number` of the epoch."""

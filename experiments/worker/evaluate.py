@@ -138,6 +138,8 @@ def _measure(subject: Subject, name: str, settings: dict[str, Any]) -> Measured:
 
     implementation = catalogue.implementation(name)
     measured: Measured = implementation.measure(subject, catalogue.parse(name, settings))
+    # Raise here, where it is recorded as this measurement's failure, what can't be written.
+    dump({"metrics": measured.metrics, "curves": measured.curves})
     return measured
 
 

@@ -170,7 +170,7 @@ class Worker:
             earlier = claims.numbered(planned.folder.path, number)
             if earlier is None or "released" in earlier:
                 continue
-            error = f"no sign of life from its worker {earlier.get('worker')}"
+            error = f"no heartbeat from its worker {earlier.get('worker')}"
             attempts.record(planned.folder, earlier, Outcome.DIED, error, retries=self.retries)
         # By us, or by its pool since we looked.
         if planned.folder.state_on_file() is None:

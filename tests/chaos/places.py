@@ -78,7 +78,7 @@ def eager(renew_seconds: float = 0.02) -> None:
 
 
 def tell(events: str, name: str) -> None:
-    """Write down every claim, sign of life and release of this worker, with the host's clock."""
+    """Write down every claim, heartbeat and release of this worker, with the host's clock."""
     say = _teller(events, name)
     acquire, renew, release = claims.acquire, claims.Claim.renew, claims.Claim.release
 

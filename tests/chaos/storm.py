@@ -318,7 +318,7 @@ def _torn(run: RunFolder) -> Iterator[str]:
 
 
 def held_at_once(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Signs of life of a run's earlier holder after one of a later: claims never go back."""
+    """Heartbeats of a run's earlier holder after one of a later: claims never go back."""
     latest: dict[str, dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: row["at"]):
         if row["run"] is None:

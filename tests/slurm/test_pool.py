@@ -291,7 +291,7 @@ def test_the_signal_is_kept_though_another_worker_was_faster(
     end(holding(pool, 0), -signal.SIGSEGV)
     successor = claims.acquire(run.path, "successor", Watch())
     assert successor and successor.number == 2
-    run.add_attempt({"attempt": 1, "outcome": "died", "error": "no sign of life", "saved": 0})
+    run.add_attempt({"attempt": 1, "outcome": "died", "error": "no heartbeat", "saved": 0})
     assert pool.poll() == 1, "it is replaced"
     assert outcomes(run) == [(1, "died", "the worker died: signal SIGSEGV")]
     held = run.claim()

@@ -142,16 +142,16 @@ def pgd(
     for start in (ball.step(pixels, rising, epsilon), ball.random(draws)):
         # Those that are misled already are left as they are, which saves most of the work.
         index = right.nonzero().flatten()
-        places, own = start[index], ball.take(index)
+        points, balls = start[index], ball.take(index)
         for _ in range(steps + 1):
             if not len(index):
                 break
-            rising, loss, hit = ascent(predict, places, labels[index])
+            rising, loss, hit = ascent(predict, points, labels[index])
             better = ~hit | (loss > highest[index])
-            worst[index[better]], highest[index[better]] = places[better], loss[better]
+            worst[index[better]], highest[index[better]] = points[better], loss[better]
             right[index] = hit
-            index, own = index[hit], own.take(hit)
-            places = own.step(places[hit], rising[hit], step)
+            index, balls = index[hit], balls.take(hit)
+            points = balls.step(points[hit], rising[hit], step)
     return worst, right
 
 

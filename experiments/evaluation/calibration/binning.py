@@ -74,11 +74,11 @@ def equal_mass(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
         >>> equal_mass(np.array([0.9, 0.1, 0.8, 0.2]), 2)
         array([1, 0, 1, 0])
     """
-    _, place, size = np.unique(confidence, return_inverse=True, return_counts=True)
+    _, group, size = np.unique(confidence, return_inverse=True, return_counts=True)
     below = size.cumsum() - size
     # The middle rank of a group is below + size / 2; integers, so that no rounding decides.
     bin_of_group = (2 * below + size) * bins // (2 * len(confidence))
-    return bin_of_group[place]
+    return bin_of_group[group]
 
 
 def binned(
@@ -158,9 +158,9 @@ def diagram(
         "lowest": lowest[has],
         "highest": highest[has],
     }
-    found: dict[str, list[Any]] = {"count": [int(n) for n in of.count]}
+    lists: dict[str, list[Any]] = {"count": [int(n) for n in of.count]}
     for name, values in columns.items():
         column = np.full(bins, None, dtype=object)
         column[has] = values
-        found[name] = column.tolist()
-    return found
+        lists[name] = column.tolist()
+    return lists

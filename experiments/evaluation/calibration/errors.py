@@ -128,8 +128,8 @@ def kolmogorov_smirnov(confidence: NDArray[np.float64], correct: NDArray[np.bool
         >>> kolmogorov_smirnov(np.array([0.5, 0.75]), np.array([False, True]))
         0.25
     """
-    values, place = np.unique(confidence, return_inverse=True)
-    sums = np.bincount(place, weights=confidence - correct, minlength=len(values))
+    values, group = np.unique(confidence, return_inverse=True)
+    sums = np.bincount(group, weights=confidence - correct, minlength=len(values))
     return float(np.abs(sums.cumsum()).max() / len(confidence))
 
 

@@ -60,8 +60,8 @@ def measure(subject: Subject, settings: CalibrationSettings) -> Measured:
     logits, labels = subject.logits("test")
     if not np.isfinite(logits).all():
         return Measured(metrics, curves)
-    found, curves["before"] = errors(logits, labels, bins)
-    metrics |= {f"calibration/{name}": value for name, value in found.items()}
+    values, curves["before"] = errors(logits, labels, bins)
+    metrics |= {f"calibration/{name}": value for name, value in values.items()}
 
     known, truth = subject.logits("validation")
     if not np.isfinite(known).all():
@@ -73,8 +73,8 @@ def measure(subject: Subject, settings: CalibrationSettings) -> Measured:
         "error": fitted.error,
         "images": len(truth),
     }
-    found, curves["after"] = errors(logits.astype(np.float64) / fitted.value, labels, bins)
-    metrics |= {f"calibration/scaled/{name}": value for name, value in found.items()}
+    values, curves["after"] = errors(logits.astype(np.float64) / fitted.value, labels, bins)
+    metrics |= {f"calibration/scaled/{name}": value for name, value in values.items()}
     metrics["calibration/temperature"] = fitted.value
     metrics["calibration/temperature_error"] = fitted.error
     metrics["calibration/temperature_bounded"] = float(fitted.end is not None)
@@ -98,7 +98,7 @@ def errors(
     index = {"width": equal_width(confidence, bins), "mass": equal_mass(confidence, bins)}
     width, mass = (binned(confidence, correct, of, bins) for of in index.values())
     square = calibration_errors.debiased_square(mass)
-    found = {
+    values = {
         "gap": calibration_errors.gap(confidence, correct),
         "ece": calibration_errors.expected(width),
         "ece_by_chance": calibration_errors.expected_by_chance(width),
@@ -112,4 +112,4 @@ def errors(
         "brier": scores.brier(probability, labels),
         "nll": scores.nll(logits, labels),
     }
-    return found, {kind: diagram(confidence, correct, of, bins) for kind, of in index.items()}
+    return values, {kind: diagram(confidence, correct, of, bins) for kind, of in index.items()}

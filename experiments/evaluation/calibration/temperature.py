@@ -61,14 +61,14 @@ def fit(
     """
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=1, keepdims=True)
-    own = wide[np.arange(len(labels)), labels]
+    true_logit = wide[np.arange(len(labels)), labels]
     if not wide.any():
         return Temperature(1.0, "any")
 
     def slope(log_temperature: float) -> float:
         """Derivative of the NLL by 1/T: above 0 where the logits are too sharp."""
         parts = _weighted(wide, math.exp(-log_temperature))
-        return float((np.concatenate([mean for _, _, mean in parts]) - own).mean())
+        return float((np.concatenate([mean for _, _, mean in parts]) - true_logit).mean())
 
     ends = math.log(lowest), math.log(highest)
     # Without an error the slope is below 0 everywhere, and may underflow to 0.
@@ -77,7 +77,7 @@ def fit(
     if slope(ends[1]) >= 0:
         return Temperature(highest, "highest")
     root = brentq(slope, *ends, xtol=1e-12, rtol=1e-14)
-    return Temperature(math.exp(root), None, _error(wide, own, math.exp(-root)))
+    return Temperature(math.exp(root), None, _error(wide, true_logit, math.exp(-root)))
 
 
 def _weighted(
@@ -96,12 +96,14 @@ def _weighted(
         yield part, probability, np.einsum("nk,nk->n", probability, part)
 
 
-def _error(wide: NDArray[np.float64], own: NDArray[np.float64], inverse: float) -> float | None:
+def _error(
+    wide: NDArray[np.float64], true_logit: NDArray[np.float64], inverse: float
+) -> float | None:
     """Standard error of log T at the optimum (White 1982: right for a model that is not, too)."""
     information = squares = 0.0
     first = 0
     for part, probability, mean in _weighted(wide, inverse):
         information += float((probability * (part - mean[:, None]) ** 2).sum())
-        squares += float(((mean - own[first : first + len(part)]) ** 2).sum())
+        squares += float(((mean - true_logit[first : first + len(part)]) ** 2).sum())
         first += len(part)
     return math.sqrt(squares) / information / inverse if information > 0 else None

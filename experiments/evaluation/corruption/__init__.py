@@ -25,13 +25,13 @@ class CorruptionSettings(Section):
         names = [wanted] if isinstance(wanted, str) else wanted
         if not isinstance(names, list | tuple) or not names:
             raise ValueError(f"got {wanted!r}, expected a list of corruptions or families")
-        found: dict[str, None] = {}
+        selected: dict[str, None] = {}
         for name in names:
             members = [one for one, levels in CORRUPTIONS.items() if levels.family == name]
             if not members and name not in CORRUPTIONS:
                 raise unknown("corruption", name, [*FAMILIES, *CORRUPTIONS])
-            found |= dict.fromkeys(members or [name])
-        return tuple(found)
+            selected |= dict.fromkeys(members or [name])
+        return tuple(selected)
 
 
 MEASUREMENT = Measurement(

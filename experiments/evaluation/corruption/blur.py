@@ -46,15 +46,15 @@ def glass_blur(
     # The ends of the range are as likely as what is between, and it grows evenly with images.
     reach = furthest * scale + 0.5
     height, width = images.shape[-2:]
-    found = _gaussian(images, sigma * scale)
+    blurred = _gaussian(images, sigma * scale)
     for step in range(steps):
         moves = (draws.uniform(f"moves {step}", 2, height, width) * 2 - 1) * reach
         moves = moves.round().long()
         moves = moves * (draws.uniform(f"moved {step}", 1, height, width) < share)
         rows = torch.arange(height, device=images.device).unsqueeze(1) + moves[:, 0]
         columns = torch.arange(width, device=images.device) + moves[:, 1]
-        found = _taken(found, rows, columns)
-    return _gaussian(found, sigma * scale)
+        blurred = _taken(blurred, rows, columns)
+    return _gaussian(blurred, sigma * scale)
 
 
 def motion_blur(
@@ -79,26 +79,26 @@ def trail(images: Tensor, radius: float, sigma: float, angle: Tensor) -> Tensor:
     """
     height, width = images.shape[-2:]
     length = min(2 * max(1, round(radius)), math.ceil(4 * sigma))
-    weights = [math.exp(-0.5 * (place / sigma) ** 2) for place in range(length + 1)]
+    weights = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(length + 1)]
     down = torch.arange(height, device=images.device).view(1, -1, 1)
     across = torch.arange(width, device=images.device).view(1, 1, -1)
     total = images * (weights[0] / sum(weights))
-    for place in range(1, length + 1):
+    for offset in range(1, length + 1):
         rows, columns = (
-            (place * part(angle) - 0.5).ceil().long().view(-1, 1, 1)
+            (offset * part(angle) - 0.5).ceil().long().view(-1, 1, 1)
             for part in (torch.sin, torch.cos)
         )
         shifted = _taken(images, down + rows, across + columns)
-        total = total.add_(shifted, alpha=weights[place] / sum(weights))
+        total = total.add_(shifted, alpha=weights[offset] / sum(weights))
     return total
 
 
 def _taken(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Of each image (C,H,W) the pixels at rows and columns, which together make (B,H,W)."""
     batch, channels, height, width = images.shape
-    place = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
-    place = place.view(batch, 1, height * width).expand(-1, channels, -1)
-    return images.flatten(2).gather(2, place).view_as(images)
+    index = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
+    index = index.view(batch, 1, height * width).expand(-1, channels, -1)
+    return images.flatten(2).gather(2, index).view_as(images)
 
 
 def _gaussian(images: Tensor, sigma: float) -> Tensor:
@@ -122,11 +122,11 @@ def _zooms(largest: float, step: float, height: int, width: int) -> separable.Ma
 def _lens(radius: float, sigma: float, scale: float, height: int, width: int) -> separable.Maps:
     """The kernel of `_disk`, a symmetric matrix, by its eigenvectors."""
     values, vectors = torch.linalg.eigh(_disk(radius, sigma, scale))
-    kept = values.abs() > 1e-7
+    significant = values.abs() > 1e-7
     return separable.Maps(
         [
             (value * separable.convolution(height, vector), separable.convolution(width, vector))
-            for value, vector in zip(values[kept], vectors.T[kept], strict=True)
+            for value, vector in zip(values[significant], vectors.T[significant], strict=True)
         ]
     )
 

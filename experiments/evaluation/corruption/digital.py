@@ -88,10 +88,10 @@ def jpeg_compression(images: Tensor, level: int, scale: float, draws: ImageRando
     tiles = F.pad(images, (room, right, room, bottom), mode="replicate")
     tiles = (tiles * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
     at_once = max(1, MOSAIC // (tiles.shape[1] * tiles.shape[2]))
-    found = [_compressed(part.numpy(), level) for part in tiles.split(at_once)]
-    kept = torch.from_numpy(np.concatenate(found)).permute(0, 3, 1, 2)
-    kept = kept[..., room : room + height, room : room + width]
-    return kept.to(images.device).float() / 255
+    compressed = [_compressed(part.numpy(), level) for part in tiles.split(at_once)]
+    decoded = torch.from_numpy(np.concatenate(compressed)).permute(0, 3, 1, 2)
+    decoded = decoded[..., room : room + height, room : room + width]
+    return decoded.to(images.device).float() / 255
 
 
 def _compressed(tiles: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:

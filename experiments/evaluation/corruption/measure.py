@@ -41,8 +41,8 @@ def measure(subject: Subject, settings: CorruptionSettings) -> Measured:
         done += len(labels)
 
         def right(images: torch.Tensor, labels: torch.Tensor = labels) -> int:
-            found = subject.network(subject.normalised(images)).argmax(dim=1)
-            return int((found == labels).sum())
+            predicted = subject.network(subject.normalised(images)).argmax(dim=1)
+            return int((predicted == labels).sum())
 
         clean += right(pixels)
         for name in names:
@@ -54,10 +54,10 @@ def measure(subject: Subject, settings: CorruptionSettings) -> Measured:
         name: [clean / done, *(hits[name, severity] / done for severity in SEVERITIES)]
         for name in names
     }
-    return _found(accuracy, clean / done, done, settings.corruptions)
+    return _summary(accuracy, clean / done, done, settings.corruptions)
 
 
-def _found(
+def _summary(
     accuracy: dict[str, list[float]], clean: float, images: int, wanted: Sequence[str]
 ) -> Measured:
     groups: dict[str, list[list[float]]] = {name: [accuracy[name]] for name in accuracy}

@@ -30,8 +30,8 @@ def shot_noise(images: Tensor, level: int, scale: float, draws: ImageRandom) -> 
     shade = (images * (SHADES - 1)).round().long()
     wanted = shade + draws.uniform("noise", *images.shape[1:]).double()
     # The table is one rising list: of shade s, s + the share of counts that are at most k.
-    place = torch.searchsorted(table.view(-1), wanted, right=True)
-    counts = place - shade * table.shape[1]
+    index = torch.searchsorted(table.view(-1), wanted, right=True)
+    counts = index - shade * table.shape[1]
     return counts.clamp(max=table.shape[1] - 1) / float(level)
 
 

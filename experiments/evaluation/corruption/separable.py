@@ -77,13 +77,13 @@ def convolution(side: int, weights: Tensor, *, mirrored: bool = False) -> Tensor
 def zoom(side: int, factor: float) -> Tensor:
     """Enlarge the middle by `factor` (1 or more), interpolating linearly: (side, side)."""
     centre = (side - 1) / 2
-    place = centre + (torch.arange(side, dtype=torch.float64) - centre) / factor
-    low = place.floor().clamp(0, max(side - 2, 0))
+    position = centre + (torch.arange(side, dtype=torch.float64) - centre) / factor
+    low = position.floor().clamp(0, max(side - 2, 0))
     matrix = torch.zeros(side, side, dtype=torch.float64)
     rows = torch.arange(side)
-    matrix[rows, low.long()] = 1 - (place - low)
+    matrix[rows, low.long()] = 1 - (position - low)
     if side > 1:
-        matrix[rows, low.long() + 1] = place - low
+        matrix[rows, low.long() + 1] = position - low
     return matrix
 
 

@@ -65,7 +65,7 @@ def boxed(path: Path, dataset: str, classes: Sequence[str]) -> Boxed:
         if row.label not in classes:
             raise unknown(f"class in {row.where}: class:", row.label, classes)
         groups.setdefault((str(row.image.resolve()), row.label), []).append(row)
-    rows, found, outside, known = [], [], 0, 0
+    rows, boxes_by_image, outside, known = [], [], 0, 0
     for (file, _), group in groups.items():
         # A folder's images may be links: neither name may be of a trained one.
         if trained & {file, os.path.abspath(group[0].image)}:
@@ -75,7 +75,7 @@ def boxed(path: Path, dataset: str, classes: Sequence[str]) -> Boxed:
         squares = [square for row in group if (square := _in_square(row, size)) is not None]
         if squares:
             rows.append(group[0])
-            found.append(squares)
+            boxes_by_image.append(squares)
         else:
             outside += 1
     if not rows:
@@ -83,8 +83,8 @@ def boxed(path: Path, dataset: str, classes: Sequence[str]) -> Boxed:
             f"localisation.boxes: {path}: no image is left: {known} are of the training or "
             f"validation split, and {outside} have their boxes outside of the central square"
         )
-    boxes = torch.zeros(len(rows), max(map(len, found)), 4, dtype=torch.float64)
-    for number, squares in enumerate(found):
+    boxes = torch.zeros(len(rows), max(map(len, boxes_by_image)), 4, dtype=torch.float64)
+    for number, squares in enumerate(boxes_by_image):
         boxes[number, : len(squares)] = torch.tensor(squares, dtype=torch.float64)
     labels = torch.tensor([list(classes).index(row.label) for row in rows])
     return Boxed(tuple(rows), labels, boxes, outside, known)

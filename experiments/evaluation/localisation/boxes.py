@@ -40,7 +40,7 @@ def read(path: Path) -> list[Box]:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(f"{name} can't be read: {reason}") from None
     rows = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-    found: list[Box] = []
+    boxes: list[Box] = []
     header: list[str] | None = None
     try:
         for row in rows:
@@ -53,12 +53,12 @@ def read(path: Path) -> list[Box]:
                 continue
             if len(fields) != len(header):
                 raise UserError(f"{where}: got {len(fields)} fields, expected {len(header)}")
-            found.append(_box(dict(zip(header, fields, strict=True)), where, path.parent))
+            boxes.append(_box(dict(zip(header, fields, strict=True)), where, path.parent))
     except csv.Error as error:
         raise UserError(f"{name}, row {rows.line_num}: {error}") from None
-    if not found:
+    if not boxes:
         raise UserError(f"{name}: no box in it; expected rows of {','.join(COLUMNS)}")
-    return found
+    return boxes
 
 
 def _header(fields: list[str], where: str) -> list[str]:

@@ -22,7 +22,7 @@ Predict = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Place:
+class MapLayer:
     """The module whose output maps are made of, and the output's (height, width) in places."""
 
     name: str
@@ -31,12 +31,12 @@ class Place:
 
 @dataclass(frozen=True)
 class _Output:
-    place: Place
+    layer: MapLayer
     weighted: bool
     matters: bool
 
 
-def place(network: nn.Module, predict: Predict, images: Tensor) -> Place:
+def find_map_layer(network: nn.Module, predict: Predict, images: Tensor) -> MapLayer:
     """The last module whose output still has places, found by running square `images` (B,C,H,H).
 
     Looked at are the network's layers, as `augmentations.mixing_inside` counts them, and what is
@@ -52,11 +52,11 @@ def place(network: nn.Module, predict: Predict, images: Tensor) -> Place:
         raise Impossible("no part of the network has an output with places, which a map needs")
     weighted = [number for number, output in enumerate(outputs) if output.weighted]
     rest = outputs[weighted[-1] if weighted else -1 :]
-    return [output.place for output in rest if output.place.size == rest[0].place.size][-1]
+    return [output.layer for output in rest if output.layer.size == rest[0].layer.size][-1]
 
 
 def maps(
-    network: nn.Module, predict: Predict, images: Tensor, labels: Tensor, where: Place
+    network: nn.Module, predict: Predict, images: Tensor, labels: Tensor, where: MapLayer
 ) -> Tensor:
     """The maps (B,h,w) of the classes `labels` (B,) for `images`, at least 0.
 
@@ -112,7 +112,7 @@ def _traced(network: nn.Module, predict: Predict, images: Tensor) -> list[_Outpu
             size = (grid.shape[2], grid.shape[3])
             weighted = any(parameter.dim() > 1 for parameter in module.parameters())
             matters = at_places is not None and bool(at_places.any())
-            outputs.append(_Output(Place(name, size), weighted, matters))
+            outputs.append(_Output(MapLayer(name, size), weighted, matters))
     return outputs
 
 

@@ -55,7 +55,7 @@ def scores(maps: Tensor, boxes: Tensor, threshold: float = 0.2) -> Scores:
     whole = boxes.new_tensor([0, 0, 1, 1]).expand(len(boxes), 4)
     return Scores(
         pointing=_share(maxima, inside),
-        iou=best_iou(found_boxes(maps > threshold * highest), boxes),
+        iou=best_iou(boxes_around(maps > threshold * highest), boxes),
         energy=_share(maps, inside),
         pointing_chance=area,
         iou_chance=best_iou(whole, boxes),
@@ -70,28 +70,29 @@ def cover(boxes: Tensor, height: int, width: int) -> Tensor:
     """
     across = _along(boxes[..., 0], boxes[..., 2], width)
     down = _along(boxes[..., 1], boxes[..., 3], height)
-    found = boxes.new_zeros(len(boxes), height, width)
+    covered = boxes.new_zeros(len(boxes), height, width)
     for number in range(boxes.shape[1]):
         # One after the other: all at once they would take K times the memory.
-        found = torch.maximum(found, down[:, number, :, None] * across[:, number, None, :])
-    return found
+        covered = torch.maximum(covered, down[:, number, :, None] * across[:, number, None, :])
+    return covered
 
 
-def found_boxes(masks: Tensor) -> Tensor:
+def boxes_around(masks: Tensor) -> Tensor:
     """The box around the largest connected part of each mask, bool (B,H,W): (B,4) in fractions."""
     edges = torch.from_numpy(_around_largest(masks.cpu().numpy())).to(masks.device)
     height, width = masks.shape[1:]
     return edges.double() / edges.new_tensor([width, height, width, height])
 
 
-def best_iou(found: Tensor, boxes: Tensor) -> Tensor:
+def best_iou(predicted: Tensor, boxes: Tensor) -> Tensor:
     """Intersection over union of `found` (B,4) with that of `boxes` (B,K,4) it fits best: (B,)."""
-    own = found.unsqueeze(1)
+    predicted = predicted.unsqueeze(1)
     sides = (
-        torch.minimum(own[..., 2:], boxes[..., 2:]) - torch.maximum(own[..., :2], boxes[..., :2])
+        torch.minimum(predicted[..., 2:], boxes[..., 2:])
+        - torch.maximum(predicted[..., :2], boxes[..., :2])
     ).clamp(min=0)
     shared = sides[..., 0] * sides[..., 1]
-    union = _area(own) + _area(boxes) - shared
+    union = _area(predicted) + _area(boxes) - shared
     return (shared / union.clamp(min=1e-12)).amax(dim=1)
 
 

@@ -45,14 +45,14 @@ def measure(subject: Subject, settings: LocalisationSettings) -> Measured:
     """
     images, labels = _pool(subject, settings)
     plan = layout(labels, settings.grid, settings.seed)
-    made: dict[str, Any] = {}
+    map_scores: dict[str, Any] = {}
     with input_gradients(subject.network):
         with showing(subject, settings.grid) as (predict, size, whole):
             # As many pixels at once as of single images.
             batch = subject.config.evaluation.batch_size
             batch = max(1, batch // settings.grid**2) if whole else batch
-            where = _place(subject, predict, size)
-            made["scenes"] = _scored(
+            where = _map_layer(subject, predict, size)
+            map_scores["scenes"] = _scored(
                 subject,
                 predict,
                 where,
@@ -71,27 +71,31 @@ def measure(subject: Subject, settings: LocalisationSettings) -> Measured:
         }
         if settings.boxes is not None:
             name = subject.config.dataset.name
-            own = boxed(Path(settings.boxes), name, subject.dataset.classes)
+            photographs = boxed(Path(settings.boxes), name, subject.dataset.classes)
             with showing(subject, 1) as (predict, size, _):
-                made["boxes"] = _scored(
+                map_scores["boxes"] = _scored(
                     subject,
                     predict,
-                    _place(subject, predict, size),
-                    own.labels,
-                    own.boxes,
+                    _map_layer(subject, predict, size),
+                    photographs.labels,
+                    photographs.boxes,
                     settings.threshold,
-                    _photographs(own, subject),
+                    _photographs(photographs, subject),
                 )
-            curves["boxes"] = {"images": len(own), "outside": own.outside, "trained": own.trained}
+            curves["boxes"] = {
+                "images": len(photographs),
+                "outside": photographs.outside,
+                "trained": photographs.trained,
+            }
     metrics: dict[str, float | None] = {}
-    for kind, values in made.items():
+    for kind, values in map_scores.items():
         prefix = "localisation" if kind == "scenes" else f"localisation/{kind}"
         for name in METRICS:
             metrics[f"{prefix}/{name}"] = _mean(values[name])
             metrics[f"{prefix}/{name}/chance"] = _mean(values[f"{name}_chance"])
     arrays = {
         f"{kind}_{name}": values[name].astype(np.float32)
-        for kind, values in made.items()
+        for kind, values in map_scores.items()
         for name in METRICS
     }
     return Measured(metrics, curves, arrays | {"scenes_label": labels.cpu().numpy()})
@@ -117,7 +121,7 @@ def showing(subject: Subject, grid: int) -> Iterator[tuple[Predict, int, bool]]:
         hook for hook in subject.network._forward_pre_hooks.values() if isinstance(hook, Resizing)
     ]
     usual = [hook.size for hook in hooks]
-    own = usual[-1] if usual else subject.dataset.shape[1]
+    native = usual[-1] if usual else subject.dataset.shape[1]
 
     def sized(size: int) -> Predict:
         for hook in hooks:
@@ -131,8 +135,8 @@ def showing(subject: Subject, grid: int) -> Iterator[tuple[Predict, int, bool]]:
         return predict
 
     try:
-        whole = grid > 1 and _works(sized(grid * own), subject, grid * own)
-        size = grid * own if whole else own
+        whole = grid > 1 and _works(sized(grid * native), subject, grid * native)
+        size = grid * native if whole else native
         yield sized(size), size, whole
     finally:
         for hook, before in zip(hooks, usual, strict=True):
@@ -151,8 +155,8 @@ def _works(predict: Predict, subject: Subject, size: int) -> bool:
     return True
 
 
-def _place(subject: Subject, predict: Predict, size: int) -> class_maps.Place:
-    return class_maps.place(subject.network, predict, _noise(subject, size))
+def _map_layer(subject: Subject, predict: Predict, size: int) -> class_maps.MapLayer:
+    return class_maps.find_map_layer(subject.network, predict, _noise(subject, size))
 
 
 def _noise(subject: Subject, size: int) -> Tensor:
@@ -178,8 +182,8 @@ def _scenes(plan: Layout, images: Tensor, batch: int) -> Iterator[tuple[Tensor, 
         yield plan.compose(images, part), part
 
 
-def _photographs(own: Boxed, subject: Subject) -> Iterator[tuple[Tensor, slice]]:
-    batches = own.batches(subject.config.evaluation.batch_size, subject.dataset.shape[1])
+def _photographs(photographs: Boxed, subject: Subject) -> Iterator[tuple[Tensor, slice]]:
+    batches = photographs.batches(subject.config.evaluation.batch_size, subject.dataset.shape[1])
     for raw, part in batches:
         yield raw.to(subject.device), part
 
@@ -187,14 +191,14 @@ def _photographs(own: Boxed, subject: Subject) -> Iterator[tuple[Tensor, slice]]
 def _scored(
     subject: Subject,
     predict: Predict,
-    where: class_maps.Place,
+    where: class_maps.MapLayer,
     labels: Tensor,
     boxes: Tensor,
     threshold: float,
     batches: Iterator[tuple[Tensor, slice]],
 ) -> dict[str, NDArray[np.float64]]:
     """The fields of `Scores` by name, (N,) each, of uint8 images (B,C,H,W) that come in batches."""
-    found: dict[str, list[Tensor]] = {}
+    columns: dict[str, list[Tensor]] = {}
     for raw, part in batches:
         wanted = labels[part].to(raw.device)
         small = class_maps.maps(subject.network, predict, raw.float() / 255, wanted, where)
@@ -205,8 +209,8 @@ def _scored(
         )
         for name, values in asdict(scored).items():
             known = values if name.endswith("chance") else torch.where(finite, values, torch.nan)
-            found.setdefault(name, []).append(known.cpu())
-    return {name: torch.cat(values).numpy() for name, values in found.items()}
+            columns.setdefault(name, []).append(known.cpu())
+    return {name: torch.cat(values).numpy() for name, values in columns.items()}
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

@@ -55,8 +55,8 @@ def layout(labels: Tensor, grid: int, seed: int) -> Layout:
     drawn = (draws.uniform("others", cells).double() * others).long()
     drawn = torch.minimum(drawn, others - 1)
     drawn += (drawn >= begin.unsqueeze(1)) * same.unsqueeze(1)
-    own = (draws.uniform("cell", 1).squeeze(1) * cells).long().clamp(max=cells - 1)
+    object_cell = (draws.uniform("cell", 1).squeeze(1) * cells).long().clamp(max=cells - 1)
     sources = order[drawn].scatter(
-        1, own.unsqueeze(1), torch.arange(count, device=labels.device).unsqueeze(1)
+        1, object_cell.unsqueeze(1), torch.arange(count, device=labels.device).unsqueeze(1)
     )
-    return Layout(sources, own, grid)
+    return Layout(sources, object_cell, grid)

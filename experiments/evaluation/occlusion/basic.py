@@ -46,7 +46,7 @@ def measure(
     fraction, divided by the largest fraction). Curves: the realised `fraction`s, from 0, and
     `accuracy`.
     """
-    found: list[dict[Any, tuple[float, float]]] = []
+    batch_sums: list[dict[Any, tuple[float, float]]] = []
     order: Tensor | None = None
     for number, (images, labels) in enumerate(batches):
         height, width = images.shape[-2:]
@@ -54,9 +54,9 @@ def measure(
             _, rows, columns = patch_grid(height, width)
             order = patch_order(count, rows * columns, seed)
         first = (ranks.rank + number * ranks.size) * batch_size
-        own_order = order[first : first + len(labels)].to(images.device)
+        batch_order = order[first : first + len(labels)].to(images.device)
         if not len(labels):
-            found.append({})
+            batch_sums.append({})
             continue
         sums: dict[Any, tuple[float, float]] = {
             CLEAN: (_hits(predict(images), labels), len(labels))
@@ -66,17 +66,20 @@ def measure(
                 if shape == "centre":
                     hidden = centre_square(height, width, fraction).to(images.device).unsqueeze(0)
                 else:
-                    hidden = random_patches(own_order, height, width, fraction)
+                    hidden = random_patches(batch_order, height, width, fraction)
                 logits = predict(images.masked_fill(hidden.unsqueeze(1), 0.0))
                 share = hidden.float().mean().item() * len(labels)
                 sums[shape, fraction] = (_hits(logits, labels), share)
-        found.append(sums)
+        batch_sums.append(sums)
 
-    found = ranks.interleave(found)
+    batch_sums = ranks.interleave(batch_sums)
     if not ranks.leads:
         return {}, {}
     hits, covered = (
-        {key: sum(sums[key][which] for sums in found if sums) for key in _keys(shapes, fractions)}
+        {
+            key: sum(sums[key][which] for sums in batch_sums if sums)
+            for key in _keys(shapes, fractions)
+        }
         for which in (0, 1)
     )
     clean, done = hits[CLEAN], covered[CLEAN]

@@ -100,18 +100,18 @@ def filling(
     return others
 
 
-def partners(labels: Tensor, own_indices: Tensor, seed: int) -> Tensor:
+def partners(labels: Tensor, indices: Tensor, seed: int) -> Tensor:
     """For each image the place of one of another class, all equally likely: int64 (n,).
 
     labels: of the whole split, int64 (N,). UserError where there is a single class.
     """
     by_class = labels.argsort(stable=True)
     classes, counts = labels.unique(return_counts=True)
-    own = torch.searchsorted(classes, labels[own_indices])
-    first, count = (counts.cumsum(dim=0) - counts)[own], counts[own]
+    class_index = torch.searchsorted(classes, labels[indices])
+    first, count = (counts.cumsum(dim=0) - counts)[class_index], counts[class_index]
     if len(classes) < 2:
         raise UserError("hiding.fills: 'image' needs test images of two classes, got one class")
-    share = ImageRandom(own_indices, seed, "hiding").uniform("image", 1).squeeze(1).double()
+    share = ImageRandom(indices, seed, "hiding").uniform("image", 1).squeeze(1).double()
     rank = (share * (len(labels) - count)).long()
     # Its own class is skipped.
     return by_class[torch.where(rank >= first, rank + count, rank)]
@@ -132,11 +132,11 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None, ImageRandom]]:
     """Images in [0,1], their labels, images of other classes where they are asked for, draws."""
     test = subject.split("test")
-    own_indices = subset_indices(len(test), settings.images, settings.seed)
+    indices = subset_indices(len(test), settings.images, settings.seed)
     shown = subset(test, settings.images, settings.seed)
     other: Split | None = None
     if "image" in settings.fills:
-        other = test.subset(partners(test.labels, own_indices, settings.seed))
+        other = test.subset(partners(test.labels, indices, settings.seed))
     size = subject.config.evaluation.batch_size
     more = None if other is None else subject.pixels(other, size)
     for number, (images, labels) in enumerate(subject.pixels(shown, size)):
@@ -146,7 +146,7 @@ def _batches(
             continue
         if others is not None and len(others) != len(labels):
             others = others[torch.arange(len(labels), device=others.device) % len(others)]
-        where = own_indices[number * size : number * size + len(labels)].to(images.device)
+        where = indices[number * size : number * size + len(labels)].to(images.device)
         yield images, labels, others, ImageRandom(where, settings.seed, "hiding")
 
 

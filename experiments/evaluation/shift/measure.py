@@ -64,7 +64,7 @@ def measure(subject: Subject, settings: ShiftSettings) -> Measured:
         for pixels, labels in subject.pixels(foreign)
     )
     out = certainty(logits_of(subject.network, batches)[0])
-    own = certainty(subject.logits("test")[0])
+    own_certainty = certainty(subject.logits("test")[0])
     described: dict[str, Any] = {
         "dataset": name,
         "images": len(out),
@@ -77,24 +77,24 @@ def measure(subject: Subject, settings: ShiftSettings) -> Measured:
     metrics: dict[str, float | None] = dict.fromkeys(
         f"shift/{key}" for key in ("auroc", "fpr95", "confidence", "own_confidence")
     )
-    if np.isnan(out).any() or np.isnan(own).any():
+    if np.isnan(out).any() or np.isnan(own_certainty).any():
         return Measured(metrics, described)
-    sure, own_sure = confidence(out), confidence(own)
+    sure, own_confidence = confidence(out), confidence(own_certainty)
     metrics = {
-        "shift/auroc": auroc(own, out),
-        "shift/fpr95": false_positives(own, out, 0.95),
+        "shift/auroc": auroc(own_certainty, out),
+        "shift/fpr95": false_positives(own_certainty, out, 0.95),
         "shift/confidence": float(sure.mean()),
-        "shift/own_confidence": float(own_sure.mean()),
+        "shift/own_confidence": float(own_confidence.mean()),
     }
     shares = np.linspace(0, 1, POINTS)
     described["roc"] = {
         "true": shares.tolist(),
-        "false": [false_positives(own, out, share) for share in shares],
+        "false": [false_positives(own_certainty, out, share) for share in shares],
     }
     edges = np.linspace(0, 1, BINS + 1)
     described["confidence"] = {
         "edges": edges.tolist(),
-        "own": np.histogram(own_sure, edges)[0].tolist(),
+        "own": np.histogram(own_confidence, edges)[0].tolist(),
         "foreign": np.histogram(sure, edges)[0].tolist(),
     }
     return Measured(metrics, described)
@@ -115,10 +115,10 @@ def prepare(settings: ShiftSettings, dataset: DatasetConfig) -> None:
         raise Impossible(f"{error}; another one can be had with --set shift.dataset=NAME") from None
 
 
-def other_dataset(settings: ShiftSettings, own: str, channels: int) -> DatasetInfo:
+def other_dataset(settings: ShiftSettings, dataset: str, channels: int) -> DatasetInfo:
     """What is known of the other data set for a network of `channels` on data set `own`."""
-    name = settings.dataset or DEFAULTS.get(own, FOLDERS)
-    if name == own:
+    name = settings.dataset or DEFAULTS.get(dataset, FOLDERS)
+    if name == dataset:
         raise UserError(
             f"shift.dataset: got {name!r}, the data set of the run itself; expected another one"
         )
@@ -126,7 +126,7 @@ def other_dataset(settings: ShiftSettings, own: str, channels: int) -> DatasetIn
     if channels != facts.channels and {channels, facts.channels} != {1, 3}:
         raise UserError(
             f"shift.dataset: {name} has {facts.channels} channels, expected {channels}, those of "
-            f"{own}"
+            f"{dataset}"
         )
     return facts
 
@@ -148,26 +148,26 @@ def confidence(certainties: Scores) -> Scores:
     return 1 / (1 + np.exp(-certainties))
 
 
-def auroc(own: Scores, foreign: Scores) -> float:
+def auroc(familiar: Scores, foreign: Scores) -> float:
     """Chance that one of `own` is above one of `foreign`, ties counting a half.
 
     The Mann-Whitney statistic over the number of pairs, and the area under the ROC curve.
     """
     ordered = np.sort(foreign)
-    below = np.searchsorted(ordered, own, side="left")
-    up_to = np.searchsorted(ordered, own, side="right")
+    below = np.searchsorted(ordered, familiar, side="left")
+    up_to = np.searchsorted(ordered, familiar, side="right")
     return float((below + up_to).mean() / 2 / len(foreign))
 
 
-def false_positives(own: Scores, foreign: Scores, share: float) -> float:
+def false_positives(familiar: Scores, foreign: Scores, share: float) -> float:
     """The share of `foreign` that pass where the highest threshold is set that `share` of own pass.
 
     What equals the threshold passes. share 0: none passes.
     """
-    passing = int(np.ceil(share * len(own) - 1e-9))
+    passing = int(np.ceil(share * len(familiar) - 1e-9))
     if not passing:
         return 0.0
-    threshold = np.sort(own)[len(own) - passing]
+    threshold = np.sort(familiar)[len(familiar) - passing]
     return float((foreign >= threshold).mean())
 
 

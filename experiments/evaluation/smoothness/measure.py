@@ -107,8 +107,8 @@ def _slopes(
 def _predicted(subject: Subject, pixels: Tensor) -> Tensor:
     subject.beat()
     with torch.no_grad():
-        found: Tensor = subject.network(subject.normalised(pixels)).double().argmax(dim=1)
-    return found
+        predicted: Tensor = subject.network(subject.normalised(pixels)).double().argmax(dim=1)
+    return predicted
 
 
 def _quantiles(values: NDArray[np.float64]) -> list[float | None]:

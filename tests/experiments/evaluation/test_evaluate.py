@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 from mixbench.experiments import cli
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation import catalogue
+from mixbench.experiments.evaluation.base import Measured
 from mixbench.experiments.evaluation.restore import subject_of
 from mixbench.experiments.store import evaluations
 from mixbench.experiments.store.run_folder import PlannedRun
@@ -119,6 +121,39 @@ def test_a_failure_stays_with_its_measurement(
         }
     assert evaluate.work(sweep, wanted, "cpu", "two") == 0
     assert not any(evaluations.failures(run.folder) for run in sweep.plan())
+
+
+def test_numbers_of_numpy_and_torch_are_written_as_python_s(
+    sweep: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mixbench.experiments.evaluation.overfitting import measure as overfitting
+
+    value: Any = np.float32(0.25)
+    numbers = [np.float32(0.5), torch.tensor(0.5), np.int64(3), np.array(4)]
+    monkeypatch.setattr(
+        overfitting,
+        "measure",
+        lambda *_: Measured({"overfitting/gap": value}, {"values": numbers}),
+    )
+    wanted = catalogue.resolve({}, ["overfitting"])
+    first = sweep.plan()[0]
+    assert evaluate.work(sweep, wanted, "cpu", "one") == 0
+    assert made(first, "overfitting")["metrics"] == {"overfitting/gap": 0.25}
+    assert made(first, "overfitting")["curves"] == {"values": [0.5, 0.5, 3, 4]}
+
+
+@pytest.mark.parametrize("value", [np.float32("nan"), np.zeros(2), object()])
+def test_what_json_can_not_hold_fails_its_measurement_alone(
+    value: Any, sweep: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mixbench.experiments.evaluation.overfitting import measure as overfitting
+
+    monkeypatch.setattr(overfitting, "measure", lambda *_: Measured({"overfitting/gap": value}))
+    wanted = catalogue.resolve({}, ["calibration", "overfitting"])
+    assert evaluate.work(sweep, wanted, "cpu", "one") == 2
+    for run in sweep.plan():
+        assert set(evaluations.read(run.folder)) == {"calibration"}
+        assert "JSON" in evaluations.failures(run.folder)["overfitting"]
 
 
 def test_killed_in_the_midst_another_process_goes_on(sweep: SweepFolder) -> None:

@@ -73,7 +73,7 @@ time.sleep(600)
 
 
 def claimed_elsewhere(planned: PlannedRun, silent: float, **more: Any) -> None:
-    """A claim of a worker on another host, whose last sign of life is so old by our clock."""
+    """A claim of a worker on another host, whose last heartbeat is that old by our clock."""
     folder = planned.folder.path / "claims"
     folder.mkdir(parents=True)
     body = {

@@ -168,7 +168,7 @@ def test_two_reports_of_one_death_are_one_attempt(tmp_path: Path) -> None:
     """By the worker that took over, and by the pool that saw how it died."""
     folder = RunFolder(tmp_path)
     claim = {"number": 1, "worker": "w"}
-    assert not record(folder, claim, "died", "no sign of life", retries=1)
+    assert not record(folder, claim, "died", "no heartbeat", retries=1)
     assert not record(folder, claim, "died", "signal SIGKILL", retries=1)
     (row,) = folder.attempts()
     assert row["error"] == "signal SIGKILL"
@@ -177,7 +177,7 @@ def test_two_reports_of_one_death_are_one_attempt(tmp_path: Path) -> None:
 
 def test_a_report_that_comes_late_does_not_undo_forgiveness(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    assert record(folder, {"number": 1}, "died", "no sign of life", retries=0)
+    assert record(folder, {"number": 1}, "died", "no heartbeat", retries=0)
     folder.add_attempt({"outcome": "retry", "time": 1.0})
     (tmp_path / "failure.json").unlink()
     assert not record(folder, {"number": 1}, "died", "signal SIGKILL", retries=0)

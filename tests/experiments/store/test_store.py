@@ -284,7 +284,7 @@ def test_states(runs: Path) -> None:
 def test_an_attempt_that_was_reported_twice_counts_by_its_last_report(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for row in (
-        {"attempt": 1, "outcome": "died", "error": "no sign of life"},
+        {"attempt": 1, "outcome": "died", "error": "no heartbeat"},
         {"outcome": "retry", "time": 1.0},
         {"attempt": 2, "outcome": "stopped"},
         {"attempt": 1, "outcome": "died", "error": "signal SIGKILL"},

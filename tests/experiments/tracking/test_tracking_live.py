@@ -531,7 +531,7 @@ def test_an_update_reads_only_what_changed(root: Path, monkeypatch: pytest.Monke
         time.sleep(0.1)
         opened_by(projector, sweep)
         held.renew(force=True)
-        # A sign of life is looked at, and the rest of the run is not.
+        # The heartbeat is read, and the rest of the run is not.
         claim = f"{plan[9].run_key}/claims/000001.json"
         assert opened_by(projector, sweep) <= {claim}
         held.release("stopped")

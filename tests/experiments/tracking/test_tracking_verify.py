@@ -164,7 +164,7 @@ def test_one_row_of_the_store_is_another(what: str, sweep: SweepFolder) -> None:
     tampered(sweep, statement, run_id(sweep, 0))
     verdict = tracking.verify(sweep)
     assert not verdict.equal
-    assert 1 <= verdict.found <= 4
+    assert 1 <= verdict.count <= 4
     assert verdict.different <= {"none seed 0", "best", "study"}
     assert re.search(expected, str(verdict)), str(verdict)
 
@@ -231,9 +231,9 @@ def test_many_differences_are_a_bounded_list(sweep: SweepFolder) -> None:
         database.commit()
     verdict = tracking.verify(sweep)
     lines = str(verdict).splitlines()
-    assert verdict.found >= changed > 100
+    assert verdict.count >= changed > 100
     assert len(lines) == 23
-    assert lines[20] == f"and {verdict.found - 20} more"
+    assert lines[20] == f"and {verdict.count - 20} more"
 
 
 def test_what_was_never_projected(sweep: SweepFolder, tmp_path: Path) -> None:
@@ -299,14 +299,14 @@ def test_through_a_server_at_once_and_run_by_run(
         proxy.closed = "/ajax-api"
         one_by_one = tracking.verify(sweep, proxy.address)
         assert proxy.seen["closed"] == 1
-    assert (one_by_one.points, one_by_one.found) == (at_once.points, 0)
+    assert (one_by_one.points, one_by_one.count) == (at_once.points, 0)
     # More than MLflow answers at once.
     monkeypatch.setattr(verification, "MOST_POINTS", 3)
     assert tracking.verify(sweep, server.address).equal
     assert tracking.verify(sweep).equal
     tampered(sweep, TAMPERING["a value"][0], run_id(sweep, 0))
     shutil.copy(sweep.path.parent / "mlflow.db", server.folder / "mlflow.db")
-    assert tracking.verify(sweep, server.address).found == 1
+    assert tracking.verify(sweep, server.address).count == 1
 
 
 def test_verify_and_follow_at_once(sweep: SweepFolder) -> None:

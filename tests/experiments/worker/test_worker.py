@@ -597,7 +597,7 @@ def test_who_died_without_a_word_is_put_on_record(runs: Path, told: list[tuple[s
     assert running.work(folder, "w") == 3
     lost, done = first.folder.attempts()
     assert (lost["outcome"], lost["worker"], lost["saved"]) == ("died", "lost", 64)
-    assert lost["error"] == "no sign of life from its worker lost"
+    assert lost["error"] == "no heartbeat from its worker lost"
     assert (done["outcome"], done["attempt"], done["error"]) == ("done", 2, None)
     assert [row["error"] for row in second.folder.attempts()] == ["signal SIGSEGV", None]
     # That was the last attempt of the third one: nobody tries it again.

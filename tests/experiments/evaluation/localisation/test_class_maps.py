@@ -45,7 +45,7 @@ def hooks(model: nn.Module) -> int:
 def test_where_maps_are_made(name: str, size: int, expected: object) -> None:
     model = network(name, size)
     with planted.untouched(model), input_gradients(model):
-        found = class_maps.place(model, model, noise(size))
+        found = class_maps.find_map_layer(model, model, noise(size))
         maps = class_maps.maps(model, model, noise(size), torch.tensor([1, 0, 9]), found)
     assert (found.name, found.size) == expected
     assert maps.shape == (3, *found.size) and maps.min() >= 0 and maps.max() > 0
@@ -56,7 +56,7 @@ def test_where_maps_are_made(name: str, size: int, expected: object) -> None:
 def test_maps_are_the_formula_written_out(name: str) -> None:
     model, images, labels = network(name, 32), noise(32), torch.tensor([2, 2, 7])
     with input_gradients(model):
-        place = class_maps.place(model, model, images)
+        place = class_maps.find_map_layer(model, model, images)
         found = class_maps.maps(model, model, images, labels, place)
     kept: list[Tensor] = []
     hook = model.get_submodule(place.name).register_forward_hook(
@@ -95,7 +95,7 @@ class Pooled(nn.Module):
 def test_it_is_cam_where_features_are_averaged() -> None:
     model, images = Pooled().eval(), noise(10)
     with planted.untouched(model), input_gradients(model):
-        place = class_maps.Place("features.2", (4, 4))
+        place = class_maps.MapLayer("features.2", (4, 4))
         found = class_maps.maps(model, model, images, torch.tensor([0, 1, 2]), place)
     weights = model.classifier.weight[:3]
     expected = torch.einsum("bc,bchw->bhw", weights, model.features(images)).relu() / 8
@@ -105,7 +105,7 @@ def test_it_is_cam_where_features_are_averaged() -> None:
 def test_maps_follow_the_class() -> None:
     model, images = network("small_cnn", 28), noise(28, 1).repeat(10, 1, 1, 1)
     with input_gradients(model):
-        place = class_maps.place(model, model, images)
+        place = class_maps.find_map_layer(model, model, images)
         found = class_maps.maps(model, model, images, torch.arange(10), place)
     assert len({tuple(one.flatten().tolist()) for one in found}) == 10
 
@@ -113,12 +113,12 @@ def test_maps_follow_the_class() -> None:
 def test_a_network_without_places_is_named() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Linear(5, 3))
     with input_gradients(model), pytest.raises(Impossible, match=r"no part of the network"):
-        class_maps.place(model, model, noise(8))
+        class_maps.find_map_layer(model, model, noise(8))
     assert hooks(model) == 0
 
 
 def test_hooks_go_when_a_network_fails() -> None:
     model = network("small_cnn", 28)
     with input_gradients(model), pytest.raises(RuntimeError):
-        class_maps.place(model, model, torch.zeros(2, 5, 28, 28))
+        class_maps.find_map_layer(model, model, torch.zeros(2, 5, 28, 28))
     assert hooks(model) == 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
 
-from mixbench.experiments.evaluation.localisation.map_scores import cover, found_boxes, scores
+from mixbench.experiments.evaluation.localisation.map_scores import boxes_around, cover, scores
 
 QUARTER = torch.tensor([[[0.5, 0.0, 1.0, 0.5]]])
 """The upper right quarter of one image."""
@@ -99,13 +99,13 @@ def test_parts_touch_at_corners_but_not_across_images() -> None:
     masks[2, 1:3, 1:] = True
     # Of two equal parts, the first.
     expected = [[0, 0, 0.75, 0.75], [0, 0, 0.25, 0.25], [0.25, 0.25, 1, 0.75]]
-    assert found_boxes(masks).tolist() == expected
+    assert boxes_around(masks).tolist() == expected
 
 
 def test_boxes_as_one_image_at_a_time() -> None:
     generator = torch.Generator().manual_seed(1)
     masks = torch.rand(60, 9, 13, generator=generator) < 0.4
-    for mask, found in zip(masks.numpy(), found_boxes(masks), strict=True):
+    for mask, found in zip(masks.numpy(), boxes_around(masks), strict=True):
         labels, count = ndimage.label(mask, np.ones((3, 3)))
         sizes = [int((labels == number).sum()) for number in range(1, count + 1)]
         rows, columns = ndimage.find_objects(labels)[int(np.argmax(sizes))]
