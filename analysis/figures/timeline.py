@@ -43,13 +43,13 @@ class Timeline:
         prob, alpha, min_area, max_area (None where the method has no such parameter) and
         until_plateau (the phase ends at a plateau; the rows go on to its latest end).
     unfreezings: the epochs (0 is the start) after which more of the network is trained.
-    own: the parameters of the method as it is without the schedule.
+    base_parameters: the parameters of the method without the schedule.
     """
 
     name: str
     rows: Sequence[Mapping[str, Any]]
     unfreezings: Sequence[float] = ()
-    own: Mapping[str, Any] = field(default_factory=dict)
+    base_parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Stretch(NamedTuple):
@@ -138,9 +138,9 @@ def changes(line: Timeline, key: str) -> bool:
     for row in line.rows:
         if row["method"] != NOTHING and row.get(key) is not None:
             values.setdefault(str(row["method"]), set()).add(float(row[key]))
-    usual = line.own.get(key)
-    if usual is not None and str(line.own.get("name")) in values:
-        values[str(line.own["name"])].add(float(usual))
+    usual = line.base_parameters.get(key)
+    if usual is not None and str(line.base_parameters.get("name")) in values:
+        values[str(line.base_parameters["name"])].add(float(usual))
     return any(len(different) > 1 for different in values.values())
 
 

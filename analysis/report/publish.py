@@ -61,10 +61,10 @@ def _run_problems(sweep: SweepFolder) -> list[str]:
     results = [(run, run.folder.result()) for run in plan]
     missing = [run.run_key for run, result in results if result is None]
     commits = [
-        (name, made.get("commit"))
+        (name, provenance.get("commit"))
         for run, result in results
         if result is not None
-        for name, made in _origins(run, result)
+        for name, provenance in _origins(run, result)
     ]
     unknown = [name for name, commit in commits if not commit]
     changed = [name for name, commit in commits if str(commit).endswith(CHANGED)]
@@ -86,7 +86,7 @@ def _origins(run: PlannedRun, result: dict[str, Any]) -> list[tuple[str, dict[st
     later = evaluations.read(run.folder).items()
     return [
         (run.run_key, result.get("provenance") or {}),
-        *((f"{run.run_key}, {name}", made.get("provenance") or {}) for name, made in later),
+        *((f"{run.run_key}, {name}", values.get("provenance") or {}) for name, values in later),
     ]
 
 

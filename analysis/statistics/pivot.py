@@ -90,7 +90,7 @@ def pivot(
         setting = tuple(value_text(cell[field]) for field in fields)
         by_setting.setdefault(setting, {})[cell[key]] = str(cell["cell_key"])
         configs.setdefault(setting, {field: cell[field] for field in fields})
-    varied = {setting: found for setting, found in by_setting.items() if len(found) > 1}
+    varied = {setting: keys for setting, keys in by_setting.items() if len(keys) > 1}
     if not varied:
         return None
     labels = name_cells([_present(configs[setting]) for setting in varied], origins)

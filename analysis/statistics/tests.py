@@ -193,7 +193,7 @@ def compare_family(
         ...     "cutmix": ({0: 0.84, 1: 0.83, 2: 0.86}, base),
         ...     "mixup": ({0: 0.81, 1: 0.81, 2: 0.82}, base),
         ... })
-        >>> round(found["cutmix"].p, 3), round(found["cutmix"].p_holm, 3)
+        >>> round(differences["cutmix"].p, 3), round(found["cutmix"].p_holm, 3)
         (0.035, 0.07)
     """
     differences = {key: paired_difference(*pair, confidence) for key, pair in comparisons.items()}

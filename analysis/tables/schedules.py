@@ -106,7 +106,8 @@ def planned(phases: Sequence[Phase], prob: float, epochs: int) -> list[float] | 
     bounds = []
     for phase in phases:
         ends = [
-            _place(phase.get(key, default), epochs) for key, default in (("from", 0.0), ("to", 1.0))
+            _epoch_of(phase.get(key, default), epochs)
+            for key, default in (("from", 0.0), ("to", 1.0))
         ]
         if ends[0] is None or ends[1] is None:
             return None
@@ -129,19 +130,19 @@ def _share(phase: Phase, first: float, last: float, epoch: int, prob: float) -> 
     return (high - low) * _value(phase.get("prob"), prob, middle)
 
 
-def _value(given: Any, own: float, done: float) -> float:
-    """A scheduled value. own: the method's. done: the part of the phase that is over."""
+def _value(given: Any, unscheduled: float, done: float) -> float:
+    """A scheduled value. unscheduled: the method's. done: the part of the phase that is over."""
     if given is None:
-        return own
+        return unscheduled
     if not isinstance(given, Mapping):
         return float(given)
-    begin, end = float(given.get("from", own)), float(given.get("to", own))
+    begin, end = float(given.get("from", unscheduled)), float(given.get("to", unscheduled))
     if given.get("shape") == "cosine":
         done = (1 - math.cos(math.pi * done)) / 2
     return begin + (end - begin) * done
 
 
-def _place(moment: Any, epochs: int) -> float | None:
+def _epoch_of(moment: Any, epochs: int) -> float | None:
     """A moment in epochs, None for one that only the training knows."""
     if _is_number(moment):
         return float(moment) * epochs

@@ -285,11 +285,11 @@ def _tally(comparison: Comparison) -> str:
         for (_, key), difference in comparison.differences.items()
         if key == ACCURACY.key
     ]
-    ahead, behind = kinds.count("ahead"), kinds.count("behind")
-    rest = len(kinds) - ahead - behind
+    better, worse = kinds.count("ahead"), kinds.count("behind")
+    rest = len(kinds) - better - worse
     parts = [
         f"{n} {words}"
-        for n, words in ((ahead, "ahead"), (behind, "behind"), (rest, "without a clear difference"))
+        for n, words in ((better, "ahead"), (worse, "behind"), (rest, "without a clear difference"))
         if n
     ]
     return f"In test accuracy, {plural(len(kinds), 'comparison')} with a baseline: {joined(parts)}."

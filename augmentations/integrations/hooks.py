@@ -74,28 +74,28 @@ def checked_layers(
 
     deepest: at least so many are needed.
     """
-    found = layer_names(model) if layers is None else tuple(layers)
+    names = layer_names(model) if layers is None else tuple(layers)
     if layers is not None:
         known = {name for name, _ in model.named_modules() if name}
-        for name in found:
+        for name in names:
             if name not in known:
                 raise ValueError(
                     f"layers: the network has no module {name!r}{nearest(name, known)} "
                     f"Its layers: {_listed(layer_names(model))}"
                 )
-    if deepest > len(found):
+    if deepest > len(names):
         raise ValueError(
-            f"depth {deepest}: expected at most {len(found)}, the network's layers: "
-            f"{_listed(found)}"
+            f"depth {deepest}: expected at most {len(names)}, the network's layers: "
+            f"{_listed(names)}"
         )
-    return found
+    return names
 
 
 def layer_names(model: nn.Module) -> tuple[str, ...]:
     """The names of the modules whose outputs are at depth 1, 2, ..., found from the structure."""
     # The first of the largest: an outer one comes before those within it.
     sequences = list(_sequences(model, ""))
-    size, names = max(sequences, key=lambda found: found[0], default=(0, ()))
+    size, names = max(sequences, key=lambda sequence: sequence[0], default=(0, ()))
     # Less than half of the network is a detail of it.
     return names if 2 * size >= _weights(model) else ()
 

@@ -60,7 +60,7 @@ class CutMix(Method):
         from mixbench.augmentations.plans.paste import Paste
 
         height, width = cut_out(draws, self.alpha, self.min_area, self.max_area)
-        place = centred_box if self.placement == "clipped" else inside_box
-        target = place(draws, height, width).unsqueeze(1)
+        draw_box = centred_box if self.placement == "clipped" else inside_box
+        target = draw_box(draws, height, width).unsqueeze(1)
         partner = draws.partners(self.pairing).unsqueeze(1)
         return Paste((draws.height, draws.width), target, partner)

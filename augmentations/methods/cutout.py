@@ -64,6 +64,6 @@ class Cutout(Method):
         from mixbench.augmentations.plans.paste import Paste
 
         self.check_size(draws.height, draws.width)
-        place = inside_box if self.placement == "inside" else centred_box
-        target = place(draws, self.size, self.size).unsqueeze(1)
+        draw_box = inside_box if self.placement == "inside" else centred_box
+        target = draw_box(draws, self.size, self.size).unsqueeze(1)
         return Paste((draws.height, draws.width), target, fill=self.fill)

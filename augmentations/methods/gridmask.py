@@ -82,10 +82,10 @@ class GridMask(Method):
         # Where a line lies between the start of its bar, 0, and the start of the next one, 1.
         width = (bar / period).view(-1, 1, 1)
         row, column = (line.sub_(line.floor()) < width for line in lines)
-        kept = row | column
+        shown = row | column
         if self.invert:
-            kept = ~kept
-        return Blend(kept.float().unsqueeze(1), fill=self.fill)
+            shown = ~shown
+        return Blend(shown.float().unsqueeze(1), fill=self.fill)
 
 
 def _grid_lines(

@@ -65,8 +65,8 @@ class ResizeMix(Method):
         scale = draws.uniform(self.min_scale, self.max_scale)
         height = (draws.height * scale).long()
         width = (draws.width * scale).long()
-        place = pushed_box if self.placement == "pushed" else inside_box
-        target = place(draws, height, width).unsqueeze(1)
+        draw_box = pushed_box if self.placement == "pushed" else inside_box
+        target = draw_box(draws, height, width).unsqueeze(1)
         whole = torch.zeros_like(target)
         whole[..., 2], whole[..., 3] = draws.height, draws.width
         partner = draws.partners(self.pairing).unsqueeze(1)

@@ -104,21 +104,21 @@ class SaliencyMix(Method):
         return Paste(size, target.unsqueeze(1), partner.unsqueeze(1), weights=weights)
 
 
-def _seen(own: Tensor, pasted: Tensor, box: Tensor) -> Tensor:
+def _seen(maps: Tensor, pasted: Tensor, box: Tensor) -> Tensor:
     """Label weights (B, 2) from saliency maps (B, H, W) and boxes (rows, 4)."""
     import torch
 
-    row = torch.arange(own.shape[1], device=own.device)
-    column = torch.arange(own.shape[2], device=own.device)
+    row = torch.arange(maps.shape[1], device=maps.device)
+    column = torch.arange(maps.shape[2], device=maps.device)
     top, left, bottom, right = box.unsqueeze(-1).unbind(1)
     rows = (row >= top) & (row < bottom)
     columns = (column >= left) & (column < right)
     inside = (rows.unsqueeze(2) & columns.unsqueeze(1)).float()
-    kept, shown = _share(own, 1 - inside), _share(pasted, inside)
-    total = kept + shown
+    remaining, shown = _share(maps, 1 - inside), _share(pasted, inside)
+    total = remaining + shown
     # Nothing of either is seen when the box hides one object and misses the other.
-    own_weight = torch.where(total > 0, kept / total, (1 - inside).mean(dim=(1, 2)))
-    return torch.stack([own_weight, 1 - own_weight], dim=1)
+    sample_weight = torch.where(total > 0, remaining / total, (1 - inside).mean(dim=(1, 2)))
+    return torch.stack([sample_weight, 1 - sample_weight], dim=1)
 
 
 def _share(maps: Tensor, seen: Tensor) -> Tensor:

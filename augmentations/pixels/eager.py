@@ -67,11 +67,11 @@ def paste(
     if target.shape[1] == 0:
         return images
     if partner is None or source is None:
-        return _paste_in_place(images, target, partner, fill)
+        return _paste_same_place(images, target, partner, fill)
     return _paste_moved(images, target, partner, source)
 
 
-def _paste_in_place(
+def _paste_same_place(
     images: Tensor, target: Tensor, partner: Tensor | None, fill: float | str
 ) -> Tensor:
     """Copy each sample's rectangles from the same place of the partner, or fill them."""

@@ -131,12 +131,12 @@ def from_tensors(tensors: Mapping[str, Tensor], device: torch.device | str | Non
         on_cpu = {name: tensor.cpu() for name, tensor in tensors.items() if name != STRUCTURE}
         if structure["digest"] != _digest(structure["plan"], on_cpu):
             raise ValueError("it is not what was recorded")
-        plan = _put_together(structure["plan"], on_cpu)
+        plan = _rebuild(structure["plan"], on_cpu)
         if not isinstance(plan, Plan):
             raise ValueError(f"a structure that is no plan: {type(plan).__name__}")
         plan.check_fields()
         moved = {k: v if device is None else v.to(device) for k, v in tensors.items()}
-        on_device: Plan = _put_together(structure["plan"], moved)
+        on_device: Plan = _rebuild(structure["plan"], moved)
     except ValueError as error:
         raise ValueError(f"a damaged plan: {_one_line(error)}") from None
     except (TypeError, KeyError, IndexError, AttributeError, RuntimeError, RecursionError) as error:
@@ -165,18 +165,18 @@ def _take_apart(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     )
 
 
-def _put_together(node: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _rebuild(node: Any, tensors: Mapping[str, Tensor]) -> Any:
     if not isinstance(node, dict):
         return node
     if "tensor" in node:
         tensor, rows = tensors[node["tensor"]], node["rows"]
         return tensor if rows is None else tensor.expand(rows, *tensor.shape[1:])
     if "items" in node:
-        return tuple(_put_together(item, tensors) for item in node["items"])
+        return tuple(_rebuild(item, tensors) for item in node["items"])
     kinds = {kind.__name__: kind for kind in _kinds()}
     if node["kind"] not in kinds:
         raise ValueError(f"kind {node['kind']!r}, expected one of {', '.join(sorted(kinds))}")
-    parts = {name: _put_together(part, tensors) for name, part in node["fields"].items()}
+    parts = {name: _rebuild(part, tensors) for name, part in node["fields"].items()}
     return kinds[node["kind"]](**parts)
 
 

@@ -109,12 +109,12 @@ def _count_th_largest(row: npt.NDArray[np.float32], count: int) -> float:
         return float("inf")
     # An odd step: it must not always meet the same columns of an image.
     sample = np.sort(row[:: len(row) // SAMPLE | 1])
-    place = round((1 - count / len(row)) * len(sample))
-    low = sample[place - REACH] if place >= REACH else -np.inf
-    high = sample[place + REACH] if place + REACH < len(sample) else np.inf
+    position = round((1 - count / len(row)) * len(sample))
+    low = sample[position - REACH] if position >= REACH else -np.inf
+    high = sample[position + REACH] if position + REACH < len(sample) else np.inf
     above = int(np.count_nonzero(row > high))
     near = row[(row >= low) & (row <= high)]
     if not above < count <= above + len(near):
         above, near = 0, row  # an unlucky sample
-    place = len(near) - (count - above)
-    return float(np.partition(near, place)[place])
+    position = len(near) - (count - above)
+    return float(np.partition(near, position)[position])

@@ -8,11 +8,11 @@ import triton.language as tl  # type: ignore[import-untyped]
 
 
 @triton.jit
-def lerp(own, other, keep):
-    """Compute torch.lerp(other, own, keep): where keep is 1, own comes back exactly."""
+def lerp(original, other, keep):
+    """Compute torch.lerp(other, original, keep): with keep 1 exactly `original`."""
     small = tl.abs(keep) < 0.5
     coefficient = tl.where(small, keep, keep - 1.0)
-    return tl.fma(coefficient, own - other, tl.where(small, other, own))
+    return tl.fma(coefficient, original - other, tl.where(small, other, original))
 
 
 @triton.jit

@@ -34,13 +34,13 @@ def blend(
     granule = tl.program_id(1) * GRANULES + tl.arange(0, GRANULES)
     at = granule[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :]
     valid = (granule < PLANE // VECTOR)[:, None]
-    own_base = images + sample * SIZE
+    sample_base = images + sample * SIZE
     out_base = mixed + sample * SIZE
     if SPATIAL:
-        kept = tl.load(keep + sample * keep_stride + at // STEP, mask=valid, other=1.0)
+        weight = tl.load(keep + sample * keep_stride + at // STEP, mask=valid, other=1.0)
     else:
-        kept = tl.load(keep + sample * keep_stride)
-    other_base = own_base
+        weight = tl.load(keep + sample * keep_stride)
+    other_base = sample_base
     if PARTNER:
         met = tl.load(partner + sample)
         # A plan made by hand may point outside: nothing is read there.
@@ -48,10 +48,10 @@ def blend(
     for number in tl.static_range(PLANES):
         plane = tl.program_id(2) * PLANES + number
         offset = plane.to(tl.int64) * PLANE
-        own = tl.load(own_base + offset + at, mask=valid, other=0.0).to(tl.float32)
+        original = tl.load(sample_base + offset + at, mask=valid, other=0.0).to(tl.float32)
         if PARTNER:
             other = tl.load(other_base + offset + at, mask=valid, other=0.0).to(tl.float32)
         else:
             other = fill_value(colour, fill, plane, at, MEAN, STEP).to(tl.float32)
-        result = lerp(own, other, kept)
+        result = lerp(original, other, weight)
         tl.store(out_base + offset + at, result.to(images.dtype.element_ty), mask=valid)

@@ -50,9 +50,9 @@ def paste_one(
     column = first[:, None] + lane[None, :]
     within = rows[:, None] & (column >= left) & (column < right)
 
-    own_base = images + sample * SIZE
+    sample_base = images + sample * SIZE
     out_base = mixed + sample * SIZE
-    other_base = own_base
+    other_base = sample_base
     if PARTNER:
         met = tl.load(partner + sample)
         # A plan made by hand may point outside: nothing is read there.
@@ -66,8 +66,8 @@ def paste_one(
             other = fill_value(colour, fill, plane, at, MEAN, STEP)
         # In place only the granules that the rectangle touches are written.
         written = reached if IN_PLACE else valid
-        own = tl.load(own_base + offset + at, mask=(written & ~covered)[:, None], other=0)
-        value = tl.where(within, other, own)
+        original = tl.load(sample_base + offset + at, mask=(written & ~covered)[:, None], other=0)
+        value = tl.where(within, other, original)
         tl.store(out_base + offset + at, value, mask=written[:, None])
 
 
@@ -135,12 +135,12 @@ def paste_many(
         else:
             filled |= within
 
-    own_base = images + sample * SIZE
+    sample_base = images + sample * SIZE
     out_base = mixed + sample * SIZE
     for number in tl.static_range(PLANES):
         plane = tl.program_id(2) * PLANES + number
         offset = plane.to(tl.int64) * PLANE
-        value = tl.load(own_base + offset + (at + shift), mask=valid, other=0)
+        value = tl.load(sample_base + offset + (at + shift), mask=valid, other=0)
         if not PARTNER:
             other = fill_value(colour, fill, plane, at, MEAN, STEP)
             value = tl.where(filled, other, value)

@@ -71,7 +71,9 @@ def test_what_changes_is_drawn_and_what_does_not_is_not() -> None:
     same = Timeline("s", rows((30, "cutmix", 1.0)))
     assert not any(changes(same, key) for key in ("alpha", "min_area", "max_area"))
     other = Timeline(
-        "s", rows((30, "cutmix", 1.0), max_area=0.2), own={"name": "cutmix", "max_area": 1.0}
+        "s",
+        rows((30, "cutmix", 1.0), max_area=0.2),
+        base_parameters={"name": "cutmix", "max_area": 1.0},
     )
     assert changes(other, "max_area") and not changes(other, "alpha")
     # Another method's value is no change of this one's.
