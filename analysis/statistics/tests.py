@@ -89,8 +89,8 @@ def estimate(values: Sequence[float | None], confidence: float = CONFIDENCE) -> 
         The estimate; without an interval below two values, without a mean below one.
 
     Examples:
-        >>> found = estimate([0.80, 0.82, None, 0.81])
-        >>> found.n, round(found.mean, 4), round(found.half_width, 4)
+        >>> accuracy = estimate([0.80, 0.82, None, 0.81])
+        >>> accuracy.n, round(accuracy.mean, 4), round(accuracy.half_width, 4)
         (3, 0.81, 0.0248)
         >>> estimate([0.8])
         Estimate(n=1, mean=0.8, half_width=None)
@@ -122,8 +122,8 @@ def paired_difference(cell: Seeded, baseline: Seeded, confidence: float = CONFID
         by the same amount there is no spread to judge by: interval and p are then None, not zero.
 
     Examples:
-        >>> found = paired_difference({0: 0.84, 1: 0.83, 2: 0.86}, {0: 0.80, 1: 0.81, 2: 0.83})
-        >>> round(found.mean, 3), round(found.half_width, 3), round(found.p, 3)
+        >>> difference = paired_difference({0: 0.84, 1: 0.83, 2: 0.86}, {0: 0.80, 1: 0.81, 2: 0.83})
+        >>> round(difference.mean, 3), round(difference.half_width, 3), round(difference.p, 3)
         (0.03, 0.025, 0.035)
         >>> paired_difference({0: 0.84}, {0: 0.80, 1: 0.81}).note
         'no value for seed 1; one pair (seed 0): no interval'
@@ -189,11 +189,11 @@ def compare_family(
 
     Examples:
         >>> base = {0: 0.80, 1: 0.81, 2: 0.83}
-        >>> found = compare_family({
+        >>> differences = compare_family({
         ...     "cutmix": ({0: 0.84, 1: 0.83, 2: 0.86}, base),
         ...     "mixup": ({0: 0.81, 1: 0.81, 2: 0.82}, base),
         ... })
-        >>> round(differences["cutmix"].p, 3), round(found["cutmix"].p_holm, 3)
+        >>> round(differences["cutmix"].p, 3), round(differences["cutmix"].p_holm, 3)
         (0.035, 0.07)
     """
     differences = {key: paired_difference(*pair, confidence) for key, pair in comparisons.items()}
