@@ -1,4 +1,4 @@
-"""Gradients of what a network makes of images, by the images alone."""
+"""Gradients of a network's output by its input images."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from torch import Tensor, nn
 
 @contextlib.contextmanager
 def input_gradients(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, with gradients, but none for the parameters; afterwards all is as before.
+    """Differentiate by images alone: evaluation mode, no gradients for parameters.
 
-    Parameters keep their values, their `.grad` and their `requires_grad`.
+    Afterwards everything is as before: parameters keep their values, their `.grad` and their
+    `requires_grad`, modules their mode.
+
+    Args:
+        network: Whose input gradients are wanted.
     """
     wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     modes = [(module, module.training) for module in network.modules()]
@@ -31,9 +35,15 @@ def input_gradients(network: nn.Module) -> Iterator[None]:
 
 
 def slope(total: Tensor, images: Tensor, *, keep: bool = False) -> Tensor:
-    """The gradient of `total`, a sum over images, by the images: 0 where it ignores them.
+    """The gradient of `total` by the images: 0 where it does not depend on them.
 
-    keep: whether another gradient of the same computation is asked for later.
+    Args:
+        total: A scalar, summed over images.
+        images: (B,C,H,W).
+        keep: Whether another gradient of the same computation follows.
+
+    Returns:
+        (B,C,H,W).
     """
     if not total.requires_grad:
         return torch.zeros_like(images)

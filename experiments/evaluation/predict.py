@@ -1,7 +1,7 @@
-"""What a network makes of batches, in evaluation mode and full precision: logits, or scores.
+"""Run a network on batches, in evaluation mode and full precision: logits, or scores.
 
-Where several ranks share the work, `batches` are every `size`-th one, and rank 0 gets what all have
-found, in their order; the others get their own, which may be nothing.
+Where several ranks share the work, `batches` are every `size`-th one, and rank 0 gets the results
+of all, in their order; the others get their own, which may be empty.
 """
 
 from __future__ import annotations
@@ -24,9 +24,18 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 def logits_of(
     network: nn.Module, batches: Batches, ranks: Ranks = ALONE
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Logits (N, K) float32 and labels (N,) int64 of all `batches` of normalised images.
+    """Logits and labels of all `batches`. The network is left in evaluation mode.
 
-    The network is left in evaluation mode. UserError where there is no image.
+    Args:
+        network: From normalised images (B,C,H,W) to logits (B,K).
+        batches: Normalised images and labels (B,).
+        ranks: Who shares the work.
+
+    Returns:
+        Logits (N,K) float32 and labels (N,) int64.
+
+    Raises:
+        UserError: There is no image.
     """
     network.eval()
     pairs_here = [
@@ -43,10 +52,21 @@ def logits_of(
 
 @torch.inference_mode()
 def score(network: nn.Module, batches: Batches, ranks: Ranks = ALONE) -> dict[str, float]:
-    """Accuracy and NLL over all `batches` of normalised images; meaningful on rank 0 alone.
+    """Accuracy and NLL over all `batches`; complete on rank 0 only.
 
-    To the last digit those of `logits_of`, without the room for as many logits: a million images of
-    a thousand classes would take 4 GB. UserError where there is no image.
+    The same numbers, to the last digit, as from `logits_of`, without the memory for all logits:
+    those of a million images and a thousand classes would take 4 GB.
+
+    Args:
+        network: From normalised images (B,C,H,W) to logits (B,K).
+        batches: Normalised images and labels (B,).
+        ranks: Who shares the work.
+
+    Returns:
+        `accuracy` from 0 to 1 and `nll` in nats.
+
+    Raises:
+        UserError: There is no image.
     """
     network.eval()
     scored: list[tuple[Tensor, Tensor] | None] = []

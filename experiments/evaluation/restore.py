@@ -1,4 +1,4 @@
-"""A finished run's network, from its saved weights, with the data that it is measured on."""
+"""Load a finished run's network from its checkpoint, with the data that it is measured on."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ from mixbench.experiments.text import first_line
 
 
 def subject_of(planned: PlannedRun, device: torch.device, beat: Callable[[], None]) -> Subject:
-    """The network of a finished run and its data on `device`.
+    """Load the network of a finished run and its data.
 
-    UserError where there are no weights, or none that this version of mixbench can read or fit, and
-    where the images changed.
+    Args:
+        planned: The run.
+        device: Where network and data go.
+        beat: Called at every batch; see `Subject`.
+
+    Raises:
+        UserError: There are no weights, or none that this version of mixbench can read or that fit
+            the network; or the images changed since the training.
     """
     parsed = resolve.parse(planned.config)
     state = next(checkpoint.load(planned.folder.path), None)

@@ -11,7 +11,7 @@ from mixbench.experiments.section import Number, Section
 
 
 def _epsilon(value: Any) -> Any:
-    """A number, also written as a fraction, such as 8/255."""
+    """Read a number or a fraction, such as 8/255."""
     number: Any = value
     if isinstance(value, str) and value.count("/") == 1:
         over, under = (_as_number(part) for part in value.split("/"))
@@ -38,9 +38,12 @@ Epsilon = Annotated[float, BeforeValidator(_epsilon)]
 class AttackSettings(Section):
     """How far, and how hard, images are changed to mislead a network.
 
-    epsilons: largest change of a value, in pixels from 0 to 1. steps: of PGD, each of size
-    `stride * epsilon / steps`: 2.5 reaches every place of the ball from every other (Madry et al.
-    2018). images: how many test images, drawn with `seed`.
+    Attributes:
+        epsilons: Largest changes of a value, in pixels from 0 to 1; ascending, each once.
+        steps: Steps of PGD, each of size `stride * epsilon / steps`.
+        stride: 2.5 lets PGD reach every point of the ball from every other (Madry et al. 2018).
+        images: How many test images; None: all.
+        seed: Which images, and where PGD starts.
     """
 
     epsilons: Listed[Epsilon] = Field((2 / 255, 8 / 255), min_length=1)
@@ -52,7 +55,14 @@ class AttackSettings(Section):
     _ascending = field_validator("epsilons")(ascending)
 
     def step_size(self, epsilon: float) -> float:
-        """Of PGD, in pixels from 0 to 1."""
+        """The size of a step of PGD, `stride * epsilon / steps`.
+
+        Args:
+            epsilon: Largest change of a value, in pixels from 0 to 1.
+
+        Returns:
+            The size, in pixels from 0 to 1.
+        """
         return self.stride * epsilon / self.steps
 
 

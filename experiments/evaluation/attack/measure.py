@@ -1,9 +1,10 @@
 """Attack: accuracy where each pixel may be changed by up to ε to mislead the network.
 
-FGSM (Goodfellow et al. 2015, "Explaining and Harnessing Adversarial Examples", equation 2.2) takes
-one step of ε along the sign of the loss's gradient. PGD (Madry et al. 2018, "Towards Deep Learning
-Models Resistant to Adversarial Attacks") takes many small ones and is the stronger. Both see the
-network's gradients in evaluation mode. ε is in pixels from 0 to 1, before normalisation.
+FGSM (Goodfellow et al. 2015, "Explaining and Harnessing Adversarial Examples", section 4) takes one
+step of ε along the sign of the loss's gradient: x + ε sign(∇ loss(x)). PGD (Madry et al. 2018,
+"Towards Deep Learning Models Resistant to Adversarial Attacks", section 2.1) takes many small
+steps, each projected back into the ball of ε, and is the stronger attack. Both use the network's
+gradients in evaluation mode. ε is in pixels from 0 to 1, before normalisation.
 """
 
 from __future__ import annotations
@@ -29,8 +30,15 @@ def measure(subject: Subject, settings: AttackSettings) -> Measured:
 
     Metrics: `attack/clean`, `attack/fgsm/8-255` and `attack/pgd/8-255` for ε = 8/255 (`0.07` for an
     ε that is no whole number of 255ths). Curves: `epsilon` and `accuracy` by attack from ε = 0,
-    `step` (the step size of PGD by ε), and `flat`, the share of images whose gradient is 0: they
-    withstand FGSM because it has nothing to follow.
+    `step` (the step size of PGD by ε), and `flat`, the share of images whose gradient is 0: FGSM
+    cannot change them.
+
+    Args:
+        subject: The network and its data.
+        settings: ε, steps and images.
+
+    Returns:
+        Accuracies from 0 to 1.
     """
     epsilons = settings.epsilons
     right = {(name, epsilon): 0 for name in ("fgsm", "pgd") for epsilon in epsilons}
@@ -84,9 +92,14 @@ def measure(subject: Subject, settings: AttackSettings) -> Measured:
 
 
 class Ball:
-    """The images in [0,1] of which no value is further than ε from that of `pixels` (B,C,H,W).
+    """The images in [0,1] of which no value is further than ε from that of `pixels`.
 
-    Exactly, not but for rounding: bounds that rounding put outside are moved to the next number.
+    The bound holds exactly, not only up to rounding: where rounding put a bound outside, it is
+    moved to the next representable number.
+
+    Args:
+        pixels: (B,C,H,W) float32 in [0,1], the centre of the ball.
+        epsilon: Its radius in the maximum norm, in pixels from 0 to 1.
     """
 
     def __init__(self, pixels: Tensor, epsilon: float) -> None:
@@ -97,23 +110,53 @@ class Ball:
         self.low, self.high = low.clamp(min=0), high.clamp(max=1)
 
     def step(self, images: Tensor, slope: Tensor, size: float) -> Tensor:
-        """From `images` in the direction of `slope`, by its sign alone, and back into the ball."""
+        """Step along the sign of a gradient and project back into the ball.
+
+        Args:
+            images: (B,C,H,W) float32, where to start.
+            slope: (B,C,H,W), of which only the sign is used.
+            size: Of the step, in pixels from 0 to 1.
+
+        Returns:
+            clip(images + size · sign(slope), low, high), (B,C,H,W) float32.
+        """
         return torch.clamp(images + size * slope.sign(), self.low, self.high)
 
     def random(self, draws: ImageRandom) -> Tensor:
-        """Anywhere in the ball, with equal chances."""
+        """Draw uniformly from the ball.
+
+        Args:
+            draws: The images' random numbers.
+
+        Returns:
+            (B,C,H,W) float32.
+        """
         share = draws.uniform("start", *self.low.shape[1:])
         return torch.clamp(self.low + (self.high - self.low) * share, self.low, self.high)
 
     def take(self, index: Tensor) -> Ball:
-        """The ball around some of the images."""
+        """The ball around some of the images.
+
+        Args:
+            index: (n,) int64 or (B,) bool, which of them.
+        """
         part = object.__new__(Ball)
         part.low, part.high = self.low[index], self.high[index]
         return part
 
 
 def fgsm(predict: Predict, pixels: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    """Images (B,C,H,W) in the ball of ε around `pixels`, one step of ε up the loss."""
+    """Attack with one step of ε up the loss (Goodfellow et al. 2015).
+
+    Args:
+        predict: From images (B,C,H,W) in [0,1] to logits (B,K).
+        pixels: (B,C,H,W) float32 in [0,1].
+        labels: (B,) int64.
+        epsilon: Largest change of a value, in pixels from 0 to 1.
+
+    Returns:
+        (B,C,H,W) float32, within ε of `pixels` and in [0,1].
+    """
     rising, _, _ = ascent(predict, pixels, labels)
     return Ball(pixels, epsilon).step(pixels, rising, epsilon)
 
@@ -129,12 +172,23 @@ def pgd(
     draws: ImageRandom,
     first: Ascent | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The worst images found in the ball of ε around `pixels`, and which of them are still right.
+    """Attack with many small steps (Madry et al. 2018), from a random start and from FGSM's images.
 
-    Two ascents of `steps` steps of size `step`: from a random place in the ball and from FGSM's.
-    Kept of an image is the first place that is misclassified, else that with the highest loss, of
-    all places seen, `pixels` and FGSM's among them: so PGD is never weaker than FGSM. first:
-    `ascent` at `pixels`, where it is known. Returns (B,C,H,W) and bool (B,).
+    Of each image the result is the first point that is misclassified, else the one with the highest
+    loss, among all points visited, `pixels` and FGSM's included: so PGD is never weaker than FGSM.
+
+    Args:
+        predict: From images (B,C,H,W) in [0,1] to logits (B,K).
+        pixels: (B,C,H,W) float32 in [0,1].
+        labels: (B,) int64.
+        epsilon: Largest change of a value, in pixels from 0 to 1.
+        steps: How many steps from each start.
+        step: Size of a step, in pixels from 0 to 1.
+        draws: Random numbers for the random start.
+        first: `ascent` at `pixels`, where it is known already.
+
+    Returns:
+        The worst images, (B,C,H,W) float32, and which are still classified right, (B,) bool.
     """
     ball = Ball(pixels, epsilon)
     rising, loss, hit = first or ascent(predict, pixels, labels)
@@ -156,12 +210,20 @@ def pgd(
 
 
 def ascent(predict: Predict, images: Tensor, labels: Tensor) -> Ascent:
-    """The way up the loss by the images (B,C,H,W), the loss (B,), what is classified right.
+    """The gradient to follow, the loss, and which images are classified right.
 
-    The loss is the cross-entropy, softplus of the log odds against the label; the way up is the
-    gradient of these log odds. It has the signs of the loss's own, which are all that is used, and
-    does not vanish where a network is so confident that the loss's rounds to 0: FGSM would stand
-    still, and the network seem robust.
+    The loss is the cross-entropy, softplus(a) of the log odds a against the label. The gradient is
+    that of a: it has the same signs, which are all that is used, and does not vanish where a
+    network is so confident that the gradient of the loss rounds to 0. With that one FGSM would not
+    move, and the network would seem robust.
+
+    Args:
+        predict: From images (B,C,H,W) in [0,1] to logits (B,K).
+        images: (B,C,H,W) float32 in [0,1].
+        labels: (B,) int64.
+
+    Returns:
+        The gradient by the images (B,C,H,W), the loss in nats (B,) float64, and (B,) bool.
     """
     variable = images.detach().clone().requires_grad_(True)
     logits = predict(variable).double()
@@ -173,7 +235,18 @@ def ascent(predict: Predict, images: Tensor, labels: Tensor) -> Ascent:
 
 
 def metric_name(epsilon: float) -> str:
-    """ε as it stands in names: "8-255", or "0.07" where it is no whole number of 255ths."""
+    """Write ε as in the names of metrics.
+
+    Args:
+        epsilon: In pixels from 0 to 1.
+
+    Returns:
+        "8-255", or "0.07" where it is no whole number of 255ths.
+
+    Examples:
+        >>> metric_name(8 / 255), metric_name(0.07)
+        ('8-255', '0.07')
+    """
     shades = epsilon * 255
     return f"{round(shades)}-255" if abs(shades - round(shades)) < 1e-6 else f"{epsilon:.6g}"
 

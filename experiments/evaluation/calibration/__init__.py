@@ -1,4 +1,4 @@
-"""Calibration in full: errors of many kinds, before and after temperature scaling."""
+"""Calibration: errors of many kinds, before and after temperature scaling."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from mixbench.experiments.section import Number, Section
 
 
 class CalibrationSettings(Section):
-    """Bins of the reliability data, and where a fitted temperature may lie.
+    """Bins of the reliability data, and the bounds of the temperature.
 
-    bins: None takes those of the run (`evaluation.ece_bins`), so that `calibration/ece` is
-    `test/ece`. lowest_temperature, highest_temperature: the bounds of the fit.
+    Attributes:
+        bins: Their number; None: that of the run (`evaluation.ece_bins`), so that `calibration/ece`
+            is `test/ece`.
+        lowest_temperature: Lower bound of the fit.
+        highest_temperature: Upper bound of the fit.
     """
 
     bins: int | None = Field(None, ge=1, le=1000)

@@ -137,11 +137,18 @@ def diagram(
     index: NDArray[np.int64],
     bins: int,
 ) -> dict[str, list[Any]]:
-    """What a reliability diagram shows: a list of M by name, None in empty bins (count 0).
+    """What a reliability diagram shows.
 
-    `count`; the mean `confidence` and the `accuracy`, with the ends of its 95% interval
-    (`accuracy_low`, `accuracy_high`, Wilson); the smallest and largest confidence (`lowest`,
-    `highest`).
+    Args:
+        confidence: (N,) in [0,1].
+        correct: (N,) bool.
+        index: (N,), as of `equal_width` or `equal_mass`.
+        bins: Their number M.
+
+    Returns:
+        Lists of M by name, with None in empty bins: `count`; the mean `confidence` and the
+        `accuracy`, with its 95 % interval by Wilson (`accuracy_low`, `accuracy_high`); the smallest
+        and largest confidence (`lowest`, `highest`).
     """
     of = binned(confidence, correct, index, bins)
     has = of.count > 0

@@ -1,6 +1,6 @@
-"""Calibration in full, before and after temperature scaling, from logits alone.
+"""Calibration: errors of many kinds, before and after temperature scaling, from logits alone.
 
-The measurement `calibration`. What every training run measures at once is `scores.measure`.
+What every run measures right after its training is `metrics.measure`.
 """
 
 from __future__ import annotations
@@ -42,13 +42,20 @@ NAMES = (
 def measure(subject: Subject, settings: CalibrationSettings) -> Measured:
     """Calibration of the test set, as it is and with logits divided by a fitted temperature.
 
-    The temperature is fitted on the validation split; test labels have no part in it.
+    The temperature is fitted on the validation split; test labels play no part in it.
 
     Metrics: `calibration/NAME` and `calibration/scaled/NAME` for the `NAMES` of `errors`;
     `calibration/temperature`, its `temperature_error` (standard error of its logarithm) and
     `temperature_bounded` (1 where it is a bound or arbitrary, and no optimum). None where logits
     are not finite. Curves: `bins`, `temperature` and, `before` and `after`, the reliability data of
     bins of equal `width` and of equal `mass` (`binning.diagram`).
+
+    Args:
+        subject: The network and its data.
+        settings: Bins and bounds.
+
+    Returns:
+        Errors as fractions, NLL in nats.
     """
     bins = settings.bins or subject.config.evaluation.ece_bins
     metrics: dict[str, float | None] = {
@@ -84,11 +91,19 @@ def measure(subject: Subject, settings: CalibrationSettings) -> Measured:
 def errors(
     logits: NDArray[np.floating], labels: NDArray[np.integer], bins: int
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """All `NAMES`, and the reliability data of bins of equal `width` and `mass`.
+    """All calibration errors, and the reliability data of bins of equal `width` and `mass`.
 
-    logits (N,K) finite, labels (N,), N at least 1. `ece`, `ece_by_chance`, `overconfidence` and
-    `mce` are of bins of equal width; `ece_equal_mass` and `debiased_squared` of equal mass, as in
-    Kumar's code; `debiased` is the root of the latter, 0 where that is negative.
+    `ece`, `ece_by_chance`, `overconfidence` and `mce` are of bins of equal width; `ece_equal_mass`
+    and `debiased_squared` of equal mass, as in Kumar's code; `debiased` is the root of the latter,
+    0 where that is negative. Formulas and sources: `calibration/errors.py`.
+
+    Args:
+        logits: (N,K), finite; N at least 1.
+        labels: (N,) int.
+        bins: Their number M.
+
+    Returns:
+        The `NAMES` with their values, and "width" and "mass" with what `binning.diagram` gives.
     """
     probability = scores.probabilities(logits)
     # Of the logits, as `scores.accuracy`: where two probabilities round to one, a temperature

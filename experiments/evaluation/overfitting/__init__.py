@@ -1,4 +1,4 @@
-"""Overfitting: how far the test set is behind the clean training images."""
+"""Overfitting: how much better a network is on its training images than on the test set."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from mixbench.experiments.section import Section
 
 
 class OverfittingSettings(Section):
-    """images: how many clean training images (None: all), drawn with `seed`, for every model.
+    """How many training images to measure.
 
-    With all of them `overfitting/train/accuracy` is the `train/accuracy` of the run.
+    Attributes:
+        images: How many clean training images; None: all, and then `overfitting/train/accuracy` is
+            the `train/accuracy` of the run.
+        seed: Which images.
     """
 
     images: int | None = Field(10_000, ge=1)

@@ -1,7 +1,7 @@
 """Overfitting: how much better the network is on its training images than on the test set.
 
-The training images are clean here: as they are, neither mixed nor cropped nor mirrored. Accuracy
-during training is no measure, because mixed images are harder than clean ones.
+The training images are clean here: neither mixed nor cropped nor mirrored. Accuracy during training
+does not show overfitting, because mixed images are harder than clean ones.
 """
 
 from __future__ import annotations
@@ -15,11 +15,19 @@ from mixbench.experiments.evaluation.predict import score
 
 
 def measure(subject: Subject, settings: OverfittingSettings) -> Measured:
-    """Clean train accuracy and NLL, and how far the test set is behind: above 0 is overfitting.
+    """Accuracy and NLL on clean training images, and their gaps to the test set.
 
     Metrics: `overfitting/train/accuracy`, `overfitting/train/nll`, `overfitting/gap` (train - test
-    accuracy), `overfitting/nll_gap` (test - train NLL, in nats). All training images give the
-    `train/accuracy` and `train/nll` of a run's result. None where logits are not finite.
+    accuracy), `overfitting/nll_gap` (test - train NLL); gaps above 0 are overfitting. All training
+    images give the `train/accuracy` and `train/nll` of a run's result. None where logits are not
+    finite.
+
+    Args:
+        subject: The network and its data.
+        settings: How many training images.
+
+    Returns:
+        Accuracies from 0 to 1, NLL in nats.
     """
     # Not subject.logits: of a million images with a thousand classes they would take 4 GB.
     train = score(

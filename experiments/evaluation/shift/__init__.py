@@ -11,9 +11,12 @@ from mixbench.experiments.section import Section
 
 
 class ShiftSettings(Section):
-    """dataset: whose test images are the foreign ones (None: see `shift.DEFAULTS`).
+    """Which images of which other data set to compare with.
 
-    images: how many of them, drawn with `seed`; of its own test images the network sees all.
+    Attributes:
+        dataset: The other data set; None: see `shift.measure.DEFAULTS`.
+        images: How many of its test images; None: all. All test images of the run are used.
+        seed: Which images.
     """
 
     dataset: str | None = None

@@ -1,8 +1,8 @@
-"""Shift: whether a network is less sure of images from another data set than of its own.
+"""Shift: whether a network is less confident on images of another data set than on its own.
 
 The score is the largest probability (Hendrycks and Gimpel 2017, "A Baseline for Detecting
-Misclassified and Out-of-Distribution Examples in Neural Networks"). It ranks by the log odds of
-that class, which says the same and tells apart what is 1 after rounding.
+Misclassified and Out-of-Distribution Examples in Neural Networks"). Images are ranked by the log
+odds of that class: the same order, but probabilities that round to 1 stay apart.
 """
 
 from __future__ import annotations
@@ -46,14 +46,24 @@ Scores = NDArray[np.float64]
 def measure(subject: Subject, settings: ShiftSettings) -> Measured:
     """How well confidence tells the test set from `settings.images` of another data set.
 
-    Those are resized to the network's images; grey ones are repeated in three channels, and colours
-    become their luminance. Normalised like the network's own.
+    The foreign images are resized to the network's; grey ones are repeated in three channels, and
+    colours become their luminance. They are normalised like the network's own.
 
     Metrics: `shift/auroc` (chance that an own image gets more confidence than a foreign one; 0.5 is
     no better than guessing), `shift/fpr95` (share of foreign images above the confidence that 95 %
     of the own reach), `shift/confidence` (mean, on the foreign images) and `shift/own_confidence`.
     None where logits are not finite. Curves: `dataset`, its `size` and `channels` and the
     network's (`own_size`, `own_channels`), `resized`; the ROC curve; histograms of confidence.
+
+    Args:
+        subject: The network and its data.
+        settings: The other data set and how many of its images.
+
+    Returns:
+        Shares, chances and probabilities from 0 to 1.
+
+    Raises:
+        UserError: The other data set is the run's own, or has channels that can't be compared.
     """
     channels, height, _ = subject.dataset.shape
     facts = other_dataset(settings, subject.dataset.name, channels)
@@ -103,8 +113,13 @@ def measure(subject: Subject, settings: ShiftSettings) -> Measured:
 def prepare(settings: ShiftSettings, dataset: DatasetConfig) -> None:
     """Fetch the other data set for runs on `dataset`.
 
-    UserError where the one that is asked for can't be had, or not be compared; Impossible where
-    nobody asked for it.
+    Args:
+        settings: Which one.
+        dataset: That of the runs.
+
+    Raises:
+        UserError: The data set in the settings can't be fetched or compared.
+        Impossible: The default one can't be fetched.
     """
     name = other_dataset(settings, dataset.name, datasets.info(dataset.name).channels).name
     try:
@@ -116,7 +131,16 @@ def prepare(settings: ShiftSettings, dataset: DatasetConfig) -> None:
 
 
 def other_dataset(settings: ShiftSettings, dataset: str, channels: int) -> DatasetInfo:
-    """What is known of the other data set for a network of `channels` on data set `own`."""
+    """The other data set for a network.
+
+    Args:
+        settings: Which one.
+        dataset: The run's own.
+        channels: Those of the network's images.
+
+    Raises:
+        UserError: It is the run's own, or has channels that can't be compared.
+    """
     name = settings.dataset or DEFAULTS.get(dataset, FOLDERS)
     if name == dataset:
         raise UserError(
@@ -132,9 +156,20 @@ def other_dataset(settings: ShiftSettings, dataset: str, channels: int) -> Datas
 
 
 def certainty(logits: NDArray[np.floating]) -> Scores:
-    """The log odds of the most probable class, from logits (N,K): (N,). NaN of what is not finite.
+    """The log odds of the most probable class.
 
-    It rises with the largest probability, and does not reach a largest number when that is 1.
+    log(p / (1 - p)) of the largest probability p, from logits z: z₁ - logsumexp(z₂, ..., z_K), in
+    descending order. It rises with p and stays finite where p rounds to 1.
+
+    Args:
+        logits: (N,K).
+
+    Returns:
+        (N,) float64; NaN where logits are not finite.
+
+    Examples:
+        >>> certainty(np.array([[0.0, 2.0], [1000.0, 0.0]]))
+        array([   2., 1000.])
     """
     ordered = np.sort(logits.astype(np.float64), axis=1)
     rest = ordered[:, :-1] - ordered[:, -2:-1]
@@ -144,14 +179,32 @@ def certainty(logits: NDArray[np.floating]) -> Scores:
 
 
 def confidence(certainties: Scores) -> Scores:
-    """The largest probability, from its log odds."""
+    """The largest probability, 1 / (1 + exp(-c)), from its log odds c.
+
+    Args:
+        certainties: (N,) float64, as of `certainty`.
+
+    Returns:
+        (N,) float64 in [0,1].
+    """
     return 1 / (1 + np.exp(-certainties))
 
 
 def auroc(familiar: Scores, foreign: Scores) -> float:
-    """Chance that one of `own` is above one of `foreign`, ties counting a half.
+    """Chance that one of `familiar` is above one of `foreign`, ties counting a half.
 
-    The Mann-Whitney statistic over the number of pairs, and the area under the ROC curve.
+    The Mann-Whitney statistic over the number of pairs, which is the area under the ROC curve.
+
+    Args:
+        familiar: (N,) scores of the network's own images.
+        foreign: (M,) scores of the other images.
+
+    Returns:
+        From 0 to 1; 0.5 is no better than guessing.
+
+    Examples:
+        >>> auroc(np.array([0.9, 0.5]), np.array([0.5, 0.1]))
+        0.875
     """
     ordered = np.sort(foreign)
     below = np.searchsorted(ordered, familiar, side="left")
@@ -160,9 +213,21 @@ def auroc(familiar: Scores, foreign: Scores) -> float:
 
 
 def false_positives(familiar: Scores, foreign: Scores, share: float) -> float:
-    """The share of `foreign` that pass where the highest threshold is set that `share` of own pass.
+    """The share of `foreign` above the highest threshold that `share` of `familiar` reach.
 
-    What equals the threshold passes. share 0: none passes.
+    A score equal to the threshold passes.
+
+    Args:
+        familiar: (N,) scores of the network's own images.
+        foreign: (M,) scores of the other images.
+        share: The true positive rate, from 0 to 1; at 0 nothing passes.
+
+    Returns:
+        The false positive rate, from 0 to 1.
+
+    Examples:
+        >>> false_positives(np.array([0.9, 0.5]), np.array([0.7, 0.1]), 1.0)
+        0.5
     """
     passing = int(np.ceil(share * len(familiar) - 1e-9))
     if not passing:
@@ -172,14 +237,22 @@ def false_positives(familiar: Scores, foreign: Scores, share: float) -> float:
 
 
 def as_channels(images: Tensor, channels: int) -> Tensor:
-    """Grey images as colours that are all alike, colours as their luminance (B,channels,H,W)."""
+    """Convert images to another number of channels: repeat grey, or take the luminance.
+
+    Args:
+        images: (B,C,H,W).
+        channels: 1 or 3, or as the images have.
+
+    Returns:
+        (B,channels,H,W).
+    """
     if images.shape[1] == channels:
         return images
     return grey(images) if channels == 1 else images.expand(-1, channels, -1, -1)
 
 
 def _foreign(name: str, size: int, device: torch.device) -> Dataset:
-    """The data set with images of that size; of its training images, which nothing needs, few."""
+    """Load a data set with images of that size, and as few training images as it allows."""
     facts = datasets.info(name)
     few = 20 * (facts.classes or 1)
     few = min(few, facts.train) if facts.train else few

@@ -11,9 +11,13 @@ from mixbench.experiments.section import Number, Section
 
 
 class SmoothnessSettings(Section):
-    """sigmas: deviations of the noise, in pixels from 0 to 1, drawn `draws` times for each image.
+    """Which noise is added, and to how many images.
 
-    images: how many test images, drawn with `seed`, for gradients and flips.
+    Attributes:
+        sigmas: Standard deviations of the noise, in pixels from 0 to 1; ascending, each once.
+        draws: How often noise is drawn for each image.
+        images: How many test images for gradients and flips; None: all.
+        seed: Which images and which noise.
     """
 
     sigmas: Listed[Annotated[Number, Field(gt=0, le=1)]] = Field((0.02, 0.05), min_length=1)

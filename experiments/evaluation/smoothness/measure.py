@@ -29,12 +29,19 @@ def measure(subject: Subject, settings: SmoothnessSettings) -> Measured:
 
     Metrics: `smoothness/loss_gradient` (mean norm of the gradient of the cross-entropy);
     `smoothness/margin_gradient` (of the gap between the two largest logits);
-    `smoothness/distance` (median over images of that gap over its gradient's norm: how far the
-    boundary would be if the network were linear; None where it is infinite);
-    `smoothness/flip/0.05` (share of predictions that Gaussian noise of deviation 0.05 changes, the
-    images clipped to [0,1], `draws` times for each image); `smoothness/entropy` (mean, in nats) and
-    `smoothness/margin` (mean gap between the two largest probabilities). None where a network gives
-    no finite numbers. Curves: quantiles over images.
+    `smoothness/distance` (median over images of that gap over its gradient's norm: the distance to
+    the decision boundary if the network were linear; None where it is infinite);
+    `smoothness/flip/0.05` (share of predictions that change when Gaussian noise of deviation 0.05
+    is added and the images are clipped to [0,1], over `draws` draws for each image);
+    `smoothness/entropy` (mean, in nats) and `smoothness/margin` (mean gap between the two largest
+    probabilities). None where a network gives no finite numbers. Curves: quantiles over images.
+
+    Args:
+        subject: The network and its data.
+        settings: Noise and images.
+
+    Returns:
+        Gradients by pixels from 0 to 1, distances in these pixels, both Euclidean over an image.
     """
     norms: dict[str, list[Tensor]] = {name: [] for name in ("loss", "margin", "distance")}
     flips = dict.fromkeys(settings.sigmas, 0)
@@ -75,13 +82,35 @@ def measure(subject: Subject, settings: SmoothnessSettings) -> Measured:
 
 
 def entropy(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each row of probabilities (N,K), in nats: (N,)."""
+    """The entropy of each row, -Σ p log p.
+
+    Args:
+        probability: (N,K); rows sum to 1.
+
+    Returns:
+        (N,) float64, in nats, from 0 to log K.
+
+    Examples:
+        >>> entropy(np.array([[0.5, 0.5], [1.0, 0.0]])).round(4)
+        array([0.6931, 0.    ])
+    """
     entropies: NDArray[np.float64] = entr(probability).sum(axis=1)
     return entropies
 
 
 def margins(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each row (N,K), how far the largest is above the second: (N,)."""
+    """The gap between the largest and the second largest value of each row.
+
+    Args:
+        probability: (N,K), K at least 2.
+
+    Returns:
+        (N,) float64, from 0 to 1.
+
+    Examples:
+        >>> margins(np.array([[0.25, 0.75], [0.5, 0.5]]))
+        array([0.5, 0. ])
+    """
     highest = np.partition(probability, -2, axis=1)
     return highest[:, -1] - highest[:, -2]
 
