@@ -1,4 +1,4 @@
-"""Everything that is measured after training, from one network and its data."""
+"""Measure a network right after its training, as every run does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ from mixbench.experiments.ranks import ALONE, Ranks
 
 @dataclass(frozen=True)
 class Measurements:
-    """metrics: one flat mapping. curves: what figures need. logits, labels: the clean test set."""
+    """What a run measures of itself.
+
+    Attributes:
+        metrics: One flat mapping; None if there is no value.
+        curves: JSON-like data for figures.
+        logits: Of the clean test set, (N,K).
+        labels: Of the clean test set, (N,).
+    """
 
     metrics: dict[str, float | None]
     curves: dict[str, Any]
@@ -40,10 +47,17 @@ def measure(
     beat: Callable[[], None],
     ranks: Ranks = ALONE,
 ) -> Measurements:
-    """Measure `network` on the clean training images, the validation, test and occluded test sets.
+    """Measure on the clean training images, the validation, test and occluded test sets.
 
-    `beat` is called at every batch. Where several ranks share the work, rank 0 gets the
-    measurements and the others none.
+    Args:
+        network: From normalised images (B,C,H,W) to logits (B,K).
+        dataset: On the network's device.
+        config: Of the run.
+        beat: Called at every batch; raises to end the measuring.
+        ranks: Who shares the work.
+
+    Returns:
+        Complete on rank 0, empty on the others.
     """
     network.eval()
     evaluation = config.evaluation

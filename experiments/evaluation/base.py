@@ -5,8 +5,8 @@
     subject.network(subject.normalised(pixels))
     subject.logits("test")      logits and labels of a whole split, computed once
 
-A measurement draws what is random from its seed and each image's index in its split, so that every
-model sees the same, whatever the batch size.
+A measurement draws random numbers from its seed and each image's index in its split
+(`image_random`), so that every model sees the same, whatever the batch size.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Logits = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on one run.
+    """What was measured on one run. Numbers may be NumPy's or torch's; they are stored as Python's.
 
     Attributes:
         metrics: One flat mapping, each name beginning with the measurement's ("attack/fgsm/0.03");

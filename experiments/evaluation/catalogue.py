@@ -1,6 +1,6 @@
 """The measurements that `mixbench evaluate` takes of finished runs, by name, without torch.
 
-A folder of `evaluation` is one if its `__init__.py` has a MEASUREMENT: see `declaration`.
+A folder of `evaluation` is a measurement if its `__init__.py` has a MEASUREMENT: see `declaration`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,14 @@ def implementation(name: str) -> ModuleType:
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """The names, each once; all measurements if none is given. UserError for an unknown one."""
+    """The measurements of these names, each once; all of them if no name is given.
+
+    Args:
+        names: Names or aliases.
+
+    Raises:
+        UserError: A name is unknown.
+    """
     names = [ALIASES.get(name, name) for name in names]
     for name in names:
         if name not in MEASUREMENTS:
@@ -59,9 +66,17 @@ def chosen(names: Sequence[str]) -> list[str]:
 
 
 def resolve(changes: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """All settings by measurement, as JSON has them, with these `changes` ("attack.steps" -> 20).
+    """The settings of each measurement, as JSON, with some of them changed.
 
-    UserError for a key or value that is not allowed, or of a measurement that is not in `names`.
+    Args:
+        changes: "NAME.key" -> value, such as "attack.steps" -> 20.
+        names: The measurements.
+
+    Returns:
+        Name -> all settings.
+
+    Raises:
+        UserError: A key or value is not allowed, or belongs to a measurement not in `names`.
     """
     given: dict[str, dict[str, Any]] = {name: {} for name in names}
     for key, value in changes.items():
@@ -87,8 +102,15 @@ def prepare(
 ) -> dict[str, str]:
     """Fetch and check what is needed to measure runs on these data sets, before any is measured.
 
-    UserError if data are missing or settings don't fit them. Returns why a measurement can't be
-    made here, though nothing in its settings is wrong: name -> reason.
+    Args:
+        wanted: Name -> settings of the measurements.
+        datasets: Those of the runs.
+
+    Returns:
+        Name -> reason, of measurements that can't be made here though their settings are right.
+
+    Raises:
+        UserError: Data are missing, or settings don't fit them.
     """
     impossible = {}
     for dataset in datasets:
@@ -104,13 +126,26 @@ def prepare(
 
 
 def changed(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a measurement, as JSON has them, that differ from its defaults."""
+    """The settings that differ from the defaults, as JSON.
+
+    Args:
+        name: Of the measurement.
+        values: Its settings.
+    """
     usual = parse(name, {}).model_dump(mode="json")
     return {key: value for key, value in values.items() if value != usual.get(key)}
 
 
 def parse(name: str, values: Mapping[str, Any]) -> Section:
-    """The settings of a measurement; UserError for what is not allowed."""
+    """Parse the settings of a measurement.
+
+    Args:
+        name: Of the measurement.
+        values: Settings that differ from the defaults.
+
+    Raises:
+        UserError: A key or value is not allowed.
+    """
     kind = MEASUREMENTS[name].settings
     try:
         return kind.model_validate(dict(values))

@@ -1,4 +1,4 @@
-"""What a measurement says of itself, without torch: each folder of `evaluation` that has one.
+"""How a measurement declares itself, without torch.
 
     evaluation/attack/__init__.py    MEASUREMENT = Measurement(name, summary, settings)
     evaluation/attack/measure.py     measure(subject, settings) -> Measured
@@ -20,8 +20,12 @@ from mixbench.experiments.section import Section
 class Measurement:
     """A measurement as `mixbench list measurements` shows it.
 
-    name: in `--only`, in `--set NAME.key=value` and in front of its metrics. aliases: other names
-    that users may type. order: where it stands in lists and reports; those without one come last.
+    Attributes:
+        name: In `--only`, in `--set NAME.key=value` and in front of its metrics.
+        summary: A line.
+        settings: Their schema.
+        aliases: Other names that users may type.
+        order: Its rank in lists and reports; the default is last.
     """
 
     name: str

@@ -70,7 +70,7 @@ def _scrambled(bits: Tensor) -> Tensor:
 
 
 def _right(bits: Tensor, shift: int) -> Tensor:
-    """Shifted right, zeros moving in: torch's own shift repeats the sign."""
+    """Shift right, filling with zeros: torch's shift repeats the sign."""
     return (bits >> shift).bitwise_and_((1 << (64 - shift)) - 1)
 
 

@@ -13,7 +13,13 @@ from mixbench.experiments.section import Section
 
 
 class CorruptionSettings(Section):
-    """corruptions: which, or whose families; images: how many test images, drawn with `seed`."""
+    """Which corruptions are measured, on how many images.
+
+    Attributes:
+        corruptions: Names of corruptions or families.
+        images: How many test images; None: all.
+        seed: Which images, and what is random in a corruption.
+    """
 
     corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
     images: int | None = Field(1000, ge=1)

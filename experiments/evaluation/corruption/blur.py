@@ -1,6 +1,6 @@
 """Blur: by a lens, frosted glass, motion, zooming, a Gaussian. Parameters as in `noise`.
 
-What lies outside an image is its nearest pixel.
+Outside of an image its nearest pixel is repeated.
 """
 
 # All have the same parameters, whether they need them or not.
@@ -30,7 +30,7 @@ def gaussian_blur(images: Tensor, level: float, scale: float, draws: ImageRandom
 def defocus_blur(
     images: Tensor, level: tuple[float, float], scale: float, draws: ImageRandom
 ) -> Tensor:
-    """By a disk, as a sum of maps of rows and columns, of which few do."""
+    """Blur with a disk, as a sum of a few separable maps of rows and columns."""
     height, width = images.shape[-2:]
     return separable.apply(images, _lens(level[0], level[1], scale, height, width))
 
@@ -38,9 +38,9 @@ def defocus_blur(
 def glass_blur(
     images: Tensor, level: tuple[float, float, int, float], scale: float, draws: ImageRandom
 ) -> Tensor:
-    """Each pixel takes the place of one nearby, at once for all.
+    """Replace each pixel by one nearby, all at once.
 
-    The original swaps pixels one after the other, which keeps each of them.
+    The original swaps pixels one after the other, so that none is lost.
     """
     sigma, furthest, steps, share = level
     # The ends of the range are as likely as what is between, and it grows evenly with images.
@@ -60,7 +60,7 @@ def glass_blur(
 def motion_blur(
     images: Tensor, level: tuple[float, float], scale: float, draws: ImageRandom
 ) -> Tensor:
-    """To one side, within 45 degrees of the horizontal."""
+    """Blur to one side, within 45 degrees of the horizontal."""
     angle = (draws.uniform("angle") - 0.5) * (math.pi / 2)
     return trail(images, level[0] * scale, level[1] * scale, angle)
 
@@ -73,9 +73,18 @@ def zoom_blur(
 
 
 def trail(images: Tensor, radius: float, sigma: float, angle: Tensor) -> Tensor:
-    """Each pixel drawn out by `2 radius` pixels to one side, at angles (B,), fading as a Gaussian.
+    """Draw each pixel out by `2 radius` pixels to one side, fading as a Gaussian.
 
     By whole pixels, as ImageMagick's motion blur, which the original calls.
+
+    Args:
+        images: (B,C,H,W).
+        radius: Half the length, in pixels.
+        sigma: Standard deviation of the Gaussian, in pixels.
+        angle: (B,), in radians from the horizontal.
+
+    Returns:
+        (B,C,H,W).
     """
     height, width = images.shape[-2:]
     length = min(2 * max(1, round(radius)), math.ceil(4 * sigma))

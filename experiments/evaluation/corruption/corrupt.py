@@ -1,4 +1,4 @@
-"""Corrupts a batch: `corrupt(images, "fog", 3, draws)`."""
+"""Corrupt a batch of images: `corrupt(images, "fog", 3, draws)`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,32 @@ _FAMILIES = {"noise": noise, "blur": blur, "weather": weather, "digital": digita
 
 
 def applies(name: str, channels: int) -> bool:
-    """Whether there is such a corruption of images with that many channels."""
+    """Whether images with that many channels can have the corruption.
+
+    Args:
+        name: One of `levels.CORRUPTIONS`.
+        channels: Of the images.
+
+    Examples:
+        >>> applies("saturate", 3), applies("saturate", 1)
+        (True, False)
+    """
     return channels == 3 or not CORRUPTIONS[name].colour
 
 
 def corrupt(images: Tensor, name: str, severity: int, draws: ImageRandom) -> Tensor:
-    """The images (B,C,H,W) float32 in [0,1], corrupted: the same shape and range.
+    """Corrupt images; harder severities of an image use the same random numbers.
 
-    name: of `levels.CORRUPTIONS`. severity: 1 to 5. Harder ones use the same draws, so that an
-    image gets worse, and not another one. Values are not rounded to the 256 that files hold.
+    Values are not rounded to the 256 shades that files hold.
+
+    Args:
+        images: (B,C,H,W) float32 in [0,1].
+        name: One of `levels.CORRUPTIONS`.
+        severity: 1 to 5.
+        draws: The images' random numbers.
+
+    Returns:
+        The same shape, type and range.
     """
     levels = CORRUPTIONS[name]
     side = min(images.shape[-2:])

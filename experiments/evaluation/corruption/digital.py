@@ -38,7 +38,7 @@ def pixelate(images: Tensor, level: float, scale: float, draws: ImageRandom) -> 
 def saturate(
     images: Tensor, level: tuple[float, float], scale: float, draws: ImageRandom
 ) -> Tensor:
-    """Another saturation, at the same hue and value. Pixels without a hue stay as they are."""
+    """Change the saturation, at the same hue and value. Pixels without a hue stay unchanged."""
     factor, more = level
     value = images.amax(dim=1, keepdim=True)
     chroma = value - images.amin(dim=1, keepdim=True)
@@ -51,7 +51,7 @@ def saturate(
 def elastic_transform(
     images: Tensor, level: tuple[float, float, float], scale: float, draws: ImageRandom
 ) -> Tensor:
-    """Turned and sheared by three corners that move, and bent by smooth noise, in one step.
+    """Turn, shear and bend the image, by three moving corners and smooth noise, in one step.
 
     The original interpolates twice, once for each.
     """
@@ -74,7 +74,7 @@ def elastic_transform(
 
 
 def jpeg_compression(images: Tensor, level: int, scale: float, draws: ImageRandom) -> Tensor:
-    """Written as JPEG and read again, by Pillow on the CPU; chroma at half the resolution.
+    """Compress as JPEG and decode, by Pillow on the CPU; chroma at half the resolution.
 
     A batch is one picture: JPEG works on blocks, and no image shares one with another.
     """
@@ -95,7 +95,7 @@ def jpeg_compression(images: Tensor, level: int, scale: float, draws: ImageRando
 
 
 def _compressed(tiles: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """Tiles (B,H,W,C) side by side in one picture, through JPEG."""
+    """Tile images (B,H,W,C) into one picture, compress and decode it."""
     count, height, width, channels = tiles.shape
     across = math.ceil(math.sqrt(count))
     down = math.ceil(count / across)

@@ -7,8 +7,8 @@ pixels of these sizes, and are scaled with the images.
 
 Here a higher severity always changes an image more (its mean absolute difference, measured on
 photographs and Fashion-MNIST); as published, that is not so for all. Where the published settings
-only come in another order they are put in that of their strength, so that the mean over severities
-is of the same five; where two are the same in effect, one is changed, and the comment says so.
+are only out of order they are sorted by strength, so that the mean over severities is of the same
+five; where two have the same effect, one is changed, and the comment says so.
 """
 
 from __future__ import annotations
@@ -23,13 +23,19 @@ SMALL_SIDE, LARGE_SIDE = 32, 224
 
 @dataclass(frozen=True)
 class Levels:
-    """A corruption: its family, and a constant, or several, for each severity from 1 to 5."""
+    """A corruption: its family, and the constants of each severity from 1 to 5.
+
+    Attributes:
+        family: "noise", "blur", "weather" or "digital".
+        small: Constants for images of 32 pixels.
+        large: Constants for images of 224 pixels.
+        colour: Whether it needs colour images.
+    """
 
     family: str
     small: tuple[Any, ...]
     large: tuple[Any, ...]
     colour: bool = False
-    """Whether grey images have no such corruption."""
 
 
 CORRUPTIONS = {

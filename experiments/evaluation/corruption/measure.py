@@ -1,8 +1,8 @@
 """Corruption: accuracy on images that are noisy, blurred, in bad weather, or badly stored.
 
-The families of Hendrycks and Dietterich 2019 (arXiv:1903.12261), made on the device from images of
-any size; how strong: `corruptions/levels.py`. Every model sees the same corrupted pixels: what is
-random comes from a seed and the image's place in the test set.
+The families of Hendrycks and Dietterich 2019 (arXiv:1903.12261), computed on the device from images
+of any size; their strengths are in `corruption/levels.py`. Every model sees the same corrupted
+pixels: random numbers come from a seed and the image's index in the test set.
 
 The numbers are not those of CIFAR-10-C or ImageNet-C: `frost` is left out, the four corruptions
 that they keep for tuning count like the others (but for spatter, which is left out), and values are
@@ -27,11 +27,18 @@ from mixbench.experiments.evaluation.image_random import ImageRandom
 def measure(subject: Subject, settings: CorruptionSettings) -> Measured:
     """Accuracy by corruption, by family and over all, on `settings.images` test images.
 
-    Metrics: `corruption/clean` (the same images as they are); `corruption/NAME`, the mean over
+    Metrics: `corruption/clean` (the same images uncorrupted); `corruption/NAME`, the mean over
     severities; `corruption/noise`, `blur`, `weather`, `digital`, the mean over the corruptions of a
     family; `corruption/mean`, over all corruptions; `corruption/retention`, that over `clean` (None
-    if that is 0). None for what there is not, as `saturate` of grey images. Curves: `severity` from
-    0 (clean), and `accuracy` by corruption, by family, and `mean`.
+    if that is 0). None for a corruption that does not apply, as `saturate` to grey images. Curves:
+    `severity` from 0 (clean), and `accuracy` by corruption, by family, and `mean`.
+
+    Args:
+        subject: The network and its data.
+        settings: Corruptions and images.
+
+    Returns:
+        Accuracies from 0 to 1.
     """
     channels = subject.split("test").shape[0]
     names = [name for name in settings.corruptions if applies(name, channels)]

@@ -1,7 +1,13 @@
-"""Noise: every value of an image is disturbed on its own.
+"""Noise: every value of an image is disturbed independently.
 
-Each function takes images (B,C,H,W) float32 in [0,1], the constants of a severity (`levels`), the
-images' scale against those that the constants are for, and what is drawn for each image.
+The functions of a family have the same parameters:
+
+    images  (B,C,H,W) float32 in [0,1]
+    level   the constants of a severity, see `levels`
+    scale   the images' side over the side that the constants are for
+    draws   the images' random numbers
+
+They return (B,C,H,W) float32, not yet clipped to [0,1].
 """
 
 # All have the same parameters, whether they need them or not.
@@ -25,7 +31,7 @@ def gaussian_noise(images: Tensor, level: float, scale: float, draws: ImageRando
 
 
 def shot_noise(images: Tensor, level: int, scale: float, draws: ImageRandom) -> Tensor:
-    """Photons counted: Poisson, by its quantiles; images are taken in 256 shades, as stored."""
+    """Count photons: Poisson noise, by its quantiles; images are taken in 256 shades, as stored."""
     table = _poisson(level, images.device)
     shade = (images * (SHADES - 1)).round().long()
     wanted = shade + draws.uniform("noise", *images.shape[1:]).double()

@@ -29,10 +29,17 @@ class Maps:
 
 
 def apply(images: Tensor, maps: Maps) -> Tensor:
-    """The sum over pairs of rows @ each image (B,C,H,W) @ columns transposed: float32 (B,C,H',W').
+    """The sum over pairs of rows @ image @ columns transposed.
 
-    In double precision, so that what is left of the order of the sums, which differs with the
-    batch size, is rounded away.
+    In double precision, so that what depends on the order of the sums, which differs with the batch
+    size, is rounded away.
+
+    Args:
+        images: (B,C,H,W).
+        maps: Pairs of matrices (H',H) and (W',W).
+
+    Returns:
+        (B,C,H',W') float32.
     """
     wide = images.double()
     if maps.dense is not None:
@@ -51,7 +58,17 @@ def _one(wide: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def gaussian(side: int, sigma: float, *, truncate: float = 4.0, mirrored: bool = False) -> Tensor:
-    """Blur with a Gaussian sampled at pixels, cut off at `truncate` deviations: (side, side)."""
+    """Blur with a Gaussian sampled at pixels and cut off at `truncate` deviations.
+
+    Args:
+        side: Of the image, in pixels.
+        sigma: Standard deviation, in pixels.
+        truncate: In deviations.
+        mirrored: As in `convolution`.
+
+    Returns:
+        (side, side) float64.
+    """
     reach = int(truncate * sigma + 0.5)
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (offsets / max(sigma, 1e-6)) ** 2)
@@ -59,9 +76,15 @@ def gaussian(side: int, sigma: float, *, truncate: float = 4.0, mirrored: bool =
 
 
 def convolution(side: int, weights: Tensor, *, mirrored: bool = False) -> Tensor:
-    """Each pixel becomes the sum of its neighbours by `weights` (odd): (side, side).
+    """Replace each pixel by a weighted sum of its neighbours.
 
-    What lies outside the image is its nearest pixel, or with `mirrored` its reflection.
+    Args:
+        side: Of the image, in pixels.
+        weights: (K,) float64, K odd.
+        mirrored: Outside of the image take its reflection; else its nearest pixel.
+
+    Returns:
+        (side, side) float64.
     """
     reach = len(weights) // 2
     source = torch.arange(side).unsqueeze(1) + torch.arange(-reach, reach + 1)
@@ -75,7 +98,15 @@ def convolution(side: int, weights: Tensor, *, mirrored: bool = False) -> Tensor
 
 
 def zoom(side: int, factor: float) -> Tensor:
-    """Enlarge the middle by `factor` (1 or more), interpolating linearly: (side, side)."""
+    """Enlarge the middle, interpolating linearly.
+
+    Args:
+        side: Of the image, in pixels.
+        factor: 1 or more.
+
+    Returns:
+        (side, side) float64.
+    """
     centre = (side - 1) / 2
     position = centre + (torch.arange(side, dtype=torch.float64) - centre) / factor
     low = position.floor().clamp(0, max(side - 2, 0))
@@ -88,7 +119,15 @@ def zoom(side: int, factor: float) -> Tensor:
 
 
 def pixelate(side: int, share: float) -> Tensor:
-    """Shrink to `share` of the side by averaging areas, enlarge by repeating: (side, side)."""
+    """Shrink by averaging areas, then enlarge by repeating.
+
+    Args:
+        side: Of the image, in pixels.
+        share: The shrunk side over the side, above 0 and at most 1.
+
+    Returns:
+        (side, side) float64.
+    """
     few = max(1, round(side * share))
     edges = torch.arange(few + 1, dtype=torch.float64) * (side / few)
     pixels = torch.arange(side, dtype=torch.float64)

@@ -1,6 +1,6 @@
-"""Weather: fog, snow, bright light, all made without pictures. Parameters as in `noise`.
+"""Weather: fog, snow and bright light, all computed. Parameters as in `noise`.
 
-The original's frost is a photograph laid over the image, and is left out.
+The original's frost lays a photograph over the image, and is left out.
 """
 
 # All have the same parameters, whether they need them or not.
@@ -21,7 +21,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def brightness(images: Tensor, level: float, scale: float, draws: ImageRandom) -> Tensor:
-    """More value, at the same hue and saturation: all channels by the same factor."""
+    """Raise the value (of hue, saturation, value): all channels by the same factor."""
     if images.shape[1] != 3:
         return images + level
     value = images.amax(dim=1, keepdim=True)
@@ -30,7 +30,7 @@ def brightness(images: Tensor, level: float, scale: float, draws: ImageRandom) -
 
 
 def fog(images: Tensor, level: tuple[float, float], scale: float, draws: ImageRandom) -> Tensor:
-    """A plasma fractal is added, then the brightest value is brought back to what it was."""
+    """Add a plasma fractal, then scale the brightest value back to what it was."""
     thickness, fading = level
     brightest = images.amax(dim=(1, 2, 3), keepdim=True)
     height, width = images.shape[-2:]
@@ -46,7 +46,7 @@ def snow(
     scale: float,
     draws: ImageRandom,
 ) -> Tensor:
-    """Flakes are the peaks of noise, drawn out by motion; the image behind them gets whiter."""
+    """Whiten the image and add flakes: the peaks of noise, drawn out by motion."""
     mean, deviation, zoom, least, radius, sigma, seen = level
     height, width = images.shape[-2:]
     noise = mean + deviation * draws.normal("flakes", 1, height, width)
@@ -61,7 +61,14 @@ def snow(
 
 
 def grey(images: Tensor) -> Tensor:
-    """Luminance (ITU-R BT.601) of colour images, the mean of other channels: (B,1,H,W)."""
+    """The luminance (ITU-R BT.601) of colour images, the mean of other channels.
+
+    Args:
+        images: (B,C,H,W).
+
+    Returns:
+        (B,1,H,W).
+    """
     if images.shape[1] != 3:
         return images.mean(dim=1, keepdim=True)
     red, green, blue = images.unbind(1)
@@ -70,10 +77,18 @@ def grey(images: Tensor) -> Tensor:
 
 
 def plasma(draws: ImageRandom, side: int, fading: float) -> Tensor:
-    """Clouds (B,1,side,side) from 0 to 1, by diamonds and squares on a torus; side a power of 2.
+    """Clouds from 0 to 1, by the diamond-square algorithm on a torus.
 
     Each halving of the grid adds noise that is `fading` squared times weaker, as in the original,
     which multiplies by its amplitude twice.
+
+    Args:
+        draws: The images' random numbers.
+        side: In pixels, a power of 2.
+        fading: How fast details fade with their size.
+
+    Returns:
+        (B,1,side,side) float32.
     """
     noise = draws.uniform("plasma", side, side) * 2 - 1
     clouds = torch.zeros_like(noise)

@@ -12,11 +12,15 @@ from mixbench.experiments.section import Number, Section
 
 
 class LocalisationSettings(Section):
-    """images: how many test images, drawn with `seed`, are the objects of composed scenes.
+    """Which scenes and photographs are measured.
 
-    All of them are held in memory. grid: cells of a scene along a side. threshold: the share of the
-    maximum above which a map's part gets a box. boxes: a CSV file with boxes in own images (see
-    `boxes`), for runs on an image folder.
+    Attributes:
+        images: How many test images are the objects of composed scenes; all are held in memory.
+        seed: Which images, and which scenes.
+        grid: Cells of a scene along a side.
+        threshold: The share of a map's maximum above which it gets a box.
+        boxes: A CSV file with boxes in your own images (see `localisation/boxes.py`), for runs on
+            an image folder.
     """
 
     images: int = Field(500, ge=1, le=10_000)

@@ -1,4 +1,4 @@
-"""The user's own images with boxes, as a network gets them: the central square, resized."""
+"""The user's own images with boxes, as a network sees them: the central square, resized."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ EXIF_ORIENTATION = 0x0112
 
 @dataclass(frozen=True)
 class Boxed:
-    """Images with the boxes of one class each: `boxes` (N,K,4) in fractions of the square.
+    """Images, each with the boxes of one class.
 
-    outside: pairs of an image and a class that are left out because no box reaches into the
-    square; trained: those of images that the network was trained or chosen on.
+    Attributes:
+        rows: One row of the file for each image.
+        labels: (N,) int64, the classes.
+        boxes: (N,K,4) float64: left, top, right, bottom as fractions of the square.
+        outside: Pairs of image and class left out because no box reaches into the square.
+        trained: Those left out because the network was trained or chosen on the image.
     """
 
     rows: tuple[Box, ...]
@@ -39,7 +43,18 @@ class Boxed:
         return len(self.rows)
 
     def batches(self, batch_size: int, size: int) -> Iterator[tuple[Tensor, slice]]:
-        """uint8 (B,3,size,size) on the CPU, and which they are. UserError for a broken file."""
+        """Decode the images.
+
+        Args:
+            batch_size: How many at once.
+            size: Side of the square, in pixels.
+
+        Yields:
+            uint8 (B,3,size,size) on the CPU, and which images they are.
+
+        Raises:
+            UserError: A file is broken.
+        """
         with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
             for start in range(0, len(self), batch_size):
                 part = slice(start, min(start + batch_size, len(self)))
@@ -48,10 +63,15 @@ class Boxed:
 
 
 def boxed(path: Path, dataset: str, classes: Sequence[str]) -> Boxed:
-    """What is in the CSV file for a run on `dataset`, which is an image folder.
+    """Read the CSV file for a run on an image folder; rows of one image and class belong together.
 
-    The boxes of an image and a class belong together. UserError for a class that the network does
-    not know, a box that is not in its image, and where nothing is left.
+    Args:
+        path: The CSV file.
+        dataset: The run's, "imagefolder:PATH".
+        classes: Those that the network knows.
+
+    Raises:
+        UserError: A class is unknown, a box is not in its image, or nothing is left.
     """
     kind, _, folder = dataset.partition(":")
     if kind != "imagefolder":

@@ -23,7 +23,14 @@ COLUMNS = ("image", "class", *SIDES)
 
 @dataclass(frozen=True)
 class Box:
-    """One row: `where` names it in errors; `sides` are left, top, right, bottom in pixels."""
+    """One row of the file.
+
+    Attributes:
+        where: Names the row in errors.
+        image: The file.
+        label: The class.
+        sides: Left, top, right, bottom, in pixels of the upright image.
+    """
 
     where: str
     image: Path
@@ -32,7 +39,14 @@ class Box:
 
 
 def read(path: Path) -> list[Box]:
-    """All rows. UserError, with the row's number in the file and the field, for what is wrong."""
+    """Read all rows.
+
+    Args:
+        path: The CSV file.
+
+    Raises:
+        UserError: What is wrong, with the row's number in the file and the field.
+    """
     name = f"localisation.boxes: {path}"
     try:
         text = path.read_text(encoding="utf-8-sig")

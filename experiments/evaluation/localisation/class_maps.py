@@ -1,7 +1,8 @@
 """Class activation maps: where a network sees a class, by Grad-CAM at its last spatial output.
 
-Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): each channel of a module's output is weighted
-with the mean over places of the logit's gradient; the map is what is positive of their sum.
+Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2): the map of class c is
+relu(Σ_k α_k A_k), where A_k is channel k of a module's output and α_k the mean over its positions
+of the gradient of c's logit by A_k.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ Predict = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class MapLayer:
-    """The module whose output maps are made of, and the output's (height, width) in places."""
+    """The module whose output is the map.
+
+    Attributes:
+        name: As in `network.named_modules()`.
+        size: Height and width of its output.
+    """
 
     name: str
     size: tuple[int, int]
@@ -37,19 +43,29 @@ class _Output:
 
 
 def find_map_layer(network: nn.Module, predict: Predict, images: Tensor) -> MapLayer:
-    """The last module whose output still has places, found by running square `images` (B,C,H,H).
+    """Find the last module with a spatial output, by running the network once.
 
-    Looked at are the network's layers, as `augmentations.mixing_inside` counts them, and what is
-    outside of them; not the insides of layers. Of the outputs on which logits depend, at places and
-    not at a class token alone, it is the last that has the extent of the last with weights: so it
-    comes after normalisation and activation, and before pooling. To be called within
-    `input_gradients`. Impossible where there is none.
+    Candidates are the network's layers, as `augmentations.mixing_inside` counts them, and modules
+    outside of layers; not modules inside them. Of the outputs on which logits depend at their
+    positions, and not by a class token alone, it is the last that has the size of the last one with
+    weights: after normalisation and activation, and before pooling. Call it within
+    `input_gradients`.
+
+    Args:
+        network: Whose module is wanted.
+        predict: From images to logits, by the network.
+        images: (B,C,H,H) in [0,1].
+
+    Raises:
+        Impossible: No module has a spatial output.
     """
     outputs = _traced(network, predict, images)
     # All of them, where a network ignores what it sees.
     outputs = [output for output in outputs if output.matters] or outputs
     if not outputs:
-        raise Impossible("no part of the network has an output with places, which a map needs")
+        raise Impossible(
+            "no part of the network has a spatial output, which a class activation map needs"
+        )
     weighted = [number for number, output in enumerate(outputs) if output.weighted]
     rest = outputs[weighted[-1] if weighted else -1 :]
     return [output.layer for output in rest if output.layer.size == rest[0].layer.size][-1]
@@ -58,10 +74,19 @@ def find_map_layer(network: nn.Module, predict: Predict, images: Tensor) -> MapL
 def maps(
     network: nn.Module, predict: Predict, images: Tensor, labels: Tensor, where: MapLayer
 ) -> Tensor:
-    """The maps (B,h,w) of the classes `labels` (B,) for `images`, at least 0.
+    """Grad-CAM of a class for each image. Call it within `input_gradients`.
 
-    To be called within `input_gradients`. The gradient begins behind `where`: what comes before is
-    computed without one.
+    The gradient begins behind `where`: what comes before is computed without one.
+
+    Args:
+        network: From normalised images to logits.
+        predict: From images in [0,1] to logits, by the network.
+        images: (B,C,H,W) in [0,1].
+        labels: (B,) int64, the classes.
+        where: As of `find_map_layer`.
+
+    Returns:
+        (B,h,w), at least 0, of the output's size.
     """
     with _cut(network, where.name) as outputs:
         logits = predict(images)
@@ -74,13 +99,13 @@ def maps(
         slope = torch.zeros_like(output)
     values, slopes = _grid(network, output.detach()), _grid(network, slope)
     if values is None or slopes is None:
-        raise RuntimeError(f"{where.name}: an output of shape {tuple(output.shape)} has no places")
+        raise RuntimeError(f"{where.name}: an output of shape {tuple(output.shape)} is not spatial")
     weights = slopes.mean(dim=(2, 3), keepdim=True)
     return (weights * values).sum(dim=1).relu()
 
 
 def _traced(network: nn.Module, predict: Predict, images: Tensor) -> list[_Output]:
-    """The outputs with places, in the order in which they are made."""
+    """The spatial outputs, in the order in which they are computed."""
     layers = layer_names(network)
     seen: list[tuple[str, nn.Module, Tensor]] = []
 
@@ -118,7 +143,7 @@ def _traced(network: nn.Module, predict: Predict, images: Tensor) -> list[_Outpu
 
 @contextmanager
 def _cut(network: nn.Module, name: str) -> Iterator[list[Tensor]]:
-    """Within it, gradients begin at the outputs of module `name`, which are put into the list."""
+    """Begin gradients at the outputs of module `name`, which are appended to the list."""
     outputs: list[Tensor] = []
 
     def begin(_module: nn.Module, _arguments: Any, output: Tensor) -> Tensor:
@@ -134,10 +159,10 @@ def _cut(network: nn.Module, name: str) -> Iterator[list[Tensor]]:
 
 
 def _grid(network: nn.Module, output: Tensor) -> Tensor | None:
-    """An output for square images as (B,C,h,w); None where it has no places, or only one.
+    """An output for square images as (B,C,h,w); None where it is not spatial, or a single position.
 
-    With channels last (B,h,w,C), as some transformers have them, or tokens (B,N,C), of which the
-    first may belong to no place.
+    Also channels last (B,h,w,C), as some transformers have them, and tokens (B,N,C), of which the
+    first may have no position.
     """
     if output.dim() == 4:
         if output.shape[2] != output.shape[3] and output.shape[1] == output.shape[2]:

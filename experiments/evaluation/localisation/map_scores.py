@@ -1,8 +1,8 @@
-"""How well maps of images point at boxes: three scores, and what a map that knows nothing gets.
+"""How well maps of images point at boxes: three scores, and what a flat map scores.
 
 Maps are (B,H,W), at least 0. Boxes are (B,K,4): left, top, right, bottom as fractions of the image,
-K of each image; one without an area counts for nothing. A map without a positive value says as
-little as a flat one and is taken for that, so that it scores the chance level.
+K of each image; one without an area is ignored. A map without a positive value is taken for a flat
+one, and scores the chance level.
 """
 
 from __future__ import annotations
@@ -24,7 +24,16 @@ _WITHIN_AN_IMAGE[1] = True
 
 @dataclass(frozen=True)
 class Scores:
-    """Of each image (B,) float64: what its map scores, and `*_chance`, what a flat map scores."""
+    """The scores of each image, (B,) float64, from 0 to 1.
+
+    Attributes:
+        pointing: Whether the maximum is in a box.
+        iou: Overlap of the map's box with the best of the boxes.
+        energy: The map's share in the boxes.
+        pointing_chance: `pointing` of a flat map.
+        iou_chance: `iou` of a flat map.
+        energy_chance: `energy` of a flat map.
+    """
 
     pointing: Tensor
     iou: Tensor
@@ -35,15 +44,20 @@ class Scores:
 
 
 def scores(maps: Tensor, boxes: Tensor, threshold: float = 0.2) -> Scores:
-    """All scores of `maps` (B,H,W) against `boxes` (B,K,4).
+    """Score maps against boxes.
 
     pointing: whether the map's maximum is in a box (Zhang et al. 2016, "Top-down Neural Attention
-    by Excitation Backprop"; without their margin of 15 pixels); of several maxima, the chance that
-    one of them, taken blindly, is. energy: the share of the map's sum that is in a box (Wang et al.
-    2020, "Score-CAM"). iou: of the box around the largest connected part above `threshold` times
-    the maximum (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", with
-    0.2; here pixels that touch at a corner are connected, and of parts that are equally large the
-    first counts) with the box that it fits best.
+    by Excitation Backprop"; without their margin of 15 pixels); of several maxima, the share of
+    them in a box. energy: the share of the map's sum that is in a box (Wang et al. 2020,
+    "Score-CAM"). iou: of the box around the largest connected part above `threshold` times the
+    maximum (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", with 0.2;
+    here pixels that touch at a corner are connected, and of equally large parts the first counts)
+    with the box that it fits best.
+
+    Args:
+        maps: (B,H,W), at least 0.
+        boxes: (B,K,4), as fractions of the image.
+        threshold: For `iou`, a share of the maximum.
     """
     maps, boxes = maps.double(), boxes.double()
     highest = maps.amax(dim=(1, 2), keepdim=True)
@@ -64,9 +78,17 @@ def scores(maps: Tensor, boxes: Tensor, threshold: float = 0.2) -> Scores:
 
 
 def cover(boxes: Tensor, height: int, width: int) -> Tensor:
-    """How much of each pixel is in one of the boxes (B,K,4): (B,height,width), 0 to 1.
+    """How much of each pixel is in one of the boxes.
 
     Of boxes that share a pixel, the one that has most of it counts.
+
+    Args:
+        boxes: (B,K,4), as fractions of the image.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+
+    Returns:
+        (B,height,width) float64, from 0 to 1.
     """
     across = _along(boxes[..., 0], boxes[..., 2], width)
     down = _along(boxes[..., 1], boxes[..., 3], height)
@@ -78,14 +100,29 @@ def cover(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 def boxes_around(masks: Tensor) -> Tensor:
-    """The box around the largest connected part of each mask, bool (B,H,W): (B,4) in fractions."""
+    """The box around the largest connected part of each mask.
+
+    Args:
+        masks: (B,H,W) bool.
+
+    Returns:
+        (B,4) float64: left, top, right, bottom as fractions of the image.
+    """
     edges = torch.from_numpy(_around_largest(masks.cpu().numpy())).to(masks.device)
     height, width = masks.shape[1:]
     return edges.double() / edges.new_tensor([width, height, width, height])
 
 
 def best_iou(predicted: Tensor, boxes: Tensor) -> Tensor:
-    """Intersection over union of `found` (B,4) with that of `boxes` (B,K,4) it fits best: (B,)."""
+    """Intersection over union with the box that fits best.
+
+    Args:
+        predicted: (B,4), as fractions of the image.
+        boxes: (B,K,4), the same.
+
+    Returns:
+        (B,), from 0 to 1.
+    """
     predicted = predicted.unsqueeze(1)
     sides = (
         torch.minimum(predicted[..., 2:], boxes[..., 2:])

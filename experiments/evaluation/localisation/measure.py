@@ -1,7 +1,7 @@
 """Localisation: whether a network's class activation maps show where the object of a class is.
 
 Measured on scenes composed of test images, whose boxes are known, and on the user's own images with
-boxes. A map that knows nothing scores the `chance` that stands beside each metric.
+boxes. Beside each metric stands `chance`, the score of a flat map.
 """
 
 from __future__ import annotations
@@ -40,8 +40,20 @@ def measure(subject: Subject, settings: LocalisationSettings) -> Measured:
     resized to its own size. The same scenes for every network of a data set.
 
     Metrics: `localisation/pointing`, `/iou`, `/energy`, means over the scenes, each with
-    `.../chance`; the same as `localisation/boxes/...` on own images. None where a map is not
-    finite. Curves: what maps were made of and how scenes were shown. Arrays: the scores by scene.
+    `.../chance`; the same as `localisation/boxes/...` on the user's images. None where a map is not
+    finite. Curves: which module the maps are of, their size, and how scenes were shown. Arrays: the
+    scores by scene.
+
+    Args:
+        subject: The network and its data.
+        settings: Scenes, threshold and boxes.
+
+    Returns:
+        Scores from 0 to 1.
+
+    Raises:
+        UserError: The test images are of one class, or the boxes don't fit the run.
+        Impossible: The network has no spatial output.
     """
     images, labels = _pool(subject, settings)
     plan = layout(labels, settings.grid, settings.seed)
@@ -102,7 +114,15 @@ def measure(subject: Subject, settings: LocalisationSettings) -> Measured:
 
 
 def prepare(settings: LocalisationSettings, dataset: DatasetConfig) -> None:
-    """UserError where the boxes of the settings don't fit runs on `dataset`."""
+    """Check that the boxes of the settings fit runs on `dataset`.
+
+    Args:
+        settings: With the file of the boxes, if there is one.
+        dataset: That of the runs.
+
+    Raises:
+        UserError: They don't fit.
+    """
     if settings.boxes is not None:
         kind, _, folder = dataset.name.partition(":")
         classes = scan(folder).classes if kind == "imagefolder" else ()
@@ -111,10 +131,16 @@ def prepare(settings: LocalisationSettings, dataset: DatasetConfig) -> None:
 
 @contextlib.contextmanager
 def showing(subject: Subject, grid: int) -> Iterator[tuple[Predict, int, bool]]:
-    """How the network is shown images in [0,1] that are `grid` times as large as its own.
+    """Show the network images that are `grid` times as large as its own.
 
-    Gives the function from these (B,C,H,W) to logits, the size at which the network works on them,
-    and whether that is `grid` times its own: a network that can't work at that size gets its own.
+    Args:
+        subject: The network and its data.
+        grid: Factor along each side.
+
+    Yields:
+        A function from such images (B,C,H,W) in [0,1] to logits, the size in pixels at which the
+        network works on them, and whether that is `grid` times its own: a network that can't work
+        at that size gets its own.
     """
     # A network with an `input_size` resizes what it gets.
     hooks = [
@@ -144,7 +170,7 @@ def showing(subject: Subject, grid: int) -> Iterator[tuple[Predict, int, bool]]:
 
 
 def _works(predict: Predict, subject: Subject, size: int) -> bool:
-    """Whether a network takes images of that size: what it is made for is known to itself alone."""
+    """Whether a network takes images of that size; only trying it can tell."""
     try:
         with torch.no_grad():
             predict(_noise(subject, size)[:1])
@@ -160,7 +186,7 @@ def _map_layer(subject: Subject, predict: Predict, size: int) -> class_maps.MapL
 
 
 def _noise(subject: Subject, size: int) -> Tensor:
-    """Two images of it, always the same."""
+    """Two images of that size, always the same."""
     shape = (2, subject.dataset.shape[0], size, size)
     return torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(subject.device)
 

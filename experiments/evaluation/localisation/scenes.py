@@ -1,7 +1,7 @@
-"""Composed scenes: a square of images, one of which is the object that is looked for.
+"""Composed scenes: a square of images, one of which is the object to be located.
 
-All scenes have the object in a box that is known exactly, at any place with equal chances, among
-objects of other classes: a map that shows objects, whatever their class, scores as by chance.
+The object's box is known exactly. It is in any cell with equal probability, among objects of other
+classes: a map that shows objects, whatever their class, scores as by chance.
 """
 
 from __future__ import annotations
@@ -17,30 +17,55 @@ from mixbench.experiments.evaluation.image_random import ImageRandom
 
 @dataclass(frozen=True)
 class Layout:
-    """Which image is where: `sources` (N, grid * grid), by row; `cells` (N,) has the object's."""
+    """Which image is in which cell of which scene.
+
+    Attributes:
+        sources: (N, grid * grid) int64, indices of images, row by row.
+        cells: (N,) int64, the cells with the objects.
+        grid: Cells along a side.
+    """
 
     sources: Tensor
     cells: Tensor
     grid: int
 
     def boxes(self) -> Tensor:
-        """The cells of the objects (N,1,4): left, top, right, bottom in fractions, float64."""
+        """The cells of the objects.
+
+        Returns:
+            (N,1,4) float64: left, top, right, bottom as fractions of the scene.
+        """
         row, column = self.cells // self.grid, self.cells % self.grid
         corner = torch.stack([column, row], dim=1)
         return torch.cat([corner, corner + 1], dim=1).double().unsqueeze(1) / self.grid
 
     def compose(self, images: Tensor, part: slice) -> Tensor:
-        """The scenes of that part, from all images (N,C,H,W): (n, C, grid * H, grid * W)."""
+        """Compose some of the scenes.
+
+        Args:
+            images: All images, (N,C,H,W).
+            part: Which scenes.
+
+        Returns:
+            (n, C, grid * H, grid * W).
+        """
         grid, (channels, height, width) = self.grid, images.shape[1:]
         cells = images[self.sources[part]].view(-1, grid, grid, channels, height, width)
         return cells.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, grid * height, grid * width)
 
 
 def layout(labels: Tensor, grid: int, seed: int) -> Layout:
-    """One scene for each image with a label (N,), which is the object; drawn with `seed`.
+    """Draw one scene for each image, which is its object.
 
-    The other cells have images of other classes, each of which is equally likely. UserError where
-    all images are of one class.
+    The other cells have images of other classes, each equally likely.
+
+    Args:
+        labels: (N,) int64, the classes of the images.
+        grid: Cells along a side.
+        seed: Which scenes.
+
+    Raises:
+        UserError: All images are of one class.
     """
     count, cells = len(labels), grid * grid
     draws = ImageRandom(torch.arange(count, device=labels.device), seed, "localisation")

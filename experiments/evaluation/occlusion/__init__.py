@@ -1,7 +1,7 @@
 """Occlusion: accuracy where a part of each image is hidden.
 
 `basic` is what every run measures after its training. The measurement here, by many shapes and
-fills, is stored as `hiding`.
+fills, is stored as `hiding`: `occlusion/...` are the names of the basic one.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ FILLS = ("black", "mean", "noise", "image")
 
 
 class OcclusionSettings(Section):
-    """shapes and fills: what is hidden, and by what; each with each.
+    """Which parts of images are hidden, and by what; every shape with every fill.
 
-    fractions: how much of an image, besides nothing; the largest ends the areas. images: how many
-    test images, drawn with `seed`.
+    Attributes:
+        shapes: Of what is hidden.
+        fills: What hidden pixels become.
+        fractions: Of the image's area, besides 0; ascending, each once.
+        images: How many test images; None: all.
+        seed: Which images, and what is random in shapes and fills.
     """
 
     shapes: tuple[str, ...] = Field(SHAPES, min_length=1)

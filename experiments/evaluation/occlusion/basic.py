@@ -1,7 +1,7 @@
-"""Occlusion robustness: accuracy on images of which a growing part is hidden.
+"""Basic occlusion: what every run measures after its training, by two shapes and one fill.
 
 Every model sees the same hidden pixels: the masks come from a seed of their own and the image's
-place in the test set. Hidden pixels get the data set's mean colour.
+index in the test set. Hidden pixels get the data set's mean colour.
 """
 
 from __future__ import annotations
@@ -35,16 +35,26 @@ def measure(
     batch_size: int,
     ranks: Ranks = ALONE,
 ) -> tuple[dict[str, float | None], dict[str, Any]]:
-    """Accuracy by shape and hidden fraction, its normalised area, and what is retained of it.
-
-    predict: normalised images (B, C, H, W) to logits. batches: normalised images and labels in a
-    fixed order, `batch_size` apart, `count` images in all; where several ranks share the work,
-    every `size`-th batch, and only rank 0 gets something.
+    """Accuracy by shape and hidden fraction, its normalised area, and its retention.
 
     Metrics: `centre/0.25` (accuracy), `centre/retention/0.25` (that over the accuracy of the same
     images unhidden; None if that is 0), `centre/area` (area under accuracy over the hidden
     fraction, divided by the largest fraction). Curves: the realised `fraction`s, from 0, and
     `accuracy`.
+
+    Args:
+        predict: From normalised images (B,C,H,W) to logits (B,K).
+        batches: Normalised images and labels in a fixed order. Where several ranks share the work,
+            every `size`-th batch.
+        shapes: "centre" or "patches".
+        fractions: Of the image's area, ascending, above 0 and below 1.
+        count: How many images there are in all.
+        seed: Of the order of patches.
+        batch_size: How many images each batch has, but the last.
+        ranks: Who shares the work.
+
+    Returns:
+        Metrics and curves; empty on ranks other than 0.
     """
     batch_sums: list[dict[Any, tuple[float, float]]] = []
     order: Tensor | None = None

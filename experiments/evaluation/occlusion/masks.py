@@ -1,8 +1,8 @@
 """Which pixels of an image are hidden, at growing fractions of it.
 
 A shape is a map of levels, uint8 (B,H,W) or (1,H,W): how many of the ascending fractions leave a
-pixel visible. Fraction number i hides the pixels whose level is at most i, so that what is hidden
-once stays hidden.
+pixel visible. Fraction number i hides the pixels whose level is at most i: what is hidden at one
+fraction stays hidden at all larger ones.
 """
 
 from __future__ import annotations

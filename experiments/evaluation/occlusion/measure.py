@@ -1,10 +1,10 @@
-"""Hiding: accuracy where a growing part of an image is hidden, by many shapes and many fills.
+"""Occlusion: accuracy where a growing part of an image is hidden, by many shapes and many fills.
 
-A network that was trained on images with rectangles cut out, or pasted in, is at home where
-rectangles are hidden: its advantage there is not robustness (Marcu and Prügel-Bennett 2022, "On the
-Effects of Artificial Data Modification", ICML). So the shapes stand side by side, and `favour` says
-how much better rectangles are withstood than the others. Every model sees the same hidden pixels:
-they come from a seed and the image's place in the test set.
+A network that was trained on images with rectangles cut out, or pasted in, has an advantage where
+rectangles are hidden that is not robustness (Marcu and Prügel-Bennett 2022, "On the Effects of
+Artificial Data Modification", ICML). So shapes are compared: `favour` is how much better rectangles
+are withstood than the others. Every model sees the same hidden pixels: they come from a seed and
+the image's index in the test set.
 """
 
 from __future__ import annotations
@@ -37,6 +37,16 @@ def measure(subject: Subject, settings: OcclusionSettings) -> Measured:
     `hiding/rectangles/area`, `hiding/others/area` and `hiding/favour`, the first less the second
     (None where there is no shape of a kind). Curves: the realised `fraction` from 0 by shape, the
     `accuracy` by shape and fill.
+
+    Args:
+        subject: The network and its data.
+        settings: Shapes, fills, fractions and images.
+
+    Returns:
+        Accuracies from 0 to 1.
+
+    Raises:
+        UserError: The fill "image" is asked for, and the test images are of one class.
     """
     shapes, fills, fractions = settings.shapes, settings.fills, settings.fractions
     cases = [(shape, fill) for shape in shapes for fill in fills]
@@ -80,10 +90,18 @@ def measure(subject: Subject, settings: OcclusionSettings) -> Measured:
 def filling(
     fill: str, subject: Subject, images: Tensor, draws: ImageRandom, others: Tensor | None
 ) -> Tensor:
-    """What hidden pixels become, (B,C,H,W) or (1,C,1,1), in pixels from 0 to 1.
+    """What hidden pixels become.
 
-    black; mean: the data set's, by channel; noise: Gaussian by value with the data set's mean and
-    deviation, clipped to [0,1]; image: `others`, as CutMix does.
+    Args:
+        fill: "black"; "mean", the data set's by channel; "noise", Gaussian with the data set's mean
+            and deviation, clipped to [0,1]; "image", `others`, as in CutMix.
+        subject: Whose data set.
+        images: (B,C,H,W) in [0,1].
+        draws: The images' random numbers.
+        others: (B,C,H,W) in [0,1], for "image".
+
+    Returns:
+        (B,C,H,W) or (1,C,1,1), in pixels from 0 to 1.
     """
     mean, std = (
         part.view(1, -1, 1, 1).to(images.device)
@@ -101,9 +119,18 @@ def filling(
 
 
 def partners(labels: Tensor, indices: Tensor, seed: int) -> Tensor:
-    """For each image the place of one of another class, all equally likely: int64 (n,).
+    """For each image one of another class, all equally likely.
 
-    labels: of the whole split, int64 (N,). UserError where there is a single class.
+    Args:
+        labels: Of the whole split, (N,) int64.
+        indices: The images, (n,) int64.
+        seed: Which partners.
+
+    Returns:
+        (n,) int64, indices in the split.
+
+    Raises:
+        UserError: There is a single class.
     """
     by_class = labels.argsort(stable=True)
     classes, counts = labels.unique(return_counts=True)
@@ -118,10 +145,19 @@ def partners(labels: Tensor, indices: Tensor, seed: int) -> Tensor:
 
 
 def area(fraction: Sequence[float], accuracy: Sequence[float], largest: float) -> float:
-    """The mean accuracy over hidden fractions from 0 to `largest`: normalised area under the curve.
+    """The mean accuracy over hidden fractions: the normalised area under the curve.
 
-    Between realised fractions (ascending from 0) the curve is straight; it ends at `largest`, the
-    same for all shapes, though rounded sides may hide a little more or less.
+    (1 / largest) · ∫ accuracy df from 0 to `largest`, straight between realised fractions. It ends
+    at `largest` for all shapes, though rounded sides may hide a little more or less.
+
+    Args:
+        fraction: Realised fractions, ascending from 0.
+        accuracy: At each of them.
+        largest: Where the area ends.
+
+    Examples:
+        >>> area([0.0, 0.5], [1.0, 0.5], largest=0.5)
+        0.75
     """
     at = [*(one for one in fraction if one < largest), largest]
     return float(np.trapezoid(np.interp(at, fraction, accuracy), at)) / largest

@@ -15,7 +15,7 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import evaluate
 from tests.support import running
 
-WHY = "no part of the network has an output with places"
+WHY = "no part of the network has a spatial output"
 
 
 @pytest.fixture
