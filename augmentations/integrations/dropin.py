@@ -1,6 +1,6 @@
-"""Any method where people already mix: in a DataLoader, a transform, timm's or Lightning's loop.
+"""Use any method in a DataLoader, a torchvision transform, timm's or Lightning's training loop.
 
-They all give soft labels (B, num_classes) float32, for a loss that takes them
+All return soft labels (B, num_classes) float32, for a loss that takes them
 (`torch.nn.functional.cross_entropy`, timm's `SoftTargetCrossEntropy`).
 """
 
@@ -21,18 +21,29 @@ from mixbench.augmentations.targets import Targets
 
 
 class SoftTargets:
-    """Called with (images, labels), gives (mixed images, soft labels), as `timm.data.Mixup` does.
+    """Mix a batch of images and return soft labels, called as `timm.data.Mixup` is.
 
-        mix = SoftTargets(augmentations.create("cutmix"), num_classes=10)
-        images, soft = mix(images, labels)
+    `SoftTargets.like_timm(...)` takes timm's own arguments. Set `mixup_enabled = False` to stop
+    mixing, as timm's training script does for the last epochs; labels stay soft.
 
-    images (B, C, H, W) floating point, on any device; labels (B,) int64 or (B, num_classes).
-    `label_smoothing` is spread over all classes; with `multi_label` (labels are (B, num_classes)
-    with any number of ones) each moves towards 0.5, as in timm. `generator`: None for torch's
-    default one of the device. ValueError as `Method.__call__`. `mixup_enabled = False` turns mixing
-    off, as in timm, whose training script does so for the last epochs; labels stay soft.
+    Args:
+        mix: The method; it must mix images alone, not inside a network.
+        num_classes: The number of classes.
+        label_smoothing: The share of each label, from 0 to 1, that is spread over all classes.
+        multi_label: Whether labels are (B, num_classes) with any number of ones; label smoothing
+            then moves each towards 0.5, as in timm.
+        generator: Source of the random numbers, on the images' device; None for the device's
+            default generator.
 
-    `SoftTargets.like_timm(...)` takes timm's own arguments.
+    Raises:
+        ValueError: An argument is not allowed, or the method mixes inside the network.
+
+    Examples:
+        >>> import mixbench, torch
+        >>> soften = mixbench.SoftTargets(mixbench.create("cutmix"), num_classes=10)
+        >>> images, soft = soften(torch.rand(4, 3, 32, 32), torch.arange(4))
+        >>> images.shape, soft.shape
+        (torch.Size([4, 3, 32, 32]), torch.Size([4, 10]))
     """
 
     def __init__(
@@ -45,11 +56,11 @@ class SoftTargets:
         generator: torch.Generator | None = None,
     ) -> None:
         if not isinstance(mix, Method):
-            raise ValueError(f"mix: expected augmentations.create(...), got {mix!r}")
+            raise ValueError(f"mix: expected mixbench.create(...), got {mix!r}")
         if mix.deepest:
             raise ValueError(
                 f"mix: {mix.name} mixes inside the network too (down to layer {mix.deepest}), "
-                "expected a method that mixes images alone; see augmentations.mixing_inside"
+                "expected a method that mixes images alone; see mixbench.mixing_inside"
             )
         check_classes(num_classes)
         if not 0 <= label_smoothing <= 1:
@@ -77,13 +88,30 @@ class SoftTargets:
         *,
         generator: torch.Generator | None = None,
     ) -> SoftTargets:
-        """With the arguments, the order and the defaults of `timm.data.Mixup`.
+        """Create one from the arguments of `timm.data.Mixup`, in its order, with its defaults.
 
-        An alpha of 0 leaves its method out; with both, `switch_prob` is CutMix's. The batch is
-        paired with its reverse, as timm does; `mode` "batch" or "elem". Deviations: any batch size
-        (timm asks for an even one), images that are not written to, torch's random numbers and not
-        numpy's, and λ for the sample of the same index throughout. ValueError for what timm has and
-        this has not: `mode="pair"`, `cutmix_minmax`, `correct_lam=False`.
+        The batch is paired with its reverse, as in timm. Deviations from timm: any batch size (timm
+        needs an even one), images are not changed in place, random numbers are torch's, not
+        numpy's, and λ always belongs to the sample of the same index.
+
+        Args:
+            mixup_alpha: MixUp's α; 0 leaves MixUp out.
+            cutmix_alpha: CutMix's α; 0 leaves CutMix out.
+            cutmix_minmax: Must be None; timm's bounds of the box are not supported.
+            prob: Probability of mixing, per batch or per sample as `mode` says.
+            switch_prob: Probability of CutMix where both are in use, from 0 to 1.
+            mode: "batch" draws once per batch, "elem" per sample; "pair" is not supported.
+            correct_lam: Must be True: label weights follow from the clipped box.
+            label_smoothing: The share of each label that is spread over all classes.
+            num_classes: The number of classes.
+            multi_label: Whether labels are (B, num_classes) with any number of ones.
+            generator: Source of the random numbers; None for the device's default generator.
+
+        Returns:
+            A `SoftTargets` of MixUp, CutMix, or `choice` of the two.
+
+        Raises:
+            ValueError: Both alphas are 0, or an argument has a value that is not supported.
         """
         refused = {
             "cutmix_minmax": (cutmix_minmax, cutmix_minmax is not None, "None"),
@@ -119,6 +147,18 @@ class SoftTargets:
         )
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix a batch.
+
+        Args:
+            images: (B, C, H, W) floating point, on any device.
+            labels: (B,) int64 or (B, num_classes) floating point, on the images' device.
+
+        Returns:
+            Mixed images of the same shape and dtype, and soft labels (B, num_classes) float32.
+
+        Raises:
+            ValueError: Images or labels have another shape or dtype, or are on another device.
+        """
         mix = self.mix if self.mixup_enabled else create("none")
         batch = mix(images, labels, self.num_classes, generator=self.generator)
         return batch.images, self._soft(batch.targets)
@@ -126,7 +166,7 @@ class SoftTargets:
     def _soft(self, targets: Targets) -> Tensor:
         soft = targets.dense(self.num_classes)
         if self.label_smoothing:
-            # Smoothing before mixing and after it give the same. What is ignored gets none: its
+            # Smoothing before mixing and after it give the same. Ignored labels get none: their
             # weight must not reach a class this way either.
             counted = targets.weights.masked_fill(targets.labels == IGNORED, 0)
             left = 1 - (targets.weights - counted).sum(dim=1, keepdim=True)
@@ -136,14 +176,22 @@ class SoftTargets:
 
 
 class MixTransform(torch.nn.Module):
-    """A transform of whole batches, as torchvision's `v2.CutMix`; also inside `v2.Compose`.
+    """Transform whole batches, as torchvision's `v2.CutMix` does; works inside `v2.Compose`.
 
-        transform = v2.Compose([v2.ToDtype(torch.float32, scale=True), MixTransform(mix, 10)])
-        images, soft = transform(images, labels)
+    Args:
+        mix: The method; it must mix images alone, not inside a network.
+        num_classes: The number of classes.
+        **options: Further arguments of `SoftTargets`.
 
-    Takes `(images, labels)` as two arguments or as one pair, and gives a tuple or a list
-    accordingly. Arguments and errors as `SoftTargets`. A subclass of a tensor (`tv_tensors.Image`)
-    comes back as what it was.
+    Raises:
+        ValueError: As `SoftTargets`.
+
+    Examples:
+        >>> import mixbench, torch
+        >>> transform = mixbench.MixTransform(mixbench.create("mixup"), num_classes=10)
+        >>> images, soft = transform(torch.rand(4, 3, 8, 8), torch.arange(4))
+        >>> soft.shape
+        torch.Size([4, 10])
     """
 
     def __init__(self, mix: Method, num_classes: int, **options: Any) -> None:
@@ -151,6 +199,19 @@ class MixTransform(torch.nn.Module):
         self.soft_targets = SoftTargets(mix, num_classes, **options)
 
     def forward(self, *inputs: Any) -> Any:
+        """Mix a batch.
+
+        Args:
+            *inputs: Images (B, C, H, W) floating point and labels, (B,) int64 or (B, num_classes)
+                floating point; as two arguments or as one pair.
+
+        Returns:
+            Mixed images, of the same subclass of tensor (such as `tv_tensors.Image`), and soft
+            labels (B, num_classes) float32; a list where a list was given, else a tuple.
+
+        Raises:
+            ValueError: The inputs are not two tensors, or not such images and labels.
+        """
         pair = inputs[0] if len(inputs) == 1 else inputs
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
             raise ValueError(f"MixTransform: expected images and labels, got {_what(pair)}")
@@ -169,15 +230,30 @@ class MixTransform(torch.nn.Module):
 
 @dataclass(frozen=True)
 class Collate:
-    """A `collate_fn` for a DataLoader whose samples are (image, label): the batch comes out mixed.
+    """Mix batches in a DataLoader, as its `collate_fn`; its samples are (image, label).
 
         DataLoader(dataset, batch_size=128, num_workers=4, collate_fn=Collate(mix, 10))
 
-    Gives (images, soft labels). `collate` stacks the samples (torch's `default_collate`). Random
-    numbers: in a worker process torch's default generator, which the DataLoader seeds anew for
-    every worker and epoch from its own `generator`; without workers the default one of this
-    process. A DataLoader with a seeded `generator` therefore gives the same batches again. Mixing
-    on the device, after the loader, is faster: see `SoftTargets`.
+    Random numbers come from torch's default generator of the process. In a worker the DataLoader
+    seeds it for every worker and epoch from its own `generator`, so a loader with a seeded
+    `generator` repeats its batches. Mixing on the device, after the loader, is faster: see
+    `SoftTargets`.
+
+    Args:
+        mix: The method; it must mix images alone, not inside a network.
+        num_classes: The number of classes.
+        label_smoothing: The share of each label, from 0 to 1, that is spread over all classes.
+        collate: Stacks the samples to images and labels; torch's `default_collate`.
+
+    Raises:
+        ValueError: As `SoftTargets`.
+
+    Examples:
+        >>> import mixbench, torch
+        >>> collate = mixbench.Collate(mixbench.create("mixup"), num_classes=10)
+        >>> images, soft = collate([(torch.rand(3, 8, 8), label) for label in range(4)])
+        >>> images.shape, soft.shape
+        (torch.Size([4, 3, 8, 8]), torch.Size([4, 10]))
     """
 
     mix: Method
@@ -189,6 +265,17 @@ class Collate:
         self._soft_targets()
 
     def __call__(self, samples: list[Any]) -> tuple[Tensor, Tensor]:
+        """Stack samples and mix the batch.
+
+        Args:
+            samples: B pairs of an image (C, H, W) floating point and a label.
+
+        Returns:
+            Mixed images (B, C, H, W) and soft labels (B, num_classes) float32.
+
+        Raises:
+            ValueError: The samples are not pairs, or not such images and labels.
+        """
         batch = self.collate(samples)
         if isinstance(batch, Mapping) or not isinstance(batch, Sequence) or len(batch) != 2:
             raise ValueError(f"Collate: expected samples (image, label), got {_what(batch)}")
@@ -199,13 +286,16 @@ class Collate:
 
 
 class MixBatches:
-    """The hooks of a Lightning callback that mixes training batches on the device.
+    """Mix training batches on the device in a Lightning callback.
 
         class Mix(MixBatches, lightning.Callback): ...
         Trainer(callbacks=[Mix(SoftTargets(mix, num_classes=10))])
 
-    A batch must be a list [images, labels], as torch's `default_collate` makes it: its entries are
-    replaced before `training_step` sees them. Validation and test batches stay as they are.
+    A batch must be a list [images, labels], as torch's `default_collate` returns it: its entries
+    are replaced before `training_step` gets them. Validation and test batches are not mixed.
+
+    Args:
+        soft_targets: Mixes each training batch.
     """
 
     def __init__(self, soft_targets: SoftTargets) -> None:
@@ -215,13 +305,21 @@ class MixBatches:
     def on_train_batch_start(
         self, _trainer: Any, _module: Any, batch: Any, _batch_idx: int
     ) -> None:
-        """Replace images and labels in `batch`."""
+        """Replace images and labels in `batch` by mixed images and soft labels.
+
+        Args:
+            batch: A list [images, labels], changed in place.
+
+        Raises:
+            ValueError: The batch is no such list, or not of images and labels.
+        """
         if not isinstance(batch, list) or len(batch) != 2:
             raise ValueError(f"MixBatches: expected a list [images, labels], got {_what(batch)}")
         batch[:] = self.soft_targets(*batch)
 
 
 def _what(value: Any) -> str:
+    """Describe a value for a message, such as "a list of 3"."""
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
     return type(value).__name__

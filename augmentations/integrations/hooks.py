@@ -1,13 +1,14 @@
-"""Mixing inside a network: a plan with a depth, applied to the output of one of its layers.
+"""Mix inside a network: apply a plan with a depth to the output of one of its layers.
 
-    with augmentations.mixing_inside(model, batch.plan):
+    with mixbench.mixing_inside(model, batch.plan):
         logits = model(batch.images)
 
-Any network will do: a forward hook is put on the layer and taken away again. Which modules count
-as layers is found from the modules' structure: of all sequences of modules (a `Sequential`, a
-`ModuleList`, attributes that are numbered as `layer1`, `layer2`), the outermost that holds most of
-the network's convolutions and linear layers: the stages of a residual network, the blocks of a
-transformer. In a plain sequence of convolutions a layer reaches from one to the next.
+This works for any network: it puts a forward hook on the layer and removes it at the end. The
+layers are derived from the structure of the modules: of all sequences of modules (a `Sequential`,
+a `ModuleList`, numbered attributes such as `layer1`, `layer2`), the outermost one that holds most
+of the network's convolutions and linear layers. These are the stages of a residual network, or the
+blocks of a transformer. In a plain sequence of convolutions, a layer reaches from one convolution
+to the next.
 """
 
 from __future__ import annotations
@@ -24,23 +25,39 @@ from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.composite import stages_of
 
 WHOLE = 0.8
-"""A module that holds more of its sequence than this is no layer of many: it is looked into."""
+"""Layers are searched for inside a module that holds more of its sequence than this share."""
 
 
 @contextmanager
 def mixing_inside(
     model: nn.Module, plan: Plan, layers: Sequence[str] | None = None
 ) -> Iterator[None]:
-    """Within the context, the output of the plan's layer goes through `plan.mix_features`.
+    """Mix the output of the plan's layer in the forward passes of this block.
 
-    Does nothing for a plan of depth 0, which has mixed the images. `model`: the network, or one
-    wrapped in DistributedDataParallel. `layers`: the names of the modules that are depth 1, 2, ...
-    as in `model.named_modules()`; None: as `layer_names` finds them. The output must be a tensor
-    with the batch first. A network that recomputes activations in the backward pass (checkpointing)
-    needs that inside the context too.
-    Raises ValueError, which names the layers that exist, where there is no such layer or its output
-    is no tensor, and for a network of `torch.compile` that was told not to look for new hooks;
-    RuntimeError at the end if the layer did not run.
+    Does nothing for a plan of depth 0, which mixes the images. A network that recomputes
+    activations in the backward pass (checkpointing) needs the backward pass inside the block too.
+
+    Args:
+        model: The network, also one wrapped in DistributedDataParallel.
+        plan: A plan for the batch; `plan.depth` is the number of the layer.
+        layers: The names of the modules at depth 1, 2, ..., as in `model.named_modules()`; None for
+            those of `layer_names`. The layer's output must be a tensor whose first axis is the
+            batch.
+
+    Raises:
+        ValueError: There is no such layer (the message lists those there are), its output is no
+            tensor, or `torch.compile` compiled the network without checks for new hooks.
+        RuntimeError: At the end of the block, if the layer did not run.
+
+    Examples:
+        >>> import mixbench, torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
+        >>> mix = mixbench.create("manifold_mixup", depths=[1])
+        >>> plan = mix.sample((3, 1, 2, 2))
+        >>> with mixbench.mixing_inside(model, plan):
+        ...     logits = model(torch.rand(3, 4))
+        >>> logits.shape
+        torch.Size([3, 2])
     """
     deep = [stage for stage in stages_of(plan) if stage.depth > 0]
     if not deep:
@@ -70,9 +87,15 @@ def mixing_inside(
 def checked_layers(
     model: nn.Module, deepest: int, layers: Sequence[str] | None = None
 ) -> tuple[str, ...]:
-    """The names of the layers at depth 1, 2, ...; arguments and ValueError as in `mixing_inside`.
+    """Return the names of the layers at depth 1, 2, ..., after checking that they exist.
 
-    deepest: at least so many are needed.
+    Args:
+        model: The network.
+        deepest: How many layers are needed at least.
+        layers: Names of modules, as in `model.named_modules()`; None for those of `layer_names`.
+
+    Raises:
+        ValueError: The network has no such module, or too few layers.
     """
     names = layer_names(model) if layers is None else tuple(layers)
     if layers is not None:
@@ -92,16 +115,31 @@ def checked_layers(
 
 
 def layer_names(model: nn.Module) -> tuple[str, ...]:
-    """The names of the modules whose outputs are at depth 1, 2, ..., found from the structure."""
-    # The first of the largest: an outer one comes before those within it.
+    """Return the names of the modules whose outputs are at depth 1, 2, ...
+
+    Args:
+        model: The network.
+
+    Returns:
+        Names as in `model.named_modules()`; empty where no sequence of modules holds at least half
+        of the network's convolutions and linear layers.
+
+    Examples:
+        >>> import mixbench, torch
+        >>> first, second = torch.nn.Linear(4, 4), torch.nn.Linear(4, 2)
+        >>> model = torch.nn.Sequential(first, torch.nn.ReLU(), second)
+        >>> mixbench.layer_names(model)
+        ('1', '2')
+    """
+    # Of the largest take the first: an outer sequence comes before those inside it.
     sequences = list(_sequences(model, ""))
     size, names = max(sequences, key=lambda sequence: sequence[0], default=(0, ()))
-    # Less than half of the network is a detail of it.
+    # A sequence with less than half of the network is only a detail.
     return names if 2 * size >= _weights(model) else ()
 
 
 def _sequences(module: nn.Module, prefix: str) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Every sequence of layers in `module`: how many weights it holds, and the layers' names."""
+    """Yield the number of weights and the layers' names of every sequence of layers."""
     children = [(name, child) for name, child in module.named_children() if _weights(child)]
     for group in _grouped(module, children):
         sizes = [_weights(child) for _, child in group]
@@ -126,7 +164,7 @@ def _grouped(
 
 
 def _last_of_runs(module: nn.Module, group: list[tuple[str, nn.Module]]) -> list[str]:
-    """The children after which a layer ends: before the next one with weights, or at the end."""
+    """Return the children that end a layer: each before the next one with weights, and the last."""
     if not isinstance(module, nn.Sequential):
         return [name for name, _ in group]
     last: list[str] = []
@@ -140,9 +178,9 @@ def _last_of_runs(module: nn.Module, group: list[tuple[str, nn.Module]]) -> list
 
 
 def _weights(module: nn.Module) -> int:
-    """How many modules hold a weight of at least two axes: convolutions, linear layers, attention.
+    """Count the modules with a weight of at least two axes: convolutions, linear layers, attention.
 
-    Counted in modules, not in numbers: the classifier of an old network has most of the numbers.
+    Modules are counted, not numbers: the classifier of an old network has most of the numbers.
     """
     return sum(
         any(parameter.dim() > 1 for parameter in inner.parameters(recurse=False))

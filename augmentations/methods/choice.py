@@ -18,19 +18,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(nested.Nested):
-    """One of `methods` is drawn for the batch, or for each sample with `per_sample`.
+    """Apply one of several methods, drawn per batch or per sample.
 
-    Source: timm's mixup-or-cutmix switch (`timm.data.Mixup`, `switch_prob` 0.5), with the strengths
-    of DeiT (Touvron et al. 2021, arXiv:2012.12877, table 9): MixUp α = 0.8, CutMix α = 1. Its modes
-    "batch" and "elem" are `per_sample` false and true; its mode "pair" is not here.
+    P(method k) = weights[k] / sum(weights).
+
+    Source: timm's switch between MixUp and CutMix (`timm.data.Mixup`, `switch_prob` 0.5), with the
+    strengths of DeiT (Touvron et al. 2021, arXiv:2012.12877, table 9): MixUp α = 0.8, CutMix α = 1.
+    timm's modes "batch" and "elem" are `per_sample` false and true; its mode "pair" is not
+    supported.
 
     Deviations: any methods and any weights; each method draws its own partners (timm pairs the
-    batch with its reverse: `pairing="flip"`). Partners are those of the batch as it came, whatever
-    is drawn for them. A method that mixes inside the network can be one of them; per sample, what
-    it mixes there are the features of images that their own choice has mixed already.
+    batch with its reverse: `pairing="flip"`). A partner is the sample as it was in the batch,
+    whatever is drawn for the partner itself. A method that mixes inside the network can be one of
+    `methods`; with `per_sample` it mixes features of images that other methods may have mixed.
 
-    Per batch, the draw decides on the host which code runs (no wait for the device, but a break in
-    a compiled graph); per sample it stays on the device and all methods are computed.
+    Per batch, the host draws which code runs (no wait for the device, but a break in a compiled
+    graph). Per sample, the draw stays on the device and all methods are computed.
+
+    Args:
+        methods: Names, mappings with a `name`, or methods; at least one.
+        weights: How often each method is drawn, in proportion; empty: all alike.
+        per_sample: Whether the method, and what it draws, is drawn per sample.
     """
 
     name: ClassVar[str] = "choice"
@@ -54,7 +62,7 @@ class Choice(nested.Nested):
                 "numbers, one for each method, of which one at least is above 0"
             )
         if len(set(self.weights)) == 1:
-            # All alike is one configuration, however it is said.
+            # Equal weights are one configuration, however they are written.
             object.__setattr__(self, "weights", ())
 
     def draw(self, draws: Draws) -> Plan:
@@ -68,7 +76,7 @@ class Choice(nested.Nested):
 
 
 def _choices(draws: Draws, weights: tuple[float, ...]) -> Tensor:
-    """Which method each sample follows: (B,) int64."""
+    """Draw which method each sample follows: (B,) int64."""
     unit = draws.uniform() * sum(weights)
     choice = draws.whole(0)
     for edge in tuple(accumulate(weights))[:-1]:

@@ -15,14 +15,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Compose(nested.Nested):
-    """Each of `methods` mixes what the one before it made, with draws and partners of its own.
+    """Apply several methods one after another, each with its own draws and partners.
 
-    A partner comes with what is mixed into it: two methods that mix pairs give four labels per
-    sample. Label weights are the shares of the pixels, counted through all stages; a stage that
-    blanks pixels (Cutout) leaves labels as they are, a rule of its own is kept. Methods that mix
-    inside the network come after those that mix images, whatever their order here.
+    out = method_n(... method_2(method_1(x))).
 
-    The default, CutMix and then Cutout, is an example of ours and from no paper.
+    Source: none; the default, CutMix and then Cutout, is only an example.
+
+    A partner is the mixed sample that the method before it returned, so two methods that mix pairs
+    give four labels per sample. Label weights are the shares of the pixels, followed through all
+    methods. A method that blanks pixels (Cutout) leaves labels unchanged, and one that declares its
+    own rule for label weights keeps it. Methods that mix inside the network come after those that
+    mix images, whatever their order in `methods`.
+
+    Args:
+        methods: Names, mappings with a `name`, or methods, in the order in which they are applied.
     """
 
     name: ClassVar[str] = "compose"

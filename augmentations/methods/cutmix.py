@@ -22,17 +22,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CutMix(Method):
-    """A box of √(1 - λ) of each side, λ ~ Beta(α, α), comes from the partner; labels by pixels.
+    """Paste a box of the partner into each sample; labels by area.
 
-    Source: section 3.1, equations 1 and 2, and the authors' code for what the paper leaves open:
-    sides are cut off to whole pixels, the centre is a uniform pixel, the box is clipped at the
-    border, and the label weight is recomputed from the clipped box. Clipping moves the mean weight
-    of the own label from 0.50 to about 0.70 at 32 x 32 (α = 1); `placement="inside"` draws among
-    the boxes that fit and keeps it at 0.52.
-    The authors mix every ImageNet batch and half of the CIFAR batches (`prob=0.5`).
+    out = M x + (1 - M) x[partner], where the mask M is 0 in a box of √(1 - λ) of each side,
+    λ ~ Beta(α, α), and the sample's label weight is the mean of M.
 
-    Extension, not in the paper: `min_area` and `max_area` bound the box, so that its area, before
-    whole pixels and clipping, is min_area + (max_area - min_area)(1 - λ).
+    Source: Yun et al. 2019, section 3.1, equations 1 and 2. What the paper leaves open is as in the
+    authors' code: sides are rounded down to whole pixels, the centre is a uniform pixel, the box is
+    clipped at the border, and the label weight is recomputed from the clipped box. Clipping moves
+    the sample's mean label weight from 0.50 to about 0.70 at 32 x 32 (α = 1). `placement="inside"`
+    draws among the positions where the box fits, for a mean of 0.52. The authors mix every ImageNet
+    batch and half of the CIFAR batches (`prob=0.5`).
+
+    Deviations: none by default. `min_area` and `max_area` are not in the paper: they bound the box,
+    whose area before rounding and clipping is min_area + (max_area - min_area)(1 - λ).
+
+    Args:
+        alpha: Both parameters of λ's Beta distribution, above 0.
+        placement: "clipped" or "inside".
+        min_area: Smallest area of the box, a fraction of the image.
+        max_area: Largest area of the box, a fraction of the image.
     """
 
     name: ClassVar[str] = "cutmix"

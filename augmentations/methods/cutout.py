@@ -17,16 +17,26 @@ DEFAULT_SIZE = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Cutout(Method):
-    """One square of side `size` around a uniform pixel, clipped at the border, set to `fill`.
+    """Blank a square of each image; labels are not mixed.
 
-    Source: section 3 and the authors' code: per image, zeros after normalisation (the data set's
-    mean colour). The mean erased area is less than size² (19.1%, not 25%, for 16 on 32 x 32), and
-    an odd size covers one pixel less per side. The paper's sizes at 32 x 32: 16 for CIFAR-10, 8 for
-    CIFAR-100, 20 for SVHN. `placement="inside"` draws among the squares that fit, so that size²
-    pixels are always blanked. (The authors stress that the square may reach over the border.)
-    A size larger than the image is a ValueError: larger than its longer side, or than the shorter
-    one where the square must lie inside. Only the default, which nobody chose for these images, is
-    clipped to smaller ones like any square that reaches over the border.
+    out = M x + (1 - M) fill, where the mask M is 0 in a square of side `size` around a uniform
+    pixel, clipped at the border.
+
+    Source: DeVries & Taylor 2017, section 3, and the authors' code: a square per image, filled with
+    zeros after normalisation (the data set's mean colour). The mean erased area is less than size²
+    (19.1%, not 25%, for 16 on 32 x 32), and an odd size covers one pixel less per side. The paper's
+    sizes at 32 x 32 are 16 for CIFAR-10, 8 for CIFAR-100 and 20 for SVHN.
+
+    Deviations: none by default. `placement="inside"` draws among the positions where the square
+    fits, so that size² pixels are always blanked; the authors stress that the square may reach over
+    the border. A size that is larger than the longer side of the images (the shorter one with
+    "inside") is a ValueError; only the default of "clipped" is clipped to smaller images.
+
+    Args:
+        size: Side of the square in pixels, at least 1.
+        fill: Value of the blanked pixels, or "mean" for the batch's mean of each channel.
+        placement: "clipped" or "inside".
+        per_sample: Whether the square is drawn per sample.
     """
 
     name: ClassVar[str] = "cutout"

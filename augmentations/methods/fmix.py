@@ -18,19 +18,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FMix(Method):
-    """keep = 1 on the top λN pixels of a random image with spectrum 1/f^decay, λ ~ Beta(α, α).
+    """Combine two images by a binary mask of low-frequency noise; labels by area.
 
-    Source: section 3 and the authors' code: max_soft 0, decay power 3, frequencies below
-    1/max(H, W) held at that value, λN rounded up or down by a fair coin. Label weights are the
-    mask's realised mean (the authors use λ, which differs by less than 1/N). With `max_soft` s the
-    edges are soft, as in the authors' code: the pixels ranked within sN of λN, above and below, go
-    from 1 down to 0 in equal steps; s is at most λ and 1 - λ, so that the mean stays λ.
+    out = M x + (1 - M) x[partner], where the mask M is 1 on the λN largest of the N pixels of a
+    random grey image with spectrum 1/f^decay, λ ~ Beta(α, α).
 
-    Deviations: `spectrum="isotropic"` is filtered real white noise, which is what the paper
-    describes; it is drawn as its spectrum. The authors' code (`"official"`) takes the first two
-    rows of its random spectrum for real and imaginary part, so that only two horizontal frequencies
-    occur and masks are stripes; on sides that differ much it degenerates. It is kept to reproduce
-    published results.
+    Source: Harris et al. 2020, section 3, and the authors' code: max_soft 0, decay power 3,
+    frequencies below 1/max(H, W) set to that value, λN rounded up or down by a fair coin. With
+    `max_soft` s the edges are soft, as in the authors' code: the pixels ranked within sN of λN,
+    above and below, go from 1 down to 0 in equal steps; s is at most λ and 1 - λ, so that the mean
+    stays λ.
+
+    Deviations: label weights are the mask's realised mean (the authors use λ, which differs by less
+    than 1/N). `spectrum="isotropic"` filters real white noise, as the paper describes, and draws it
+    as its spectrum. The authors' code (`"official"`) takes the first two rows of its random
+    spectrum for real and imaginary part, so that only two horizontal frequencies occur and masks
+    are stripes; on sides that differ much it degenerates. Use it to reproduce published results.
+
+    Args:
+        alpha: Both parameters of λ's Beta distribution, above 0.
+        decay: The exponent of the spectrum, at least 0.
+        max_soft: Edges fade over this share of the image on both sides, from 0 to 0.5.
+        spectrum: "isotropic" or "official".
     """
 
     name: ClassVar[str] = "fmix"
@@ -87,7 +96,7 @@ class FMix(Method):
 
         height, width = draws.height, draws.width
         if self.spectrum == "official":
-            # The authors keep one column more than the half spectrum has when the width is odd.
+            # When the width is odd, the authors' spectrum has a column more than the half spectrum.
             columns = min(width // 2 + 1 + width % 2, width)
             noise = draws.normal(height, columns, 2).mul_(self._scale(draws, height, columns))
             # Rows 0 and 1 stand where real and imaginary part were meant; an image of one row has
@@ -95,8 +104,8 @@ class FMix(Method):
             spectrum = torch.complex(noise[:, 0], noise[:, min(1, height - 1)])
             stripes: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
             return stripes
-        # The upper half of the spectrum of white noise. One transform after the other: where rows
-        # are their own mirror image the second takes the real part, which is what was meant.
+        # The upper half of the spectrum of white noise. Where rows are their own mirror image, the
+        # second transform takes the real part, as it must.
         rows = height // 2 + 1
         noise = draws.normal(rows, width, 2).mul_(self._scale(draws, rows, width))
         across = torch.fft.ifft(torch.view_as_complex(noise), dim=2)

@@ -16,22 +16,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GridMask(Method):
-    """Squares of side d - l, one in each d x d cell of a rotated grid, are set to `fill`.
+    """Blank the squares of a rotated grid; labels are not mixed.
 
-    Source: the authors' code (dvlab-research/GridMask, `imagenet_grid/utils/grid.py`): the period d
-    is a whole number of pixels, uniform from min_period up to but not including max_period; bars of
-    l = int(ratio · d + 0.5) pixels are kept between the squares, so that 1 - (1 - ratio)² of the
-    image stays; the grid starts at a uniform whole pixel in both directions and is turned by a
-    uniform whole number of degrees below `rotate`; zeros after normalisation, per image. Defaults
-    are those of their ImageNet runs: ratio 0.6, periods 96 to 224 of 224 pixels, all angles,
-    probability 0.8. `invert` is `mode=0` of that code, which blanks the bars and keeps only the
-    squares.
+    out = M x + (1 - M) fill, where the mask M is 0 in a square of side d - l in each d x d cell of
+    the grid.
 
-    Deviations: periods are fractions of the image's smaller side, for 96 pixels have no meaning at
+    Source: Chen et al. 2020, section 3, and the authors' code (dvlab-research/GridMask,
+    `imagenet_grid/utils/grid.py`): the period d is a whole number of pixels, uniform from
+    min_period up to but not including max_period. Bars of l = int(ratio · d + 0.5) pixels remain
+    between the squares, so that 1 - (1 - ratio)² of the image stays. The grid starts at a uniform
+    whole pixel in both directions and is rotated by a uniform whole number of degrees below
+    `rotate`. Squares are filled with zeros after normalisation, per image. Defaults are those of
+    the authors' ImageNet runs: ratio 0.6, periods 96 to 224 of 224 pixels, all angles,
+    probability 0.8. `invert` is `mode=0` of that code, which blanks the bars, not the squares.
+
+    Deviations: periods are fractions of the image's smaller side, as 96 pixels have no meaning at
     32 x 32. The authors raise the probability from 0 to its value over 80% of the epochs; here it
-    is constant, and a staging of the run does the rest. Their grid ends at 1.5 times the image's
-    sides, so that corners of a long image stay whole when it is turned; here it has no end. On
-    square images both give the same mask.
+    is constant, and a run's `staging` can raise it. Their grid ends at 1.5 times the image's sides,
+    so that rotation leaves corners of a long image unmasked; here it has no end. On square images
+    both give the same mask.
+
+    Args:
+        ratio: Width of the bars, a fraction of the period, at least 0 and below 1.
+        min_period: Smallest period, a fraction of the image's smaller side.
+        max_period: Periods stay below this fraction of the image's smaller side.
+        rotate: Angles are whole degrees below this, from 1 to 360.
+        invert: Whether to blank the bars, not the squares.
+        fill: Value of the blanked pixels, or "mean" for the batch's mean of each channel.
+        prob: Probability of blanking, per sample with `per_sample`.
+        per_sample: Whether the grid is drawn per sample.
     """
 
     name: ClassVar[str] = "gridmask"
@@ -74,7 +87,7 @@ class GridMask(Method):
         shortest = max(round(self.min_period * side), 1)
         choices = max(round(self.max_period * side) - shortest, 1)
         degrees = draws.uniform(0, self.rotate).floor()
-        # In floating point: a division of integers would fall to the default type.
+        # In floating point: a division of integers would have torch's default dtype.
         period = (shortest + draws.integers(choices)).to(degrees.dtype)
         bar = (period * self.ratio + 0.5).floor()
         starts = draws.integers(period).to(period.dtype), draws.integers(period).to(period.dtype)
@@ -91,10 +104,10 @@ class GridMask(Method):
 def _grid_lines(
     draws: Draws, period: Tensor, starts: tuple[Tensor, Tensor], degrees: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Row and column of the upright grid under each pixel, in periods: each (rows, H, W).
+    """Return the row and column of the upright grid under each pixel, in periods: (rows, H, W).
 
-    The grid is drawn on a canvas of int(1.5 H) x int(1.5 W) pixels, turned counter-clockwise by
-    `degrees` (rows,) about its middle, and the image's size is cut out of the middle.
+    The grid is drawn on a canvas of int(1.5 H) x int(1.5 W) pixels and rotated counter-clockwise by
+    `degrees` (rows,) about its centre; the image is the centre of the canvas.
     """
     import torch
 

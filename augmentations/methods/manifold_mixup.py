@@ -14,20 +14,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ManifoldMixUp(Method):
-    """h = λ h + (1 - λ) h[partner] at one layer of the network, λ ~ Beta(α, α); labels likewise.
+    """Average the outputs of one layer for pairs of samples; labels likewise.
 
-        with augmentations.mixing_inside(model, batch.plan):
+    h = λ h + (1 - λ) h[partner], λ ~ Beta(α, α), where h is the network's input (depth 0) or the
+    output of its k-th stage (depth k; see `augmentations/integrations/hooks.py`). Run the network
+    in this context, without which only the labels are mixed:
+
+        with mixbench.mixing_inside(model, batch.plan):
             logits = model(batch.images)
 
-    Without this only labels would be mixed. Depth 0 is the network's input, depth k the output of
-    its k-th stage (`augmentations/integrations/hooks.py`).
+    Source: Verma et al. 2019, section 2, and the authors' code: the layer is drawn once per batch,
+    uniformly among the input and the first two stages of a residual network; α = 2, one λ per
+    batch; labels are mixed with the same λ at every depth.
 
-    Source: section 2 and the authors' code: the layer is drawn once per batch, uniformly among the
-    input and the first two of a residual network's stages, α = 2, one λ per batch. The same labels
-    at every depth.
-    Deviation: with `per_sample` there is one λ per sample, but still one layer for the batch. The
-    layer is known to the host, so it is drawn there (no wait for the device, but a break in a
-    compiled graph).
+    Deviations: with `per_sample` there is one λ per sample, but still one layer for the batch. The
+    host draws the layer (no wait for the device, but a break in a compiled graph).
+
+    Args:
+        alpha: Both parameters of λ's Beta distribution, above 0.
+        depths: The depths that are drawn from, each at least 0 and given once.
     """
 
     name: ClassVar[str] = "manifold_mixup"
@@ -45,7 +50,7 @@ class ManifoldMixUp(Method):
     )
 
     def check_combination(self) -> None:
-        # Their order says nothing: the same run has the same configuration.
+        # Sorted, because their order changes nothing and the same run must have the same key.
         depths = tuple(sorted(self.depths))
         if len(set(depths)) < len(depths):
             raise ValueError(f"{self.name}.depths: got {list(depths)}, expected each depth once")

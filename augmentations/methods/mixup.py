@@ -14,11 +14,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MixUp(Method):
-    """out = λ x + (1 - λ) x[partner], λ ~ Beta(α, α); labels with the same λ.
+    """Average each sample with a partner; labels likewise.
 
-    Source: section 2, equation 1; defaults of the authors' CIFAR code (α = 1, every batch, one λ
-    per batch). λ is not folded to max(λ, 1 - λ). With one λ per batch folding would only change
-    which of two images is called the first; per sample it would change which images are seen.
+    out = λ x + (1 - λ) x[partner], λ ~ Beta(α, α), and the same λ for the labels.
+
+    Source: Zhang et al. 2018, section 2, equation 1; defaults of the authors' CIFAR code (α = 1,
+    every batch, one λ per batch).
+
+    Deviations: none. λ is not folded to max(λ, 1 - λ), as some implementations do. With one λ per
+    batch, folding only swaps the two images of a pair; per sample it would change what is seen.
+
+    Args:
+        alpha: Both parameters of λ's Beta distribution, above 0; small values mix little.
     """
 
     name: ClassVar[str] = "mixup"

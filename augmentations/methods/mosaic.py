@@ -17,21 +17,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Mosaic(Method):
-    """The image is cut at a point into four; the sample keeps the first part, others fill the rest.
+    """Put four images into four quadrants around a random point; labels by area.
 
-    Source: section 3.3 names the method, for detection; what is done for classification is in the
-    authors' code (darknet, `load_data_augment`): the cut lies at a uniform whole pixel between
-    `min_offset` (0.2) and 1 - `min_offset` of each side, the upper left quadrant is the sample's
-    own, the other three are from three other images at the same place (`parts="same_place"`), and
-    the labels weigh by area. It mixes half of the batches, hence `prob=0.5`.
+    out = x in the upper left quadrant and x[partner k], k = 1 to 3, in the others. The quadrants
+    meet at a uniform whole pixel between `min_offset` and 1 - `min_offset` of each side.
 
-    `parts="crop"` takes a random crop of each image instead, as RICAP does; `"resize"` scales each
-    whole image into its quadrant, which changes its aspect, so that no object is cut.
+    Source: Bochkovskiy et al. 2020, section 3.3, which names the method, for detection. For
+    classification it is in the authors' code (darknet, `load_data_augment`): `min_offset` 0.2,
+    every image at the same position as in the original (`parts="same_place"`), labels by area, half
+    of the batches mixed (`prob=0.5`).
 
     Deviations: whether to mix is drawn per sample (with `per_sample`), not per batch. The other
-    images come from the batch: from three independent permutations with `pairing` "permute" (or
-    derangements with "derange"); "roll" and "flip" are applied once, twice and three times. The
-    shifts, flips and jitter of the detector's mosaic are left to the other augmentations.
+    images come from the batch: from three independent permutations with `pairing` "permute"
+    (derangements with "derange"); "roll" and "flip" are applied once, twice and three times. The
+    shifts, flips and jitter of the detector's mosaic are not included. `parts="crop"` takes a
+    random crop of each image, as RICAP does; `"resize"` scales each whole image into its quadrant,
+    which changes its aspect but cuts no object.
+
+    Args:
+        min_offset: Least distance from the cut to the border, a fraction of the side, from 0 to
+            0.5.
+        parts: "same_place", "crop" or "resize".
+        prob: Probability of mixing, per sample with `per_sample`.
+        per_sample: Whether the cut is drawn per sample.
     """
 
     name: ClassVar[str] = "mosaic"
@@ -82,10 +90,12 @@ class Mosaic(Method):
         return Paste(size, target, partner, source, tiles=True, resize=self.parts == "resize")
 
     def _cut(self, draws: Draws, side: int) -> Tensor:
+        """Draw where a side of so many pixels is cut: (rows,) int64."""
         low, high = int(side * self.min_offset), int(side * (1 - self.min_offset))
         return low + draws.integers(high - low + 1)
 
     def _partners(self, draws: Draws) -> Tensor:
+        """Draw the sample of each quadrant, the first is the sample itself: (batch, 4) int64."""
         import torch
 
         columns = [torch.arange(draws.batch, device=draws.device)]

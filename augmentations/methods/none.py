@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class NoMixing(Method):
-    """Leave the batch as it is: images are the same tensor, each label has weight 1.
+    """Return the batch unchanged: the same image tensor, each label with weight 1.
 
-    `prob`, `per_sample` and `pairing` are accepted, so that a grid may vary them, and do nothing.
+    out = x. `prob`, `per_sample` and `pairing` have no effect; they exist so that a grid of methods
+    can vary them.
     """
 
     name: ClassVar[str] = "none"

@@ -17,22 +17,34 @@ if TYPE_CHECKING:
 
 MOST_TRIES = 100
 RARE = 1e-9
-"""How seldom an image may stay whole because fewer tries than that were drawn."""
+"""Largest probability that an image is not erased because fewer than `MOST_TRIES` were drawn."""
 AREAS = 8
 """Areas by which the share of tries that fit is estimated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomErasing(Method):
-    """A rectangle with area ~ U(min_area, max_area) and aspect ~ U(min_aspect, 1/min_aspect).
+    """Blank a rectangle of random area and aspect; labels are not mixed.
 
-    Source: algorithm 1 and the authors' code: per image with probability 0.5; the aspect is uniform
-    (timm and torchvision draw it log-uniformly); up to 100 tries to fit, strictly smaller than the
-    image on both sides, else the image stays whole. Here tries are drawn at once and the first that
-    fits is taken, which is the same distribution without a loop on the host; where most tries fit
-    they are fewer than 100, so many that none of them fits in less than one of 10^9 images.
-    Deviation: the authors' code fills with CIFAR-10's mean pixel, not normalised, whatever the
-    data; `fill="mean"` is the mean colour of the batch at hand.
+    out = M x + (1 - M) fill, where the mask M is 0 in a rectangle with area ~ U(min_area, max_area)
+    of the image and height / width ~ U(min_aspect, 1 / min_aspect).
+
+    Source: Zhong et al. 2017, algorithm 1, and the authors' code: per image with probability 0.5;
+    the aspect is uniform (timm and torchvision draw it log-uniformly); up to 100 tries to find a
+    rectangle that is smaller than the image on both sides, else the image is not changed.
+
+    Deviations: the authors' code fills with CIFAR-10's mean pixel, not normalised, whatever the
+    data; `fill="mean"` is the mean colour of the batch. All tries are drawn at once and the first
+    that fits is taken: the same distribution without a loop on the host. Where most tries fit,
+    fewer than 100 are drawn, but enough that none fits in less than one of 10^9 images.
+
+    Args:
+        min_area: Smallest area, a fraction of the image.
+        max_area: Largest area, a fraction of the image.
+        min_aspect: Smallest height / width, above 0 and at most 1; the largest is its inverse.
+        fill: Value of the blanked pixels, or "mean" for the batch's mean of each channel.
+        prob: Probability of erasing, per sample with `per_sample`.
+        per_sample: Whether the rectangle is drawn per sample.
     """
 
     name: ClassVar[str] = "random_erasing"
@@ -69,7 +81,7 @@ class RandomErasing(Method):
         return Paste((draws.height, draws.width), target, fill=self.fill)
 
     def _tries(self, height: int, width: int) -> int:
-        """Return how many tries will do for an image of this size, at most the authors' 100."""
+        """Return how many tries an image of this size needs, at most the authors' 100."""
         low, high = self.min_aspect, 1 / self.min_aspect
         # A side is rounded and must be smaller than the image's: area times aspect, and area over
         # aspect, are below these.
@@ -80,14 +92,14 @@ class RandomErasing(Method):
             lowest, highest = max(low, area / across), min(high, down / area)
             if lowest <= highest:
                 fitting += (highest - lowest) / (high - low) if low < high else 1
-        # A tenth less: a few areas stand for all, and sides are whole numbers.
+        # A tenth less, as this uses a few areas for all and ignores that sides are whole numbers.
         missing = 1 - 0.9 * fitting / AREAS
         if missing == 1:
             return MOST_TRIES
         return min(MOST_TRIES, math.ceil(math.log(RARE) / math.log(missing)))
 
     def _sides(self, draws: Draws, area: Tensor, aspect: Tensor) -> tuple[Tensor, Tensor]:
-        """Find height and width of the first try that fits, 0 if none does: each (rows,) int64.
+        """Return height and width of the first try that fits, 0 if none does: each (rows,) int64.
 
         area, aspect: (rows, tries), uniform on [0, 1).
         """

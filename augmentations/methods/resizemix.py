@@ -15,18 +15,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ResizeMix(Method):
-    """The partner, scaled by τ ~ U(min_scale, max_scale), covers a box of τH x τW; labels by area.
+    """Paste the whole partner, scaled down, into each sample; labels by area.
 
-    Source: the authors' code (JayQine/ResizeMix, `run_apis/trainer.py`): sides are cut off to whole
-    pixels, the partner's weight is the box's share of the image (τ² before rounding), every batch
-    is mixed. With `placement="pushed"` the box lies as in that code: its centre is a uniform pixel,
-    and it is moved inside where it overhangs. `"inside"` draws uniformly where it fits.
-    The box is never clipped: the method's point is that all of the partner is seen.
+    out = x, with x[partner] scaled to τH x τW in a box of that size, τ ~ U(min_scale, max_scale).
+    The partner's label weight is the box's share of the image: τ² before rounding.
+
+    Source: Qin et al. 2020, section 3, and the authors' code (JayQine/ResizeMix,
+    `run_apis/trainer.py`): sides are rounded down to whole pixels, and every batch is mixed. With
+    `placement="pushed"` the box is placed as in that code: around a uniform centre pixel, moved
+    inside where it reaches over the border. The box is never clipped, so that all of the partner is
+    seen.
 
     Deviations: the authors draw one τ per batch and a position per image; here `per_sample` draws
     both per sample, and without it both are shared. They take the nearest pixel; here values are
     interpolated (see `augmentations/pixels/resize.py`), which does not shift the small image by up
-    to a source pixel.
+    to a source pixel. `placement="inside"` draws uniformly among the positions where the box fits.
+
+    Args:
+        min_scale: Smallest τ, above 0 and at most 1.
+        max_scale: Largest τ, above 0 and at most 1.
+        placement: "pushed" or "inside".
     """
 
     name: ClassVar[str] = "resizemix"

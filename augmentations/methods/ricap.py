@@ -17,14 +17,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RICAP(Method):
-    """The image is cut at (w, h) into four; each part is a random crop of another image.
+    """Patch random crops of four images together; labels by area.
 
-    Source: section 3 and algorithm 1: w = round(W · Beta(β, β)), h = round(H · Beta(β, β)) drawn
-    apart; the four images come from four independent permutations; one crop offset per quadrant;
-    label weights are the exact areas. Empty quadrants are legal and common with the paper's β = 0.3
-    (54% of the draws at 32 x 32 have one).
-    Deviation: `pairing` other than "permute" (the paper's) takes roll or flip for every quadrant in
-    turn, the k-th quadrant applying it k times; "derange" draws four independent derangements.
+    out = a crop of x[partner k], k = 1 to 4, in each of the four quadrants around the point (w, h),
+    with w = round(W · Beta(β, β)) and h = round(H · Beta(β, β)), drawn independently.
+
+    Source: Takahashi et al. 2018, section 3 and algorithm 1: the four images come from four
+    independent permutations, each with its own crop, and label weights are the exact areas. Empty
+    quadrants are legal and common with the paper's β = 0.3 (54% of the draws at 32 x 32 have one).
+
+    Deviations: none by default. The paper's `pairing` is "permute"; "roll" and "flip" are applied k
+    times for the k-th quadrant, and "derange" draws four independent derangements.
+
+    Args:
+        beta: Both parameters of the Beta distribution of the cut, above 0.
     """
 
     name: ClassVar[str] = "ricap"
@@ -45,20 +51,21 @@ class RICAP(Method):
         return Paste((draws.height, draws.width), target, self._partners(draws), source, tiles=True)
 
     def _crops(self, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Draw the quadrants, and where the crops in them come from: both (rows, 4, 4) int64."""
+        """Draw the quadrants and the crops that fill them: both (rows, 4, 4) int64."""
         import torch
 
         row = (draws.height * draws.beta(self.beta)).round().long()
         column = (draws.width * draws.beta(self.beta)).round().long()
         target = quadrants(draws, row, column)
         size = target[..., 2:] - target[..., :2]
-        # Where each crop starts, downwards and sideways: uniform among the places where it fits.
-        places = target[:, 3:, 2:] - size + 1
+        # The rows and columns at which each crop can start; one of them is drawn uniformly.
+        positions = target[:, 3:, 2:] - size + 1
         unit = draws.uniforms(8).view(4, 2, -1).permute(2, 0, 1)
-        corner = (unit * places).to(torch.int64)
+        corner = (unit * positions).to(torch.int64)
         return target, torch.cat([corner, corner + size], dim=-1)
 
     def _partners(self, draws: Draws) -> Tensor:
+        """Draw the sample of each quadrant: (batch, 4) int64."""
         import torch
 
         if self.pairing == "permute":

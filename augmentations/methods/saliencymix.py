@@ -24,27 +24,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SaliencyMix(Method):
-    """CutMix whose box lies around the partner's most salient pixel; λ ~ Beta(α, α).
+    """Paste the box around the partner's most salient pixel into each sample; labels by area.
 
-    Source: the authors' code (afm-shahab-uddin/SaliencyMix, `saliency_bbox`): sides of
-    int(side · √(1 - λ)), the box clipped at the border and pasted at the same place, labels by the
-    area of the clipped box. The authors mix every ImageNet batch and half of the CIFAR batches
-    (`prob=0.5`). `placement="inside"` moves the box inside instead of clipping it.
+    out = M x + (1 - M) x[partner], where the mask M is 0 in a box with sides of
+    int(side · √(1 - λ)), λ ~ Beta(α, α), around the maximum of the partner's saliency.
 
-    `labels="saliency"` is a rule of its own, not the paper's: each image weighs by the part of its
-    saliency that is still seen, w = a / (a + b) for the sample and b / (a + b) for the partner,
+    Source: Uddin et al. 2021, section 3, and the authors' code (afm-shahab-uddin/SaliencyMix,
+    `saliency_bbox`): the box is clipped at the border and pasted at the same position, labels by
+    the area of the clipped box. The authors mix every ImageNet batch and half of the CIFAR batches
+    (`prob=0.5`).
+
+    Deviations: the saliency is `mixbench.augmentations.sampling.saliency.fine_grained`, OpenCV's
+    detector without its rounding to 8 bits. The authors pass that detector normalised
+    floating-point images, whose bytes it reads as grey values, so that their peak has little to do
+    with the image; here the paper's description is followed. Their code uses one partner's peak for
+    the whole batch, as `per_sample=False` does with the first sample's partner; by default each
+    sample has its own, as in the paper.
+
+    Not in the paper: `placement="inside"` moves the box inside instead of clipping it. `min_area`
+    and `max_area` bound the box as in CutMix. `labels="saliency"` weighs each image by the part of
+    its saliency that is still seen: a / (a + b) for the sample and b / (a + b) for the partner,
     where a is the share of the sample's saliency outside the box and b that of the partner's inside
     it. An image without any saliency counts by area.
 
-    Extension, not in the paper: `min_area` and `max_area` bound the box as in CutMix.
-
-    Deviations: the saliency is `mixbench.augmentations.sampling.saliency.fine_grained`, OpenCV's
-    detector without its
-    rounding to 8 bits. The authors hand that detector normalised floating-point images, of which it
-    takes the bytes for grey values, so that their peak has little to do with the image; here the
-    paper's description is followed. Their code uses one partner's peak for the whole batch;
-    `per_sample=False` does so, with the first sample's partner. By default each sample has its own,
-    as in the paper.
+    Args:
+        alpha: Both parameters of λ's Beta distribution, above 0.
+        placement: "clipped" or "inside".
+        labels: "area" or "saliency".
+        min_area: Smallest area of the box, a fraction of the image.
+        max_area: Largest area of the box, a fraction of the image.
+        per_sample: Whether box size and peak are per sample, not per batch.
     """
 
     name: ClassVar[str] = "saliencymix"
@@ -105,7 +114,7 @@ class SaliencyMix(Method):
 
 
 def _seen(maps: Tensor, pasted: Tensor, box: Tensor) -> Tensor:
-    """Label weights (B, 2) from saliency maps (B, H, W) and boxes (rows, 4)."""
+    """Return label weights (B, 2) from saliency maps (B, H, W) and boxes (rows, 4)."""
     import torch
 
     row = torch.arange(maps.shape[1], device=maps.device)
@@ -122,7 +131,7 @@ def _seen(maps: Tensor, pasted: Tensor, box: Tensor) -> Tensor:
 
 
 def _share(maps: Tensor, seen: Tensor) -> Tensor:
-    """How much of each map's sum is where `seen` is 1; of its area, where a map is all 0."""
+    """Return the share of each map's sum where `seen` is 1; of its area, where a map is all 0."""
     import torch
 
     whole = maps.sum(dim=(1, 2))

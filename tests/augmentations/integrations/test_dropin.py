@@ -173,7 +173,7 @@ def test_what_is_not_here_is_refused(arguments: dict[str, Any], words: str) -> N
 def test_what_is_not_a_method_is_refused() -> None:
     wrong: Any = "cutmix"
     for make in (SoftTargets, MixTransform, Collate):
-        with pytest.raises(ValueError, match=r"mix: expected augmentations\.create"):
+        with pytest.raises(ValueError, match=r"mix: expected mixbench\.create"):
             make(wrong, CLASSES)
         # Its labels would be mixed, and its images not.
         with pytest.raises(ValueError, match="mix: manifold_mixup mixes inside the network"):
