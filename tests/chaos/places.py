@@ -48,7 +48,7 @@ PLACES = {
     "presence: half written": Place("write", "half", r"/workers/\.[^/]+$", 3),
     "presence: before the rename": Place("replace", "before", r"/workers/[^/]+\.json$", 3),
     "preparing: config.json before the rename": Place("replace", "before", r"/config\.json$", 2),
-    "preparing: data and network made": Place("call", "after", "_prepared", 2),
+    "preparing: data and network made": Place("call", "after", "_load", 2),
     "preparing: mixed.png half written": Place("write", "half", r"/\.mixed\.png\.[^/]+$", 2),
     "renewal: half written": Place("write", "half", r"/claims/\.\d{6}\.json\.[^/]+$", 12),
     "renewal: before the rename": Place("replace", "before", CLAIM, 12, released=False),

@@ -296,15 +296,14 @@ def test_every_method_starts_alike_and_sees_the_same(
         network.register_forward_pre_hook(remembering(first))
         prepared: list[Tensor] = []
         with monkeypatch.context() as patch:
-            mixed = inputs.prepared_and_mixed
 
             def spy(
-                plan: Any, raw: Tensor, drawn: Any, out: Any = prepared, of: Any = mixed
-            ) -> Any:
-                out.append(drawn(raw))
-                return of(plan, raw, drawn)
+                *arguments: Any, out: Any = prepared, of: Any = inputs.prepare, **options: Any
+            ) -> Tensor:
+                out.append(of(*arguments, **options))
+                return out[-1]
 
-            patch.setattr(inputs, "prepared_and_mixed", spy)
+            patch.setattr(inputs, "prepare", spy)
             dataset = dataclasses.replace(digits, train=recorder)
             final, _ = trained(tmp_path / str(number), dataset, made, network)
         seen.append((first, recorder.given, prepared, final))
