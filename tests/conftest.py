@@ -30,7 +30,23 @@ def _sweeps_go_elsewhere(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-LONGEST_FIRST = ("slurm/test_on_slurm", "chaos/", "experiments/test_t", "slurm/", "experiments/")
+LONGEST_FIRST = (
+    "slurm/test_on_slurm",
+    "slurm/test_pool",
+    "chaos/",
+    "experiments/tracking/",
+    "experiments/worker/",
+    "slurm/",
+    "golden/",
+    "augmentations/contract/",
+    "test_",
+    "experiments/",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # pytest-xdist would begin with the files that have the most tests, not with the longest.
+    config.option.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

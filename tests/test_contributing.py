@@ -80,8 +80,9 @@ def test_one_file_adds_a_part(code: Path) -> None:
     listed = mixbench(code, "list")
     for name in ("halfmix", "letters", "tiny", "entropy"):
         assert f"\n  {name} " in listed
-    mixbench(code, "sweep", "added.yaml", "--device", "cpu", "--workers", "1", "--no-track")
-    mixbench(code, "evaluate", "added", "--only", "entropy", "--device", "cpu", "--workers", "1")
+    here = ("--device", "cpu", "--workers", "1", "--no-track", "--no-report")
+    mixbench(code, "sweep", "added.yaml", *here)
+    mixbench(code, "evaluate", "added", "--only", "entropy", *here)
     (run,) = (code / "runs" / "added" / "runs").iterdir()
     measured = json.loads((run / "evaluations" / "entropy.json").read_text())
     assert 0 < measured["metrics"]["entropy/mean"] <= np.log2(3)

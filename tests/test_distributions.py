@@ -27,6 +27,8 @@ for name in {folders}:
     except ModuleNotFoundError:
         continue
     raise SystemExit(f"{{name}} can be imported without mixbench")
+from mixbench.experiments.cli import main
+raise SystemExit(main(["profile", "list"]))
 """
 
 
@@ -79,7 +81,14 @@ def new_environment(folder: Path) -> Path:
 def install(python: Path, *what: object) -> None:
     run(
         *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"),
-        *("--no-index", "--no-build-isolation", "--force-reinstall", *what),
+        *(
+            "--no-compile",
+            "--disable-pip-version-check",
+            "--no-index",
+            "--no-build-isolation",
+            "--force-reinstall",
+            *what,
+        ),
         cwd=python.parent,
     )
 
@@ -88,11 +97,10 @@ def use(python: Path, folder: Path) -> Path:
     """Import mixbench and run its command in an empty folder; where it came from."""
     folder.mkdir()
     code = USE.format(folders=FOLDERS)
-    where = run(python, "-c", code, cwd=folder).strip()
-    command = python.parent / "mixbench"
-    listed = run(command, "list", cwd=folder)
+    where, _, profiles = run(python, "-c", code, cwd=folder).partition("\n")
+    assert "a100" in profiles
+    listed = run(python.parent / "mixbench", "list", cwd=folder)
     assert "cutmix" in listed and "data_fraction" in listed
-    assert "a100" in run(command, "profile", "list", cwd=folder)
     return Path(where)
 
 

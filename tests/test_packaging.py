@@ -28,24 +28,42 @@ def users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+VERBS = """
+import shlex, sys
+import mixbench
+from mixbench.experiments.cli import main
+print(mixbench.create("cutmix", alpha=0.2).alpha)
+for line in sys.stdin:
+    assert main(shlex.split(line)) == 0, line
+"""
+
+
 def test_every_kind_of_command_runs_beside_the_users_own_files(users_folder: Path) -> None:
-    for arguments, words in (
-        (["list"], "cutmix"),
-        (["plan", "tiny.yaml", "--workers", "2"], "2 runs to do on 2 x"),
-        (["sweep", "tiny.yaml", "--workers", "2", "--no-track"], "2 of 2 runs done"),
-        (["status", "tiny"], "2/2 done"),
-        (["evaluate", "tiny", "--only", "overfitting", "--no-track", "--no-report"], "2 of 2 runs"),
-        (["report", "tiny"], "report.html"),
-    ):
-        # By `-m`, the user's folder is the first that Python searches.
-        done = running.mixbench(*arguments, cwd=users_folder)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert words in done.stdout and "Traceback" not in done.stderr
-
-
-def test_mixbench_is_imported_beside_the_users_own_files(users_folder: Path) -> None:
-    code = "import mixbench; print(mixbench.create('cutmix', alpha=0.2).alpha)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=users_folder, capture_output=True, text=True, check=False
+    quiet = "--no-track --no-report"
+    lines = (
+        "list",
+        f"sweep tiny.yaml --workers 1 {quiet}",
+        f"evaluate tiny --only overfitting --workers 1 {quiet}",
+        "status tiny",
+        "report tiny",
     )
-    assert (done.returncode, done.stdout) == (0, "0.2\n"), done.stderr
+    # By `-c`, the user's folder is the first that Python searches.
+    done = subprocess.run(
+        [sys.executable, "-c", VERBS],
+        cwd=users_folder,
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("0.2\n") and "Traceback" not in done.stderr
+    for words in ("cutmix", "2 of 2 runs done", "2 of 2 runs", "2/2 done", "report.html"):
+        assert words in done.stdout
+
+
+def test_a_plan_is_made_beside_the_users_own_files(users_folder: Path) -> None:
+    # By `-m` too, here and in the processes that the plan measures in.
+    done = running.mixbench("plan", "tiny.yaml", "--workers", "2", cwd=users_folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 runs to do on 2 x" in done.stdout and "Traceback" not in done.stderr

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mixbench.experiments.config import resolve
 from mixbench.experiments.sweep import load, scales
+from tests.support import running
 
 COMMAND = (sys.executable, "-m", "mixbench.experiments.cli")
 """The command `mixbench`."""
@@ -41,6 +44,16 @@ def output(runs: Path, *arguments: str, status: int = 0) -> str:
     """Run the command, check its exit status and return what it prints."""
     done = mixbench(runs, *arguments)
     assert done.returncode == status, f"{' '.join(arguments)}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def output_here(runs: Path, *arguments: str) -> str:
+    """Run the command as `output` does, but in this process, which has the slow imports behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIXBENCH_RUNS", str(runs))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        done = running.mixbench_here(*arguments)
+    assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout}{done.stderr}"
     return done.stdout
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from .expected import compare, files, read_json, read_lines, shape
-from .program import ON_ONE_CORE, output
+from .program import ON_ONE_CORE, output, output_here
 
 SWEEP = Path(__file__).parent / "small_sweep.yaml"
 KINDS = ("pretraining", "plain", "staged", "transferred", "diverged")
@@ -162,7 +162,7 @@ def test_shape_of_the_status(small: Small, tmp_path: Path) -> None:
     progress = {"stage": "training", "epoch": 1.5, "epochs": 2, "images_per_second": 1000.0}
     claim |= {"host": "elsewhere", "time": time.time(), "progress": progress}
     place.write_text(json.dumps(claim), encoding="utf-8")
-    status: dict[str, Any] = json.loads(output(tmp_path, "status", "small", "--json"))
+    status: dict[str, Any] = json.loads(output_here(tmp_path, "status", "small", "--json"))
     rows = {row["state"]: row for row in status["runs"]}
     assert set(rows) == {"done", "failed", "running", "waiting"}
     found = {state: shape([row]) for state, row in sorted(rows.items())}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from .expected import compare, files, read_json, read_lines
-from .program import ON_ONE_CORE, output
+from .program import ON_ONE_CORE, output, output_here
 
 MADE = Path(__file__).parent / "sweep_of_0_1"
 EXPECTED = MADE / "expected"
@@ -34,7 +34,7 @@ def copied(root: Path) -> Path:
 def projected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Project the sweep into a new MLflow store."""
     runs = copied(tmp_path_factory.mktemp("projected"))
-    assert "3 new, 0 updated, 0 unchanged" in output(runs, "track", "old_sweep")
+    assert "3 new, 0 updated, 0 unchanged" in output_here(runs, "track", "old_sweep")
     return runs
 
 
@@ -49,7 +49,7 @@ def continued(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_status(tmp_path: Path) -> None:
     runs = copied(tmp_path)
-    found: dict[str, Any] = json.loads(output(runs, "status", "old_sweep", "--json"))
+    found: dict[str, Any] = json.loads(output_here(runs, "status", "old_sweep", "--json"))
     assert found.pop("folder") == str(runs / "old_sweep")
     assert isinstance(found.pop("time"), float)
     assert found == read_json(EXPECTED / "status.json")
@@ -57,7 +57,7 @@ def test_the_status(tmp_path: Path) -> None:
 
 def test_the_report(tmp_path: Path) -> None:
     runs = copied(tmp_path)
-    output(runs, "report", "old_sweep")
+    output_here(runs, "report", "old_sweep")
     report = runs / "old_sweep" / "report"
     compare("names_of_report_files", files(report))
     rows, wanted = (
@@ -87,7 +87,7 @@ def test_names_in_mlflow(projected: Path) -> None:
 
 
 def test_mlflow_holds_what_the_folders_hold(projected: Path) -> None:
-    assert output(projected, "track", "old_sweep", "--verify").startswith("equal: ")
+    assert output_here(projected, "track", "old_sweep", "--verify").startswith("equal: ")
 
 
 def test_finished_runs_are_left_alone(continued: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 
+from mixbench.experiments.cli import main
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.sweep import expand
 from mixbench.experiments.worker import worker
@@ -97,6 +99,14 @@ def mixbench(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPr
     return subprocess.run(
         [*COMMAND, *arguments], capture_output=True, text=True, timeout=180, cwd=cwd, check=False
     )
+
+
+def mixbench_here(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, where the slow imports are done already."""
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        status = main(arguments)
+    return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
 
 
 def wait_until(true: Callable[[], Any], what: str, seconds: float = 90.0) -> None:

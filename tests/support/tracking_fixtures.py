@@ -254,7 +254,7 @@ def project_with_kills(sweep: SweepFolder, template: Path, folder: Path) -> None
     assert sqlalchemy_store, "imported here, once, and not in every child"
 
     total = _in_child(sweep, MlflowClient, _store_in(folder, 0, template), None)
-    for writes in range(1, total, 3):
+    for writes in range(1, total, 5):
         uri = _store_in(folder, writes, template)
         assert _in_child(sweep, MlflowClient, uri, writes) == -1
         _in_child(sweep, MlflowClient, uri, None)

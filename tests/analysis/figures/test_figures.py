@@ -106,8 +106,12 @@ def test_labels_that_fit_stay_where_they_are() -> None:
     assert spread_labels([0.2, 0.5, 0.9], [0.1, 0.1, 0.1]) == pytest.approx([0.2, 0.5, 0.9])
 
 
-def test_a_run_has_its_own_figures(full_sweep: SweepFolder, tmp_path: Path) -> None:
-    drawn = run_figures(full_sweep.plan()[0].folder)
+@pytest.fixture(scope="module")
+def drawn(full_sweep: SweepFolder) -> dict[str, bytes]:
+    return run_figures(full_sweep.plan()[0].folder)
+
+
+def test_a_run_has_its_own_figures(drawn: dict[str, bytes], tmp_path: Path) -> None:
     assert sorted(drawn) == ["occlusion.png", "reliability.png"]
     for png in drawn.values():
         with Image.open(io.BytesIO(png)) as image:
@@ -150,9 +154,11 @@ def test_drawing_a_run_without_thin_bins_warns_of_nothing(tmp_path: Path) -> Non
         assert "reliability.png" in run_figures(RunFolder(tmp_path))
 
 
-def test_figures_leave_pyplot_and_its_settings_alone(full_sweep: SweepFolder) -> None:
+def test_figures_are_the_same_again_and_leave_settings_of_pyplot_alone(
+    full_sweep: SweepFolder, drawn: dict[str, bytes]
+) -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    run_figures(full_sweep.plan()[0].folder)
+    assert run_figures(full_sweep.plan()[0].folder) == drawn
     assert pd.Series(dict(matplotlib.rcParams)).equals(pd.Series(before))

@@ -84,7 +84,7 @@ def rows(part: str) -> dict[str, list[str]]:
     return {line[0]: line[1:] for line in cells}
 
 
-def test_without_measurements_nothing_is_added(tmp_path: Path) -> None:
+def test_without_measurements_nothing_is_added(tmp_path: Path, without_pictures: None) -> None:
     folder = write_sweep(tmp_path, "plain", grid(METHODS[:1], range(1)))
     assert not load_measured(folder, load(folder).runs)
     made = write_report(folder)
@@ -233,7 +233,7 @@ def curves_of(folder: SweepFolder, name: str) -> Curves:
     return Curves(name, one.results, tables.runs, compared.cells, 10)
 
 
-def test_the_command_repeats_the_settings(tmp_path: Path) -> None:
+def test_the_command_repeats_the_settings(tmp_path: Path, without_pictures: None) -> None:
     folder = write_sweep(tmp_path, "again", grid(METHODS[:2], range(1)))
     measured_sweeps.measure(folder, ("attack", "shift"))
     for number, run in enumerate(folder.plan()):

@@ -212,7 +212,7 @@ def test_what_holm_takes_back_is_not_settled(tmp_path: Path) -> None:
     assert "Not settled" in two.paragraph
 
 
-def test_one_seed_shows_nothing(tmp_path: Path) -> None:
+def test_one_seed_shows_nothing(tmp_path: Path, without_pictures: None) -> None:
     found = write_report(write_sweep(tmp_path, "one", grid(METHODS[:3], [0])))
     assert found.verdict.headline == "Nothing can be told apart from the baseline (none) yet."
     assert "one seed gives no interval" in found.verdict.paragraph
@@ -325,7 +325,7 @@ def test_a_wrong_baseline_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seeds", [[3], [0, 1, 2]])
-def test_a_single_cell(tmp_path: Path, seeds: list[int]) -> None:
+def test_a_single_cell(tmp_path: Path, seeds: list[int], without_pictures: None) -> None:
     found = write_report(write_sweep(tmp_path, "single", grid([CUTMIX], seeds)))
     assert re.match(r"cutmix reaches \d\d\.\d+% test accuracy", found.verdict.headline)
     assert "Difference" not in page(found).text.split("Set-up")[0].split("Results")[1]
@@ -337,7 +337,7 @@ def test_no_baseline(tmp_path: Path) -> None:
     assert any("No differences are tested" in warning for warning in warned(sweep))
 
 
-def test_several_factors(tmp_path: Path) -> None:
+def test_several_factors(tmp_path: Path, without_pictures: None) -> None:
     runs = [
         r for ls in (0.0, 0.1) for r in grid(METHODS[:3], range(3), training__label_smoothing=ls)
     ]
@@ -371,7 +371,9 @@ def test_runs_on_different_devices_are_warned_of(tmp_path: Path) -> None:
     assert any("different data" in warning for warning in warnings)
 
 
-def test_undefined_metrics_and_missing_parts_of_a_result(tmp_path: Path) -> None:
+def test_undefined_metrics_and_missing_parts_of_a_result(
+    tmp_path: Path, without_pictures: None
+) -> None:
     runs = grid([NONE, CUTMIX], range(3))
     sweep = write_sweep(tmp_path, "lean", runs)
     for run in runs:
@@ -387,7 +389,7 @@ def test_undefined_metrics_and_missing_parts_of_a_result(tmp_path: Path) -> None
     assert any("ECE is undefined in 6 runs" in warning for warning in written.warnings)
 
 
-def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
+def test_a_second_report_replaces_the_first(tmp_path: Path, without_pictures: None) -> None:
     sweep = write_sweep(tmp_path, "twice", grid([NONE, CUTMIX], range(2)))
     first = write_report(sweep)
     stale = first.folder / "figures" / "reliability-7.png"
@@ -402,7 +404,7 @@ def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
     assert not list(second.folder.rglob(".*"))
 
 
-def test_another_folder(tmp_path: Path) -> None:
+def test_another_folder(tmp_path: Path, without_pictures: None) -> None:
     sweep = write_sweep(tmp_path / "runs", "away", grid([NONE, CUTMIX], range(2)))
     found = write_report(sweep, tmp_path / "out" / "deep", baseline="cutmix")
     assert found.html == tmp_path / "out" / "deep" / "report.html"
@@ -426,7 +428,9 @@ def test_markdown_shows_any_text(text: str, shown: str) -> None:
     assert markdown(text) == shown
 
 
-def test_metrics_with_the_same_name_in_any_order_give_the_same_table(tmp_path: Path) -> None:
+def test_metrics_with_the_same_name_in_any_order_give_the_same_table(
+    tmp_path: Path, without_pictures: None
+) -> None:
     def texts(methods: tuple[dict[str, Any], ...], name: str) -> set[str]:
         found = write_report(write_sweep(tmp_path, name, grid(methods, range(3))))
         table = found.markdown.read_text().split("## Results")[1].split("Test set")[0]
@@ -447,7 +451,7 @@ def test_a_turned_calibration_is_said(tmp_path: Path) -> None:
     assert "The baseline is over-confident; mixup is under-confident." in judged(sweep).beyond
 
 
-def test_nothing_is_claimed_where_no_pair_exists(tmp_path: Path) -> None:
+def test_nothing_is_claimed_where_no_pair_exists(tmp_path: Path, without_pictures: None) -> None:
     folder = write_sweep(tmp_path, "unpaired", grid(METHODS[:3], range(3)))
     for planned in folder.plan():
         if planned.config["augmentation"]["name"] == "none":

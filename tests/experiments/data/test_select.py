@@ -51,7 +51,7 @@ def test_validation_takes_its_share(fraction, size):
     seed=st.integers(0, 99),
     fraction=st.floats(0.05, 0.95),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_smaller_split_is_within_a_larger_one(sizes, seed, fraction):
     rare = np.repeat(np.arange(4), [2000, 700, 299, 1])
     for labels in (BALANCED, rare):

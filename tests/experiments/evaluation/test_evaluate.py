@@ -193,7 +193,7 @@ def test_the_command(sweep: SweepFolder) -> None:
     assert done.returncode == 0, done.stderr
     assert "calibration, overfitting of 2 runs; 0 are measured already" in done.stdout
     assert "2 of 2 runs measured" in done.stdout and "report:" not in done.stdout
-    repeated = running.mixbench("evaluate", "small", "--only", "calibration", "--no-track")
+    repeated = running.mixbench_here("evaluate", "small", "--only", "calibration", "--no-track")
     assert repeated.returncode == 0
     assert repeated.stdout.startswith("small: calibration of 0 runs; 2 are measured already")
     assert "report:" in repeated.stdout

@@ -151,6 +151,6 @@ def test_the_report_says_how_to_run_it_again(
 
 
 def test_list_shows_the_sizes() -> None:
-    said = running.mixbench("list", "sweeps").stdout
+    said = running.mixbench_here("list", "sweeps").stdout
     assert "(--scale quick: 16 cells, 48 runs; --scale standard: " in said
     assert "(7 cells, 35 runs)" in said

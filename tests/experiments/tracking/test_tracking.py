@@ -63,9 +63,9 @@ print(sqlite3.connect(sys.argv[1]).execute("SELECT name FROM experiments").fetch
 
 @pytest.fixture(scope="module")
 def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
-    """A store that three processes created at the same moment: its file, and what each said.
+    """A store that two processes created at the same moment: its file, and what each said.
 
-    A fourth one was killed before, in the middle of making it.
+    A third one was killed before, in the middle of making it.
     """
     folder = tmp_path_factory.mktemp("store")
     database = folder / "new" / "mlflow.db"
@@ -77,7 +77,7 @@ def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[An
     killed.kill()
     killed.communicate()
     assert sorted(path.name for path in database.parent.glob("mlflow*")) == ["mlflow.db.lock"]
-    ready = [folder / f"ready{number}" for number in range(3)]
+    ready = [folder / f"ready{number}" for number in range(2)]
     processes = [start(CREATE, database, folder / "go", path) for path in ready]
     while not all(path.exists() for path in ready):
         assert all(process.poll() is None for process in processes)
@@ -103,7 +103,7 @@ def test_processes_that_start_at_once_make_one_store(
     fresh_store: tuple[Path, list[Any]],
 ) -> None:
     database, said = fresh_store
-    assert said == [("[('Default',)]\n", "", 0)] * 3
+    assert said == [("[('Default',)]\n", "", 0)] * 2
     assert sorted(path.name for path in database.parent.iterdir()) == ["mlflow.db"]
 
 

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support import running
 from tests.support import tracking_fixtures as made
-from tests.support.tracking_servers import MlflowServer, proxy_of
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +85,7 @@ def test_what_was_projected_is_equal(sweep: SweepFolder) -> None:
         metrics += len(keys)
     assert (verdict.runs, verdict.metrics, verdict.points) == (5, metrics, points)
     assert rows == 3 * 3 + 1 + 2
-    done = running.mixbench("track", "study", "--verify")
+    done = running.mixbench_here("track", "study", "--verify")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"equal: MLflow at sqlite:///{sweep.path.parent}/mlflow.db and ")
 
@@ -215,7 +214,7 @@ def test_a_folder_that_says_more(sweep: SweepFolder) -> None:
     with (plan[4].folder.path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(made.row(plan[4], 3)) + "\n")
     made.finish(plan[5])
-    done = running.mixbench("track", "study", "--verify")
+    done = running.mixbench_here("track", "study", "--verify")
     assert (done.returncode, done.stderr) == (1, "")
     assert "none seed 0: metric test/ece, step 45, 0.5 at" in done.stdout
     assert "mixup alpha=1.0 seed 0: metric train/loss, step 45," in done.stdout
@@ -276,40 +275,7 @@ def test_what_a_user_writes_in_mlflow_is_no_difference(sweep: SweepFolder) -> No
     assert tracking.verify(sweep).equal
 
 
-@pytest.fixture(scope="module")
-def server(projected: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """A server over a copy of the store."""
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copy(projected / "mlflow.db", folder / "mlflow.db")
-    server = MlflowServer(folder)
-    server.start()
-    yield server
-    server.kill()
-
-
-def test_through_a_server_at_once_and_run_by_run(
-    server: MlflowServer, sweep: SweepFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from mixbench.experiments.tracking import verification
-
-    at_once = tracking.verify(sweep, server.address)
-    assert at_once.equal
-    with proxy_of(server) as proxy:
-        # As where only MLflow's own interface is let through, and not what its pages ask.
-        proxy.closed = "/ajax-api"
-        one_by_one = tracking.verify(sweep, proxy.address)
-        assert proxy.seen["closed"] == 1
-    assert (one_by_one.points, one_by_one.count) == (at_once.points, 0)
-    # More than MLflow answers at once.
-    monkeypatch.setattr(verification, "MOST_POINTS", 3)
-    assert tracking.verify(sweep, server.address).equal
-    assert tracking.verify(sweep).equal
-    tampered(sweep, TAMPERING["a value"][0], run_id(sweep, 0))
-    shutil.copy(sweep.path.parent / "mlflow.db", server.folder / "mlflow.db")
-    assert tracking.verify(sweep, server.address).count == 1
-
-
 def test_verify_and_follow_at_once(sweep: SweepFolder) -> None:
-    done = running.mixbench("track", "study", "--verify", "--follow")
+    done = running.mixbench_here("track", "study", "--verify", "--follow")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "mixbench: --follow and --verify: give one of them\n"

@@ -773,7 +773,7 @@ def test_an_error_that_a_signal_turned_into_is_no_fault(
 
 
 def test_told_to_stop_at_any_moment(runs: Path, impatient: None) -> None:
-    """Twenty times: what was claimed is let go, nothing counts as a fault, all is exactly done."""
+    """Fourteen times: what was claimed is let go, nothing counts as a fault, all is exactly done."""
     spec = running.spec("often")
     spec["fixed"]["training"]["epochs"] = 60
     alone = running.planned({**spec, "name": "alone"})
@@ -781,7 +781,7 @@ def test_told_to_stop_at_any_moment(runs: Path, impatient: None) -> None:
     folder = running.planned(spec)
     draw = random.Random(7)
     statuses = Counter[int]()
-    for _ in range(20):
+    for _ in range(14):
         pid = forked(folder, "--threads", "1")
         time.sleep(draw.uniform(0.0, 0.4))
         os.kill(pid, draw.choice([signal.SIGTERM, signal.SIGUSR2, signal.SIGINT]))
@@ -793,7 +793,7 @@ def test_told_to_stop_at_any_moment(runs: Path, impatient: None) -> None:
             last = planned.folder.last_claim()
             assert last is None or "released" in last, (status, last)
             assert set(outcomes(planned.folder)) <= {"stopped", "done"}
-    assert statuses[STOPPED] > 5, statuses
+    assert statuses[STOPPED] > 3, statuses
     running.work(folder, "last")
     assert set(folder.states().values()) == {"done"}
     mine, theirs = running.outcome(folder), running.outcome(alone)

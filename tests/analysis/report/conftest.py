@@ -1,0 +1,34 @@
+"""Reports that nobody looks at need no finished pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import IO
+
+import pytest
+from matplotlib.figure import Figure
+
+from mixbench.analysis.figures.canvas import ReportFigure
+from mixbench.analysis.figures.palette import LIGHT, Paper
+from mixbench.analysis.report.build import SECTIONS
+from mixbench.analysis.report.measurements import figures
+
+
+def _set_up_once(
+    name: str, title: str, caption: str, alt: str, draw: Callable[[Paper], bytes]
+) -> ReportFigure:
+    drawn = draw(LIGHT)
+    return ReportFigure(name, title, caption, alt, drawn, drawn)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set figures up, on light paper alone, but don't render them: that takes seconds each."""
+
+    def save(_: Figure, stream: IO[bytes], **__: object) -> None:
+        stream.write(b"no picture")
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    for names in (vars(figures), *(section.__globals__ for section in SECTIONS.values())):
+        if "on_both_papers" in names:
+            monkeypatch.setitem(names, "on_both_papers", _set_up_once)
