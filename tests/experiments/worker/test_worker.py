@@ -773,7 +773,7 @@ def test_an_error_that_a_signal_turned_into_is_no_fault(
 
 
 def test_told_to_stop_at_any_moment(runs: Path, impatient: None) -> None:
-    """Fourteen times: what was claimed is let go, nothing counts as a fault, all is exactly done."""
+    """What was claimed is let go each time, nothing counts as a fault, all is exactly done."""
     spec = running.spec("often")
     spec["fixed"]["training"]["epochs"] = 60
     alone = running.planned({**spec, "name": "alone"})
