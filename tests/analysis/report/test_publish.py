@@ -60,7 +60,9 @@ def fake_report(folder: Path, **files: bytes) -> Report:
     return Report(folder, (folder / "figures" / "methods.png",), verdict, ())
 
 
-def test_a_clean_sweep_is_published(sweep: SweepFolder, tmp_path: Path) -> None:
+def test_a_clean_sweep_is_published(
+    sweep: SweepFolder, tmp_path: Path, without_pictures: None
+) -> None:
     target = tmp_path / "results" / "study"
     check_publishable(sweep, target)
     report = write_report(sweep)
