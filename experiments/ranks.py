@@ -1,15 +1,15 @@
-"""The processes that train one run together, one per device: what they tell each other.
+"""The ranks of a run, processes that train it together, one per device, and their communication.
 
     ranks.part                     which share of a batch is this process's: (rank, size)
     ranks.meet(images, order)      before a step: everybody's images, and what rank 0 wants done
     ranks.wrap(network)            the network whose gradients are the mean over all ranks
 
 `ALONE`, the usual case, does nothing and costs nothing. A `Group` is torch's
-DistributedDataParallel, with a second, CPU, channel for the bookkeeping, so that the GPUs are never
-waited for. Batch normalisation takes the statistics of each rank's own images (plain DDP); rank 0's
+DistributedDataParallel, with a second channel on the CPU for the bookkeeping, which never waits for
+the GPUs. Batch normalisation takes the statistics of each rank's own images (plain DDP); rank 0's
 are kept.
 
-What goes over the wire is tensors, numbers and text, read back as a checkpoint is: not as code.
+Only tensors, numbers and text are sent, and read as a checkpoint is: never run as code.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Ranks:
         return network
 
     def meet(self, images: int, order: int) -> tuple[list[int], int]:
-        """How many images every rank has for the coming step, and the `order` that rank 0 gives."""
+        """Return every rank's number of images for the next step, and rank 0's `order`."""
         return [images], order
 
     def wait(self) -> None:
@@ -78,7 +78,7 @@ class Ranks:
         """Give all ranks the buffers of rank 0, such as the statistics of batch normalisation."""
 
     def interleave(self, items: list[T]) -> list[T]:
-        """What the ranks have, taken in turns, on rank 0: the order of `Split.batches`."""
+        """On rank 0: the items of all ranks, taken in turns, in the order of `Split.batches`."""
         return items
 
 
@@ -102,7 +102,7 @@ class Group(Ranks):
             device_id=device if cuda else None,
         )
         try:
-            # Of its own, so that gradients under way and bookkeeping don't wait for each other.
+            # A separate group, so that gradients and bookkeeping don't wait for each other.
             talk = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
         except Exception:
             self.close(broken=True)
@@ -111,7 +111,7 @@ class Group(Ranks):
         self._talk = cast(torch.distributed.ProcessGroup, talk)
 
     def close(self, *, broken: bool = False) -> None:
-        """Leave the group. `broken`: without waiting for what is under way, which may never end."""
+        """Leave the group. `broken`: don't wait for pending operations, which may never end."""
         if broken and self._device.type == "cuda":
             torch.distributed.distributed_c10d._abort_process_group()
         else:
@@ -121,8 +121,8 @@ class Group(Ranks):
         if self._device.type == "cuda":
             return nn.parallel.DistributedDataParallel(network, device_ids=[self._device])
         # DDP regroups the gradients after its first step, unless some may be unused. Between more
-        # than two ranks the grouping decides in which order they are summed, and a training that is
-        # taken up again has its first step elsewhere: it would not be the same to the last digit.
+        # than two ranks the grouping decides in which order they are summed, and a training that
+        # continues has its first step elsewhere: it would differ in the last digits.
         return nn.parallel.DistributedDataParallel(network, find_unused_parameters=self.size > 2)
 
     def meet(self, images: int, order: int) -> tuple[list[int], int]:

@@ -16,13 +16,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupts:
-    """Remembers whether a signal came that ends the block."""
+    """Remembers whether a signal came that is to end the block."""
 
     def __init__(self) -> None:
         self.received = False
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if a signal came: Python drops one that meets a finaliser."""
+        """Raise KeyboardInterrupt if a signal came: Python drops one raised in a finaliser."""
         if self.received:
             raise KeyboardInterrupt
 
@@ -32,7 +32,7 @@ class Interrupts:
         raise KeyboardInterrupt
 
     def raised(self, dropped: sys.UnraisableHookArgs) -> bool:
-        """Did `on_signal` raise what Python dropped? Then `check` raises it again."""
+        """Is `dropped` what `on_signal` raised? Then `check` raises it once more."""
         return self.received and issubclass(dropped.exc_type, KeyboardInterrupt)
 
 
@@ -52,7 +52,7 @@ def interruptible() -> Iterator[Interrupts]:
     hook_before = sys.unraisablehook
 
     def hook(dropped: sys.UnraisableHookArgs) -> None:
-        # "Exception ignored in ..." is no news to who pressed Ctrl-C, and not true.
+        # Don't print "Exception ignored in ...": `check` raises it.
         if not interrupts.raised(dropped):
             hook_before(dropped)
 
@@ -80,7 +80,7 @@ class Stop:
     def __init__(
         self, read_reason: Callable[[], str | None], deadline: float | None = None
     ) -> None:
-        # Apart, and each set once: a signal may come in the middle of `asked`.
+        # Separate, and each set once: a signal may come in the middle of `asked`.
         self._signal: str | None = None
         self._asked_for: str | None = None
         self._read_reason = read_reason
@@ -124,14 +124,14 @@ class Stop:
             self._deferring -= 1
 
     def ignore_signals(self) -> None:
-        """Raise nothing from now on: there is nothing left to stop."""
+        """Ignore signals from now on: there is nothing left to stop."""
         self._deferring += 1
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         is_first = self.reason is None
         if is_first:
             self._signal = signal.Signals(number).name
-        # A second signal must not interrupt the clean-up that the first one set going.
+        # A second signal must not interrupt the clean-up that the first one started.
         if is_first and not self._deferring:
             raise Stopped(self.reason)
 

@@ -92,7 +92,7 @@ def slots(
         )
     usable = gpus() if device != "cpu" else []
     if usable and not torch_sees_gpus():
-        # An old driver, a CPU build of torch: every run would fail on it.
+        # With an old driver or a CPU build of torch every run would fail.
         usable = []
     if device == "cuda" and not usable:
         raise UserError("--device cuda: no GPU that torch can use here; use --device cpu")

@@ -59,8 +59,8 @@ class Measurers(Processes):
     """The measuring processes of one launcher or SLURM task.
 
     deadline: seconds from now at which they are stopped. `unusable` says, when all have ended, how
-    those ended that did not do all they could. None is replaced: what one of them can't measure, or
-    dies of, the next one couldn't either, and its runs fall to the others.
+    those ended that failed. None is replaced: a new process would fail at the same measurement, and
+    the others take over its runs.
     """
 
     patience: ClassVar[float] = 10.0

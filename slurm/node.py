@@ -77,8 +77,8 @@ def main() -> int:
     while not received and processes.poll():
         time.sleep(POLL_SECONDS)
     if processes.unusable and not received:
-        # SLURM's signal goes to every process of the job: it may have met a worker before us, and
-        # one that has just begun dies of it.
+        # SLURM's signal goes to every process of the job: a worker may have received it before us,
+        # and one that has just started dies of it.
         time.sleep(1.0)
     if received:
         log.info("told to stop by %s", signal.Signals(received[0]).name)

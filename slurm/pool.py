@@ -55,7 +55,7 @@ class Pool(Processes):
         self._idle_deaths = 0
 
     def _command(self, slot: Slot, name: str) -> list[str]:
-        # It may be left by a worker of this name on another machine, or of an earlier boot.
+        # A worker of this name on another machine, or before a reboot, may have left it.
         self._worker_file(name).unlink(missing_ok=True)
         left = self._seconds_left()
         return [
@@ -76,9 +76,9 @@ class Pool(Processes):
         return folder / f"{name}.log"
 
     def _ended(self, process: Process, status: int) -> None:
-        """Record the attempt that the worker took with it, and replace the worker.
+        """Record how the worker's attempt ended, and replace the worker.
 
-        One that died before it claimed anything would only die again: see `unusable`.
+        A worker that died before it claimed a run is not replaced: see `unusable`.
         """
         if status in (0, STOPPED):
             return
@@ -94,7 +94,7 @@ class Pool(Processes):
             self.unusable = f"a worker ended, and {error.strerror}: {error.filename}"
 
     def _is_to_be_replaced(self, process: Process, status: int) -> bool:
-        """Record what the worker's end did; would another one fare better?"""
+        """Record how the worker ended; would a new one do better?"""
         if self._record_end(process, status):
             self._idle_deaths = 0
         elif status == POISONED:
@@ -142,7 +142,7 @@ class Pool(Processes):
         return now - process.heartbeat[1] > self.hang_seconds
 
     def _record_end(self, process: Process, status: int) -> bool:
-        """Record what the worker's end did to its run; did it hold one?"""
+        """Record the end of the worker's attempt; did it hold a run?"""
         held = self._held_run(process)
         if held is None:
             return False

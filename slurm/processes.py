@@ -126,6 +126,6 @@ def kill(process: Process) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.popen.pid, signal.SIGKILL)
     process.popen.kill()
-    # Where a driver or a file server does not answer, not even SIGKILL ends a process at once.
+    # SIGKILL does not end a process that waits for a driver or a file server.
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.popen.wait(KILL_SECONDS)

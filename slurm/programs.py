@@ -89,7 +89,7 @@ def output_of(program: str, *arguments: str) -> str:
 
 
 def _without_preferences(environment: Mapping[str, str]) -> dict[str, str]:
-    """Drop the user's preferences, such as another format, which could not be read here."""
+    """Drop the user's preferences, such as another output format, which mixbench can't read."""
     prefixes = ("SQUEUE_", "SCONTROL_", "SCANCEL_")
     return {
         name: value

@@ -121,7 +121,7 @@ def query_tasks(sweep: SweepFolder) -> list[Task]:
         if len(parts) != len(_FIELDS):
             continue
         _, array, index, name, state, reason, nodes = (part.strip() for part in parts)
-        # The name too: numbers begin again from 1 when a cluster is set up anew.
+        # Compare the name too: job ids restart at 1 when a cluster is set up anew.
         if array in jobs and name == job_name(sweep, jobs[array]):
             number = int(index) if index.isdigit() else None
             known.append(Task(array, number, state, reason, nodes, jobs[array]))

@@ -1,4 +1,4 @@
-"""Whether a SLURM task that was told to stop goes back into the queue."""
+"""Decide whether a SLURM task that was told to stop goes back into the queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mixbench.slurm import queue
 from mixbench.slurm.measuring import Order
 
 MAX_FRUITLESS_STARTS = 3
-"""A task that was started this often in a row without any run getting further is not requeued."""
+"""A task started this often in a row without progress of any run is not requeued."""
 ASK_SECONDS = 2.0
 
 _NO_REQUEUE = {"requeued": "SLURM has done so already", "cancelled": "it was cancelled"}
@@ -64,7 +64,7 @@ def runs_left(sweep: SweepFolder, order: Order | None = None) -> bool:
 
 
 class StartLog:
-    """Records the starts of one task, so that one which gets nothing done stops coming back."""
+    """Records the starts of one task, so that a task without progress is not requeued for ever."""
 
     def __init__(self, sweep: SweepFolder, job: str) -> None:
         self.path = queue.folder_of(sweep) / f"{job}_starts.jsonl"
@@ -136,7 +136,7 @@ class Requeue:
         elif cause in ("time limit", "preempted"):
             self._requeue(self.job, cause)
         elif warned:
-            # Also where SLURM does not answer: a warning is not how a job is cancelled.
+            # Also where SLURM does not answer: a job that is cancelled gets no warning.
             self._requeue(self.job, "its time is up")
         elif cause == "running":
             self._requeue(self.job, "it was told to stop, and is not being ended by SLURM")
@@ -146,7 +146,7 @@ class Requeue:
             )
 
     def _requeue(self, job: str, cause: str) -> None:
-        # What stops a sweep's workers may be long ago, and does not stop its being measured.
+        # A stopped sweep can still be measured.
         stop = None if self.order else self.sweep.stop_reason()
         if stop is not None:
             self._do_not_requeue(f"the sweep was stopped: {stop}")

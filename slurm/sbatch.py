@@ -33,7 +33,7 @@ def seconds(time: str) -> int:
     """Return the length of a SLURM time.
 
     That is "MM", "MM:SS", "HH:MM:SS", "D-HH", "D-HH:MM" or "D-HH:MM:SS".
-    ValueError for anything else, UNLIMITED included: work without an end is never handed on.
+    ValueError for anything else, UNLIMITED included: a task must know when to save and requeue.
     """
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
     if not match:

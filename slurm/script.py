@@ -71,7 +71,7 @@ class TaskScript:
         class Executor(SlurmExecutor):
             @classmethod
             def affinity(cls) -> int:
-                # A script can be shown where there is no srun, which we don't use.
+                # Show a script also where there is no srun, which mixbench does not use.
                 return 1
 
         profile = self.profile
@@ -90,7 +90,7 @@ class TaskScript:
             nodes=profile.nodes,
             # So that `cpus` are those of each node.
             ntasks_per_node=1 if profile.nodes > 1 else None,
-            # A step of srun's would get the signals in the script's place.
+            # With srun, its step would get the signals instead of the script.
             use_srun=False,
             stderr_to_stdout=True,
             # submitit's default, which some sites refuse.

@@ -76,7 +76,7 @@ def submit(
             lines += _submit_arrays(script, lacking, workers_per_task)
         except UserError:
             with contextlib.suppress(OSError):
-                # Only where nothing was ever submitted is it empty.
+                # Empty only where nothing was ever submitted.
                 queue.folder_of(folder).rmdir()
             raise
     return lines
@@ -267,7 +267,7 @@ def _why(answer: Answer) -> str:
     message = answer.message() or f"exit status {answer.status}"
     if "configuration source" in message:
         return f"{message}; no SLURM cluster is set up on this machine: use --cluster local"
-    # What sbatch says first is the cause, then that it failed for it.
+    # sbatch's first line is the cause, the next says that it failed.
     return message.replace("Batch job submission failed: ", "").replace("allocation failure: ", "")
 
 

@@ -64,7 +64,7 @@ def main() -> int:
         log.info("%s", stop or "nothing is left to do")
         return 0
     if not received and status != STOPPED:
-        # The same would happen on every start.
+        # It would fail the same way on every start.
         log.error("the workers ended with status %d: not put back into the queue", status)
         return 1
     requeue.after_stop(warned=all(number in WARNINGS for number in received))

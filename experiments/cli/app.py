@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
-        # Nothing is wrong with the command, and results are written whole or not at all.
+        # The command is right, and results are written whole or not at all.
         _complain(
             f"{error.strerror}: {error.filename or 'the sweep folder'}; what was done is kept"
         )

@@ -90,7 +90,7 @@ def _cancel_tasks(folder: SweepFolder) -> None:
     try:
         print(f"SLURM: {plural(slurm_queue.cancel_tasks(folder), 'task')} cancelled", flush=True)
     except UserError as error:
-        # The tasks see for themselves, in the folder, that they are to stop.
+        # The tasks read in the folder that they must stop.
         print(error, flush=True)
 
 
@@ -98,6 +98,6 @@ def _print_what_remains(now: Status) -> None:
 
     part = sum(run.epoch > 0 for run in now.runs if run.state in (RunState.WAITING, RunState.STALE))
     unfinished = f" and the checkpoints of {plural(part, 'unfinished run')}" if part else ""
-    # Where all runs are done, what was cancelled measured them.
+    # If all runs are done, the cancelled workers were measuring.
     verb = "evaluate" if now.done == now.total else "sweep"
     print(f"kept: {plural(now.done, 'result')}{unfinished}; to go on: mixbench {verb} {now.sweep}")

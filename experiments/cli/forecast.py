@@ -112,7 +112,7 @@ def _with_costs(
         alike = [configs[run.run_key] for run in unknown]
         costs = {**estimate.alike(alike, name, where), **costs}
     if timed:
-        # Not for a cluster: what is timed here says nothing about it.
+        # Not for a cluster: its devices are not those of this machine.
         costs |= time_steps.timed(
             [run for run in unknown if kinds[run.run_key] not in costs], where
         )

@@ -1,4 +1,4 @@
-"""`mixbench list`: what there is to run and to measure."""
+"""`mixbench list`: augmentations, data sets, models, sweeps, measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mixbench plan`: the runs of a sweep, what of it is done, and how long the rest will take."""
+"""`mixbench plan`: the runs of a sweep, which are done, and how long the rest will take."""
 
 from __future__ import annotations
 

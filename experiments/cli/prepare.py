@@ -1,4 +1,4 @@
-"""What `sweep` and `evaluate` check before any work begins, and the data that they get."""
+"""Checks and downloads of `sweep` and `evaluate` before any work begins."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def with_data(
             fetch.ensure(name)
     except UserError as error:
         other = sweep.spec.get("fallback")
-        # Data that is there but damaged is not to be replaced in silence.
+        # Don't replace damaged data silently.
         if not other or not may_fall_back or fetch.available_offline(name):
             raise
         print(f"{error}\n{sweep.name}: falling back to the sweep {other!r}", flush=True)
@@ -40,7 +40,7 @@ def with_data(
 def check_runs(sweep: Sweep) -> None:
     """Check what can only be known from the data or the network."""
     for dataset in dict.fromkeys(run.dataset for run in sweep.runs):
-        # Far from the limits there is no need to pay for torch's import.
+        # Skip the check, and torch's import, far from the limits.
         size = dataset.train_size
         if ":" in dataset.name or (size and size * dataset.validation_fraction < 100):
             from mixbench.experiments.data.load import check_sizes
@@ -60,7 +60,7 @@ def check_runs(sweep: Sweep) -> None:
 
 
 def _unfinished_runs(sweep: Sweep) -> Iterator[RunConfig]:
-    """Yield runs to be done: what finished ones started from may be gone by now."""
+    """Yield the unfinished runs: weights that finished ones started from may be deleted."""
     from mixbench.experiments.store.run_folder import RunFolder
     from mixbench.experiments.store.sweep_folder import root
 

@@ -1,4 +1,4 @@
-"""`mixbench report`, and what follows new results."""
+"""`mixbench report`, and copying new results to MLflow."""
 
 from __future__ import annotations
 

@@ -109,13 +109,13 @@ def _show_all() -> None:
         try:
             rows.append((name, Observer(SweepFolder.open(name)).snapshot()))
         except UserError as error:
-            # One sweep that can't be read must not hide the others.
+            # A sweep that can't be read must not hide the others.
             rows.append((name, str(error)))
     print(render.printed(render.overview(rows)), end="")
 
 
 def _notes(now: Status, tasks: TaskCounts | None) -> list[str]:
-    """Say what the tables don't: which workers run, what stops them, what to do next."""
+    """Print which workers run, whether they are stopped, and what to do next."""
     notes = []
     alive = [worker for worker in now.workers if worker.alive]
     if alive:

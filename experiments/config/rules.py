@@ -1,6 +1,6 @@
 """Whether a run's transfer section fits the rest of its configuration, and why not.
 
-What only the network can tell is checked in `mixbench.experiments.transfer`.
+Rules that need the built network are checked in `mixbench.experiments.transfer`.
 """
 
 from __future__ import annotations

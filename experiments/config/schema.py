@@ -1,4 +1,4 @@
-"""The sections of a run's configuration, frozen and checked one by one.
+"""The sections of a run's configuration, frozen, each checked by itself.
 
 `resolve` fills in what depends on more than one section. Nothing here imports torch: a grid is
 checked before any worker starts.

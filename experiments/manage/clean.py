@@ -22,7 +22,7 @@ from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 OLD_SECONDS = 3600.0
-"""Younger files may be in the making, however dead their maker looks from here."""
+"""Seconds; younger files may still be being written, by a process on another machine."""
 _CLAIM = re.compile(r"\d{6}\.json")
 
 
@@ -70,7 +70,7 @@ def delete(items: list[Item]) -> int:
     freed = 0
     for item in items:
         try:
-            # Once more without following: what is a folder now may not be ours.
+            # Check once more without following links: it may have been replaced.
             mode = item.path.lstat().st_mode
             if stat.S_ISLNK(mode):
                 continue
@@ -120,7 +120,7 @@ def _of_run(folder: RunFolder, weights: bool, now: float) -> Iterator[Item]:
     if _is_folder(in_claims):
         yield from _temporary(in_claims, now)
     if folder.state_on_file() != RunState.DONE:
-        # Its checkpoints are what it goes on from, its claims count its attempts.
+        # An unfinished run needs its checkpoints and claims.
         return
     yield from _file(folder.path / "checkpoint.previous.pt", "checkpoints before the last")
     if weights:
@@ -132,7 +132,7 @@ def _of_run(folder: RunFolder, weights: bool, now: float) -> Iterator[Item]:
 
 
 def _temporary(folder: Path, now: float) -> Iterator[Item]:
-    """Hidden files right in the folder, which a kill or a crash left in the making."""
+    """Hidden files directly in the folder, left half-written by a kill or a crash."""
     for path in folder.iterdir():
         if path.name.startswith(".") and _age(path, now) > OLD_SECONDS:
             yield from _file(path, "files left half-written")
@@ -146,13 +146,13 @@ def _of_workers(folder: Path, people: list[workers.Worker], now: float) -> Itera
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.suffix not in (".json", ".log"):
             continue
-        # A worker that is only starting has a log and no file yet.
+        # A worker that is starting has a log and no file yet.
         if path.stem not in staying and (path.stem in known or _age(path, now) > OLD_SECONDS):
             yield from _file(path, "logs of workers that ended")
 
 
 def _may_live(worker: workers.Worker, now: float) -> bool:
-    """Of one elsewhere that holds no run nobody can tell, until it has been so for a day."""
+    """May the worker be alive? One elsewhere that holds no run counts as ended after a day."""
     if worker.alive is None:
         return _age(worker.path, now) < 24 * OLD_SECONDS
     return worker.alive
@@ -179,7 +179,7 @@ def _of_jobs(folder: Path, jobs: set[str] | None, now: float) -> Iterator[Item]:
         ):
             continue
         numbers = set(re.findall(r"\d+", str(inside)))
-        # Without a number it can't be told whose it is.
+        # Without a number its job is unknown.
         if numbers and not numbers & jobs and _age(path, now) > OLD_SECONDS:
             yield from _file(path, "scripts and logs of SLURM jobs that ended")
 

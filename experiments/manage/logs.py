@@ -47,7 +47,7 @@ def follow(folder: RunFolder, lines: int | None = None) -> Iterator[str]:
     told = len(folder.attempts())
     waiting = False
     while True:
-        # First the state and then the log: what was logged before the end is not missed.
+        # Read the state before the log, so that the end of the log is not missed.
         ended = folder.state_on_file()
         rows = folder.attempts()
         if path.exists() and path.stat().st_size < position:

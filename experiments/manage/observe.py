@@ -71,7 +71,7 @@ class Observer:
 
     def _seconds_left(self, epochs: float, total: int, running: list[RunStatus]) -> float | None:
         if self._epochs_at_start is None or epochs <= self._epochs_at_start:
-            # Until the first epochs come, workers only start up; that is not their pace.
+            # Before the first epochs end, workers are still starting; that is not their pace.
             self._epochs_at_start, self._began = epochs, time.monotonic()
         gained = epochs - self._epochs_at_start
         elapsed = time.monotonic() - self._began
@@ -138,7 +138,7 @@ def _fill(run: RunStatus, path: str, planned: PlannedRun) -> None:
     run.epoch = float(rows[-1]["epoch"]) if rows else 0.0
     claim = folder.last_claim()
     if claim is None or "released" in claim:
-        # A run between its result and the release of its claim was done a moment ago.
+        # A run with a result whose claim is not released yet is done.
         if os.path.exists(f"{path}/result.json"):
             run.state, run.epoch = RunState.DONE, float(run.epochs)
         return

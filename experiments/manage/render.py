@@ -40,7 +40,7 @@ def panel(
     notes: Sequence[str] = (),
     rows: int = ROWS,
 ) -> RenderableType:
-    """The sweep as counts, a bar, and a table for each kind of run that one may ask about.
+    """The sweep as counts, a bar, and a table for each state that needs attention.
 
     labels: cell_key -> name. notes: lines at the end. rows: the most that are shown of a kind.
     """
@@ -199,7 +199,7 @@ def _running(runs: list[RunStatus], now: Status, labels: Mapping[str, str]) -> T
 
 
 def _failed(runs: list[RunStatus], now: Status, labels: Mapping[str, str]) -> RenderableType:
-    """By reason: it is long, and the same for many runs where something is wrong with all."""
+    """Group failed runs by reason: reasons are long, and many runs may share one."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text

@@ -92,7 +92,7 @@ def _time(config: RunConfig, device: Any) -> tuple[float, float]:
     some = whole[:FEW_IMAGES]
     times = len(whole) / len(some)
     if _best_of(lambda: step(some), 1, device) * times > LONG_STEP:
-        # On a CPU a large network takes minutes for a batch; who plans would wait for them.
+        # On a CPU a large network takes minutes for a batch: too long for `mixbench plan`.
         return (
             _best_of(lambda: step(some), 1, device) * times,
             _best_of(lambda: forward(some), 1, device) / len(some),
@@ -104,7 +104,7 @@ def _time(config: RunConfig, device: Any) -> tuple[float, float]:
 
 
 def _always_frozen(config: RunConfig) -> int | str | None:
-    """Return what of the network is frozen from the first step to the last."""
+    """Return the layers that are frozen from the first step to the last."""
     transfer = config.transfer
     return None if transfer is None or transfer.unfreeze is not None else transfer.freeze
 

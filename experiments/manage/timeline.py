@@ -1,4 +1,4 @@
-"""A schedule as it is planned, epoch by epoch, for whoever shows it."""
+"""The planned timeline of a schedule, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mixbench.experiments.config.schema import RunConfig
 
 _STEPS = 60
-"""Steps that stand for an epoch."""
+"""How many steps to sample in each epoch."""
 
 
 def timeline(config: RunConfig) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ def value_at(value: Any, share: float) -> float:
     if value["shape"] == "cosine":
         share = (1 - math.cos(math.pi * share)) / 2
     between = first * (1 - share) + last * share
-    # Rounding must not lead out of what is allowed.
+    # Rounding must not leave the allowed range.
     return float(min(max(between, min(first, last)), max(first, last)))
 
 

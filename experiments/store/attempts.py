@@ -53,10 +53,10 @@ def record(
 
 
 def in_vain(rows: list[dict[str, Any]]) -> int:
-    """The faults since the run last got further, or was retried.
+    """The faults since the run last made progress, or was retried.
 
-    An attempt that left a later checkpoint than all before it did not fail in vain: a run that is
-    killed every hour and gains an hour each time comes to its end.
+    An attempt that left a later checkpoint than all before it resets the count: a run that is
+    killed every hour and gains an hour each time finishes in the end.
     """
     count = 0
     furthest = 0

@@ -1,7 +1,7 @@
-"""Checkpoints: everything that the rest of a training depends on, written whole or not at all.
+"""Read and write checkpoints, all that the rest of a training depends on, atomically.
 
-The newest is `checkpoint.pt`, the one before it `checkpoint.previous.pt`: should a disk have
-damaged the newest, the other one is there.
+The newest is `checkpoint.pt`, the one before it `checkpoint.previous.pt`, which is used when the
+newest is damaged.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     atomic_write(aside, buffer.getvalue())
     with contextlib.suppress(FileNotFoundError):
         os.replace(folder / NEWEST, folder / PREVIOUS)
-    # One who was overtaken and has not noticed yet may have put ours in place with its own.
+    # A worker that was overtaken, and has not noticed yet, may have renamed our file already.
     with contextlib.suppress(FileNotFoundError):
         os.replace(aside, folder / NEWEST)
 
@@ -51,7 +51,7 @@ def load(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def usable(folder: Path) -> bool:
-    """Is there one of this version?  Its tensors are not looked at, so that it takes no time."""
+    """Is there one of this version? Quick: its tensors are not read."""
     for name in (NEWEST, PREVIOUS):
         try:
             state = torch.load(folder / name, map_location="cpu", weights_only=True, mmap=True)

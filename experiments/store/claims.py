@@ -47,19 +47,19 @@ class Watch:
     """When claims were last seen to change from one look to the next."""
 
     def unchanged_for(self, path: Path, content: str) -> float:
-        """Seconds since this content was first seen at `path`."""
+        """Return the seconds since this content was first seen at `path`."""
         now = time.monotonic()
         before = self.seen.get(path)
         if before is None or before[0] != content:
             self.seen[path] = (content, now)
-            # A change since a look long ago does not say that its worker is alive still.
+            # A change since a look long ago does not show that its worker is still alive.
             if before is not None and now - self.looked[path] < LEASE_SECONDS / 4:
                 self.renewed[path] = now
         self.looked[path] = now
         return now - self.seen[path][1]
 
     def somebody_works_on(self, run_folder: Path) -> bool:
-        """Was a heartbeat of the claim that holds the run seen not long ago?"""
+        """Was a heartbeat of the run's current claim seen recently?"""
         folder = run_folder / "claims"
         number, _ = _latest(folder)
         renewed = self.renewed.get(_claim_path(folder, number))
@@ -79,7 +79,7 @@ class Claim:
         """Send a heartbeat, at most once a second; ClaimLost if the run was taken over."""
         now = time.monotonic()
         if progress is not None:
-            # Kept even when it is not yet time to write: the next renewal may bring none. And what
+            # Keep it even when it is not yet time to write: the next renewal may bring none. What
             # was saved in training stays saved while the network is measured.
             saved_step = self.body["progress"].get("saved")
             self.body["progress"] = (
@@ -108,7 +108,7 @@ class Claim:
 
     @contextlib.contextmanager
     def keep_renewing(self) -> Iterator[None]:
-        """Renew from a thread while something runs that can't: loading data, importing a library.
+        """Renew from a thread while code runs that can't renew: loading data, importing a library.
 
         Not for training, where a renewal must mean that the work goes on. ClaimLost at the end if
         the run was taken over.
@@ -147,13 +147,13 @@ class Claim:
 
 
 def acquire(run_folder: Path, worker: str, watch: Watch) -> Claim | None:
-    """Take the run if it is free; None if somebody works on it, or was faster."""
+    """Claim the run if it is free; None if somebody works on it, or was faster."""
     folder = run_folder / "claims"
     number, content = _latest(folder)
     if number and not _is_free(_claim_path(folder, number), content, watch):
         return None
     if not number:
-        # Not with all parents: a sweep that was moved must not begin anew at its old place.
+        # Without parents: a sweep that was moved must not be recreated in its old folder.
         run_folder.mkdir(exist_ok=True)
         folder.mkdir(exist_ok=True)
     body = {
@@ -180,7 +180,7 @@ def acquire(run_folder: Path, worker: str, watch: Watch) -> Claim | None:
 
 
 def holder(run_folder: Path) -> dict[str, Any] | None:
-    """The claim that holds the run, as far as can be told from here; None when nobody does."""
+    """Return the claim that holds the run, as far as this host can tell; None if none does."""
     body = last(run_folder)
     return None if body is None or "released" in body or is_stale(body) else body
 

@@ -45,7 +45,7 @@ def needed(plan: Iterable[PlannedRun]) -> dict[str, PlannedRun]:
     needs = {}
     for run, cell in wanted:
         other = by_cell.get((cell, run.config.get("seed")))
-        # One that the plan does not hold is not waited for: loading the weights says so.
+        # Don't wait for a run that is not in the plan: loading the weights reports it.
         if other is not None and other.run_key != run.run_key:
             needs[run.run_key] = other
     return needs
@@ -68,7 +68,7 @@ def chain(run_key: str, needs: Mapping[str, PlannedRun]) -> list[PlannedRun]:
 
 
 def dependants(keys: Collection[str], needs: Mapping[str, PlannedRun]) -> set[str]:
-    """The keys of the runs that need one of these, however many runs lie between."""
+    """The keys of the runs that need one of these, directly or through other runs."""
     wanted = set(keys)
     return {key for key in needs if any(run.run_key in wanted for run in chain(key, needs))}
 

@@ -24,7 +24,7 @@ _FAILED = ".failed.json"
 def folder_of(run: RunFolder) -> Path:
     """Where the files are, or will be. UserError where something else has that name.
 
-    What is measured must not be written outside of the run: not even through a link.
+    Results must not be written outside of the run's folder, not even through a link.
     """
     path = run.path / FOLDER
     if path.is_symlink() or (path.exists() and not path.is_dir()):
@@ -73,10 +73,10 @@ def measured(run: RunFolder) -> dict[str, Any] | None:
 
 
 def fail(run: RunFolder, name: str, error: str, settings: Mapping[str, Any] | None = None) -> None:
-    """Record that a measurement failed; one that is there stays.
+    """Record that a measurement failed; an earlier result stays.
 
-    settings: those with which it can't be made of this network and these data, where that is known:
-    with them it is not tried again.
+    settings: given when the measurement can't be made with them of this network and these data: it
+    is not tried again with the same settings.
     """
     failure = {"error": error, "provenance": {"finished": time.time()}}
     if settings is not None:
@@ -85,7 +85,7 @@ def fail(run: RunFolder, name: str, error: str, settings: Mapping[str, Any] | No
 
 
 def clear_failure(run: RunFolder, name: str) -> None:
-    """Delete the record that a measurement failed: it was made after all."""
+    """Delete the record that a measurement failed, after it succeeded."""
     _failure_file(run, name).unlink(missing_ok=True)
 
 
@@ -110,7 +110,7 @@ def _failure_file(run: RunFolder, name: str) -> Path:
 
 
 def _failed(run: RunFolder) -> dict[str, tuple[str, bool]]:
-    """name -> (error, would it always fail), of all failures on record."""
+    """Return name -> (error, is it final) of all recorded failures."""
     failed = {}
     for path in sorted((run.path / FOLDER).glob(f"*{_FAILED}")):
         failure = read_json(path) or {}

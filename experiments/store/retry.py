@@ -13,8 +13,8 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 def retry_failed(folder: SweepFolder, keys: Collection[str] | None = None) -> int:
     """Let failed runs (all, or those of these keys) be tried again; returns how many.
 
-    Their attempts stay on record, and no longer count. With a run go those that failed because it
-    did, and those whose failure made it fail.
+    Their attempts stay on record, and no longer count. Also retried are runs that failed because
+    one of these did, and runs whose failure made one of these fail.
     """
     begun = folder.begun()
     plan = folder.plan()
@@ -32,10 +32,10 @@ def retry_failed(folder: SweepFolder, keys: Collection[str] | None = None) -> in
             for run in dependencies.chain(key, needed)
             if run.run_key in failed
         }
-        # A run begins when the one that it needs has ended, so if that failed, so did it.
+        # A run begins after the one that it needs has ended: if that failed, it failed too.
         chosen |= dependencies.dependants(chosen, needed)
         failed = {key: run for key, run in failed.items() if key in chosen}
-    # What is needed first: a worker that looks meanwhile would have the others fail again.
+    # Needed runs first: a worker that looks meanwhile would fail the others once more.
     for run in dependencies.by_need(list(failed.values()), needed):
         run.folder.add_attempt({"outcome": Outcome.RETRY, "time": time.time()})
         (run.folder.path / "failure.json").unlink(missing_ok=True)

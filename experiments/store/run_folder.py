@@ -54,7 +54,7 @@ class RunFolder:
         return list(rows.values())
 
     def _unrecorded_success(self) -> dict[str, Any] | None:
-        """The row of the attempt that made the result and was killed before it could say so."""
+        """The row of the attempt that wrote the result and was killed before it could record it."""
         result = self.result()
         if result is None or "attempt" not in result:
             return None
@@ -88,7 +88,7 @@ class RunFolder:
         path = self.path / "attempts.jsonl"
         line = json.dumps(row) + "\n"
         with path.open("ab") as file:
-            # What a kill in mid-write left behind must not swallow this row too.
+            # A line torn by a kill in mid-write must not absorb this row.
             torn = file.tell() and not path.read_bytes().endswith(b"\n")
             file.write((("\n" if torn else "") + line).encode())
 
@@ -126,4 +126,4 @@ class PlannedRun:
     config: dict[str, Any]
     folder: RunFolder
     pretraining: bool = False
-    """Is it there only because others start from its weights?"""
+    """Does it exist only because others start from its weights?"""

@@ -28,7 +28,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
     OUT_OF_MEMORY = "out of memory"
     DIED = "died"
-    """Its process ended without a word."""
+    """Its process died without recording an outcome."""
     HUNG = "hung"
     """Its process sent no heartbeats and was killed."""
     DIVERGED = "diverged"
@@ -37,9 +37,9 @@ class Outcome(StrEnum):
     LOST = "lost"
     """Another worker had taken the run over; never on record."""
     RETRY = "retry"
-    """No attempt: the mark that the ones before it no longer count."""
+    """Not an attempt: attempts before this row no longer count."""
     GIVEN_UP = "given up"
-    """Only of a claim: earlier attempts, put on record late, were one too many."""
+    """Only of a claim: with attempts recorded late, the run had no retries left."""
     NOTHING_TO_DO = "nothing to do"
     """Only of a claim: the run had ended before it could begin."""
     MEASURED = "measured"
@@ -47,4 +47,4 @@ class Outcome(StrEnum):
 
 
 FAULTS = (Outcome.FAILED, Outcome.OUT_OF_MEMORY, Outcome.DIED, Outcome.HUNG)
-"""What may be the machine's fault: tried again. STOPPED is nobody's, DIVERGED is the run's."""
+"""Outcomes that may be the machine's fault: the run is tried again."""

@@ -1,4 +1,4 @@
-"""Sweep folders and run folders: the store of everything, and the queue of what is to be done.
+"""Sweep folders: the store of all runs, and the queue of runs to be done.
 
 Standard library only: the launcher, the report and the MLflow projection read it without torch.
 """
@@ -63,7 +63,7 @@ class SweepFolder:
     @staticmethod
     def names() -> list[str]:
         """The sweeps below the root."""
-        # One that starts with a dot is what a crash left of a sweep in the making.
+        # A name with a dot in front was left by a crash while a sweep was created.
         names = (path.parent.name for path in root().glob("*/sweep.json"))
         return sorted(name for name in names if not name.startswith("."))
 
@@ -158,7 +158,7 @@ class SweepFolder:
 
     @property
     def description(self) -> str:
-        """What the sweep is about, in its author's words."""
+        """Its author's description."""
         return str(self.header().get("description") or "")
 
     @property
@@ -198,17 +198,17 @@ class SweepFolder:
         )
 
     def begun(self) -> set[str]:
-        """The keys of the runs that a worker has claimed, ever."""
+        """The keys of the runs that were ever claimed."""
         with contextlib.suppress(FileNotFoundError), os.scandir(self.path / "runs") as entries:
             return {entry.name for entry in entries}
         return set()
 
     def ask_to_stop(self, reason: str) -> None:
-        """Have all workers of the sweep stop, wherever they are, and none start."""
+        """Tell all workers of the sweep to stop, on any machine, and let none start."""
         atomic_write(self.path / "stop.json", dump({"reason": reason, "time": time.time()}))
 
     def stop_reason(self) -> str | None:
-        """Why no worker may work on the sweep now; None while they may."""
+        """Return why the sweep was stopped; None if it was not."""
         stop = read_json(self.path / "stop.json")
         return str(stop.get("reason") or "stopped") if stop is not None else None
 

@@ -48,7 +48,7 @@ class Worker:
 
 
 def workers(folder: SweepFolder) -> list[Worker]:
-    """All that ever worked on the sweep and left their file, the first one first."""
+    """Return all workers that left a file in the sweep, in the order of their start."""
     listed = []
     for path in files(folder.path / "workers", ".json"):
         try:
@@ -70,7 +70,7 @@ def _is_alive(folder: SweepFolder, worker: Worker) -> bool | None:
         return None
     claim = claims.last(folder.path / "runs" / run)
     if claim is None or claim["number"] != number or "released" in claim:
-        # It holds nothing any more and did not get to say so, or is about to.
+        # It no longer holds the run, and has not updated its file yet or died before it could.
         return None
     return not claims.is_stale(claim)
 

@@ -72,7 +72,7 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
     pretrainings = Pretrainings(spec.get("pretrain"), seeds, parser, for_pretrainings)
     cells = _parse_cells(name, raw_cells, seeds, parser, pretrainings)
     if not overrides:
-        # With overrides the sweep may no longer hold the cell; the report says so.
+        # An override may have removed the baseline; the report says so.
         _check_baseline(spec.get("baseline"), cells)
         pretrainings.check_used()
     only = {key: cell for key, cell in pretrainings.cells.items() if key not in cells}

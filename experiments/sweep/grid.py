@@ -1,6 +1,6 @@
 """The cells of a sweep description: `fixed` with every combination of `grid` and `zip`.
 
-What `exclude` matches is left out, and each item of `include` is a cell more.
+Cells that `exclude` matches are left out; each item of `include` adds a cell.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def cells(spec: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator[dic
         if not hits:
             yield cell
     for number, pattern in enumerate(excluded):
-        # With overrides the cells to exclude may be gone; without them it is a mistake.
+        # An override may have removed the cells to exclude; else the pattern is a mistake.
         if number not in used and not overrides:
             raise UserError(f"exclude: {pattern!r} matches no cell of the grid")
     for extra in included:

@@ -1,6 +1,6 @@
-"""Which runs of a sweep may say something new, told from the times of their files.
+"""Tell from the times of files which runs of a sweep may have changed.
 
-A run that has ended costs three looks at the clock of a file, and none of its files is read again.
+A run that has ended costs three calls of `stat`; none of its files is read a second time.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Changes:
 
 def version(folder: Path, with_claims: bool = True) -> Version:
     """What the file system says of a run's folder, without opening a file."""
-    # The folder's own time tells of every file that is renamed into it, as all are but two.
+    # The folder's time changes with every file renamed into it: all files but two.
     times = [
         _modified(folder),
         _modified(folder / "evaluations"),
@@ -82,7 +82,7 @@ def version(folder: Path, with_claims: bool = True) -> Version:
 
 
 def _is_old(version: Version) -> bool:
-    """Was the last write so long ago that no clock can be that wrong?"""
+    """Was the last write longer ago than clocks may differ?"""
     return time.time() - max(version) / 1e9 > OLD_SECONDS
 
 

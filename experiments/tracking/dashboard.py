@@ -1,4 +1,4 @@
-"""MLflow's own page over the local store, for as long as one looks at it."""
+"""Serve MLflow's own page over the local store until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAGE = "#/experiments?workflowType=machine_learning"
 
 
 def _print(line: str) -> None:
-    # The process then only waits: a line in a buffer would come when all is over.
+    # Flush: the process only waits from here on.
     print(line, flush=True)
 
 

@@ -1,7 +1,7 @@
-"""MLflow kept up to date while a sweep runs: whatever the server does meanwhile, until it is over.
+"""Keep MLflow up to date while a sweep runs, through outages of the server.
 
-The followed folder is only read. A store that is away is asked again after growing pauses, and what
-happened in the meantime is sent with the times at which it happened.
+The followed folder is only read. An unreachable store is retried after growing pauses; what
+happened meanwhile is sent with the times at which it happened.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ PASS_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 30.0
 SAY_SECONDS = 60.0
 IDLE_SECONDS = 60.0
-"""So long nobody works on a sweep that is over: a worker takes a while to start."""
+"""Seconds without a worker after which a sweep counts as over: a worker takes a while to start."""
 IDLE_SECONDS_SLURM = 900.0
-"""The same where jobs may wait in a queue that is not looked into from here."""
+"""The same where jobs may wait in SLURM's queue, which is not asked."""
 REFUSALS = 3
 
 
 def _print(line: str) -> None:
-    # It runs for days, often into a file: a line in a buffer would come when all is over.
+    # Flush: it runs for days, often with its output in a file.
     print(line, flush=True)
 
 
@@ -40,7 +40,7 @@ def follow(
     figures: Figures | None = None,
     say: Callable[[str], object] = _print,
 ) -> None:
-    """Project the sweep again and again until every run is done or failed, or nobody works on it.
+    """Project the sweep repeatedly until every run is done or failed, or nobody works on it.
 
     say: gets a line when it begins, when the store goes away and comes back, and when it ends.
     Ends with one line on Ctrl-C or SIGTERM too. UserError when the store refuses, or the sweep is
@@ -110,7 +110,7 @@ class _Follower:
                     over = self._activity.over(standing, self._projector.planned)
                     self._pause = POLL_SECONDS
                     if summary.unchanged == len(summary.outcomes):
-                        # On a slow file system looking must not be all that happens.
+                        # On a slow file system, don't spend all the time looking.
                         looking = 4 * (time.monotonic() - began)
                         self._pause = max(POLL_SECONDS, min(looking, LONGEST_PAUSE_SECONDS))
                 else:
@@ -124,7 +124,7 @@ class _Follower:
         """The last update, after which nothing is left to be sent; False if it did not come off."""
         try:
             if self._outages:
-                # A request that was given up on may have been carried out late.
+                # A request that timed out may have been carried out late.
                 self._projector.forget()
                 self._outages = 0
             summary = self._projector.update()
@@ -162,7 +162,7 @@ class _Follower:
 
 
 class _Activity:
-    """Tells whether anybody works on the sweep, or will, as far as its folder shows."""
+    """Tells from the sweep's folder whether anybody works on it, or may soon."""
 
     def __init__(self, sweep: SweepFolder) -> None:
         self._sweep = sweep

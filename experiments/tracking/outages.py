@@ -17,11 +17,11 @@ _PASSING = (408, 425, 429)
 
 
 class StoreUnavailable(UserError):
-    """The store is down, too slow or in trouble: nothing is wrong here, and it may come back."""
+    """The store is down, too slow or failing; waiting may help."""
 
 
 class StoreRefused(UserError):
-    """The store does not let us in: trying again is of no use."""
+    """The store refuses access; waiting does not help."""
 
 
 @contextlib.contextmanager
@@ -65,7 +65,7 @@ def _status(error: Exception, uri: str) -> int | None:
         return None
     body = getattr(error, "json", None)
     if isinstance(body, dict) and "error_code" not in body:
-        # It was said by something before the server, and MLflow dropped its status.
+        # A proxy in front of the server answered, and MLflow dropped its status.
         return _status_of_harmless_request(uri)
     return error.get_http_status_code() if isinstance(error, MlflowException) else None
 

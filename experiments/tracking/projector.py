@@ -170,7 +170,7 @@ class Projector:
         return len(self._known_plan().runs)
 
     def _known_plan(self) -> Plan:
-        # Ten thousand configurations are read once.
+        # Read once: there may be ten thousand configurations.
         stat = (self._sweep.path / "plan.jsonl").stat()
         now = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if self._plan is None or self._plan[0] != now:
@@ -187,7 +187,7 @@ class Projector:
         parent_id = self._parent(client, stored)
         child_tags = {KIND: "run", PARENT: parent_id}
         changed = self._changes.of(run for run in plan.runs if run.run_key in begun)
-        # Those that go on first: somebody may be watching them.
+        # Running ones first: somebody may be watching them.
         changed.sort(key=lambda run: (run.folder.path / "result.json").exists())
         for position, run in enumerate(changed):
             if _is_over(ends) and position:
@@ -241,7 +241,7 @@ class Projector:
                 summary.outcomes[key] = outcome
                 self._standing[key] = record.status, record.ended
         except FileNotFoundError:
-            # Taken away while it was read: looked at again the next time.
+            # Removed while it was read: look once more the next time.
             return
         if record is not None and self._lacks_figures(stored[key], record):
             self._undrawn[key] = run
@@ -256,7 +256,7 @@ class Projector:
         record: Record,
         tags: dict[str, str],
     ) -> str:
-        """Make the store's run equal to the record; the word that counts it in a `Summary`."""
+        """Make the store's run equal to the record; return its outcome for the `Summary`."""
         with self._doubting(record.key):
             outcome = "updated" if record.key in stored else "created"
             run = self._existing(client, stored, record, tags)
@@ -269,8 +269,8 @@ class Projector:
             changed = known != digest or (run.status, run.ended) != (record.status, record.ended)
             done = write.log_files(client, run, record)
             if changed:
-                # What is sent is on record as soon as may be: with a server that fails at every
-                # tenth request one still gets ahead.
+                # Record early what was sent, to make progress with a server that fails at every
+                # tenth request.
                 write.log(client, run, record, {**tags, **done}, first_row=int(rows))
                 write.set_status(client, run, record)
                 done[PROJECTED] = f"{len(record.rows)} {digest}"
@@ -279,7 +279,7 @@ class Projector:
 
     @contextlib.contextmanager
     def _doubting(self, key: str) -> Iterator[None]:
-        """What the store has of the run is unsure when the block fails: an answer may be lost."""
+        """Look the run up anew after the block failed: the answer to a write may be lost."""
         try:
             yield
         except BaseException:
@@ -333,7 +333,7 @@ class Projector:
                 return
             try:
                 figures = self._figures(run.folder)
-            except Exception as error:  # a figure is not worth the other runs
+            except Exception as error:  # A figure that fails must not stop the other runs.
                 # Not tried again before the run changes, or by the next process.
                 del self._undrawn[key]
                 summary.problems.append(
@@ -357,7 +357,7 @@ class Projector:
     def _close_vanished(
         self, client: MlflowClient, stored: dict[str, StoredRun], begun: set[str]
     ) -> None:
-        """A run whose folder was taken away is nobody's any more: it must not stay RUNNING."""
+        """End a run whose folder was removed: it must not stay RUNNING."""
         for key, run in stored.items():
             if key and key not in begun and run.status == "RUNNING":
                 with self._doubting(key):

@@ -214,7 +214,7 @@ def _moments(
         times += [attempt.get("started"), attempt.get("ended")]
     times.append(claim.get("started"))
     if claim.get("number") not in {attempt.get("attempt") for attempt in attempts}:
-        # Nobody has said how this attempt ended: its last heartbeat is the best that is known.
+        # The end of this attempt is not recorded: take its last heartbeat.
         times.append(claim.get("time"))
     known = [float(time) for time in times if isinstance(time, int | float) and time > 0]
     return known or [folder.path.stat().st_mtime]
@@ -238,8 +238,8 @@ def _final_points(result: dict[str, Any], rows: list[list[Point]], end: float) -
     }
     last = rows[-1] if rows else []
     step = last[0].step if last else 0
-    # The last epoch has already said some of them: a second point at its step would only be
-    # a knot in the curve.
+    # The last epoch has some of them already: a second point at its step would be a knot in the
+    # curve.
     logged = {(point.key, point.value) for point in last}
     return [
         Point(valid_name(key), float(value), _milliseconds(finished), step)

@@ -1,4 +1,4 @@
-"""The sections `staging` and `transfer`, which many runs have not, as parameters and in names."""
+"""The sections `staging` and `transfer` as parameters and in names; many runs have neither."""
 
 from __future__ import annotations
 

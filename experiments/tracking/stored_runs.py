@@ -81,7 +81,7 @@ def find_runs(
             key = stored.tags.get("run_key", "")
             first = runs.setdefault(key, stored)
             if first is not stored:
-                # Two for one key: a request that was answered with an error and took effect.
+                # Two for one key: a request that took effect and was answered with an error.
                 if PROJECTED in stored.tags and PROJECTED not in first.tags:
                     runs[key], stored = stored, first
                 twins.append(stored.run_id)

@@ -1,4 +1,4 @@
-"""What a projection did, in numbers and in one line."""
+"""Count what a projection did, and say it in one line."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""MLflow's store held against the run folders, run by run and point by point.
+"""Compare MLflow's store with the run folders, run by run and point by point.
 
-Nothing that the projection keeps or writes for itself is believed: the store is read through the
-MLflow client, the folders as they are, and what is in one and not in the other is said.
+The projection's own tags and caches are not used: the store is read through the MLflow client, the
+folders directly, and every difference is reported.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Verdict:
 
     @property
     def equal(self) -> bool:
-        """Does MLflow say what the folders say, no more and no less?"""
+        """Does MLflow hold exactly what the folders hold?"""
         return not self.count
 
     def differs(self, run: str, what: str) -> None:
@@ -214,7 +214,7 @@ class _Comparison:
             if stored != expected:
                 differs(record.name, f"{what} is {stored} in MLflow, {expected} in the folder")
         self._verdict.params += len(record.params)
-        # What a user writes in MLflow, a note above all, is the user's.
+        # Users may write notes in MLflow.
         tags = {key: value for key, value in record.tags.items() if key != NOTE}
         for kind, there, wanted in (
             ("parameter", run.data.params, record.params),

@@ -30,7 +30,7 @@ def sent(record: Record) -> str:
 
 
 def continues(sent: str | None, record: Record) -> bool:
-    """Is all that was sent still what the folder says?"""
+    """Does the folder still begin with all that was sent?"""
     if sent is None:
         return True
     count, rows, finals, *measured = sent.split(" ")
@@ -50,7 +50,7 @@ def log(
 ) -> None:
     """Parameters, metrics from row `first_row` on, tags and inputs."""
     _drop_failure(client, run, record)
-    # Ahead of the metrics and in a write of its own: after a kill in between, it says too much,
+    # Before the metrics, in a separate write: after a kill in between, the tag claims too much,
     # never too little.
     log_batch(client, run, tags={**tags, SENT: sent(record)})
     points = record.points[sum(len(row) for row in record.rows[:first_row]) :]

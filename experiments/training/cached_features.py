@@ -42,7 +42,7 @@ SHARE_OF_GPU = 0.5
 SHARE_OF_HOST = 0.25
 """The same of the host's, which several workers share."""
 CHECKED = 8
-"""Images on which the network in two parts is compared with the whole."""
+"""How many images to compare the split network with the whole one on."""
 
 
 def last_frozen(config: RunConfig, layers: Layers) -> Boundary | None:
@@ -86,14 +86,14 @@ class CachedFeatures:
     def epoch(
         self, order: torch.Generator, *, start: int, part: Part
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As of images, with their numbers (B,) in their place."""
+        """As for images, with their numbers (B,) instead of pixels."""
         size = self._config.training.batch_size
         return self._numbers.epoch(size, order, start=start, part=part)
 
     def forward(
         self, model: nn.Module, method: augmentations.Method, raw: Tensor, labels: Tensor
     ) -> tuple[Tensor, Batch]:
-        """As of images, with the same draws; raw: the images' numbers (B,)."""
+        """As for images, with the same random numbers; raw: the images' numbers (B,)."""
         dataset = self._dataset
         images = None
         if method.needs_images and isinstance(dataset.train, ArraySplit):
@@ -187,7 +187,7 @@ def _split(
             if not boundary.before or reason is not None:
                 behind = split(network, boundary, images)
                 reason = why_different(network, behind, boundary, images, features)
-    # Whatever a network does that can't be cut, it can still be trained whole.
+    # A network that can't be split can still be trained whole.
     except Exception as error:
         reason = f"the network can't be cut at {boundary.name}: {first_line(error)}"
     if reason is not None:
@@ -246,7 +246,7 @@ def _features(
 
 
 def _training_images(dataset: Dataset, config: RunConfig) -> Iterator[Tensor]:
-    """In the batches of the training: sums may depend on a batch's size."""
+    """In batches of the training's size: sums may depend on the size of a batch."""
     for raw, _ in dataset.train.batches(config.training.batch_size):
         yield _normalised(raw, dataset, config)
 

@@ -1,4 +1,4 @@
-"""When a training is saved, and where it continues: `checkpoint.pt` in the run's folder."""
+"""Save a training to `checkpoint.pt` in the run's folder, and continue from it."""
 
 from __future__ import annotations
 

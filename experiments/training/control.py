@@ -1,4 +1,4 @@
-"""Who has a say in a training besides its configuration: other ranks, the run's claim, a stop."""
+"""Heartbeats, stops and other ranks: what controls a training besides its configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mixbench.experiments.signals import Stopped
 
 
 class Beat(Protocol):
-    """Report that the work goes on, with the progress if any; raises to end the run."""
+    """Send a heartbeat, with the progress if there is any; raises to end the run."""
 
     def __call__(self, progress: dict[str, Any] | None, *, force: bool = False) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Sums over the steps of an epoch: the loss, what mixing came to, and the time."""
+"""Sums over the steps of an epoch: loss, mixing statistics and time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mixbench.augmentations.plans.realised import UNIT, sum_realised
 from mixbench.experiments.ranks import Ranks
 
 PLANS = 32
-"""Summarise mixing every so many steps: one plan at a time would cost as much as mixing."""
+"""Summarise mixing every 32 steps: for each step alone it would cost as much as mixing."""
 
 
 class EpochMeans(NamedTuple):
@@ -53,7 +53,7 @@ class EpochTotals:
         self.images_of_all_ranks += images_of_all_ranks
 
     def add_mixing(self, plan: Plan) -> None:
-        """Count what a step of a staging has mixed."""
+        """Add the mixing statistics of a step, in a run with a staging."""
         self._plans.append(plan)
         if len(self._plans) == PLANS or not plan.is_small:
             self.mixing()
@@ -66,7 +66,7 @@ class EpochTotals:
         return self._mixing
 
     def start_clock(self) -> None:
-        """Count seconds from now on, on top of those so far."""
+        """Start the clock, in addition to the seconds so far."""
         self._started = time.monotonic() - self.seconds
 
     def stop_clock(self) -> None:

@@ -1,4 +1,4 @@
-"""A run's `metrics.jsonl`: a row per epoch, and what is remembered of all of them."""
+"""A run's `metrics.jsonl`, a row per epoch, and sums over all epochs."""
 
 from __future__ import annotations
 

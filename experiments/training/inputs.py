@@ -1,4 +1,4 @@
-"""What enters the part of a network that is trained: mixed images, or cached features.
+"""The inputs of a training: batches of mixed images, or of cached features.
 
 inputs.epoch(order)                           the batches of an epoch
 inputs.forward(model, method, raw, labels)    logits and the mixed batch
@@ -31,7 +31,7 @@ from mixbench.experiments.transfer.split_network import Boundary, changed_at
 
 
 class Inputs(Protocol):
-    """Where a training gets its batches, and what it trains with them."""
+    """Where a training gets its batches, and the network that it trains."""
 
     network: nn.Module
     """The network, or the part behind the features; to be wrapped for the ranks."""

@@ -1,4 +1,4 @@
-"""What a step changes: a network, with its optimiser and the precision it is trained in."""
+"""What a step updates: a network, with its optimiser and precision."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The training loop: one configuration, one device, from first weights to last.
+"""The training loop: train one run from its first step, or a checkpoint, to the last epoch.
 
-What it trains with is put together in `setup`. Where several ranks train together, the batch is
-theirs in parts, and rank 0 decides and writes.
+`setup` builds what it trains with. Where several ranks train together, each gets a part of every
+batch, and rank 0 decides and writes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Diverged(Exception):
-    """The loss is no longer a number: the run failed, it has no score."""
+    """The loss is no longer a number: the run failed and has no score."""
 
 
 def train(
@@ -73,12 +73,12 @@ def train_epoch(run: Training) -> EpochMeans:
         images_of_ranks = run.meet_ranks(number, len(labels))
         step = run.epoch * run.steps_per_epoch + number
         run.apply_schedules(step)
-        # Unreadable files may leave a rank with one image, and then all pass over the batch.
+        # Unreadable files may leave a rank with one image: then all ranks skip the batch.
         if min(images_of_ranks) > 1 or run.batches_of_one:
             train_step(run, step, raw, labels, sum(images_of_ranks))
         run.report(step)
     means = run.totals.means(run.ranks)
-    # Only now: a GPU has done its work when the means are there.
+    # Stop the clock only now: reading the means waits for the GPU.
     run.totals.stop_clock()
     if not math.isfinite(means.loss):
         raise Diverged(f"the training loss became {means.loss} in epoch {run.epoch + 1}")
@@ -109,7 +109,7 @@ def validate_epoch(run: Training) -> dict[str, float]:
     control = run.control
     run.ranks.align(run.learner.network)
     try:
-        # Ranks are in a validation together, and don't leave before its end.
+        # All ranks validate together: stop only at its end.
         wanted = control.order(lambda: False)
         if run.ranks.meet(0, wanted)[1] == Order.STOP:
             raise Stopped(f"after epoch {run.epoch + 1}")
@@ -149,7 +149,7 @@ def record_epoch(run: Training, means: EpochMeans, validation: dict[str, float])
         **run.learner.freezing.metrics(),
         "images_per_second": speed,
     }
-    run.control.beat(None, force=True)  # overtaken since the last one: write nothing more
+    run.control.beat(None, force=True)  # Overtaken since the last heartbeat: write nothing more.
     run.history.add(row, run.totals.seconds, round(means.images))
     log.info(
         "epoch %d/%d: loss %.4f, validation accuracy %.4f, %.0f images/s",

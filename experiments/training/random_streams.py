@@ -1,4 +1,4 @@
-"""A run's random numbers: one independent stream for each purpose, all made from its seed.
+"""A run's random numbers: one independent stream for each purpose, all from its seed.
 
 With the same seed every method starts from the same weights and sees the same images in the same
 order, however much its mixing draws.

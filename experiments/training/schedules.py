@@ -55,7 +55,7 @@ class TrainingSchedules:
             moments = config.unfreezings
         self._moments = moments
         if config.phases is not None:
-            # Again, now that the steps and the unfreezings are known exactly.
+            # Check once more, now that the steps and the unfreezings are known exactly.
             check_order(config.phases, Length(config.training.epochs, steps_per_epoch, moments))
         self._unfreezings: list[int | None] = []
         self._update()

@@ -60,7 +60,7 @@ class Training:
         state = TrainingState(learner, self.streams, self.schedules, self.history, self.totals)
         self.checkpoints = Checkpoints(folder, state, control, self.steps_per_epoch)
         self.epoch, self.position = self.checkpoints.resume()
-        # At an epoch's end a validation comes next, still with what its last step trained.
+        # At an epoch's end validation comes next, with the layers that its last step trained.
         reached = min(self.position, self.steps_per_epoch - 1)
         learner.unfreeze(self.schedules.unfreezings(self.epoch * self.steps_per_epoch + reached))
 
@@ -78,7 +78,7 @@ class Training:
             yield number, raw, labels
 
     def meet_ranks(self, number: int, images: int) -> list[int]:
-        """Before a step: every rank's number of images. Saves if it is time, stops if asked."""
+        """Before a step: save if it is time, stop if asked; return each rank's number of images."""
         wanted = self.control.order(self.checkpoints.is_due)
         images_of_ranks, order = self.ranks.meet(images, wanted)
         if order != Order.GO:
@@ -96,7 +96,7 @@ class Training:
             if self.ranks.leads:
                 trained = self.learner.freezing.describe_trained()
                 log.info("step %d: from here on trained: %s", step, trained)
-            # Which gradients ranks share is settled when the network is wrapped.
+            # Wrap anew: which gradients ranks share is decided when the network is wrapped.
             self.model = self.ranks.wrap(self.inputs.network)
         entered = self.schedules.entered(step)
         if entered and self.ranks.leads:

@@ -13,17 +13,18 @@ from mixbench.experiments.store.states import Outcome, RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 WAIT_SECONDS = 2.0
-"""Between two looks at the sweep while no run is free."""
+"""Seconds between two looks at the sweep while no run is free."""
 
 
 class ClaimLoop:
     """The runs that one worker claims, one at a time.
 
-    While others hold what is left, this waits: their runs fall free if they die. It waits too while
-    what is left needs runs that are not done; a run whose needed run failed is claimed, to fail.
+    While other workers hold all runs that are left, this waits: it takes over their runs if they
+    die. It also waits for runs that the remaining ones need. A run whose needed run failed is
+    claimed, and fails.
 
-    exit_when_idle: end instead of waiting while living workers hold all that is left. Runs that
-    wait for a pretraining are unclaimed, so nobody goes while there are any.
+    exit_when_idle: end instead of waiting while living workers hold all runs that are left. Runs
+    that wait for a pretraining are unclaimed, so no worker ends while there are any.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class ClaimLoop:
         self.worker = worker
         self.exit_when_idle = exit_when_idle
         self.held: tuple[Claim, PlannedRun] | None = None
-        """The last claim, until the worker is through with it."""
+        """The current claim, until the worker is done with it."""
         self.needs: dict[str, PlannedRun] = {}
         """run_key -> the run that it needs."""
         self._stop = stop
@@ -64,7 +65,7 @@ class ClaimLoop:
                 needed_states.clear()
                 tried.append(planned)
             retried, failed = _split_retried(failed)
-            # One that is to be tried again comes after those that were not tried yet.
+            # Retried runs come after those that were not tried yet.
             todo = unclaimed + tried + retried
             if todo and not tried:
                 if self.exit_when_idle and self._others_work_on(todo):
@@ -77,7 +78,7 @@ class ClaimLoop:
         """Claim the run; None if it must wait, if others have it, or if there is nothing to do."""
         if self._must_wait(planned, needed_states):
             return None
-        # A signal must not come between the claim and the knowledge of it.
+        # No signal between making the claim and storing it.
         with self._stop.defer_signals():
             claim = claims.acquire(planned.folder.path, self.worker, self._watch)
             if claim is not None:
@@ -109,7 +110,7 @@ class ClaimLoop:
 
 
 def _split_retried(failed: list[PlannedRun]) -> tuple[list[PlannedRun], list[PlannedRun]]:
-    """Those that somebody wants tried again since they failed, and the others."""
+    """Split failed runs into those retried since, and the others."""
     retried: list[PlannedRun] = []
     still_failed: list[PlannedRun] = []
     for planned in failed:

@@ -3,9 +3,9 @@
     python -m mixbench.experiments.worker.evaluate SWEEP_FOLDER --device cpu --threads 1 --wanted
     JSON
 
-Start as many as there are cores: a run is held by a claim while it is measured, as in training, in
-its folder `evaluations`. Each measurement is written as soon as it is made, so that whoever goes on
-after a stop begins where this one ended.
+Start as many as there are cores: a run is claimed while it is measured, as in training, by a file
+in its folder `evaluations`. Each measurement is written at once, so that after a stop another
+process continues where this one ended.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def work(
 ) -> int:
     """Measure what is missing of every finished run; returns how many measurements failed here.
 
-    since: a time in seconds; what is older counts as missing. Waits for what others have in hand,
-    in case they die. What failed elsewhere since this began would only fail here.
+    since: a time in seconds; older measurements count as missing. Waits for runs that others
+    measure, in case they die. Measurements that failed elsewhere since this began are skipped.
     """
     watch = Watch()
     began = time.time()
@@ -65,7 +65,7 @@ def work(
     while todo := [run for run in folder.plan() if run.folder.result() and missing(run)]:
         is_idle = True
         for planned in todo:
-            # Somebody may have been here since the look; a claim for nothing is three writes.
+            # Another process may have measured it meanwhile; a claim in vain costs three writes.
             if not missing(planned):
                 is_idle = False
                 continue
@@ -74,7 +74,7 @@ def work(
                 continue
             is_idle = False
             try:
-                # And between the look and the claim.
+                # And between that check and the claim.
                 names = missing(planned)
                 tried |= {(planned.run_key, name) for name in names}
                 failures += _measure_run(
@@ -97,9 +97,9 @@ def _claim(planned: PlannedRun, worker: str, watch: Watch) -> Claim | None:
 
 
 def _measure_run(planned: PlannedRun, wanted: Wanted, device_name: str, claim: Claim) -> int:
-    """Measure one run; record what fails, and go on with the rest. Returns how many failed.
+    """Measure one run; record failures and continue with the rest. Returns how many failed.
 
-    What can't be made of the network is recorded as well, and is no failure.
+    A measurement that can't be made of the network is recorded too, and is not a failure.
     """
     import torch
 
@@ -138,7 +138,7 @@ def _measure(subject: Subject, name: str, settings: dict[str, Any]) -> Measured:
 
     implementation = catalogue.implementation(name)
     measured: Measured = implementation.measure(subject, catalogue.parse(name, settings))
-    # Raise here, where it is recorded as this measurement's failure, what can't be written.
+    # What JSON can't hold raises here, and is recorded as this measurement's failure.
     dump({"metrics": measured.metrics, "curves": measured.curves})
     return measured
 
@@ -191,7 +191,7 @@ def main() -> int:
         # Before torch is imported: OpenMP reads it once.
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     folder = SweepFolder(arguments.sweep.absolute())
-    # As a Ctrl-C: the run that is being measured is released.
+    # Handle SIGTERM as Ctrl-C: the run that is being measured is released.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         failures = work(

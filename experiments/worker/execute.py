@@ -1,4 +1,4 @@
-"""Do one run from claim to result: data, network, training, measurements, `result.json` last."""
+"""Execute a claimed run: data, network, training, measurements, `result.json` last."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def execute(
     """
     started = time.time()
     atomic_write(folder.path / "config.json", dump(_with_keys(config)))
-    provenance.commit()  # now: what is being run, not what is checked out when it ends
+    provenance.commit()  # Now: the code that runs, not what is checked out when it ends.
     with claim.keep_renewing():
         dataset, network = _load(config, device, folder.path.parent)
         strip = pictures.mixed_strip(dataset, config.augmentation)

@@ -1,4 +1,4 @@
-"""What an error says about a run: how its attempt ended, and whether to try again."""
+"""Classify errors of a run: how its attempt ended, and whether to try again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mixbench.experiments.store.states import Outcome
 
 
 class PlanMismatch(Exception):
-    """What the run would do is no longer what was planned under its key."""
+    """The run's configuration no longer gives the key under which it was planned."""
 
 
 class RankFailed(Exception):
@@ -19,7 +19,7 @@ class RankFailed(Exception):
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ended; by default, that the process ended in its midst."""
+    """How an attempt ended; by default, its process ended in the middle of it."""
 
     outcome: Outcome = Outcome.FAILED
     error: str | None = "it ended the process"
@@ -32,7 +32,7 @@ DONE = Ending(Outcome.DONE, None)
 
 
 def ending_of(failure: Exception) -> Ending:
-    """How the attempt ended that raised this. To be called where it is handled."""
+    """Return how the attempt that raised this ended. Call it in the `except` block."""
     outcome = _outcome(failure)
     return Ending(
         outcome,
@@ -56,7 +56,7 @@ def _outcome(failure: Exception) -> Outcome:
 
 
 def _is_final(failure: Exception) -> bool:
-    """Not where the machine may have had a part in it."""
+    """Would the error happen again? No if the machine may have caused it."""
     if isinstance(failure, UserError | PlanMismatch):
         return True
     if isinstance(failure, OSError | RankFailed):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
 START_SECONDS = 600.0
-"""How long an assisting rank may take to start: a job step on a busy cluster takes its time."""
+"""How long an assisting rank may take to start; job steps are slow on a busy cluster."""
 BLAME_SECONDS = 5.0
 """How long after a broken connection the rank that broke it may take to end."""
 
@@ -110,7 +110,7 @@ def group(
     except Exception as error:
         if not is_lost_connection(error):
             raise
-        # Here it shows as a closed connection; whoever failed first is the cause.
+        # Here it is a closed connection; the cause is the rank that failed first.
         cause = assistants.failure(BLAME_SECONDS)
         raise RankFailed(cause or f"the ranks lost each other: {first_line(error)}") from error
     finally:
@@ -243,7 +243,7 @@ class _Assistants:
     def end(self) -> None:
         """End them; kill those that don't end within 5 s."""
         for member in self.members:
-            # Their input's end tells them that we are gone.
+            # Closing their input tells them to end.
             if member.process.stdin is not None:
                 member.process.stdin.close()
         for member in self.members:
@@ -254,7 +254,7 @@ class _Assistants:
                 member.process.wait()
 
     def end_and_tidy(self) -> None:
-        """End them after a run that went well, and delete what they printed."""
+        """End them after a successful run, and delete what they printed."""
         self.end()
         for member in self.members:
             member.output.unlink(missing_ok=True)

@@ -52,7 +52,7 @@ def main() -> int:
     store.set(arrival_key(arguments.rank), "")
     try:
         ranks = Group(store, arguments.rank, arguments.size, device)
-        # What rank 0 finds out as well is for it to report.
+        # Rank 0 meets the same error and reports it.
         with contextlib.suppress(Stopped, Diverged):
             execute.assist(resolve.parse(planned.config), planned.folder, device, ranks)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""How the ranks of one run find each other, and notice that one is gone; both sides need it."""
+"""Connect the ranks of one run, and tell when one is gone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_store(host: str, size: int) -> TCPStore:
         wait_for_workers=False,
         master_listen_fd=listener.fileno(),
     )
-    listener.detach()  # the store's now
+    listener.detach()  # The store owns the socket now.
     return store
 
 
@@ -50,7 +50,7 @@ def join_store(address: str, size: int) -> TCPStore:
 
 
 def arrival_key(rank: int) -> str:
-    """What a rank writes into the store once it is there."""
+    """The key that a rank sets in the store when it has started."""
     return f"rank {rank} is here"
 
 

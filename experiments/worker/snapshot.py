@@ -36,7 +36,7 @@ def take(folder: SweepFolder) -> Path:
         digest.update(f"{name} {len(contents[name])}\n".encode() + contents[name])
     copy = folder.path / "code" / digest.hexdigest()[:16]
     if copy.is_dir():
-        # The newest is the one that is not to be cleaned away.
+        # `mixbench clean` keeps the newest.
         os.utime(copy)
         return copy
     copy.parent.mkdir(exist_ok=True)
@@ -50,7 +50,7 @@ def take(folder: SweepFolder) -> Path:
         try:
             os.rename(aside, copy)
         except OSError:
-            # Another launcher was faster; anything else must not go unnoticed.
+            # Another launcher was faster; raise anything else.
             if not copy.is_dir():
                 raise
     finally:

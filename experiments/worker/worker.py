@@ -1,4 +1,4 @@
-"""A worker: do one run of a sweep after the other, until all are done or failed.
+"""A worker: execute the runs of a sweep until all are done or failed.
 
 The same worker serves a laptop, every GPU of a server and a cluster's job array. Start more at any
 time, kill any at any time.
@@ -83,14 +83,14 @@ class Worker:
         with self._stop.defer_signals():
             import torch
 
-            # All that every run needs: without it, this worker would only fail one after the other.
+            # Every run needs these: without them, this worker would fail each of them.
             from mixbench.experiments.worker import execute, launch_ranks  # noqa: F401
         self._stop.check()
         device = torch.device(self._device_name)
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True
             torch.zeros(1, device=device)
-        # Only now: until then it is not known whether this worker can work.
+        # Only now: before, it is not known whether this worker can work.
         self._write_presence(None)
         return device
 
@@ -110,13 +110,13 @@ class Worker:
                 ending = Ending(Outcome.LOST, str(lost))
             except Exception as failure:
                 if isinstance(failure, OSError) and is_disk_full(failure):
-                    # Not the run's fault, and every other one would end like this: the worker goes.
+                    # Not the run's fault, and all other runs would fail the same way: end.
                     ending = Ending(Outcome.STOPPED, describe(failure, self.folder.path))
                     raise
                 ending = ending_of(failure)
                 log.exception("run %s: %s", planned.run_key, ending.outcome)
                 if self._stop.reason is not None:
-                    # What a signal raises in the middle of a library may come out as any error.
+                    # A signal in the middle of a library may surface as any error.
                     ending = replace(ending, outcome=Outcome.STOPPED, is_final=False)
             finally:
                 ending = self._record(planned, claim, ending)
