@@ -1,4 +1,4 @@
-"""The tensors that a plan takes and holds: any other is a ValueError with a message of one line."""
+"""Check the tensors given to a plan; anything else is a ValueError with a message of one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 IGNORED = -100
-"""The label that a loss leaves out: `torch.nn.functional.cross_entropy`'s default."""
+"""The label that a loss ignores, the default of `torch.nn.functional.cross_entropy`."""
 
 
 def check_images(
@@ -22,13 +22,13 @@ def check_images(
     """Check that `images` is a floating-point tensor (B, C, H, W).
 
     Args:
-        images: What came.
+        images: The value to check.
         batch: The B that it must have; None for any.
         size: The (H, W) that it must have; None for any.
         device: Where it must be; None for anywhere.
 
     Raises:
-        ValueError: It is something else; the message says what was expected and what came.
+        ValueError: It is something else; the message names what was expected and what was given.
     """
     fits = (
         isinstance(images, Tensor)
@@ -82,7 +82,7 @@ def check_labels(
     reading them from another device would make the host wait for it.
 
     Args:
-        labels: What came.
+        labels: The value to check.
         batch: How many samples there are.
         num_classes: How many classes there are; None where that is not known.
         device: Where the labels must be; None for anywhere.
@@ -127,7 +127,7 @@ def check_weights(name: str, weights: Tensor) -> None:
     """Raise ValueError for weights outside [0, 1] or NaN; they are read only on the CPU."""
     if not readable(weights) or weights.numel() == 0:
         return
-    # Rows that are views of one row need be read once.
+    # Rows that are views of one row are read once.
     low, high = _limits(weights[:1] if weights.stride(0) == 0 else weights)
     _check_weights_between(name, low, high)
 
@@ -138,7 +138,7 @@ def check_weight(name: str, weight: float) -> None:
 
 
 def _check_weights_between(name: str, low: float, high: float) -> None:
-    # A mean of ones may be a rounding above one.
+    # Rounding can put a mean of ones just above one.
     if not (low >= 0 and high <= 1 + 1e-5):
         got = "NaN" if math.isnan(low) else f"values from {low:g} to {high:g}"
         raise ValueError(f"{name}: expected weights from 0 to 1, got {got}")
@@ -229,17 +229,17 @@ def check_fill(fill: Any) -> None:
 
 
 def readable(tensor: Tensor) -> bool:
-    """Whether values can be read without waiting, or breaking a graph that is being compiled."""
+    """Tell whether values can be read without waiting or breaking a graph being compiled."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def distinct_rows(tensor: Tensor) -> Tensor:
-    """The first row where all rows are the same memory (a file may claim any number), else all."""
+    """Return the first row where all rows share memory (a file may claim many), else all rows."""
     return tensor[:1] if tensor.dim() and tensor.shape[0] > 1 and tensor.stride(0) == 0 else tensor
 
 
 def describe(value: Any) -> str:
-    """What `value` is, for a message: shape and dtype of a tensor, else the type."""
+    """Describe `value` for a message: shape and dtype of a tensor, else the type."""
     if not isinstance(value, Tensor):
         return "None" if value is None else type(value).__name__
     return f"{tuple(value.shape)} {value.dtype}".replace("torch.", "")

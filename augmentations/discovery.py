@@ -1,12 +1,12 @@
-"""Methods of other installed packages, found by their entry points.
+"""Load methods of other installed packages through their entry points.
 
 A package declares, in its pyproject.toml:
 
     [project.entry-points."mixbench.augmentations"]
     strip = "its_module:Strip"
 
-The name of the entry point is the name of the method. One that can't be used is left out, without
-harm to the others, and `Plugin.problem` says why in one line.
+The name of the entry point is the name of the method. A method that can't be used is left out, and
+`Plugin.problem` gives the reason in one line.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Plugin:
     """A method of another package.
 
     Attributes:
-        name: The name of the entry point, which is that of the method.
+        name: The name of the entry point and of the method.
         distribution: The installed package that registers it.
-        version: Of that package.
-        method: The class of the method; None where it can't be used.
-        problem: Why it can't be used, in one line; empty where it can.
+        version: The package's version.
+        method: The method's class; None if it can't be used.
+        problem: Why it can't be used, in one line; empty if it can.
     """
 
     name: str
@@ -46,7 +46,7 @@ def discover(built_in: Mapping[str, type[Method]]) -> tuple[Plugin, ...]:
     """Load the methods that other packages register.
 
     Args:
-        built_in: The methods of mixbench by name; nobody else can use these names.
+        built_in: mixbench's own methods by name; other packages can't use these names.
 
     Returns:
         All entry points of the group `mixbench.augmentations`, sorted by name.
@@ -92,7 +92,7 @@ def _load(entry: EntryPoint) -> tuple[type[Method] | None, str]:
         rules(method)
         method()
     except Exception as error:
-        return None, f"{entry.value} can't be made with its defaults, {_in_one_line(error)}"
+        return None, f"{entry.value} can't be created with its defaults, {_in_one_line(error)}"
     return method, ""
 
 

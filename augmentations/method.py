@@ -1,4 +1,4 @@
-"""The base class of every method: common parameters, and the way from batch to mixed batch."""
+"""The base class of every method: common parameters, and how a batch is mixed."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Paper:
     """Where a method comes from.
 
     Attributes:
-        authors: Such as "Yun et al.".
-        year: Of the first version.
-        title: As it is printed.
-        arxiv: The number there, such as "1905.04899".
+        authors: The authors, such as "Yun et al.".
+        year: The year of the first version.
+        title: The title.
+        arxiv: The number on arXiv, such as "1905.04899".
     """
 
     authors: str
@@ -43,10 +43,10 @@ class Paper:
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """A mixing augmentation: a policy whose `sample` draws a plan, which mixes a batch.
+    """A mixing augmentation: `sample` draws a plan, and the plan mixes a batch.
 
     A subclass sets `name`, `summary` and `paper`, declares its parameters with `parameter(...)` and
-    writes `draw`. Its module must not import torch at the top (see `augmentations/README.md`).
+    defines `draw`. Its module must not import torch at the top (see `augmentations/README.md`).
 
     Attributes:
         prob: Probability of mixing, applied once per batch, or once per sample with `per_sample`.
@@ -69,7 +69,7 @@ class Method(ABC):
     summary: ClassVar[str]
     paper: ClassVar[Paper | None] = None
     needs_images: ClassVar[bool] = False
-    """Whether `draw` reads `draws.images` (saliency); `sample` must then be given them."""
+    """Whether `draw` reads `draws.images` (saliency); `sample` then needs them."""
     revision: ClassVar[int] = 1
     """One more each time the same parameters and seed begin to draw other plans; part of a run's
     key."""
@@ -103,20 +103,20 @@ class Method(ABC):
         self.check_combination()
 
     def check_combination(self) -> None:  # noqa: B027  (optional hook)
-        """Check parameters that are allowed one by one but not together, once they are all set.
+        """Check that the parameters are allowed in combination, once all are set.
 
         Raises:
-            ValueError: They don't go together; the message names the method and the parameters.
+            ValueError: They are not; the message names the method and the parameters.
         """
 
     def check_size(self, height: int, width: int) -> None:  # noqa: B027  (optional hook)
         """Check that images are large enough for the parameters, before any image is read.
 
-        `draw` must refuse what this refuses.
+        `draw` must refuse the same sizes.
 
         Args:
-            height: Of the images, in pixels.
-            width: Of the images, in pixels.
+            height: Height of the images in pixels.
+            width: Width of the images in pixels.
 
         Raises:
             ValueError: They are too small; the message names the method and the parameter.
@@ -125,8 +125,8 @@ class Method(ABC):
     def with_values(self, values: Mapping[str, Any]) -> Self:
         """Copy the method with other parameters, unchecked: for a schedule that has checked them.
 
-        Twenty times as fast as `dataclasses.replace`, so that every step can have its own copy.
-        What `check_combination` derives from the parameters is not derived again.
+        This is twenty times as fast as `dataclasses.replace`, so that every step can have a copy.
+        It does not repeat what `check_combination` derives from the parameters.
 
         Args:
             values: Parameters in their canonical types, by name.
@@ -136,7 +136,7 @@ class Method(ABC):
         return copy
 
     def parameters_as_json(self) -> dict[str, Any]:
-        """All parameters as JSON has them; nested methods are mappings with a `name`, in lists."""
+        """Return all parameters as JSON values; nested methods are mappings with a `name`."""
         return {
             field.name: field.metadata["rule"].to_json(getattr(self, field.name))
             for field in fields(self)
@@ -147,8 +147,8 @@ class Method(ABC):
         """Draw one plan for a batch.
 
         Args:
-            draws: Describes the batch, and gives everything that is random. Each of its functions
-                returns `draws.rows` rows: one per sample when `per_sample`, else one.
+            draws: Describes the batch and draws random numbers. Each of its functions returns
+                `draws.rows` rows: one per sample with `per_sample`, else one.
 
         Returns:
             A plan whose tensors have `draws.rows` rows.
@@ -162,10 +162,10 @@ class Method(ABC):
     def decide(self, draws: Draws) -> Plan:
         """Call `draw` with as many rows as `per_sample` asks for, and apply `prob`.
 
-        Methods that are made of methods call this.
+        Methods made of other methods call this.
 
         Args:
-            draws: With any number of rows.
+            draws: Random numbers for one batch, with any number of rows.
 
         Returns:
             A plan of one row, or of one per sample; not yet expanded to the batch.
@@ -189,7 +189,7 @@ class Method(ABC):
         Args:
             shape: (B, C, H, W) of the images.
             device: Where the plan's tensors will be.
-            generator: Of that device; None for the device's default generator.
+            generator: Source of the random numbers, on that device; None for its default generator.
             images: The batch itself (B, C, H, W), for a method whose decision depends on it
                 (`needs_images`).
 
@@ -197,8 +197,8 @@ class Method(ABC):
             A plan for B samples.
 
         Raises:
-            ValueError: `shape` is not four positive numbers, the generator is of another device, or
-                images are needed and not given.
+            ValueError: `shape` is not four positive numbers, the generator is on another device, or
+                images are needed and missing.
 
         Examples:
             >>> import mixbench, torch
@@ -215,7 +215,7 @@ class Method(ABC):
             raise ValueError(f"expected a shape (B, C, H, W), all at least 1, got {tuple(shape)}")
         if self.needs_images and images is None:
             raise ValueError(
-                f"{self.name}: expected images=, for its decision depends on them, got None"
+                f"{self.name}: expected images=, as what it draws depends on them, got None"
             )
         if generator is not None and not isinstance(generator, torch.Generator):
             raise ValueError(
@@ -244,17 +244,18 @@ class Method(ABC):
         num_classes: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Batch:
-        """Mix a batch: draw a plan, apply it to images and labels.
+        """Mix a batch: draw a plan and apply it to images and labels.
 
         Args:
-            images: (B, C, H, W) floating point; they are left as they are.
+            images: (B, C, H, W) floating point; not changed.
             labels: (B,) int64 classes, -100 for an ignored one, or (B, num_classes) floating point,
                 soft or multi-label; on the device of the images.
             num_classes: The number of classes, to check the labels with; None leaves that out.
-            generator: Of the images' device; None for the device's default generator.
+            generator: Source of the random numbers, on the images' device; None for its default
+                generator.
 
         Returns:
-            A `Batch` with `images` (same shape, dtype, device and memory format; the very same
+            A `Batch` with `images` (same shape, dtype, device and memory format; the same
             tensor for `none`), `targets` and `plan`.
 
         Raises:

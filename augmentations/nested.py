@@ -1,4 +1,4 @@
-"""Methods that are made of other methods: how those are declared, checked and written down."""
+"""The base class of methods made of other methods, and how these are declared and checked."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class MethodsRule:
     doc: str
 
     def allowed(self) -> str:
-        """What is allowed, in words, for messages and listings."""
+        """Describe what is allowed, for messages and listings."""
         return f"a list of methods, each a name or a mapping such as {EXAMPLE}"
 
     def parse(self, value: Any) -> tuple[Method, ...]:
-        """The methods; ValueError with what came and what is allowed."""
+        """Return the methods; ValueError with what was given and what is allowed."""
         if not isinstance(value, list | tuple) or not value:
             raise ValueError(f"got {value!r}, expected {self.allowed()}")
         methods = []
@@ -38,7 +38,7 @@ class MethodsRule:
         return tuple(methods)
 
     def to_json(self, value: Any) -> list[Any]:
-        """Checked methods as JSON has them, with all parameters."""
+        """Return checked methods as JSON values, with all parameters."""
         return [{"name": method.name, **method.parameters_as_json()} for method in value]
 
 
@@ -48,11 +48,11 @@ def methods(default: tuple[str | dict[str, Any], ...], doc: str) -> Any:
 
 
 class Nested(Method):
-    """The base class of methods that are made of other methods.
+    """The base class of methods made of other methods.
 
-    A subclass declares the parameter `methods` (with the function of that name in this module).
-    `per_sample` makes all of them draw per sample. `pairing` is that of those that are not given
-    one. `prob` is for the whole; each method also has its own.
+    A subclass declares the parameter `methods` with the function of that name in this module.
+    `per_sample` makes all of the methods draw per sample. `pairing` applies to those that are not
+    given one. `prob` is for the whole; each method also has its own.
     """
 
     methods: tuple[Method, ...]
@@ -70,7 +70,7 @@ class Nested(Method):
             for method in self.methods
         )
         rules = {method.label_rule for method in drawn}
-        # Of the instance: what holds for these methods.
+        # Set on the instance, as they depend on these methods.
         for name, value in (
             ("methods", drawn),
             ("needs_images", any(method.needs_images for method in drawn)),

@@ -1,4 +1,4 @@
-"""The parameters of a method: declared once, checked, listed and resolved from the declaration."""
+"""Declare, check and list the parameters of a method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 @dataclass(frozen=True)
 class Rule:
-    """What a parameter may be, and what it means: a number, a word, or true or false.
+    """The meaning and the allowed values of a parameter: a number, a word, or true or false.
 
     Attributes:
         doc: What the parameter means.
@@ -37,7 +37,7 @@ class Rule:
     words: tuple[str, ...] = ()
 
     def allowed(self) -> str:
-        """What is allowed, in words, for messages and listings."""
+        """Describe what is allowed, for messages and listings."""
         if self.kind is bool:
             return "true or false"
         if self.choices is not None:
@@ -57,7 +57,7 @@ class Rule:
         return " or ".join([text, *self.words])
 
     def parse(self, value: Any) -> Any:
-        """`value` in its canonical type; ValueError with what came and what is allowed."""
+        """Return `value` in its canonical type; ValueError with what is allowed."""
         if self.kind is bool:
             if isinstance(value, bool):
                 return value
@@ -72,7 +72,7 @@ class Rule:
         raise ValueError(f"got {value!r}, expected {self.allowed()}")
 
     def to_json(self, value: Any) -> Any:
-        """A checked value as JSON has it."""
+        """Return a checked value as a JSON value."""
         return value
 
     def _within(self, value: float) -> bool:
@@ -86,7 +86,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class ListRule:
-    """A list of which every item follows one rule.
+    """A list whose items all follow one rule.
 
     Attributes:
         doc: What the parameter means.
@@ -101,11 +101,11 @@ class ListRule:
     may_be_empty: bool
 
     def allowed(self) -> str:
-        """What is allowed, in words, for messages and listings."""
+        """Describe what is allowed, for messages and listings."""
         return f"a list{'' if self.may_be_empty else ', not empty'}, each {self.item.allowed()}"
 
     def parse(self, value: Any) -> tuple[Any, ...]:
-        """`value` as a tuple of canonical items; ValueError with what came and what is allowed."""
+        """Return `value` as a tuple of canonical items; ValueError with what is allowed."""
         if not isinstance(value, list | tuple) or not (value or self.may_be_empty):
             raise ValueError(f"got {value!r}, expected {self.allowed()}")
         try:
@@ -114,12 +114,12 @@ class ListRule:
             raise ValueError(f"got {list(value)!r}, expected {self.allowed()}") from None
 
     def to_json(self, value: Any) -> list[Any]:
-        """A checked value as JSON has it."""
+        """Return a checked value as a JSON value."""
         return list(value)
 
 
 class AnyRule(Protocol):
-    """What every kind of rule can do."""
+    """The interface of every kind of rule."""
 
     @property
     def doc(self) -> str:
@@ -132,15 +132,15 @@ class AnyRule(Protocol):
         ...
 
     def allowed(self) -> str:
-        """What is allowed, in words, for messages and listings."""
+        """Describe what is allowed, for messages and listings."""
         ...
 
     def parse(self, value: Any) -> Any:
-        """`value` in its canonical type; ValueError with what came and what is allowed."""
+        """Return `value` in its canonical type; ValueError with what is allowed."""
         ...
 
     def to_json(self, value: Any) -> Any:
-        """A checked value as JSON has it."""
+        """Return a checked value as a JSON value."""
         ...
 
 
@@ -170,8 +170,8 @@ def parameter(
         choices: It must be one of these words.
         words: It may be one of these words instead of a number, which is then a float
             (for example `fill="mean"`).
-        later: Whether the method had results before it had this parameter, so that at its default
-            it is no part of what identifies a run (`registry.identifying`).
+        later: Whether the parameter was added after the method had results. At its default it is
+            then no part of a run's key (`registry.identifying`).
 
     Examples:
         >>> from dataclasses import dataclass
@@ -194,7 +194,7 @@ def parameter(
 
 
 def rules(method: type) -> dict[str, tuple[AnyRule, Any]]:
-    """The parameters of a method class, by name: rule and default; common parameters come last."""
+    """Return the rule and the default of each parameter of a method class; common ones last."""
     common = set()
     for base in method.__mro__[1:]:
         if dataclasses.is_dataclass(base):

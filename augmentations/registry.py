@@ -1,4 +1,4 @@
-"""The registry: every method in `augmentations/methods/`, and those of other packages, by name."""
+"""Look up methods by name: those in `augmentations/methods/` and those of other packages."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class ParameterInfo:
     """A parameter as `mixbench list` shows it.
 
     Attributes:
-        name: As `create` takes it.
-        default: As JSON has it.
-        allowed: The values that are allowed, in words.
-        doc: What it means.
+        name: Its name, as in `create`.
+        default: Its default as a JSON value.
+        allowed: The allowed values, in words.
+        doc: Its meaning.
     """
 
     name: str
@@ -37,11 +37,11 @@ class MethodInfo:
     """A method as `mixbench list` shows it.
 
     Attributes:
-        name: As `create` takes it.
+        name: Its name, as in `create`.
         summary: What it does, in one line.
-        paper: Where it comes from, if anywhere.
+        paper: The paper it comes from, if any.
         parameters: Its own parameters, then the common ones.
-        source: The package and version that it comes from; empty for those of mixbench.
+        source: The package and version it comes from; empty for mixbench's own methods.
     """
 
     name: str
@@ -54,7 +54,7 @@ class MethodInfo:
 @cache
 def _built_in() -> dict[str, type[Method]]:
     methods: dict[str, type[Method]] = {}
-    # By name, for methods made of methods import this module.
+    # Imported by name, because methods made of methods import this module.
     folder = importlib.import_module("mixbench.augmentations.methods")
     for module_info in pkgutil.iter_modules(folder.__path__):
         module = importlib.import_module(f"{folder.__name__}.{module_info.name}")
@@ -75,7 +75,7 @@ def plugins() -> tuple[Plugin, ...]:
     """List the methods that other installed packages register, unusable ones included.
 
     Returns:
-        One entry for each, sorted by name; `Plugin.problem` says why one can't be used.
+        One entry for each, sorted by name; `Plugin.problem` says why a method can't be used.
     """
     return discover(_built_in())
 
@@ -88,8 +88,8 @@ def _methods() -> dict[str, type[Method]]:
 
 def _lookup(name: Any) -> type[Method]:
     if isinstance(name, str) and name in _built_in():
-        # No other package can have the name, so none is imported: one that is being imported may
-        # itself create methods by name.
+        # No other package can use the name, so none is imported: a package that is being imported
+        # may itself create methods by name.
         return _built_in()[name]
     methods = _methods()
     for plugin in plugins():
@@ -118,7 +118,7 @@ def create(name: str, **parameters: Any) -> Method:
 
     Args:
         name: One of `available()`.
-        **parameters: The method's parameters; those not given have the original paper's values.
+        **parameters: The method's parameters; the defaults are the original paper's values.
 
     Returns:
         The method: call it with images and labels.
@@ -154,8 +154,8 @@ def resolve(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         parameters: Those that differ from the defaults.
 
     Returns:
-        All parameters in their canonical types, as JSON has them: nested methods are lists of
-        mappings with a `name`.
+        All parameters as JSON values in their canonical types: nested methods are lists of mappings
+        with a `name`.
 
     Raises:
         ValueError: As `create`.
@@ -169,11 +169,10 @@ def resolve(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def identifying(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Reduce a resolved method to what identifies its runs, whatever was added to it since.
+    """Reduce a resolved method to what identifies its runs, so that keys of older runs stay valid.
 
-    A parameter that was added to a method `later` is left out at its default, so that the keys of
-    older runs stay what they were; a method of a later `revision` has it in its name, so that its
-    runs are not taken for older ones.
+    A parameter declared with `later` is left out at its default, so that the keys of older runs
+    don't change. A `revision` above 1 becomes part of the name, so that new runs get other keys.
 
     Args:
         section: The `name` of a method with all its parameters, as from `resolve`.
@@ -191,7 +190,7 @@ def identifying(section: Mapping[str, Any]) -> dict[str, Any]:
         holds_methods = field and field.metadata["rule"].holds_methods
         identity[key] = [identifying(nested) for nested in value] if holds_methods else value
     if method.revision > 1:
-        # A parameter would change the shape of every key; a name has no "@" of its own.
+        # In the name, as a parameter would change all keys; no method's name contains "@".
         identity["name"] = f"{section['name']}@{method.revision}"
     return identity
 
@@ -203,7 +202,7 @@ def describe(name: str) -> MethodInfo:
         name: One of `available()`.
 
     Returns:
-        Its summary, paper, parameters and, where that is not mixbench, its package.
+        Its summary, paper, parameters and, if it is not mixbench, its package.
 
     Raises:
         ValueError: There is no method of that name.

@@ -42,7 +42,7 @@ class Targets:
     weights: Tensor
 
     def dense(self, num_classes: int) -> Tensor:
-        """Give the soft labels.
+        """Return the soft labels.
 
         Args:
             num_classes: The number of classes, larger than every label.
@@ -77,13 +77,14 @@ class Targets:
             logits: (B, num_classes), on the device of the labels.
             label_smoothing: The share of the loss that goes evenly to all classes, from 0 to 1.
             reduction: "mean", "sum" or "none".
-            class_weights: (num_classes,), on the device of the labels; None weighs all alike.
+            class_weights: (num_classes,), on the device of the labels; None for equal weights.
 
         Returns:
             The loss, float32: a number, or (B,) with "none".
 
         Raises:
-            ValueError: Logits, class weights or reduction are of another kind.
+            ValueError: Logits or class weights have another shape or device, or there is no such
+                reduction.
         """
         self._check_loss(logits, reduction, "class_weights", class_weights)
         log_prob = F.log_softmax(logits.float(), dim=1)
@@ -124,7 +125,8 @@ class Targets:
             The loss, float32: a number, or (B, num_classes) with "none".
 
         Raises:
-            ValueError: Logits, pos_weight or reduction are of another kind.
+            ValueError: Logits or pos_weight have another shape or device, or there is no such
+                reduction.
         """
         self._check_loss(logits, reduction, "pos_weight", pos_weight)
         logits = logits.float()
@@ -139,7 +141,7 @@ class Targets:
         return loss.sum() if reduction == "sum" else loss
 
     def _without_ignored(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Classes and weights, 0 where ignored; and how much of each sample is ignored: (B,)."""
+        """Return classes and weights, 0 where ignored, and each sample's ignored weight (B,)."""
         ignored = self.labels == IGNORED
         weights = self.weights.masked_fill(ignored, 0)
         return self.labels.masked_fill(ignored, 0), weights, (self.weights * ignored).sum(dim=1)
@@ -165,7 +167,7 @@ class Targets:
 
 
 def weighted(labels: Tensor, sources: Tensor, shares: Tensor) -> Targets:
-    """Mix soft labels: the targets of samples that are made of several sources.
+    """Mix soft labels of samples that have several sources.
 
     Args:
         labels: (B, num_classes) floating point.

@@ -21,45 +21,44 @@ from mixbench.augmentations.targets import Targets, weighted
 P = TypeVar("P", bound="Plan")
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Of the samples' own label weights, in `Plan.statistics`."""
+"""The quantiles of the samples' own label weights in `Plan.statistics`."""
 
 
 class Plan(ABC):
-    """What will be done to a batch of B samples, in tensors of one row per sample.
+    """What is done to a batch of B samples, in tensors with one row per sample.
 
     A kind of plan is a frozen dataclass of tensors, numbers, words and other plans, so that it can
-    be saved. What the kinds have in common is here; a kind defines the abstract methods, and
-    overrides `is_spatial`, `pixel_shares` and `changed_pixels` where it treats the pixels of an
-    image differently. Nothing here makes the host wait for a device, but for `mix_boxes` and
-    `check_fields`.
+    be saved. It defines the abstract methods, and overrides `is_spatial`, `pixel_shares` and
+    `changed_pixels` if it treats the pixels of an image differently. Only `mix_boxes` and
+    `check_fields` make the host wait for a device.
     """
 
     @property
     @abstractmethod
     def batch(self) -> int:
-        """How many samples the plan is for."""
+        """The number of samples that the plan is for."""
 
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where the plan's tensors are."""
+        """The device of the plan's tensors."""
 
     @property
     def depth(self) -> int:
-        """At which layer of a network the plan applies: 0 is its input, the images."""
+        """The layer of a network at which the plan applies; 0 is the input, the images."""
         return 0
 
     @property
     def is_spatial(self) -> bool:
-        """Whether the shares of the label weights differ between the pixels of an image."""
+        """Whether the shares of the sources differ between the pixels of an image."""
         return False
 
     @property
     def is_small(self) -> bool:
-        """Whether many plans of this kind are better summed up as one (`sum_realised`).
+        """Whether `sum_realised` may merge plans of this kind into one, which is faster.
 
         Such a plan is a dataclass of a few numbers per sample: all its tensors have one row per
-        sample, and `partner` alone is an index into the batch.
+        sample, and only `partner` is an index into the batch.
         """
         return False
 
@@ -68,7 +67,7 @@ class Plan(ABC):
         """Mix images.
 
         Args:
-            images: (B, C, H, W) floating point, on the plan's device; they are left as they are.
+            images: (B, C, H, W) floating point, on the plan's device; not changed.
 
         Returns:
             (B, C, H, W) of the same dtype, device and memory format.
@@ -90,10 +89,10 @@ class Plan(ABC):
 
         Class indices (an integer dtype) can't be averaged: each pixel takes the class of the source
         that has the larger share of it. Floating-point masks (one-hot, soft) mix as images do.
-        What is filled leaves masks as they are, as it leaves labels.
+        Filled pixels don't change masks, as they don't change labels.
 
         Args:
-            masks: (B, H, W) or (B, C, H, W), on the plan's device; they are left as they are.
+            masks: (B, H, W) or (B, C, H, W), on the plan's device; not changed.
 
         Returns:
             Mixed masks of the same shape, dtype and device.
@@ -104,11 +103,11 @@ class Plan(ABC):
 
     @abstractmethod
     def mix_features(self, features: Tensor) -> Tensor:
-        """Mix feature maps or vectors: maps with the geometry scaled to them, vectors as labels.
+        """Mix feature maps with the geometry scaled to them, or feature vectors as labels.
 
         Args:
             features: (B, ..., h, w) at any resolution, or (B, D), floating point, on the plan's
-                device; they are left as they are.
+                device; not changed.
 
         Returns:
             Mixed features of the same shape, dtype and device.
@@ -119,7 +118,7 @@ class Plan(ABC):
 
     @abstractmethod
     def sources(self) -> tuple[Tensor, Tensor]:
-        """Tell which samples each mixed sample is made of, and how much of it each one is.
+        """Return the samples that each mixed sample is made of, and their shares.
 
         Returns:
             Indices into the batch (B, K) int64, and shares (B, K) float32, which sum to 1 per row.
@@ -135,48 +134,48 @@ class Plan(ABC):
 
     @abstractmethod
     def changed(self) -> Tensor:
-        """Which samples the plan changes: (B,) bool. A self-pair of a blend is not a change."""
+        """Tell which samples the plan changes: (B,) bool. A blend with itself is no change."""
 
     @abstractmethod
     def mix_boxes(
         self, targets: Sequence[Mapping[str, Any]], *, visibility: float = 0.1
     ) -> list[dict[str, Any]]:
-        """Give the detection targets of the mixed images; the rules are in detection_boxes.py.
+        """Return the detection targets of the mixed images, by the rules in detection_boxes.py.
 
-        How many boxes are left decides the shapes of the result, so the host waits for the device.
+        The number of remaining boxes decides the shapes, so the host waits for the device.
 
         Args:
             targets: One mapping per sample with `boxes` (N, 4) floating point, x1, y1, x2, y2 in
                 pixels of the image, and `labels` (N,); any further tensor with one row per box is
                 carried along.
-            visibility: The share of a box's area, from 0 to 1, of which no less must still be seen;
-                other boxes are dropped.
+            visibility: Drop boxes of which less than this share of the area is visible, from 0 to
+                1.
 
         Returns:
             New dictionaries with the same keys and `weights` (N,) float32, multiplied by the
             weights given, if any.
 
         Raises:
-            ValueError: There is another number of targets, or one has other shapes or dtypes.
+            ValueError: The number of targets is not B, or one has other shapes or dtypes.
         """
 
     @abstractmethod
     def only_where(self, apply: Tensor) -> Plan:
-        """The plan that mixes where `apply` ((B,) or (1,) bool) and leaves the rest as they are."""
+        """Return the plan that mixes only where `apply` ((B,) or (1,) bool) is true."""
 
     @abstractmethod
     def expand(self, batch: int) -> Plan:
-        """The same plan with `batch` rows (a view: one shared row costs nothing)."""
+        """Return the same plan with `batch` rows (a view: one shared row costs nothing)."""
 
     def pixel_shares(self, before: Tensor) -> Tensor:
-        """Tell what each source brings of quantities that every pixel of the batch has.
+        """Return what each source contributes to quantities that every pixel has.
 
-        The shares of a chain of plans are counted with this (`Chain.sources`): a box of a partner
-        may hold more or less than its share of what was pasted into that one.
+        `Chain.sources` counts shares with this: a box of a partner may hold more or less than its
+        share of what was pasted into the partner.
 
         Args:
-            before: (B, M, h, w) float32, M quantities of every pixel; h = w = 1 where all pixels of
-                a sample have the same.
+            before: (B, M, h, w) float32, M quantities of every pixel; h = w = 1 if all pixels of a
+                sample have the same.
 
         Returns:
             (B, K, M, h, w) in the order of `sources`; the sum over K is `before` mixed by the plan.
@@ -186,34 +185,34 @@ class Plan(ABC):
         return share[:, :, None, None, None] * before[index]
 
     def changed_pixels(self) -> Tensor:
-        """Which pixels get another source or a fill, whatever their values.
+        """Tell which pixels get another source or a fill, whatever their values.
 
         Returns:
-            (B, H, W) bool, or (B, 1, 1) where it is all pixels of a sample or none. Here, for a
-            plan that is not spatial: those of the changed samples. Of a plan inside a network it is
-            about its features.
+            (B, H, W) bool, or (B, 1, 1) if it is all pixels of a sample or none. Here, for a plan
+            that is not spatial: those of the changed samples. For a plan inside a network it is
+            about the features.
         """
         return self.changed().view(-1, 1, 1)
 
     def changed_area(self) -> Tensor:
-        """The share of each sample's pixels that the plan changes: (B,) float32, from 0 to 1."""
+        """Return the share of pixels that the plan changes: (B,) float32, from 0 to 1."""
         return self.changed_pixels().float().mean(dim=(1, 2))
 
     def own_share(self) -> Tensor:
-        """How much of each sample is its own, by its label weights (the realised λ): (B,)."""
+        """Return each sample's own label weight, the realised λ: (B,) float32."""
         index, share = self.sources()
         return (share * (index == _column_of_samples(index))).sum(dim=1)
 
     def statistics(self) -> dict[str, Tensor]:
-        """Sum up what the plan does to the samples of its batch.
+        """Summarise what the plan does to its batch.
 
         Returns:
             0-dimensional float32 tensors on the plan's device: `own_mean`, `own_std` (with n in the
             denominator), `own_min`, `own_q05`, `own_q25`, `own_q50`, `own_q75`, `own_q95`,
             `own_max`: of each sample's own label weight, the realised λ; quantiles interpolate
-            linearly. `self_pair`: of the visible parts behind the first of `sources`, the share
-            that comes from the sample itself; 0 where there are none. `changed`: the share of
-            samples whose image changes.
+            linearly. `self_pair`: of the visible parts after the first of `sources`, the share that
+            comes from the sample itself; 0 if there are none. `changed`: the share of samples whose
+            image changes.
 
         Examples:
             >>> import mixbench, torch
@@ -233,16 +232,16 @@ class Plan(ABC):
         }
 
     def check_fields(self) -> None:  # noqa: B027  (optional hook)
-        """Check that the plan's tensors fit each other and hold possible values.
+        """Check that the plan's tensors match each other and have allowed values.
 
-        For plans that come from elsewhere (a file): it reads the tensors, so the host waits.
+        This is for plans from a file. It reads the tensors, so the host waits for the device.
 
         Raises:
             ValueError: They don't; the message names the field.
         """
 
     def mix_labels(self, labels: Tensor, num_classes: int | None = None) -> Targets:
-        """Give the weighted labels of the mixed images.
+        """Return the weighted labels of the mixed images.
 
         Args:
             labels: (B,) int64, classes or -100 (ignored), or (B, num_classes) floating point, soft
@@ -253,9 +252,9 @@ class Plan(ABC):
             The labels of all sources of each sample, with their weights.
 
         Raises:
-            ValueError: The labels have another shape, dtype or device, or are no such classes, or a
-                label weight is NaN or outside [0, 1] (values are read only on the CPU: nothing
-                waits for a device).
+            ValueError: The labels have another shape, dtype or device, a class is out of range, or
+                a label weight is NaN or outside [0, 1]. Values are checked only on the CPU, so that
+                nothing waits for a device.
 
         Examples:
             >>> import mixbench, torch
@@ -276,7 +275,7 @@ class Plan(ABC):
         return targets
 
     def _classes(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The classes of each sample's sources, and their shares: both (B, K)."""
+        """Return the classes of each sample's sources, and their shares: both (B, K)."""
         index, share = self.sources()
         return labels.take(index), share
 
@@ -311,10 +310,10 @@ class Batch:
 
 
 def expand_rows(plan: P, batch: int, *names: str) -> P:
-    """The plan with `batch` rows in the tensors of these names, where there are any."""
+    """Return the plan with `batch` rows in the tensors of these names."""
     if plan.batch == batch:
         return plan
-    # Every batch comes this way, and `dataclasses.replace` takes ten times as long.
+    # This runs for every batch, and `dataclasses.replace` takes ten times as long.
     expanded = object.__new__(type(plan))
     expanded.__dict__.update(plan.__dict__)
     for name in names:
@@ -325,7 +324,7 @@ def expand_rows(plan: P, batch: int, *names: str) -> P:
 
 
 def weights_where(apply: Tensor, weights: Tensor | None) -> Tensor | None:
-    """The declared weights where the plan applies; elsewhere the sample itself has all of it."""
+    """Return the declared weights where the plan applies; elsewhere all weight is the sample's."""
     if weights is None:
         return None
     unmixed = torch.zeros_like(weights)
@@ -334,19 +333,19 @@ def weights_where(apply: Tensor, weights: Tensor | None) -> Tensor | None:
 
 
 def with_channel(tensor: Tensor) -> Tensor:
-    """(B, ..., H, W) as (B, C, H, W)."""
+    """Reshape (B, ..., H, W) to (B, C, H, W)."""
     if tensor.dim() == 4:
         return tensor
     return tensor.reshape(tensor.shape[0], -1, *tensor.shape[-2:])
 
 
 def _column_of_samples(index: Tensor) -> Tensor:
-    """Each row's own number, (B, 1), for `index` (B, K)."""
+    """Return the number of each row of `index` (B, K): (B, 1)."""
     return torch.arange(index.shape[0], device=index.device).unsqueeze(1)
 
 
 def _distribution(share: Tensor) -> dict[str, Tensor]:
-    """Mean, deviation, extremes and quantiles of the samples' own label weights (B,)."""
+    """Return mean, deviation, extremes and quantiles of the samples' own label weights (B,)."""
     numbers = {"own_mean": share.mean(), "own_std": share.std(correction=0)}
     ordered = share.sort().values
     last = ordered.shape[0] - 1

@@ -34,15 +34,15 @@ from mixbench.augmentations.plans.base import Plan, expand_rows, weights_where, 
 class Blend(Plan):
     """Weighted mean of each sample and a partner: out = keep * x + (1 - keep) * x[partner].
 
-    Where `keep` is 1 a finite image comes back bit for bit.
+    Where `keep` is 1, a finite image is returned bit for bit.
 
     Attributes:
         keep: (B, 1, 1, 1), one weight per sample, or (B, 1, H, W), one per pixel; float32 in
             [0, 1].
         partner: (B,) int64, the sample that each is blended with; None to blend with `fill`.
         fill: A number, or "mean" for the batch's mean of each channel.
-        weights: (B, 2) float32, the label weights of the sample and of its partner, where a method
-            has a rule of its own; None for the mean of `keep`.
+        weights: (B, 2) float32, the label weights of the sample and of its partner, if a method
+            declares them; None for the mean of `keep`.
 
     Examples:
         >>> import mixbench, torch
@@ -130,13 +130,13 @@ class Blend(Plan):
     def _weights_are_checked(self) -> bool:
         if self.partner is None:
             return True
-        # A number has no gradient: a weight that is learned stays a tensor.
+        # A number has no gradient, so a learned weight must stay a tensor.
         plain = self.weights is None and not self.keep.requires_grad
         return plain and readable(self.keep) and host.one_row(self.keep)
 
     @cached_property
     def _shares_on_host(self) -> Tensor:
-        """The shares of all rows, which are the same memory: (1, 2)."""
+        """The shares of all rows, which share memory: (1, 2)."""
         row = self.keep[:1]
         share = (row.mean(dim=(1, 2, 3)) if self._has_mask else row).item()
         check_weight("weights", share)

@@ -1,7 +1,6 @@
-"""Plans that are made of plans: one after another, one of several per sample, inside a network.
+"""Plans made of other plans: one after another, one of several per sample, inside a network.
 
-They decide nothing about pixels themselves: whatever they are applied to goes through the `Blend`
-and `Paste` plans in them.
+They mix nothing themselves: images, labels and features go through the plans that they hold.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from mixbench.augmentations.plans.blend import Blend
 class AtDepth(Plan):
     """A plan that is applied to the output of a layer of a network, not to the images.
 
-    `mix_images` gives the images back as they are; masks, boxes and labels, which are what the
-    network is compared with, are mixed. `mixbench.mixing_inside` mixes inside the network.
+    `mix_images` returns the images unchanged; masks, boxes and labels, which are what the network
+    must predict, are mixed. `mixbench.mixing_inside` mixes inside the network.
 
     Attributes:
-        plan: What is applied there; itself of depth 0.
+        plan: The plan that is applied there, of depth 0.
         layer: The number of the layer, from 1.
     """
 
@@ -89,11 +88,12 @@ class AtDepth(Plan):
 
 @dataclass(frozen=True)
 class Chain(Plan):
-    """Plans applied one after another: each mixes what came out of the one before it.
+    """Plans applied one after another, each to the result of the one before it.
 
-    A partner comes with the labels that it has by then: K is the product of the stages' K. Shares
-    are exact: where two stages differ between pixels (a box in a box), they are counted pixel by
-    pixel; a stage with declared weights, and one inside the network, multiplies.
+    A partner has the labels that the earlier stages gave it: K is the product of the stages' K.
+    Shares are exact: if two stages differ between pixels (a box in a box), they are counted pixel
+    by pixel. Shares of a stage with declared weights, and of one inside the network, are
+    multiplied.
 
     Attributes:
         stages: At least one plan, all for the same batch, by depth: those for the images first
@@ -131,7 +131,7 @@ class Chain(Plan):
     def mix_features(self, features: Tensor) -> Tensor:
         check_features(features, self.batch, self.device)
         if features.dim() == 2:
-            # With the shares that were counted pixel by pixel, as labels are.
+            # With the shares counted pixel by pixel, as for labels.
             return self._mix_vectors(features)
         for stage in self.stages:
             features = stage.mix_features(features)
@@ -198,9 +198,9 @@ class Chain(Plan):
 
 @dataclass(frozen=True)
 class Select(Plan):
-    """One of several plans for each sample; partners are those of the batch as it came.
+    """One of several plans for each sample; partners are the samples as they were in the batch.
 
-    K is the largest K of the plans; others are filled up with weight 0.
+    K is the largest K of the plans; the others are padded with weight 0.
 
     Attributes:
         choice: (B,) int64, which of `plans` each sample follows.
@@ -242,7 +242,7 @@ class Select(Plan):
         self, targets: Sequence[Mapping[str, Any]], *, visibility: float = 0.1
     ) -> list[dict[str, Any]]:
         mixed = [plan.mix_boxes(targets, visibility=visibility) for plan in self.plans]
-        # How many boxes are left is known to the host anyhow.
+        # The host waits anyway: the number of boxes decides the shapes.
         return [mixed[which][sample] for sample, which in enumerate(self.choice.tolist())]
 
     def sources(self) -> tuple[Tensor, Tensor]:
@@ -296,7 +296,7 @@ class Select(Plan):
             plan.check_fields()
 
     def _picked(self, results: Sequence[Tensor]) -> Tensor:
-        """Row b of `results[choice[b]]` for each sample b; results broadcast against each other."""
+        """Return row b of `results[choice[b]]` for each sample b; results are broadcast."""
         picked = results[0]
         for which, result in enumerate(results[1:], start=1):
             follows = (self.choice == which).reshape(-1, *[1] * (result.dim() - 1))
@@ -305,13 +305,13 @@ class Select(Plan):
 
 
 def chain(plans: Iterable[Plan]) -> Plan:
-    """Apply plans one after another: those for the images first, then by depth, else as they come.
+    """Apply plans one after another: sorted by depth, the images first, else in the order given.
 
     Args:
-        plans: At least one, for the same batch; chains among them are taken apart.
+        plans: At least one, for the same batch; chains are split into their stages.
 
     Returns:
-        A `Chain`, or the plan itself where it is one alone.
+        A `Chain`, or the plan itself if there is only one.
     """
     stages = [stage for plan in plans for stage in stages_of(plan)]
     stages.sort(key=lambda stage: stage.depth)
@@ -319,10 +319,10 @@ def chain(plans: Iterable[Plan]) -> Plan:
 
 
 def select(choice: Tensor, plans: Sequence[Plan]) -> Plan:
-    """Follow one of the plans for each sample.
+    """Apply one of the plans to each sample.
 
-    Plans of several depths become a chain: what is mixed at a layer is mixed with partners that
-    have been through their own choice's plan for the images.
+    Plans of several depths become a chain: a layer mixes the features of images to which their own
+    plans for the images have been applied.
 
     Args:
         choice: (B,) int64, an index into `plans` for each sample.
@@ -333,7 +333,7 @@ def select(choice: Tensor, plans: Sequence[Plan]) -> Plan:
 
 
 def stages_of(plan: Plan) -> tuple[Plan, ...]:
-    """The plans that `plan` applies one after another, each at its own depth."""
+    """Return the plans that `plan` applies one after another, each at its own depth."""
     return plan.stages if isinstance(plan, Chain) else (plan,)
 
 
@@ -341,12 +341,12 @@ def _at(plan: Plan, depth: int) -> Plan:
     stages = [stage for stage in stages_of(plan) if stage.depth == depth]
     if stages:
         return chain(stages)
-    # A blend that keeps everything: the sample as it is, in every respect.
+    # A blend with keep 1 changes nothing.
     keep = torch.ones(1, 1, 1, 1, device=plan.device, dtype=torch.float32)
     return Blend(keep.expand(plan.batch, -1, -1, -1))
 
 
 def _with_sources(shares: Tensor, sources: int) -> Tensor:
-    """`shares` (B, K, M, h, w), filled up with zeros to so many sources."""
+    """Pad `shares` (B, K, M, h, w) with zeros to so many sources."""
     missing = shares.new_zeros(shares.shape[0], sources - shares.shape[1], *shares.shape[2:])
     return torch.cat([shares, missing], dim=1)

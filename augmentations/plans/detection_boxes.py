@@ -30,7 +30,7 @@ from torch import Tensor
 from mixbench.augmentations.checks import check_detection_target
 
 NEGLIGIBLE = 1e-6
-"""A share of a box that is rounding, not pixels."""
+"""A share of a box that is due to rounding."""
 
 
 class Boxes(NamedTuple):
@@ -38,8 +38,8 @@ class Boxes(NamedTuple):
 
     Attributes:
         xyxy: (B, N, 4), in pixels.
-        row: (B, N) int64, which of the batch's boxes it was.
-        visible: (B, N), the share of its area that can be seen, from 0 to 1; 0 for padding.
+        row: (B, N) int64, the index of the box among all boxes of the batch.
+        visible: (B, N), the visible share of its area, from 0 to 1; 0 for padding.
         weight: (B, N), from 0 to 1.
     """
 
@@ -49,15 +49,15 @@ class Boxes(NamedTuple):
     weight: Tensor
 
     def of(self, partner: Tensor) -> Boxes:
-        """The boxes of the partner (B,) of each sample."""
+        """Return the boxes of each sample's partner (B,)."""
         return Boxes(*(field[partner] for field in self))
 
     def weighted(self, weight: Tensor) -> Boxes:
-        """The boxes, with visibility and weight times `weight` (B, N) or (B, 1)."""
+        """Multiply visibility and weight by `weight` (B, N) or (B, 1)."""
         return self._replace(visible=self.visible * weight, weight=self.weight * weight)
 
     def and_then(self, others: Boxes) -> Boxes:
-        """These boxes of each sample, then those."""
+        """Append the boxes of `others` to each sample."""
         return Boxes(*(torch.cat(pair, dim=1) for pair in zip(self, others, strict=True)))
 
 
@@ -67,11 +67,11 @@ def blend(
     partner: Tensor | None,
     visibility: float,
 ) -> list[dict[str, Any]]:
-    """Detection targets of a `Blend` plan; arguments as its fields, result as `Plan.mix_boxes`."""
+    """Mix the targets of a `Blend` plan; arguments as its fields, result as `Plan.mix_boxes`."""
     first = _pack(targets, keep.shape[0], keep.device, visibility)
     second = first if partner is None else first.of(partner)
     if keep.shape[2:] != (1, 1):
-        # A box that has no area in the image has no mean; of a sample left as it is, it stays.
+        # A box without area in the image has no mean; in an unchanged sample it stays.
         whole = (keep == 1).flatten(1).all(dim=1, keepdim=True)
         keep_of_first, keep_of_second = (
             torch.where(whole, 1.0, _mean_inside(keep, boxes.xyxy)) for boxes in (first, second)
@@ -81,7 +81,7 @@ def blend(
         visibility = 0.0
     if partner is None:
         return _unpack(targets, first._replace(visible=first.visible * keep_of_first), visibility)
-    # Blended with itself, an image is what it was.
+    # An image blended with itself does not change.
     self_pair = (partner == torch.arange(len(targets), device=keep.device)).unsqueeze(1)
     first = first.weighted(torch.where(self_pair, 1.0, keep_of_first))
     second = second.weighted(torch.where(self_pair, 0.0, 1 - keep_of_second))
@@ -96,7 +96,7 @@ def paste(
     source: Tensor | None,
     visibility: float,
 ) -> list[dict[str, Any]]:
-    """Detection targets of a `Paste` plan; arguments as its fields, result as `Plan.mix_boxes`.
+    """Mix the targets of a `Paste` plan; arguments as its fields, result as `Plan.mix_boxes`.
 
     Rectangles that change nothing (a sample pasted onto itself) must be empty.
     """
@@ -140,9 +140,10 @@ def _move(boxes: Boxes, source: Tensor, target: Tensor) -> Boxes:
 
 
 def _around_holes(boxes: Tensor, holes: Tensor) -> tuple[Tensor, Tensor]:
-    """The smallest boxes around what `holes` (B, R, 4) leave of `boxes` (B, N, 4); and its area.
+    """Return the smallest boxes around what `holes` (B, R, 4) leave of `boxes`, and its area.
 
-    The edges of the holes cut a box into (2R + 1)² cells, each inside a hole or outside of all.
+    boxes: (B, N, 4). The edges of the holes cut a box into (2R + 1)² cells, each inside a hole or
+    outside of all.
     """
     across, in_columns = _cut(boxes[..., 0], boxes[..., 2], holes[..., 0], holes[..., 2])
     down, in_rows = _cut(boxes[..., 1], boxes[..., 3], holes[..., 1], holes[..., 3])
@@ -175,9 +176,10 @@ def _cut(low: Tensor, high: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor,
 
 
 def _mean_inside(keep: Tensor, boxes: Tensor) -> Tensor:
-    """Mean of `keep` (B, 1, H, W) inside boxes (B, N, 4): (B, N), 0 for boxes without area.
+    """Return the mean of `keep` (B, 1, H, W) in boxes (B, N, 4): (B, N), 0 for boxes without area.
 
-    From a table of sums over all pixels above and to the left, as edges lie between pixels too.
+    Edges may lie between pixels: sums are interpolated in a table of the sums over all pixels above
+    and to the left.
     """
     _, _, height, width = keep.shape
     rows = keep[:1, 0] if keep.stride(0) == 0 else keep[:, 0]
@@ -210,7 +212,7 @@ def _share(part: Tensor, whole: Tensor) -> Tensor:
 
 
 def _xyxy(rectangles: Tensor, like: Tensor) -> Tensor:
-    """(..., 4) top, left, bottom, right as x1, y1, x2, y2 in the type of boxes."""
+    """Convert (top, left, bottom, right) to (x1, y1, x2, y2) in the dtype of boxes: (..., 4)."""
     return rectangles[..., [1, 0, 3, 2]].to(like.dtype)
 
 

@@ -44,11 +44,10 @@ class Paste(Plan):
             unless `resize`; None for the same place.
         fill: What a rectangle is filled with when there is no partner: a number, or "mean" for the
             batch's mean of each channel.
-        tiles: Whether the rectangles cover the whole image, so that nothing of the sample itself is
-            left under them.
+        tiles: Whether the rectangles cover the whole image, so that nothing of the sample remains.
         resize: Whether the source is scaled to the target's size (needs partner and source).
-        weights: (B, K) float32, the label weights in the order of `sources`, where a method has a
-            rule of its own; None for the areas.
+        weights: (B, K) float32, the label weights in the order of `sources`, if a method declares
+            them; None for the areas.
 
     Examples:
         >>> import mixbench, torch
@@ -134,14 +133,14 @@ class Paste(Plan):
 
     @cached_property
     def _shares_on_host(self) -> Tensor:
-        """The shares of all rows, which are the same memory: (1, K)."""
+        """The shares of all rows, which share memory: (1, K)."""
         total = self.size[0] * self.size[1]
         areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in self.target[0].tolist()]
         counts = areas if self.tiles else [total - sum(areas), *areas]
         if min(counts) < 0:
             raise ValueError(
-                f"target: expected rectangles within {self.size[0]} x {self.size[1]}, apart "
-                f"from each other, got {self.target[0].tolist()}"
+                f"target: expected rectangles within {self.size[0]} x {self.size[1]} that don't "
+                f"overlap, got {self.target[0].tolist()}"
             )
         return torch.tensor([[count / total for count in counts]], dtype=torch.float32)
 
@@ -152,7 +151,7 @@ class Paste(Plan):
         return self.weights is None and readable(self.target) and host.one_row(self.target)
 
     def area(self) -> Tensor:
-        """Pixels of each rectangle: (B, R) int64."""
+        """Return the number of pixels of each rectangle: (B, R) int64."""
         top, left, bottom, right = self.target.unbind(-1)
         return (bottom - top) * (right - left)
 
@@ -177,7 +176,7 @@ class Paste(Plan):
             index, _ = self.sources()
             brought = before[index]
         else:
-            # Moved from its place in the partner; right inside of each rectangle.
+            # Moved from its position in the partner; valid inside each rectangle only.
             whole = before.expand(-1, -1, *self.size).contiguous()
             brought = self.mix_images(whole).unsqueeze(1)
         return inside.float().unsqueeze(2) * brought
@@ -222,8 +221,8 @@ class Paste(Plan):
         rest = self.target.new_zeros(rows, self.target.shape[1], 4)
         partner = self.partner
         if self.tiles and partner is not None:
-            # Tiles leave nothing of the sample, so an unmixed sample is tiled with itself: the
-            # first rectangle is the whole image, the others are empty.
+            # Tiles cover the whole sample, so an unmixed sample is tiled with itself: the first
+            # rectangle is the whole image, the others are empty.
             rest[:, 0, 2], rest[:, 0, 3] = self.size
             itself = torch.arange(partner.shape[0], device=partner.device).unsqueeze(1)
             partner = torch.where(apply.reshape(-1, 1), partner, itself)
@@ -239,7 +238,7 @@ class Paste(Plan):
         return expand_rows(self, batch, "target", "source", "weights")
 
     def moves(self) -> Tensor:
-        """Which rectangles change their sample: (B, R) bool; a part pasted onto itself doesn't."""
+        """Tell which rectangles change their sample: (B, R) bool; not those pasted onto themselves."""
         moves = self.area() > 0
         if self.partner is None:
             return moves
@@ -256,7 +255,7 @@ class Paste(Plan):
         return pixels.paste(images, self.target, self.partner, self.source, self.fill)
 
     def _at(self, size: torch.Size) -> Paste:
-        """The plan at another resolution: edges scaled and rounded, so that tiles stay tiles."""
+        """Return the plan at another resolution, edges scaled and rounded; tiles stay tiles."""
         if tuple(size) == self.size:
             return self
         height, width = int(size[0]), int(size[1])
@@ -276,13 +275,13 @@ class Paste(Plan):
             ratios = (down, across, down, across)
             edges = zip(source.unbind(-1), ratios, strict=True)
             top, left, bottom, right = (_scaled(edge, ratio) for edge, ratio in edges)
-            # Rounding must not leave a target without a pixel to be scaled from.
+            # After rounding, each source must still have a pixel.
             top, left = top.clamp(max=height - 1), left.clamp(max=width - 1)
             bottom, right = torch.maximum(bottom, top + 1), torch.maximum(right, left + 1)
             source = torch.stack([top, left, bottom, right], dim=-1)
         elif source is not None:
-            # Rounding both ends of the source by themselves could change its size: its corner is
-            # scaled, its size is the target's, and it is pushed back inside where that overhangs.
+            # Rounding both edges of the source independently could change its size. Instead its
+            # corner is scaled, its size is the target's, and it is moved inside the image.
             rows, columns = target[..., 2] - target[..., 0], target[..., 3] - target[..., 1]
             row = torch.minimum(_scaled(source[..., 0], down), height - rows)
             column = torch.minimum(_scaled(source[..., 1], across), width - columns)

@@ -1,4 +1,4 @@
-"""What mixing came to over many plans: how many samples, their label weights and changed pixels."""
+"""Sum up many plans: how many samples they change, their label weights and changed pixels."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ UNIT = 2**24
 
 
 def sum_realised(plans: Sequence[Plan]) -> Tensor:
-    """Sum up what mixing came to, over the samples that the plans change.
+    """Count the samples that the plans change, and sum their label weights and changed areas.
 
     Sums are whole numbers in units of 1 / `UNIT`, so that the sum over many plans does not depend
-    on how it is grouped. Many small plans of one kind and batch size cost about as much as one.
+    on their grouping. Many small plans of one kind and batch size cost about as much as one.
 
     Args:
         plans: At least one, all on one device.
@@ -43,7 +43,7 @@ def sum_realised(plans: Sequence[Plan]) -> Tensor:
 
 
 def _merge_small(plans: Sequence[Plan]) -> Iterator[Plan]:
-    """The same decisions in as few plans as can be: small ones that are alike for one batch."""
+    """Merge small plans of one kind into one each; yield all others unchanged."""
     alike: dict[Hashable, list[Plan]] = {}
     for plan in plans:
         if plan.is_small:

@@ -5,7 +5,7 @@
 
 A plan is a dataclass whose fields are tensors, numbers, words, or plans. Its tensors are stored
 under the names of their fields ("keep", "stages.0.target"), everything else as JSON in a uint8
-tensor named "plan", with a digest of it all. Nothing that is loaded is executed.
+tensor named "plan", with a digest of everything. Loading executes no code from the file.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from torch import Tensor
 from mixbench.augmentations.plans.base import Plan
 
 STRUCTURE = "plan"
-"""The name of the tensor that holds what is not a tensor."""
+"""The name of the tensor that holds everything that is not a tensor."""
 VERSION = 1
 
 
 def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
-    """Write a plan to a safetensors file, whole or not at all.
+    """Write a plan to a safetensors file, completely or not at all.
 
     Args:
         plan: Any plan; a row that all samples share is written once.
@@ -70,7 +70,7 @@ def load_plan(path: str | os.PathLike[str], device: torch.device | str = "cpu") 
         device: Where the plan's tensors will be.
 
     Returns:
-        The plan, which mixes as the one that was saved.
+        A plan that mixes exactly as the saved one.
 
     Raises:
         ValueError: The file is damaged or holds something else.
@@ -87,7 +87,7 @@ def load_plan(path: str | os.PathLike[str], device: torch.device | str = "cpu") 
 
 
 def to_tensors(plan: Plan) -> dict[str, Tensor]:
-    """Take a plan apart into plain tensors.
+    """Convert a plan to plain tensors.
 
     Args:
         plan: Any plan.
@@ -107,14 +107,14 @@ def to_tensors(plan: Plan) -> dict[str, Tensor]:
 
 
 def from_tensors(tensors: Mapping[str, Tensor], device: torch.device | str | None = None) -> Plan:
-    """Put a plan together again from the tensors of `to_tensors`.
+    """Rebuild a plan from the tensors of `to_tensors`.
 
     Args:
-        tensors: By name.
+        tensors: The tensors by name.
         device: Where the plan's tensors will be; None for where they are.
 
     Returns:
-        The plan, which mixes as the one that was taken apart.
+        A plan that mixes exactly as the original.
 
     Raises:
         ValueError: The tensors are no plan, or one that could not be applied.
@@ -127,7 +127,7 @@ def from_tensors(tensors: Mapping[str, Tensor], device: torch.device | str | Non
         version = structure["version"]
         if version != VERSION:
             raise ValueError(f"a plan of version {version!r}, where {VERSION} is known")
-        # Checked on the CPU, where values can be read at once, then put together on the device.
+        # Checked on the CPU, where values can be read at once, then rebuilt on the device.
         on_cpu = {name: tensor.cpu() for name, tensor in tensors.items() if name != STRUCTURE}
         if structure["digest"] != _digest(structure["plan"], on_cpu):
             raise ValueError("it is not what was recorded")
@@ -181,7 +181,7 @@ def _rebuild(node: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _kinds(base: Any = Plan) -> Iterator[type[Plan]]:
-    """All kinds of plan that are imported, those of other packages too."""
+    """Yield all imported kinds of plan, including those of other packages."""
     from mixbench.augmentations.plans import composite  # noqa: F401  (so that its kinds are known)
 
     for kind in base.__subclasses__():
@@ -191,7 +191,7 @@ def _kinds(base: Any = Plan) -> Iterator[type[Plan]]:
 
 
 def _digest(parts: Any, tensors: Mapping[str, Tensor]) -> str:
-    """A digest of all names, values and tensors, so that no damage goes unnoticed."""
+    """Return a digest of all names, values and tensors, which reveals any damage."""
     digest = blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16)
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

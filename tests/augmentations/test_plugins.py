@@ -274,7 +274,7 @@ BROKEN = {
         "other = its_package:Other",
         METHOD.format(name="other")
         + "    def check_combination(self): raise ValueError('never')\n",
-        "can't be made with its defaults, ValueError: never",
+        "can't be created with its defaults, ValueError: never",
     ),
 }
 
