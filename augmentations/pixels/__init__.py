@@ -1,8 +1,7 @@
 """Mix the pixels of a plan, by the code that is fastest on their device.
 
-Images on a GPU go through Triton kernels, those on a CPU through `host`, and whatever these don't
-take through `eager`, which is the reference. `AUGMENTATIONS_EAGER=1` in the environment leaves only
-the reference.
+Images on a GPU are mixed by Triton kernels, those on a CPU by `host`, and what these don't support
+by `eager`, the reference. Set `AUGMENTATIONS_EAGER=1` in the environment to use only the reference.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from torch import Tensor
 from mixbench.augmentations.pixels import eager, host
 
 EAGER = os.environ.get("AUGMENTATIONS_EAGER", "") not in ("", "0")
-"""Use only the reference. May be set at any time."""
+"""Whether to use only the reference. May be set at any time."""
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 MOST_RECTANGLES = 16
-"""The most rectangles of a plan that the kernels take; their loops over them are unrolled."""
+"""The most rectangles per sample that the kernels support; their loops are unrolled."""
 MOST_SCALED = 4
-"""The same for rectangles at another size."""
+"""The same for rectangles that are scaled."""
 
 
 def blend(images: Tensor, keep: Tensor, partner: Tensor | None, fill: float | str = 0.0) -> Tensor:
@@ -60,11 +59,11 @@ def _on_host(images: Tensor) -> bool:
 
 
 def by_kernel(images: Tensor, *others: Tensor) -> bool:
-    """Tell whether the kernels take images; they don't where a gradient is wanted.
+    """Tell whether the kernels can mix images; they can't where a gradient is needed.
 
     Args:
         images: (B, C, H, W).
-        others: Further tensors that a gradient may be wanted of.
+        others: Further tensors that may need a gradient.
     """
     if EAGER or images.device.type != "cuda" or not _capable(images.get_device()):
         return False
@@ -74,9 +73,9 @@ def by_kernel(images: Tensor, *others: Tensor) -> bool:
 
 
 def fits(shape: Sequence[int]) -> bool:
-    """Tell whether a launch can go over images of `shape` (B, C, H, W).
+    """Tell whether a launch can cover images of `shape` (B, C, H, W).
 
-    CUDA's grids and 32-bit indices end at 65,535 channels and 2**31 - 1 elements of an image.
+    CUDA's grids and 32-bit indices allow 65,535 channels and 2**31 - 1 elements of an image.
     """
     batch, channels, height, width = shape
     return 0 < channels * height * width < 2**31 and channels < 2**16 and batch > 0
@@ -90,8 +89,8 @@ def _capable(device: int) -> bool:
     return _CAPABLE[device]
 
 
-# What `torch.compiler.assume_constant_result` does, which imports the whole compiler: two seconds
-# for everybody who doesn't compile.
+# What `torch.compiler.assume_constant_result` does; calling it would import the whole compiler,
+# which takes two seconds.
 _capable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -101,10 +100,10 @@ def _triton_works() -> bool:
     try:
         import triton.runtime  # type: ignore[import-untyped]
 
-        # Builds a part of Triton, where it has not been yet.
+        # Builds a part of Triton at its first use.
         triton.runtime.driver.active  # noqa: B018
     except Exception as error:
-        # No C compiler, no headers of Python: small containers have neither.
+        # Fails without a C compiler or Python's headers, as in small containers.
         reason = " ".join(str(error).split())
         warnings.warn(
             f"Triton can't be used, so images on a GPU are mixed by plain torch: {reason}",

@@ -13,7 +13,7 @@ def blend(images: Tensor, keep: Tensor, partner: Tensor | None, fill: float | st
     """Compute keep * images + (1 - keep) * images[partner].
 
     Half precision is mixed in float32 and rounded once, so that image and label weight agree. A
-    sample with `keep` 1 comes back bit for bit, for `lerp` returns its end points exactly.
+    sample with `keep` 1 is returned bit for bit, as `lerp` returns its end points exactly.
 
     Args:
         images: (B, C, H, W) floating point.
@@ -37,8 +37,8 @@ def blend(images: Tensor, keep: Tensor, partner: Tensor | None, fill: float | st
     else:
         other = _gather(images, partner)
         other = other.float() if half else other
-        # Written over what was gathered, a tensor of the batch's size less; a gradient of the
-        # weight would need what is overwritten.
+        # In place, which saves a tensor of the batch's size; a gradient of the weight would need
+        # what is overwritten.
         mixed = (torch.lerp if weight.requires_grad else Tensor.lerp_)(other, sample, weight)
     return mixed.to(images.dtype).contiguous(memory_format=layout(images))
 
@@ -61,8 +61,8 @@ def paste(
         fill: A number, or "mean" for the batch's mean of each channel.
 
     Returns:
-        A new tensor of the images' shape, dtype and memory format. Without rectangles `images`
-        itself: the baseline must not pay for a copy.
+        A new tensor of the images' shape, dtype and memory format; without rectangles `images`
+        itself, so that the baseline needs no copy.
     """
     if target.shape[1] == 0:
         return images
@@ -87,7 +87,7 @@ def _paste_same_place(
 
 
 def _paste_moved(images: Tensor, target: Tensor, partner: Tensor, source: Tensor) -> Tensor:
-    """Copy rectangles from another place: one gather, from where each pixel comes."""
+    """Copy rectangles from another position: one gather with the source index of each pixel."""
     batch, channels, height, width = images.shape
     row = torch.arange(height, device=images.device).view(1, height, 1)
     column = torch.arange(width, device=images.device).view(1, 1, width)
@@ -117,7 +117,7 @@ def rectangle_mask(target: Tensor, height: int, width: int) -> Tensor:
 
 
 def fill_value(images: Tensor, fill: float | str) -> Tensor:
-    """Return what is filled in, in the images' dtype: (), or (1, C, 1, 1) for the mean colour."""
+    """Return the fill in the images' dtype: (), or (1, C, 1, 1) for the mean colour."""
     if fill == "mean":
         exact = torch.promote_types(images.dtype, torch.float32)
         return images.to(exact).mean(dim=(0, 2, 3), keepdim=True).to(images.dtype)

@@ -1,8 +1,8 @@
 """Mix the pixels of a `Blend` or a `Paste` on a CPU: the same as `eager`, faster.
 
-`eager` passes over all pixels with comparisons, which take ten times as long as copies. Here only
-the rectangles are copied: those that all samples share in one slice of the batch, others one by one
-by numpy, whose calls take less time than torch's. Where autograd or a compiler is looking, `eager`
+`eager` compares all pixels with the rectangles' edges, which takes ten times as long as a copy.
+Here only the rectangles are copied: those that all samples share in one slice of the batch, others
+one by one by numpy, whose calls take less time than torch's. Under autograd or a compiler, `eager`
 does the work. What this gains in whole trainings is in results/benchmarks/paths.md.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from mixbench.augmentations.pixels import eager
 
 LARGE = 1 << 14
-"""Values of an image from which samples are mixed one by one: each stays in the cache."""
+"""Images of at least so many values are mixed one by one, as one image stays in the cache."""
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -34,7 +34,7 @@ def blend(images: Tensor, keep: Tensor, partner: Tensor | None, fill: float | st
     large = images.shape[1:].numel() >= LARGE
     if partner is None or not large or not images.is_floating_point() or _watched(images, keep):
         return eager.blend(images, keep, partner, fill)
-    # Image by image both sources stay in the cache, and no gathered batch is written and read.
+    # Image by image, both sources stay in the cache, and no gathered batch is written and read.
     out = torch.empty_like(images, memory_format=eager.layout(images))
     half = images.dtype in (torch.float16, torch.bfloat16)
     weights = keep if half else keep.to(images.dtype)
@@ -93,7 +93,7 @@ def paste(
 
 
 def _watched(*tensors: Tensor) -> bool:
-    """Tell whether every step must be one that autograd or a compiler can follow."""
+    """Tell whether autograd or a compiler must be able to follow every step."""
     wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     return wanted or torch.compiler.is_compiling()
 
@@ -104,7 +104,7 @@ def one_row(boxes: Tensor) -> bool:
 
 
 def _planes(images: Tensor) -> tuple[Tensor, int]:
-    """Return the values as they lie in memory, (B, P, H, L), and how many make a pixel of a row.
+    """Return the values as they lie in memory, (B, P, H, L), and how many of a row are a pixel.
 
     channels_last images are one plane whose rows hold all channels of their pixels, so that one
     code serves both formats.
@@ -116,7 +116,7 @@ def _planes(images: Tensor) -> tuple[Tensor, int]:
 
 
 def _fill_bits(images: Tensor, fill: float | str, scale: int) -> Tensor:
-    """Return what is filled in, as bits that broadcast over the planes of an image."""
+    """Return the fill as bits that broadcast over the planes of an image."""
     value = eager.fill_value(images, fill)
     if value.dim():
         value = value.view(-1).repeat(images.shape[3]) if scale > 1 else value[0]
@@ -142,7 +142,7 @@ def _paste_shared(images: Tensor, target: Tensor, partner: Tensor, source: Tenso
 
 
 def _paste_each(images: Tensor, target: Tensor, partner: Tensor, source: Tensor | None) -> Tensor:
-    """Copy every rectangle of every image by itself, by numpy."""
+    """Copy the rectangles one by one with numpy."""
     boxes = _rows(target)
     origins = boxes if source is None else _rows(source)
     out = _start(images, boxes)
@@ -157,7 +157,7 @@ def _paste_each(images: Tensor, target: Tensor, partner: Tensor, source: Tensor 
 
 
 def _fill_each(images: Tensor, target: Tensor, value: Tensor) -> Tensor:
-    """Fill every rectangle of every image by itself, by numpy."""
+    """Fill the rectangles one by one with numpy."""
     out = images.clone()
     fill = value.numpy()
     # Pixels of several values lie side by side in a row: from the rectangle's left edge on.
@@ -177,7 +177,7 @@ def _rows(boxes: Tensor) -> list[list[list[int]]]:
 
 
 def _start(images: Tensor, boxes: list[list[list[int]]]) -> Tensor:
-    """Copy the images, or only get memory for it where the rectangles cover all of them."""
+    """Copy the images, or only allocate memory where the rectangles cover all pixels."""
     pixels = images.shape[2] * images.shape[3]
     covered = all(
         sum((bottom - top) * (right - left) for top, left, bottom, right in rectangles) == pixels

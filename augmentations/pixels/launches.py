@@ -1,4 +1,4 @@
-"""Launch the kernels: how images lie in memory, and how the work on them is cut up."""
+"""Launch the kernels: describe the memory layout of images, and split the work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from mixbench.augmentations.pixels import kernels
 
 MAX_SUMMED_CHANNELS = 4
-"""Channels-last images with more take their mean in a pass of its own."""
+"""With more channels, the mean of channels-last images takes a pass of its own."""
 _GRANULE_BYTES = 16
 _GRANULES = 512
 _PLANES = 4
@@ -24,7 +24,7 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @dataclass(frozen=True)
 class _Grid:
-    """How images lie in memory, and who works on which part of them."""
+    """The memory layout of images, and the part of them that each program mixes."""
 
     launch: tuple[int, int, int]
     constants: dict[str, Any]
@@ -40,7 +40,7 @@ class _Grid:
         flat: bool = False,
         planes_of_program: int = _PLANES,
     ) -> _Grid:
-        """For images (B, C, H, W), and how many of their planes a program may take.
+        """Split images (B, C, H, W) into programs of at most so many planes.
 
         flat: nothing depends on row, column or channel.
         """
@@ -66,7 +66,7 @@ class _Grid:
             "GRANULES": granules,
             "VECTOR": vector,
         }
-        # Said for all versions of Triton, whose default changes: what is fused is written as fma.
+        # Explicit, as Triton's default differs between versions: the kernels call fma themselves.
         options = {"num_warps": max(1, min(4, granules // _WARP)), "enable_fp_fusion": False}
         return cls(launch, constants, options)
 
@@ -107,19 +107,19 @@ def paste(
 ) -> Tensor:
     """Mix the pixels of a `Paste` plan without `resize`, as `eager.paste`.
 
-    Images may be of any dtype where there are partners. At least one rectangle; the loop over them
-    is unrolled, so not very many.
+    With partners, images may have any dtype. There must be at least one rectangle, and few: the
+    loop over them is unrolled.
     """
     dtype = images.dtype
     if partner is not None:
-        # Copies only: the bits are moved, whatever they stand for.
+        # Only copies: bits are moved without being interpreted.
         images = images.view(_BITS[images.element_size()])
     images, last = laid_out(images)
     rectangles = target.shape[1]
     grid = _Grid.over(images.shape, last, images.element_size())
     mean = partner is None and fill == "mean"
     one = rectangles == 1 and source is None
-    # The mean takes a pass over the images, which writes the copy in the same breath.
+    # The mean takes a pass over the images, which also writes the copy.
     mixed, colour = _copied_with_mean(images, grid) if mean else (torch.empty_like(images), images)
     target = _rows(target)
     common = {
@@ -197,7 +197,7 @@ def laid_out(images: Tensor) -> tuple[Tensor, bool]:
 
 
 def _power_of_two(number: int) -> int:
-    """Return the smallest power of two that is not less."""
+    """Return the smallest power of two that is at least `number`."""
     return 1 << (number - 1).bit_length()
 
 
@@ -221,7 +221,7 @@ def _mean(images: Tensor) -> Tensor:
 
 
 def _rows(rows: Tensor) -> Tensor:
-    """Return rows whose numbers are side by side; all rows may be the same memory."""
+    """Return rows that are contiguous each; all rows may share memory."""
     return rows if rows[:1].is_contiguous() else rows.contiguous()
 
 
@@ -230,10 +230,10 @@ def _row_stride(rows: Tensor) -> int:
 
 
 def _or(tensor: Tensor | None, stand_in: Tensor) -> Tensor:
-    """Return a pointer for a kernel, which needs one also for what it doesn't read."""
+    """Return the tensor or `stand_in`: a kernel needs a pointer even if it does not read it."""
     return stand_in if tensor is None else tensor.contiguous()
 
 
 def _or_rows(rows: Tensor | None, stand_in: Tensor) -> Tensor:
-    """Do the same for rows, which keep their stride."""
+    """Return the rows, with their stride, or `stand_in`."""
     return stand_in if rows is None else rows

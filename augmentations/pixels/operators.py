@@ -1,6 +1,6 @@
-"""The kernels as operators of torch, which `torch.compile` takes without a graph break.
+"""Register the kernels as operators of torch, which `torch.compile` takes without a graph break.
 
-They have no backward: where a gradient is wanted, the package uses `eager`. Importing this module
+They have no backward: where a gradient is needed, the package uses `eager`. Importing this module
 needs Triton.
 """
 

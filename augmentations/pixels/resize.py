@@ -11,7 +11,8 @@ from mixbench.augmentations import pixels
 from mixbench.augmentations.pixels import eager
 
 _LARGE = 25_000
-"""Values in an image from which a loop over samples is faster: only rectangles are computed."""
+"""For images of at least so many values, a loop over samples that computes only the rectangles
+is faster."""
 
 
 class _Taps(NamedTuple):
@@ -27,24 +28,24 @@ def paste(
 ) -> Tensor:
     """Copy rectangles, scaled to the size of their targets.
 
-    A target pixel's centre is carried over to the source rectangle. There the value is interpolated
-    between the four pixels around it (bilinear, without antialiasing; at the rectangle's edge its
-    last pixel counts for those beyond), or, with `nearest`, it is that of the pixel the centre
-    falls in. `torch.nn.functional.interpolate` does the same to a crop of the source in its modes
-    "bilinear" (align_corners=False) and "nearest-exact". A source without pixels, which rounding to
-    a coarser map can leave, is taken for the one pixel at its corner. Half precision is
-    interpolated in float32 and rounded once.
+    The centre of each target pixel is mapped to the source rectangle. Its value is interpolated
+    between the four pixels around that point (bilinear, without antialiasing, with the edge pixels
+    repeated beyond the edge), or, with `nearest`, is that of the pixel that contains the point.
+    `torch.nn.functional.interpolate` does the same to a crop of the source in its modes "bilinear"
+    (align_corners=False) and "nearest-exact". A source without pixels, which rounding to a coarser
+    map can produce, counts as the pixel at its corner. Half precision is interpolated in float32
+    and rounded once.
 
     Args:
         images: (B, C, H, W), of any dtype with `nearest`, floating point without.
         target: Rectangles (top, left, bottom, right) in pixels, half open: (B, R, 4) int64.
         partner: The sample that each is copied from: (B, R) int64.
-        source: What of it is copied: (B, R, 4) int64.
+        source: The rectangle that is copied: (B, R, 4) int64.
         nearest: Take the nearest pixel instead of interpolating: for class indices.
 
     Returns:
-        A new tensor of the images' shape, dtype and memory format, `images` itself without
-        rectangles.
+        A new tensor of the images' shape, dtype and memory format; without rectangles `images`
+        itself.
     """
     few = 0 < target.shape[1] <= pixels.MOST_SCALED
     if few and not nearest and images.dtype in pixels.FLOATS and pixels.by_kernel(images):
@@ -82,7 +83,7 @@ def _paste_slices(
     nearest: bool,
     shared: bool,
 ) -> Tensor:
-    """Scale rectangles that are known to the host: only their pixels are computed."""
+    """Scale rectangles on the CPU, computing only their pixels."""
     out = images.clone(memory_format=eager.layout(images))
     height, width = images.shape[-2:]
     if shared:
@@ -103,7 +104,7 @@ def _paste_slices(
 
 
 def _taps(position: Tensor, target: Tensor, source: Tensor, side: int, nearest: bool) -> _Taps:
-    """Find where along one side the target pixels come from.
+    """Return the source pixels along one side of each target pixel.
 
     position (rows, N) int64: pixels counted from the target's start; those outside it get some
     source pixel. target, source (rows, 2) int64: start and end on this side. side: the image's.
@@ -113,7 +114,7 @@ def _taps(position: Tensor, target: Tensor, source: Tensor, side: int, nearest: 
     given = source[:, 1:] - start
     last = (given - 1).clamp(min=0)
     if nearest:
-        # In whole numbers: a centre on the edge of two pixels must not depend on rounding.
+        # In whole numbers, so that a centre on the edge of two pixels does not depend on rounding.
         offset = (2 * position + 1) * given // (2 * wanted)
         only = (start + offset.clamp(min=0).minimum(last)).clamp(max=side - 1)
         return _Taps(only, only, None)
@@ -138,7 +139,7 @@ def _scaled(images: Tensor, rows: _Taps, columns: _Taps) -> Tensor:
         else:
             weight = taps.weight.to(out.dtype)
             weight = weight[:, None, :, None] if axis == 2 else weight[:, None, None, :]
-            # lerp returns equal values exactly: an even area stays what it is.
+            # lerp returns equal values exactly: an area of one colour does not change.
             out = torch.lerp(first, _take(out, taps.second, axis), weight)
     return out.to(images.dtype)
 

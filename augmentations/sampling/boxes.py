@@ -1,4 +1,4 @@
-"""How large a box is, and where one of a given size is placed: the rules that the papers use.
+"""Draw the size and the position of boxes, by the rules of the papers.
 
 A box is (top, left, bottom, right) in whole pixels, half open: bottom and right are outside.
 """
@@ -59,8 +59,8 @@ def cut_out(
 ) -> tuple[Tensor, Tensor]:
     """Draw height and width of boxes: √(1 - λ) of each side with λ ~ Beta(alpha, alpha).
 
-    Source: CutMix (Yun et al. 2019), equation 2, and its authors' code: sides are cut off to whole
-    pixels. The area 1 - λ is scaled to the bounds, which the paper doesn't have.
+    Source: CutMix (Yun et al. 2019), equation 2, and its authors' code: sides are rounded down to
+    whole pixels. The bounds, to which the area 1 - λ is scaled, are not in the paper.
 
     Args:
         draws: Random numbers for one batch.
@@ -123,9 +123,9 @@ def inside_box(draws: Draws, height: Tensor | int, width: Tensor | int) -> Tenso
 
 
 def pushed_box(draws: Draws, height: Tensor | int, width: Tensor | int) -> Tensor:
-    """Place boxes around a uniform centre pixel, moved inside where they overhang.
+    """Place boxes around a uniform centre pixel, moved inside where they reach over the border.
 
-    Nothing of a box is cut off; positions at the border are more likely than others.
+    Boxes are never clipped; positions at the border are more likely than others.
 
     Args:
         draws: Random numbers for one batch.
@@ -141,10 +141,10 @@ def pushed_box(draws: Draws, height: Tensor | int, width: Tensor | int) -> Tenso
 
 
 def quadrants(draws: Draws, row: Tensor, column: Tensor) -> Tensor:
-    """Cut the image into four boxes, which together are the image.
+    """Cut the image into four boxes that cover it.
 
     Args:
-        draws: Tells the image's height and width.
+        draws: Has the image's height and width.
         row: The cut lies before this row: (rows,) int64.
         column: The cut lies before this column: (rows,) int64.
 
@@ -197,7 +197,7 @@ def clipped_around(
 def pushed_around(
     row: Tensor, column: Tensor, height: Tensor | int, width: Tensor | int, size: tuple[int, int]
 ) -> Tensor:
-    """Place boxes around given centres, moved inside the image where they overhang.
+    """Place boxes around given centres, moved inside where they reach over the border.
 
     Args:
         row: The centres' rows: (rows,) int64.

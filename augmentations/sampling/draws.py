@@ -1,4 +1,4 @@
-"""Everything random in a plan comes from here, without host synchronisation or global state."""
+"""Draw the random numbers of plans, without host synchronisation or global state."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Draws:
         batch: How many samples the batch has.
         height: Height of the images in pixels.
         width: Width of the images in pixels.
-        device: Where the numbers are drawn, and the plan is.
-        generator: Where they are drawn from; None for the device's default generator.
-        images: The batch itself, (B, C, H, W), for a method that asked for it; never written to.
+        device: The device of the numbers and of the plan.
+        generator: Source of the random numbers; None for the device's default generator.
+        images: The batch itself, (B, C, H, W), for a method with `needs_images`; not changed.
 
     Examples:
         >>> import torch
@@ -117,8 +117,8 @@ class Draws:
         if alpha == 1.0:
             return self.uniform()
         shape = torch.full((2, self.rows), alpha + 1.0, dtype=self._float, device=self.device)
-        # The only gamma sampler of torch that takes a generator; torch.distributions is built on
-        # the same function but always draws from the global one.
+        # torch's only gamma sampler with a generator; torch.distributions uses the same function
+        # but always draws from the global one.
         gamma = torch._standard_gamma(shape, generator=self.generator)
         unit = self.uniforms(2)
         if self.rows == 1 and self._kind == "cpu" and not torch.compiler.is_compiling():
@@ -132,11 +132,11 @@ class Draws:
         return self.beta(alpha).float().view(-1, 1, 1, 1)
 
     def choose(self, weights: Sequence[float]) -> int:
-        """Draw an index with probability proportional to `weights`, known to the host.
+        """Draw an index on the host, with probability proportional to `weights`.
 
-        For a decision that changes which code runs (the layer that is mixed, the method of a
-        batch). Nothing waits for the device: a generator's state is on the host, also that of a
-        GPU, and the draw is made from it.
+        This is for decisions about which code runs (the layer that is mixed, the method of a
+        batch). Nothing waits for the device: the draw is derived from the generator's state, which
+        is on the host also for a GPU.
 
         Args:
             weights: At least 0 each, their sum above 0.
@@ -154,7 +154,7 @@ class Draws:
                 generator = torch.cuda.default_generators[at]
             state = blake2b(generator.get_state().numpy().tobytes(), digest_size=7).digest()
             unit = int.from_bytes(state, "big") / 256**7
-            self.uniform()  # the next choice must meet another state
+            self.uniform()  # change the state for the next choice
         else:
             unit = float(torch.rand((), dtype=torch.float64, generator=self.generator))
         total = sum(weights)
@@ -174,20 +174,20 @@ class Draws:
         return self._orders(count).t()
 
     def _orders(self, count: int) -> Tensor:
-        """Draw as `permutations`, a permutation a row: (count, batch)."""
+        """Draw as `permutations`, one permutation per row: (count, batch)."""
         keys = torch.rand(
             (count, self.batch), dtype=self._float, device=self.device, generator=self.generator
         )
         return keys.argsort(dim=1)
 
     def partners(self, pairing: str) -> Tensor:
-        """Draw who each sample is mixed with.
+        """Draw the partner of each sample.
 
         Args:
-            pairing: "permute": uniform over all permutations (a sample may meet itself). "derange":
-                uniform over the cyclic ones, so nobody meets itself. "roll": sample i meets i+1.
-                "flip": the batch reversed (an odd batch leaves its middle sample with itself). A
-                batch of one has no choice.
+            pairing: "permute": uniform over all permutations (a sample may be its own partner).
+                "derange": uniform over the cyclic ones, without self-pairs. "roll": sample i gets
+                i + 1. "flip": the batch reversed (the middle sample of an odd batch gets itself). A
+                batch of one always gets itself.
 
         Returns:
             Each sample's partner, always a permutation of the batch: (batch,) int64.
@@ -209,8 +209,8 @@ class Draws:
 def _beta_number(gamma: Tensor, unit: Tensor, alpha: float) -> float:
     """Compute `Draws.beta` of one row in Python.
 
-    torch's logarithm can differ from Python's in the last bit; a seed must draw the plans that it
-    drew before.
+    torch's logarithm can differ from Python's in the last bit, and a seed must always draw the same
+    plans.
     """
     first, second = (
         math.log(variate) + math.log1p(-part) / max(alpha, 1e-300)

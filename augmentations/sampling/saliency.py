@@ -1,4 +1,4 @@
-"""How salient each pixel of a batch of images is: centre against surround, in plain torch."""
+"""Compute the saliency of each pixel, centre against surround, in plain torch."""
 
 from __future__ import annotations
 
@@ -13,30 +13,36 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def fine_grained(images: Tensor) -> Tensor:
-    """Saliency (B, H, W) of `images` (B, C, H, W), float32, at least 0; no gradient.
+    """Compute the saliency of each pixel, without gradient.
 
     Source: Montabone & Soto 2010, Human detection using a mobile platform and novel features
     derived from a visual saliency mechanism, as in OpenCV's `StaticSaliencyFineGrained`: the grey
     image (luma of three channels, else the mean over channels), blurred twice by (1, 2, 1) / 4 in
     both directions, is compared with the mean of the other pixels in six squares around each pixel,
-    of 24 to 224 pixels a side, cut at the border. Brighter and darker differences are added up
-    apart, each scaled to at most 1 in the image, and then added.
+    of 24 to 224 pixels a side, clipped at the border. Brighter and darker differences are summed
+    separately, each scaled to at most 1 in the image, and then added.
 
     Deviations: OpenCV rounds to 8 bits after every step, so that weak differences vanish, and reads
-    a floating-point image's grey values as bytes. Here nothing is rounded, images may have any
-    offset and scale (the result does not depend on them), and an even image has saliency 0.
+    the bytes of floating-point images as grey values. Here nothing is rounded, the result does not
+    depend on offset and scale of an image, and an image of one colour has saliency 0.
+
+    Args:
+        images: (B, C, H, W) floating point.
+
+    Returns:
+        (B, H, W) float32, from 0 to 2.
     """
     with torch.no_grad():
         grey = _grey(images)
-        # Differences that single precision can't tell from none.
+        # Smaller differences are rounding errors of single precision.
         least = 1e-5 * grey.abs().amax(dim=(1, 2), keepdim=True)
-        # Sums over many pixels lose less when they are around zero.
+        # Sums over many pixels are more precise around zero.
         grey = grey - grey.mean(dim=(1, 2), keepdim=True)
         grey = _blurred(_blurred(grey, 1), 2)
         grey = _blurred(_blurred(grey, 1), 2)
         brighter, darker = torch.zeros_like(grey), torch.zeros_like(grey)
         sums = _summed_area(grey)
-        # All squares that hold the whole image are the same one.
+        # All squares that contain the whole image are the same.
         reaches = Counter(min(reach, max(grey.shape[1:])) for reach in _REACHES)
         for reach, times in reaches.items():
             difference = _surround(grey, sums, reach).neg_().add_(grey)
@@ -56,7 +62,7 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _blurred(grey: Tensor, axis: int) -> Tensor:
-    """(1, 2, 1) / 4 along `axis`; beyond the border the image is mirrored (reflect 101)."""
+    """Blur by (1, 2, 1) / 4 along `axis`; the image is mirrored at the border (reflect 101)."""
     side = grey.shape[axis]
     mirrored = [grey.narrow(axis, min(1, side - 1), 1), grey]
     mirrored.append(grey.narrow(axis, max(side - 2, 0), 1))
@@ -66,21 +72,21 @@ def _blurred(grey: Tensor, axis: int) -> Tensor:
 
 
 def _summed_area(grey: Tensor) -> Tensor:
-    """(B, H + 1, W + 1): the sum of all pixels above and left."""
+    """Return the sums of all pixels above and to the left: (B, H + 1, W + 1)."""
     sums = grey.new_zeros(grey.shape[0], grey.shape[1] + 1, grey.shape[2] + 1)
     sums[:, 1:, 1:] = grey.cumsum(dim=1).cumsum_(dim=2)
     return sums
 
 
 def _surround(grey: Tensor, sums: Tensor, reach: int) -> Tensor:
-    """Mean of the other pixels within `reach`: from reach - 1 before to reach after each pixel."""
+    """Return the mean of the other pixels from reach - 1 before to reach after each pixel."""
     total = _between(_between(sums, 1, reach), 2, reach)
     rows, columns = (_lengths(side, reach, grey) for side in grey.shape[1:])
     return total.sub_(grey).div_((rows.unsqueeze(1) * columns - 1).clamp(min=1))
 
 
 def _between(sums: Tensor, axis: int, reach: int) -> Tensor:
-    """Running sums at the end of each pixel's span along `axis`, less those at its start."""
+    """Return running sums at the end of each pixel's span along `axis`, less those at its start."""
     side = sums.shape[axis] - 1
     beyond = min(reach, side)
     end = sums.narrow(axis, side, 1).expand(
@@ -94,7 +100,7 @@ def _between(sums: Tensor, axis: int, reach: int) -> Tensor:
 
 
 def _lengths(side: int, reach: int, like: Tensor) -> Tensor:
-    """How many pixels the span of each pixel has along a side: (side,) float32."""
+    """Return how many pixels the span of each pixel has along a side: (side,) float32."""
     at = torch.arange(side, dtype=like.dtype, device=like.device)
     return (at + reach + 1).clamp(max=side) - (at - reach + 1).clamp(min=0)
 

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 TINY = 1 << 10
-"""So few values are sorted with their places just as fast."""
+"""Up to so many values in all, sorting with indices is just as fast."""
 LONG = 1 << 12
-"""Rows of more values are not sorted: the threshold is looked for where a sample says."""
+"""Longer rows are not sorted: a sample tells where to search for the threshold."""
 SAMPLE = 1024
 REACH = 32
-"""How many places of the sorted sample the threshold may be away from its own."""
+"""How far from its expected position in the sorted sample the threshold may be."""
 
 
 def top_k_mask(values: Tensor, count: Tensor) -> Tensor:
-    """Mark the largest values of each row; of equal values the first ones count as larger.
+    """Mark the largest values of each row; of equal values the first count as larger.
 
     Nothing waits for a device.
 
@@ -59,9 +59,9 @@ def _by_rank(values: Tensor, count: Tensor) -> Tensor:
 def _mask_short_rows(
     values: npt.NDArray[np.float32], count: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
-    """Mark by two digits of each value: the rough one is sorted by counting.
+    """Mark by two digits of each value: the first digit is sorted by counting.
 
-    The values that share it with the count-th largest, some hundredths, are sorted by themselves.
+    Only the values with the same first digit as the count-th largest, some hundredths, are sorted.
     """
     import numpy as np
 
@@ -78,7 +78,7 @@ def _mask_short_rows(
 
     near = np.flatnonzero(rough == digit)
     row = near // size
-    # By row as they are, and within one from the largest; of equal ones the first is first.
+    # By row, and within a row from the largest; equal values keep their order.
     near = near[np.lexsort((-values.reshape(-1)[near], row))]
     begin = np.searchsorted(row, np.arange(len(order)))
     mask.reshape(-1)[near[np.arange(len(near)) < (begin + missing)[row]]] = 1
@@ -102,12 +102,12 @@ def _mask_long_rows(
 
 
 def _count_th_largest(row: npt.NDArray[np.float32], count: int) -> float:
-    """Find the count-th largest value of `row` among the few values that are near it."""
+    """Return the count-th largest value of `row`, searched among the few values near it."""
     import numpy as np
 
     if count == 0:
         return float("inf")
-    # An odd step: it must not always meet the same columns of an image.
+    # An odd step, so that it does not always hit the same columns of an image.
     sample = np.sort(row[:: len(row) // SAMPLE | 1])
     position = round((1 - count / len(row)) * len(sample))
     low = sample[position - REACH] if position >= REACH else -np.inf

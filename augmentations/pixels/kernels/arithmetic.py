@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, disable-error-code="untyped-decorator"
-"""What the kernels compute with: interpolation and fills."""
+"""Interpolation and fills for the kernels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def lerp(original, other, keep):
 
 @triton.jit
 def fill_value(colour, fill, plane, at, MEAN: tl.constexpr, STEP: tl.constexpr):
-    """Return what is filled in, in the images' type: one number, or one for each channel."""
+    """Return the fill in the images' type: one number, or one for each channel."""
     if not MEAN:
         return (tl.full((1, 1), 0.0, tl.float32) + fill).to(colour.dtype.element_ty)
     elif STEP == 1:

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, disable-error-code="untyped-decorator"
-"""The kernel that blends."""
+"""The kernel that blends images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def blend(
     other_base = sample_base
     if PARTNER:
         met = tl.load(partner + sample)
-        # A plan made by hand may point outside: nothing is read there.
+        # A partner outside the batch must not be read: plans can be made by hand.
         other_base = images + tl.where((met >= 0) & (met < batch), met, sample) * SIZE
     for number in tl.static_range(PLANES):
         plane = tl.program_id(2) * PLANES + number

@@ -30,7 +30,7 @@ def paste_one(
     GRANULES: tl.constexpr,
     VECTOR: tl.constexpr,
 ):
-    """Paste one rectangle, from the same place of the partner, or fill it."""
+    """Paste one rectangle from the same position of the partner, or fill it."""
     sample = tl.program_id(0).to(tl.int64)
     granule = tl.program_id(1) * GRANULES + tl.arange(0, GRANULES)
     row = granule // (COLUMNS // VECTOR)
@@ -55,7 +55,7 @@ def paste_one(
     other_base = sample_base
     if PARTNER:
         met = tl.load(partner + sample)
-        # A plan made by hand may point outside: nothing is read there.
+        # A partner outside the batch must not be read: plans can be made by hand.
         other_base = images + tl.where((met >= 0) & (met < batch), met, sample) * SIZE
     for number in tl.static_range(PLANES):
         plane = tl.program_id(2) * PLANES + number
@@ -64,7 +64,7 @@ def paste_one(
             other = tl.load(other_base + offset + at, mask=reached[:, None], other=0)
         else:
             other = fill_value(colour, fill, plane, at, MEAN, STEP)
-        # In place only the granules that the rectangle touches are written.
+        # In place, only granules that the rectangle reaches are written.
         written = reached if IN_PLACE else valid
         original = tl.load(sample_base + offset + at, mask=(written & ~covered)[:, None], other=0)
         value = tl.where(within, other, original)
@@ -96,9 +96,9 @@ def paste_many(
     GRANULES: tl.constexpr,
     VECTOR: tl.constexpr,
 ):
-    """Paste or fill several rectangles, from any place.
+    """Paste several rectangles from any position, or fill them.
 
-    How far away each element comes from is found once for all planes.
+    The distance from each element to its source is computed once for all planes.
     """
     sample = tl.program_id(0).to(tl.int64)
     granule = tl.program_id(1) * GRANULES + tl.arange(0, GRANULES)
@@ -127,7 +127,7 @@ def paste_many(
                 come = source + sample * source_stride + number * 4
                 down = tl.load(come)
                 across = tl.load(come + 1)
-                # A plan made by hand may point outside: nothing is read there.
+                # A source outside the image must not be read: plans can be made by hand.
                 readable &= (down >= 0) & (down + bottom - top <= PLANE // COLUMNS)
                 readable &= (across >= 0) & (across + right - left <= COLUMNS // STEP)
                 away += (down - top) * COLUMNS + (across - left) * STEP

@@ -11,7 +11,7 @@ from mixbench.augmentations.pixels.kernels.arithmetic import lerp
 
 @triton.jit
 def _taps(position, target_start, target_end, source_start, source_end, SIDE: tl.constexpr):
-    """Find the two source pixels along one side, and the second's weight, as `resize.paste`."""
+    """Return the two source pixels along one side, and the second's weight, as `resize.paste`."""
     wanted = tl.maximum(target_end - target_start, 1)
     given = source_end - source_start
     last = tl.maximum(given - 1, 0)
@@ -67,7 +67,7 @@ def paste_scaled(
             right = tl.load(box + 3).to(tl.int32)
             come = source + sample * source_stride + rectangle * 4
             met = tl.load(partner + sample * RECTANGLES + rectangle)
-            # A plan made by hand may point outside: nothing is read there.
+            # A partner outside the batch must not be read: plans can be made by hand.
             readable = (met >= 0) & (met < batch)
             end = tl.where(readable, bottom, top)
             within = (row >= top) & (row < end) & (column >= left) & (column < right)
