@@ -1,4 +1,4 @@
-"""The contract of a method: what each must do, whatever its formula, as properties in words.
+"""The contract of a method: properties that every method must have, whatever its formula.
 
     from mixbench.augmentations import contract
 

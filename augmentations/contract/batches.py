@@ -1,4 +1,4 @@
-"""What comes back from a call; and that the images and labels given are left as they are."""
+"""Check the result of a call, and that the images and labels given are not changed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def input_untouched(case: Case) -> None:
         pixels_of(batch.plan, images)
         for name, given, copy in zip(("images", "labels"), (images, labels), before, strict=True):
             expect_equal(given, copy, f"the {name} given were changed in place")
-        # The same values written again still break a graph that autograd has saved.
+        # Writing the same values still invalidates a graph of autograd.
         expect(
             (images._version, labels._version) == versions,
             "the batch given was written to, though with the same values",

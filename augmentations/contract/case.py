@@ -1,4 +1,4 @@
-"""One case: a method, a mode, and the batch that it mixes."""
+"""One case of the contract: a method, a mode, and the batch that it mixes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mixbench.augmentations.plans.base import Plan
 
 @dataclass(frozen=True)
 class Case:
-    """How a property tries a method.
+    """A method and a batch on which a property is checked.
 
     Attributes:
         make: Creates the method for `prob`, `per_sample` and `pairing`: its class, or
@@ -23,13 +23,13 @@ class Case:
         batch: The number of samples, B.
         channels: The number of channels, C.
         size: Height and width, in pixels.
-        dtype: Of the images.
+        dtype: The images' dtype.
         channels_last: Whether the images have torch's channels-last memory format.
         per_sample: The method's parameter.
         prob: The method's parameter.
         pairing: The method's parameter.
-        device: Where images and plan are.
-        seed: Of the generator that the plan is drawn from.
+        device: The device of images and plan.
+        seed: Seed of the generator from which the plan is drawn.
     """
 
     make: Callable[..., Method]
@@ -59,20 +59,20 @@ class Case:
         return ", ".join(part for part in parts if part)
 
     def method(self, **changed: Any) -> Method:
-        """The method in this case's mode."""
+        """Create the method in this case's mode."""
         mode = {"prob": self.prob, "per_sample": self.per_sample, "pairing": self.pairing}
         return self.make(**{**mode, **changed})
 
     def generator(self, seed: int | None = None) -> torch.Generator:
-        """A generator of the case's device, seeded by the case unless told otherwise."""
+        """Create a generator on the case's device, by default with the case's seed."""
         return torch.Generator(self.device).manual_seed(self.seed if seed is None else seed)
 
     def images(self, seed: int = 0) -> Tensor:
-        """Noise in [0.5, 1.5) of the case's shape, dtype and layout: no two pixels are alike."""
+        """Create noise in [0.5, 1.5) of the case's shape, dtype and layout; all pixels differ."""
         return self.noise(self.batch, self.channels, *self.size, seed=seed)
 
     def noise(self, *shape: int, seed: int = 0) -> Tensor:
-        """As `images`, of any shape."""
+        """Create noise as `images`, of any shape."""
         generator = torch.Generator().manual_seed(seed)
         values = torch.rand(shape, generator=generator, dtype=torch.float32) + 0.5
         values = values.to(device=self.device, dtype=self.dtype)
@@ -82,17 +82,17 @@ class Case:
         return values
 
     def labels(self, classes: int = 10) -> Tensor:
-        """(B,) int64, neither sorted nor all different."""
+        """Create labels (B,) int64, neither sorted nor all different."""
         return (torch.arange(self.batch, device=self.device) * 3 + 1) % classes
 
     def soft_labels(self, classes: int = 10) -> Tensor:
-        """(B, classes) float32, rows sum to 1."""
+        """Create soft labels (B, classes) float32, whose rows sum to 1."""
         generator = torch.Generator().manual_seed(self.seed)
         values = torch.rand(self.batch, classes, generator=generator, dtype=torch.float32)
         return values.softmax(dim=1).to(self.device)
 
     def one_hot_images(self, size: tuple[int, int] | None = None) -> Tensor:
-        """(B, B, H, W) float32: image b is 1 in channel b and 0 elsewhere.
+        """Create images (B, B, H, W) float32: image b is 1 in channel b and 0 elsewhere.
 
         After mixing, channel s of sample b is how much of each pixel comes from sample s.
         """
@@ -101,12 +101,12 @@ class Case:
         return eye.view(self.batch, self.batch, 1, 1).repeat(1, 1, height, width)
 
     def sample(self, images: Tensor, *, seed: int | None = None, **changed: Any) -> Plan:
-        """A plan for `images` by this case's method."""
+        """Draw a plan for `images` with this case's method."""
         return self.method(**changed).sample(
             images.shape, device=images.device, generator=self.generator(seed), images=images
         )
 
 
 def pixels_of(plan: Plan, images: Tensor) -> Tensor:
-    """`images` mixed by the plan, also by one that applies deeper in a network."""
+    """Mix `images` by the plan, also by one for a layer inside a network."""
     return plan.mix_images(images) if plan.depth == 0 else plan.mix_features(images)

@@ -1,7 +1,7 @@
-"""How often a method mixes: prob, once per batch or per sample; and what a batch shares.
+"""Check how often a method mixes (`prob`), and what the samples of a batch share.
 
-Seeds are fixed, so a verdict is the same every time. The chance that a correct method was unlucky
-with its seed is 6e-7 for each of the two rates (five standard errors).
+Seeds are fixed, so verdicts are reproducible. A correct method fails by bad luck with a probability
+of 6e-7 for each of the two rates (five standard errors).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def prob_zero(case: Case) -> None:
 def prob_once(case: Case) -> None:
     """Compare how often samples change with prob=0.3 and with prob=1.
 
-    A sample may stay as it is though it is mixed (an empty box): that rate is measured with prob=1,
-    and with prob=0.3 samples must change 0.3 times as often. A coin tossed twice gives 0.09.
+    A mixed sample may be unchanged (an empty box): that rate is measured with prob=1, and with
+    prob=0.3 samples must change 0.3 times as often. A coin tossed twice gives 0.09.
     """
     count = _changed_samples if case.per_sample else _changed_batches
     size = _small_size(case)
@@ -54,7 +54,7 @@ def prob_once(case: Case) -> None:
 
 
 def _small_size(case: Case) -> tuple[int, int]:
-    """`SMALL`, as many batches are drawn, or the case's own where the method refuses that."""
+    """Return `SMALL`, as many batches are drawn, or the case's size if the method refuses it."""
     try:
         case.sample(case.noise(case.batch, 1, *SMALL))
     except ValueError:
@@ -95,7 +95,7 @@ def _differs(mixed: Tensor, images: Tensor) -> Tensor:
     chosen_by_images=False,
 )
 def one_draw_or_many(case: Case) -> None:
-    """Mix one-hot images with "roll": rolled back by b, the channels of b are alike for all b."""
+    """Mix one-hot images with "roll": rolled back by b, the channels of all b are equal."""
     if not case.per_sample and _has_parts_per_sample(case.method()):
         return
     batch = 8
@@ -118,6 +118,6 @@ def one_draw_or_many(case: Case) -> None:
 
 
 def _has_parts_per_sample(method: Method) -> bool:
-    """Whether it is made of methods of which one draws per sample by its own parameters."""
+    """Tell whether a method in `method` draws per sample by its own parameters."""
     parts = getattr(method, "methods", ())
     return any(part.per_sample or _has_parts_per_sample(part) for part in parts)

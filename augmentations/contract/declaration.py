@@ -1,4 +1,4 @@
-"""What a method declares, and that it can be pickled and imported without torch."""
+"""Check what a method declares, and that it can be pickled and imported without torch."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def travels(case: Case) -> None:
 @promise("importing its module does not import torch", once=True)
 def light_module(case: Case) -> None:
     if case.per_sample or case.device != "cpu":
-        return  # the same answer
+        return  # the answer is the same as for the first case
     method = type(case.method())
     if method.__module__ == "__main__" or not issubclass(method, Method):
         return
-    # Python refuses a module that is None, so a module that wants torch fails at once.
+    # Python refuses to import a module that is None, so an import of torch fails at once.
     code = f"import sys; sys.modules['torch'] = None; import {method.__module__}"
     done = subprocess.run(
         [sys.executable, "-c", code],

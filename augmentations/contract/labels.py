@@ -1,4 +1,4 @@
-"""Label weights: their form, and that they are the shares of the pixels."""
+"""Check the form of label weights, and that they are the shares of the pixels."""
 
 from __future__ import annotations
 

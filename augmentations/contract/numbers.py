@@ -1,4 +1,4 @@
-"""Arithmetic: rounding, gradients, and settings that must change nothing."""
+"""Check rounding, gradients, and settings that must change nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan: legal, replayable, and the same decision for masks and features."""
+"""Check that plans are legal, replayable, and the same decision for masks and features."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def legal(case: Case) -> None:
 
 
 def _parts(plan: Plan) -> Iterator[Plan]:
-    """The plan and those it is made of."""
+    """Yield the plan and those it is made of."""
     yield plan
     if is_dataclass(plan):
         for field in fields(plan):
@@ -69,7 +69,7 @@ def _legal_paste(plan: Paste, case: Case) -> None:
             top, left = torch.maximum(target[:, one, :2], target[:, other, :2]).unbind(-1)
             bottom, right = torch.minimum(target[:, one, 2:], target[:, other, 2:]).unbind(-1)
             overlap = (bottom - top).clamp(min=0) * (right - left).clamp(min=0)
-            # An empty rectangle lies on nothing, wherever its corner is.
+            # An empty rectangle overlaps nothing, wherever its corner is.
             empty = (_sides(target[:, [one, other]]) == 0).flatten(1).any(dim=1)
             expect(
                 bool((empty | (overlap == 0)).all()),

@@ -1,4 +1,4 @@
-"""A property: a function that holds for a case or raises `Broken` with one sentence."""
+"""Properties: functions that raise `Broken` with one sentence if a case breaks a promise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Broken(AssertionError):
-    """A method breaks a promise; the message says in one sentence what came instead."""
+    """A method breaks a promise; the message says in one sentence how."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,12 @@ class Property:
     """One promise of the contract; call it with a `Case`.
 
     Attributes:
-        promise: The sentence that is to hold.
-        function: Raises `Broken` where it does not.
-        once: Whether it chooses its own batches, so that of a case only the mode and the device
-            matter.
+        promise: The sentence that must be true.
+        function: Raises `Broken` if it is not.
+        once: Whether it chooses its own batches, so that only a case's mode and device matter.
         label_rules: The label rules of the methods that promise it; None for all methods.
-        chosen_by_images: Whether methods whose decision depends on the images promise it too.
-        device: The only device where it can be tried; None for any.
+        chosen_by_images: Whether methods with `needs_images` promise it too.
+        device: The only device on which it can be checked; None for any.
     """
 
     promise: str
@@ -48,7 +47,7 @@ class Property:
         return self.function.__name__
 
     def applies(self, method: Method) -> bool:
-        """Whether the promise is one that this method makes."""
+        """Tell whether this method makes the promise."""
         by_rule = self.label_rules is None or method.label_rule in self.label_rules
         return by_rule and (self.chosen_by_images or not method.needs_images)
 

@@ -1,4 +1,4 @@
-"""Where randomness comes from, and that the host never waits for the device."""
+"""Check the source of random numbers, and that the host never waits for the device."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def seeds_differ(case: Case) -> None:
 
 
 def _never_mixes(case: Case) -> bool:
-    """Whether the method is one that does nothing, such as `none`: nothing is random there."""
+    """Tell whether the method changes nothing, such as `none`."""
     images = case.images()
     plans = (case.sample(images, seed=seed) for seed in range(40))
     return all(torch.equal(pixels_of(plan, images), images) for plan in plans)
@@ -88,7 +88,7 @@ def _never_mixes(case: Case) -> bool:
 
 @promise("neither sampling nor mixing makes the host wait for the device")
 def no_waiting(case: Case) -> None:
-    """On the meta device there are no values: reading one back on the host raises."""
+    """Run on the meta device, which has no values, so that reading one on the host raises."""
     shape = (case.batch, case.channels, *case.size)
     images = torch.empty(shape, device="meta", dtype=case.dtype)
     labels = torch.empty(case.batch, dtype=torch.int64, device="meta")
@@ -126,7 +126,7 @@ def _first(error: Exception) -> str:
 def no_synchronisation(case: Case) -> None:
     images, labels, generator = case.images(), case.labels(), case.generator()
     mix = case.method(prob=0.5)
-    mix(images, labels, 10, generator=generator)  # plans of the FFT are made here
+    mix(images, labels, 10, generator=generator)  # creates the plans of the FFT
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -1,4 +1,4 @@
-"""Try a method on every promise of the contract, and say in words which it breaks."""
+"""Check a method against every promise of the contract."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mixbench.augmentations.method import Method
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one property.
+    """The result of one property.
 
     Attributes:
-        name: Of the property.
-        promise: The sentence that is to hold.
-        verdict: "ok", "broken", "not asked" where the method makes no such promise, or "not tried"
-            where there is no such device.
+        name: The property's name.
+        promise: The sentence that must be true.
+        verdict: "ok", "broken", "not asked" if the method makes no such promise, or "not tried" if
+            there is no such device.
         reason: What is broken, in a sentence.
         case: The batch on which it is broken, in words.
     """
@@ -33,7 +33,7 @@ class Finding:
 
 
 def _cases() -> Iterator[dict[str, object]]:
-    """Every size, batch, dtype, layout, pairing and mode; the usual batch in both modes first."""
+    """Yield every size, batch, dtype, layout, pairing and mode; the usual batch comes first."""
     yield {}
     yield {"per_sample": True}
     sizes = [(1, 1), (16, 64), (64, 16), (7, 9), (1, 5), (5, 1), (8, 8), (32, 32), (16, 24)]
@@ -56,7 +56,7 @@ def _cases() -> Iterator[dict[str, object]]:
 
 
 CASES: tuple[dict[str, object], ...] = tuple(_cases())
-"""What `check_method` tries, as arguments of `Case`."""
+"""The cases of `check_method`, as arguments of `Case`."""
 
 
 def check_method(
@@ -64,15 +64,14 @@ def check_method(
     properties: Iterable[Property] | None = None,
     devices: Iterable[str] | None = None,
 ) -> tuple[Finding, ...]:
-    """Try every property on every case, and report the first case that breaks it.
+    """Check every property on every case, and report the first case that breaks it.
 
-    Seeds are fixed, so the findings are the same every time. Whatever the method raises becomes a
-    finding.
+    Seeds are fixed, so the findings are reproducible. Exceptions of the method become findings.
 
     Args:
         make: Creates the method for `prob`, `per_sample` and `pairing`; see `Case`.
-        properties: The properties to try; None for all.
-        devices: Where to mix; None for the CPU, and CUDA where there is one.
+        properties: The properties to check; None for all.
+        devices: The devices to mix on; None for the CPU, and CUDA if there is a GPU.
 
     Returns:
         One finding per property, in the order of the properties.
@@ -97,7 +96,7 @@ def check_method(
 
 
 def _usual_size(make: Callable[..., Method]) -> tuple[int, int]:
-    """The size of the usual batch, doubled until it is not too small for a parameter."""
+    """Return the size of the usual batch, doubled until it is large enough for the parameters."""
     usual = Case(make).size
     for scale in (1, 2, 4, 8, 16):
         size = (scale * usual[0], scale * usual[1])
@@ -141,8 +140,8 @@ def _try(
 
 
 def _too_small(case: Case, error: Exception) -> bool:
-    """Whether the method refuses these images for one of its parameters, as it may."""
-    # With the dot after it: of the parameters of a nested method too.
+    """Tell whether the method refuses these images because of a parameter, as it may."""
+    # Names with the dot of a parameter, those of nested methods included.
     names = [case.method().name, *(method.name for method in _parts(case.method()))]
     return isinstance(error, ValueError) and str(error).startswith(tuple(f"{n}." for n in names))
 
@@ -154,6 +153,6 @@ def _parts(method: Method) -> Iterator[Method]:
 
 
 def in_words(error: Exception) -> str:
-    """An exception as the end of a sentence, on one line."""
+    """Describe an exception as the end of a sentence, on one line."""
     first = str(error).strip().split("\n")[0]
     return f"raises {type(error).__name__}" + (f": {first}" if first else "")

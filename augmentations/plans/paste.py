@@ -238,7 +238,7 @@ class Paste(Plan):
         return expand_rows(self, batch, "target", "source", "weights")
 
     def moves(self) -> Tensor:
-        """Tell which rectangles change their sample: (B, R) bool; one pasted onto itself does not."""
+        """Tell which rectangles change their sample: (B, R) bool; not one pasted onto itself."""
         moves = self.area() > 0
         if self.partner is None:
             return moves
