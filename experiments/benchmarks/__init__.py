@@ -1,1 +1,1 @@
-"""Speed beside others' code, in one run on one machine. Imported by `mixbench bench` alone."""
+"""Compare speed with other libraries in one run on one machine; used by `mixbench bench` alone."""

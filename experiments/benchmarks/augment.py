@@ -1,4 +1,4 @@
-"""How fast a batch is mixed, by us and by others, interleaved in one run."""
+"""Measure how fast batches are mixed, by mixbench and by other libraries, in one run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mixbench.experiments.store import provenance
 SHAPES = ((128, 3, 32, 32), (512, 1, 28, 28), (32, 3, 224, 224))
 CLASSES = 10
 BEST = 0.2
-"""The share of the calls that counts: the rest met other work on the machine."""
+"""The share of the calls that counts, the fastest: other work slows down the rest."""
 SCHEMA = 1
 
 
@@ -39,7 +39,7 @@ def measure(
     fastest 20% of each count. memory: the most that a call holds at once beside its input, in MB
     (10^6 bytes) of torch's allocations. `tell` is called with what is being measured.
     Returns a JSON-able object: `machine`, `rows`, `missing` (libraries that are not installed) and
-    `refused` (who does not take which batch, in words).
+    `refused` (which library does not accept which batch, as text).
     """
     rows: list[dict[str, Any]] = []
     refused: list[str] = []
@@ -66,13 +66,13 @@ def _measured(
     entries: list[peers.Entry] = []
     calls: list[Callable[[], object]] = []
     for entry in peers.entries(method, shape, CLASSES, device):
-        # One that works in place gets images of its own, and mixes them again and again.
+        # One that works in place gets its own copy of the images, and mixes it repeatedly.
         given = images.clone() if entry.in_place else images
         call = _bound(entry.call, given, labels)
         try:
             call()
         except (AssertionError, ValueError, IndexError) as error:
-            # Others don't take every batch: timm's are even. What we don't take is our mistake.
+            # Others don't accept every batch: timm's must be even. Ours must accept all.
             if entry.library == peers.OURS:
                 raise
             refused.append(f"{entry.library}, {method} at {_title(shape)}: {error}")
@@ -105,7 +105,7 @@ def _measured(
 def interleaved(
     calls: Sequence[Callable[[], object]], device: torch.device, seconds: float
 ) -> list[float]:
-    """Seconds of each call: they take turns, so that all meet the same machine.
+    """Seconds of each call; calls take turns, so that other work slows all of them alike.
 
     The mean of the fastest 20% of its turns. On a GPU a turn is several calls and one wait.
     """
@@ -122,7 +122,7 @@ def interleaved(
     end = time.perf_counter() + seconds
     turn = 0
     while turn < 5 or time.perf_counter() < end:
-        # Another one begins each time: nobody always comes after the same neighbour.
+        # Each round begins with another one, so that none always follows the same neighbour.
         for offset in range(len(calls)):
             index = (turn + offset) % len(calls)
             call = calls[index]
@@ -161,7 +161,7 @@ def _peak_memory(call: Callable[[], object], device: torch.device) -> float:
             _silent(),
             torch.profiler.profile(activities=activities, profile_memory=True) as profile,
         ):
-            result = call()  # kept until the end: what is returned is held too
+            result = call()  # Until the end: what is returned counts too.
         del result
         profile.export_chrome_trace(str(path))
         events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
@@ -175,7 +175,7 @@ def _peak_memory(call: Callable[[], object], device: torch.device) -> float:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Nothing on the standard error: the profiler reports its own life there, past Python."""
+    """Silence the standard error: the profiler writes there directly, past Python."""
     stderr_copy = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)

@@ -1,4 +1,4 @@
-"""Others' implementations behind one call, as their documentation has them used.
+"""Other libraries' implementations behind one call, used as their documentation says.
 
 A library that is not installed is left out and named by `missing`. Where no library has a method,
 its authors' published formula is written out in plain torch or numpy.
@@ -21,7 +21,7 @@ from torch import Tensor
 from mixbench import augmentations
 
 METHODS = ("cutmix", "mixup", "cutout", "random_erasing", "ricap", "fmix")
-"""Those that someone else offers too, or whose authors published code."""
+"""Methods that another library has too, or whose authors published code."""
 LIBRARIES = ("timm", "torchvision", "kornia")
 OURS = "mixbench"
 
@@ -46,7 +46,7 @@ class Entry:
 
 
 def missing() -> list[str]:
-    """Names of the libraries that are not installed, or so that they can't be imported."""
+    """Names of the libraries that are not installed or can't be imported."""
     return [name for name in LIBRARIES if not _importable(name)]
 
 
@@ -139,7 +139,7 @@ def _torchvision(method: str, classes: int, _device: torch.device) -> Iterator[E
 def _kornia(method: str, _classes: int, _device: torch.device) -> Iterator[Entry]:
     if method not in ("cutmix", "mixup", "cutout", "random_erasing"):
         return
-    # An optional package, and one whose own warnings are no news here.
+    # An optional package; its own warnings don't matter here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import kornia.augmentation as kornia
@@ -165,7 +165,7 @@ def _kornia(method: str, _classes: int, _device: torch.device) -> Iterator[Entry
 
 
 def _written_out(method: str, classes: int) -> Iterator[Entry]:
-    """The formula as one writes it for oneself, or as the authors have it."""
+    """Plain implementations of the formula, and the authors' own."""
     functions: dict[str, tuple[tuple[str, bool, Any], ...]] = {
         "cutmix": (
             ("plain torch, where", True, _plain_cutmix),
@@ -305,8 +305,8 @@ def official_fmix_mask(height: int, width: int, lam: float, decay: float = 3.0) 
     """A mask (H, W) of Harris et al. 2020 as their sampler makes it: numpy, one at a time.
 
     Random spectrum over 1/f^decay whose first two rows are taken for real and imaginary part, as
-    published; the λN largest pixels are 1, rounded up or down by a fair coin. Every pass of theirs
-    over the mask is made here too, whether it is needed or not.
+    published; the λN largest pixels are 1, rounded up or down by a fair coin. Makes every pass over
+    the mask that theirs makes, needed or not.
     """
     import numpy as np
 

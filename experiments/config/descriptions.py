@@ -57,5 +57,5 @@ def _arguments(module: str, kind: str) -> dict[str, Any]:
                 try:
                     return {str(word.arg): ast.literal_eval(word.value) for word in keywords}
                 except ValueError as error:
-                    raise ValueError(f"{module}: INFO is to be made of literals: {error}") from None
+                    raise ValueError(f"{module}: INFO must be made of literals: {error}") from None
     raise ValueError(f"{module}: expected INFO = {kind}(...) with keyword arguments")

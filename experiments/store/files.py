@@ -21,7 +21,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; a run folder is to be read by colleagues.
+        # mkstemp makes private files; colleagues must be able to read a run folder.
         os.chmod(name, 0o666 & ~umask())
         os.replace(name, path)
     except BaseException:

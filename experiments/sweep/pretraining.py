@@ -1,4 +1,4 @@
-"""The pretrainings of a sweep: described once under `pretrain:`, started from by cells.
+"""The pretrainings of a sweep: described under `pretrain:`, used by cells as their start.
 
     pretrain:
       other_half: {dataset: {name: fashion_mnist, split_seed: 1}, training: {epochs: 30}}
@@ -49,7 +49,7 @@ class Pretrainings:
             if name not in self._descriptions:
                 raise unknown("pretraining in --set", name, self._descriptions)
             self._overrides.setdefault(name, []).append((rest, value))
-        # (name, what it takes from the cell, as JSON) -> cell key.
+        # (name, sections taken from the cell, as JSON) -> cell key.
         self._cell_keys: dict[tuple[str, str], str] = {}
         self._names: dict[str, str] = {}
         self.cells: dict[str, Cell] = {}

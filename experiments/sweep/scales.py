@@ -1,4 +1,4 @@
-"""The sizes of a sweep: `scales:` says what is different in each; `--scale NAME` selects one.
+"""The sizes of a sweep: `scales:` says what differs in each; `--scale NAME` selects one.
 
 scales:
   quick: {fixed: {training: {epochs: 20}}, seeds: [0, 1, 2]}
@@ -97,7 +97,7 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        # The parameters of another method, network or data set mean nothing here.
+        # Don't merge with the parameters of another method, network or data set.
         if (
             isinstance(old, dict)
             and isinstance(value, dict)

@@ -190,7 +190,7 @@ class _Activity:
         jobs = "" if stopped or not queued else ", unless jobs of it wait in SLURM's queue"
         return (
             f"nobody works on {name} any more{why}{jobs}: {_in_short(standing, planned)}; "
-            f"the same `mixbench sweep` goes on with it, `mixbench track {name} --follow` with this"
+            f"the same `mixbench sweep` continues it, `mixbench track {name} --follow` follows it"
         )
 
 

@@ -62,7 +62,7 @@ def test_a_new_file_is_enough_and_is_not_imported(package: Path) -> None:
         ("", r"bad: expected INFO = DatasetInfo\(\.\.\.\)"),
         ("INFO = 3", "bad: expected INFO = "),
         (INFO.format(name="good", source="'x'"), "bad: INFO has the name 'good', expected 'bad'"),
-        (INFO.format(name="bad", source="str(3)"), "bad: INFO is to be made of literals"),
+        (INFO.format(name="bad", source="str(3)"), "bad: INFO must be made of literals"),
     ],
 )
 def test_a_file_without_a_description(package: Path, text: str, message: str) -> None:

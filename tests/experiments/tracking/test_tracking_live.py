@@ -419,7 +419,7 @@ def test_a_run_is_killed_when_its_worker_is_and_runs_when_resumed(root: Path) ->
     assert (follower.returncode, errors) == (0, "")
     assert said.splitlines()[-1] == (
         "nobody works on resumed any more (enough): 0 of 1 runs done, 1 interrupted; the same "
-        "`mixbench sweep` goes on with it, `mixbench track resumed --follow` with this"
+        "`mixbench sweep` continues it, `mixbench track resumed --follow` follows it"
     )
     assert stored(local(root), sweep)[""].info.status == "KILLED"
     assert tracking.verify(sweep).equal
