@@ -47,13 +47,13 @@ def output(runs: Path, *arguments: str, status: int = 0) -> str:
     return done.stdout
 
 
-def output_here(runs: Path, *arguments: str) -> str:
+def output_here(runs: Path, *arguments: str, status: int = 0) -> str:
     """Run the command as `output` does, but in this process, which has the slow imports behind."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIXBENCH_RUNS", str(runs))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         done = running.mixbench_here(*arguments)
-    assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout}{done.stderr}"
+    assert done.returncode == status, f"{' '.join(arguments)}: {done.stdout}{done.stderr}"
     return done.stdout
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from .expected import compare, files, read_json, read_lines, shape
-from .program import ON_ONE_CORE, output, output_here
+from .program import ON_ONE_CORE, output_here
 
 SWEEP = Path(__file__).parent / "small_sweep.yaml"
 KINDS = ("pretraining", "plain", "staged", "transferred", "diverged")
@@ -35,12 +35,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     """Train and measure a sweep with the command."""
     root = tmp_path_factory.mktemp("small")
     sweep = ("sweep", str(SWEEP), *ON_ONE_CORE, "--no-track", "--no-report")
-    assert "4 of 5 runs done" in output(root / "runs", *sweep, status=1)
+    assert "4 of 5 runs done" in output_here(root / "runs", *sweep, status=1)
     settings = [f"{name}.images=50" for name in FEW]
     settings += ["attack.steps=2", f"shift.dataset=imagefolder:{foreign_images(root)}"]
     options = [part for setting in settings for part in ("--set", setting)]
     measure = ("evaluate", "small", *options, *ON_ONE_CORE, "--no-track", "--no-report")
-    assert "left out" not in output(root / "runs", *measure)
+    assert "left out" not in output_here(root / "runs", *measure)
     folder = root / "runs" / "small"
     rows = read_lines(folder / "plan.jsonl")
     runs = {kind: folder / "runs" / row["run_key"] for kind, row in zip(KINDS, rows, strict=True)}
