@@ -70,17 +70,18 @@ follower.SAY_SECONDS = 0.0
 follower.LONGEST_PAUSE_SECONDS = 1.0
 follower.IDLE_SECONDS = float(sys.argv[3])
 changes.SETTLE_SECONDS = 0.5
-tracking.follow(SweepFolder.open(sys.argv[1]), sys.argv[2] or None, made.figures)
+for _ in range(int(sys.argv[4])):
+    tracking.follow(SweepFolder.open(sys.argv[1]), sys.argv[2] or None, made.figures)
 """
-"""A follower in a hurry: sweep, URI, and how long nobody has to be at work for it to end."""
+"""A follower in a hurry: sweep, URI, how long nobody has to be at work for it to end, how often."""
 
 
 def follow(
-    sweep: SweepFolder, uri: str = "", idle: float = 1.0, **environment: str
+    sweep: SweepFolder, uri: str = "", idle: float = 1.0, times: int = 1, **environment: str
 ) -> subprocess.Popen[str]:
     """A follower in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", FOLLOW, sweep.name, uri, str(idle)],
+        [sys.executable, "-c", FOLLOW, sweep.name, uri, str(idle), str(times)],
         cwd=PROJECT,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
@@ -341,20 +342,25 @@ def test_followers_killed_at_any_moment(root: Path) -> None:
     assert not list(sweep.path.glob("*.lock*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_following_with_a_line(number: signal.Signals, root: Path) -> None:
+def test_ctrl_c_and_sigterm_end_following_with_a_line(root: Path) -> None:
     sweep = made.make_sweep("study", made.METHODS[:1], seeds=2)
     made.finish(sweep.plan()[0])
     held = made.begin(sweep.plan()[1], epochs=1)
-    follower = follow(sweep)
-    wait_until(lambda: len(stored(local(root), sweep)) == 3, "the runs are in MLflow")
-    follower.send_signal(number)
-    said, errors = follower.communicate(timeout=30)
+    follower = follow(sweep, times=2)
+    assert follower.stdout is not None
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            assert follower.stdout.readline().startswith("following study into MLflow at ")
+            wait_until(lambda: len(stored(local(root), sweep)) == 3, "the runs are in MLflow")
+            follower.send_signal(number)
+            assert follower.stdout.readline() == (
+                "stopped following study; `mixbench track study --follow` goes on\n"
+            )
+        assert follower.communicate(timeout=30) == ("", "")
+    finally:
+        follower.kill()
     held.release("stopped")
-    assert (follower.returncode, errors) == (0, "")
-    assert said.splitlines()[-1] == (
-        "stopped following study; `mixbench track study --follow` goes on"
-    )
+    assert follower.returncode == 0
     assert not list(sweep.path.glob("*.lock*"))
 
 
