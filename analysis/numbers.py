@@ -1,4 +1,4 @@
-"""What counts as a number in JSON that others wrote."""
+"""Check numbers in JSON files."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from typing import TypeGuard
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Is it a finite number?"""
+    """Tell whether a value is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)

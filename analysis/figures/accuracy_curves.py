@@ -1,4 +1,4 @@
-"""Accuracy over anything, such as the severity of a corruption: a panel per curve."""
+"""Draw accuracy over a setting, such as the severity of a corruption: a panel per curve."""
 
 from __future__ import annotations
 

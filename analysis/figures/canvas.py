@@ -1,4 +1,4 @@
-"""What all figures share: paper, size, matplotlib's settings, labels, and saving as PNG.
+"""Shared by all figures: paper, size, matplotlib's settings, labels, and saving as PNG.
 
 Figures are `matplotlib.figure.Figure` objects drawn by Agg, without pyplot: no global state, no
 display, safe in any thread.
@@ -36,7 +36,7 @@ DOTTED = (0, (1, 2))
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure for the report, on light and on dark paper, with its words. name: of the file."""
+    """A figure of the report, on light and on dark paper, with its texts. name: the file's name."""
 
     name: str
     title: str
@@ -86,7 +86,7 @@ def cell_styles(cells: pd.DataFrame, paper: Paper) -> dict[str, Style]:
 
 
 def curve(axis: Axes, points: pd.DataFrame, x: pd.Series, style: Style, paper: Paper) -> None:
-    """Draw accuracy in percent over `x`, with its band where there are seeds enough.
+    """Draw accuracy in percent over `x`, with its band if there are enough seeds.
 
     points: mean, low, high (from 0 to 1) and n, in the order of x.
     """
@@ -118,7 +118,7 @@ def legend(
 
 
 def rows_of(panels: int, columns: int) -> int:
-    """Return how many rows hold so many panels."""
+    """Return how many rows so many panels need."""
     return math.ceil(panels / columns)
 
 

@@ -1,4 +1,4 @@
-"""Means and intervals by method: a dot plot with one panel per metric."""
+"""Draw means and intervals by method: a dot plot with one panel per metric."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _block_titles(rows: Rows, cells: pd.DataFrame) -> list[tuple[float, str]]:
 def _limits(values: pd.Series, means: pd.DataFrame, factor: float) -> Limits:
     """Return the range of the values with a margin.
 
-    A wide interval may widen the range, but not so far that the values shrink to a point.
+    A wide interval may widen the range, but not so far that the values merge into a point.
     """
     if values.empty:
         return 0.0, 1.0

@@ -1,4 +1,4 @@
-"""The strips of mixed images that the runs drew, one under the other."""
+"""Stack the strips of mixed images that the runs saved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mixbench.analysis.figures.canvas import png, settings, wrap
 from mixbench.analysis.figures.palette import LIGHT, Paper
 
 _STRIP_WIDTH, _GAP, _HEADING = 7.6, 0.07, 0.32
-"""Inches: the width of a strip, what lies between two, and the height of a heading."""
+"""Inches: the width of a strip, the gap between two, and the height of a heading."""
 
 
 def mixed_figure(strips: Sequence[tuple[str, str, Path]], paper: Paper = LIGHT) -> bytes:
@@ -53,7 +53,7 @@ def mixed_figure(strips: Sequence[tuple[str, str, Path]], paper: Paper = LIGHT) 
 
 
 def is_image(path: Path) -> bool:
-    """Is it an image file that can be read to its end?"""
+    """Tell whether it is a complete image file."""
     try:
         with Image.open(path) as image:
             image.load()

@@ -1,4 +1,4 @@
-"""Accuracy with a growing part of the image hidden: a panel per shape, labelled curves."""
+"""Draw accuracy over the hidden part of the image: a panel per shape, labelled curves."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _label_ends(axis: Axes, ends: Sequence[CurveEnd], points: float) -> None:
 def spread_labels(wanted: Sequence[float], sizes: Sequence[float]) -> list[float]:
     """Return centres near the wanted ones (rising) at which labels of these sizes don't overlap.
 
-    All are fractions of the height of an axis; what does not fit is spread evenly over all of it.
+    All are fractions of the axis height; if they don't fit, they are spread evenly over all of it.
     """
     if sum(sizes) >= 1:
         edges = np.concatenate([[0.0], np.cumsum(sizes)]) / sum(sizes)

@@ -1,7 +1,7 @@
 """One colour and one marker per series, the same in every figure, on light and on dark paper.
 
 The colours start with Okabe and Ito's eight (2008), which stay apart under the common colour
-vision deficiencies; no two series share colour and marker, so none is told by colour alone.
+vision deficiencies; no two series share colour and marker, so readers don't depend on colour.
 """
 
 from __future__ import annotations

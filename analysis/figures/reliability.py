@@ -1,4 +1,4 @@
-"""Reliability diagrams: accuracy over confidence, with how many images have that confidence."""
+"""Draw reliability diagrams: accuracy over confidence, and the share of images in each bin."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def scaling_figure(
 
 
 def calibration_note(ece: float | None, gap: float | None) -> str:
-    """Return what stands above a reliability diagram, such as "ECE 4.8%, conf − acc −1.2"."""
+    """Return the note above a reliability diagram, such as "ECE 4.8%, conf − acc −1.2"."""
     lines = []
     if ece is not None and math.isfinite(ece):
         lines.append(f"ECE {ece * 100:.1f}%")

@@ -1,4 +1,4 @@
-"""The figures of a single run, as `mixbench track` attaches them."""
+"""Draw the figures of a single run, which `mixbench track` attaches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run_figures(run: RunFolder) -> dict[str, bytes]:
-    """Return the figures of a finished run, file name -> PNG bytes; none while it is not done."""
+    """Return the figures of a run, file name -> PNG bytes; none until it is finished."""
     result = run.result()
     if result is None:
         return {}

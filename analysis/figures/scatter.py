@@ -1,4 +1,4 @@
-"""Test accuracy over train accuracy, a panel per block."""
+"""Draw test accuracy over train accuracy, a panel per block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was mixed in each epoch of the runs with a schedule: a panel per cell, as PNG bytes."""
+"""Draw what was mixed in each epoch of the runs with a schedule: a panel per cell."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def schedules_figure(
     planned: Mapping[str, Sequence[float]],
     paper: Paper = LIGHT,
 ) -> bytes:
-    """Draw the part of the images that was mixed, how much was their own, and what part changed.
+    """Draw the part of the images that was mixed, their own label weight, and the changed part.
 
     cells: cell_key, label, method (the augmentation's name). mixing: cell_key, seed, epoch, prob,
     lambda, area; lines are means over seeds, single seeds are faint. planned: cell_key -> the

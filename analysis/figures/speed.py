@@ -1,4 +1,4 @@
-"""The figure of `mixbench bench augment`: how long mixing takes, beside others' code."""
+"""Draw the result of `mixbench bench augment`: mixing time, beside other libraries."""
 
 from __future__ import annotations
 

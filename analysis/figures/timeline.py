@@ -1,6 +1,6 @@
-"""The timeline of a schedule: what is to be mixed when, a row per schedule, as PNG bytes.
+"""Draw the timeline of schedules: what is mixed when, a row per schedule, as PNG bytes.
 
-Drawn from plain rows, one per epoch; the figure knows nothing of how a schedule is written.
+The input is one plain row per epoch, independent of the configuration's format.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def phases(rows: Sequence[Mapping[str, Any]]) -> list[Stretch]:
 
 
 def changes(line: Timeline, key: str) -> bool:
-    """Does the schedule change a parameter of a method, over time or from the method's own?"""
+    """Tell whether a schedule changes a parameter, over time or from the method's own value."""
     values: dict[str, set[float]] = {}
     for row in line.rows:
         if row["method"] != NOTHING and row.get(key) is not None:

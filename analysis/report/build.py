@@ -54,7 +54,7 @@ SECTIONS: dict[str, Callable[[ReportData], dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, and what it says."""
+    """The files that were written, and the verdict."""
 
     folder: Path
     figures: tuple[Path, ...]
@@ -106,7 +106,7 @@ def write_report(
 
 
 def _csv(tables: Tables) -> str:
-    """Return all runs; those that others start from are marked, where there are such."""
+    """Return all runs, with a mark on pretraining runs if there are any."""
     if tables.pretraining.empty:
         return tables.runs.to_csv(index=False)
     parts = [tables.runs.assign(pretraining=False), tables.pretraining.assign(pretraining=True)]

@@ -1,4 +1,4 @@
-"""Everything that the sections of a report are made of."""
+"""The data of a report's sections."""
 
 from __future__ import annotations
 

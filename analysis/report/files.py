@@ -17,10 +17,9 @@ _FIGURE_NAMES = re.compile(
 
 
 def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
-    """Write every file whole or not at all; remove figures that this report doesn't have.
+    """Write every file completely or not at all; remove figures of an earlier report.
 
-    contents: path in the folder -> content. A figure of an earlier report would be taken for one
-    of this report.
+    contents: path in the folder -> content.
     """
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():

@@ -1,4 +1,4 @@
-"""What the pages are made of: tables, their rows and cells."""
+"""The building blocks of the pages: tables, rows and cells."""
 
 from __future__ import annotations
 
@@ -36,4 +36,4 @@ class Table:
 
 
 TONES = {"ahead": "good", "behind": "bad"}
-"""The tone of a difference by its standing; any other has none."""
+"""The tone of a difference by its standing; other standings have none."""

@@ -1,7 +1,7 @@
 """Publish a report: copy it to a folder that is committed, such as `results/demo`.
 
-Only what can be made again is published: all runs are there, they were made at commits that are
-known, and nothing was changed without being committed.
+Only reproducible reports are published: all runs are done, their commits are known, and no code
+had uncommitted changes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import plural
 
 CHANGED = "+changes"
-"""The end of a commit's name where the code had uncommitted changes."""
+"""The end of a commit's name if the code had uncommitted changes."""
 _MOST_NAMED = 3
 
 
 def check_publishable(sweep: SweepFolder, target: Path) -> None:
-    """Raise UserError, with every reason in one line, where the report must not be published."""
+    """Raise UserError with all reasons in one line if the report must not be published."""
     problems = [*_folder_problems(target), *_checkout_problems(), *_run_problems(sweep)]
     if problems:
         raise UserError(
@@ -76,13 +76,13 @@ def _run_problems(sweep: SweepFolder) -> list[str]:
     if changed:
         problems.append(
             f"{plural(len(changed), 'result')} from a tree with uncommitted changes "
-            f"({_few(changed)}); make them again"
+            f"({_few(changed)}); run them again"
         )
     return problems
 
 
 def _origins(run: PlannedRun, result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the provenance of a run's result, and of everything that was measured later."""
+    """Return the provenance of a run's result and of its later measurements."""
     later = evaluations.read(run.folder).items()
     return [
         (run.run_key, result.get("provenance") or {}),

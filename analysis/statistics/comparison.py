@@ -38,7 +38,7 @@ class Comparison:
 
     @property
     def has_baseline(self) -> bool:
-        """Is any cell compared with another?"""
+        """Tell whether any cell is compared with another."""
         return bool(self.differences)
 
     def of_metric(self, key: str) -> dict[str, Difference]:

@@ -1,8 +1,8 @@
 """Means, t intervals, seed-paired differences and Holm's correction, on plain numbers.
 
 Nothing here knows about sweeps, tables or figures. Every interval is a two-sided t interval with
-ddof=1: with 3, 5 or 10 seeds it covers what it says, where a standard error or a percentile
-bootstrap does not.
+ddof=1: with 3, 5 or 10 seeds it has its nominal coverage, unlike a standard error or a percentile
+bootstrap.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Difference(Estimate):
 
     @property
     def excludes_zero(self) -> bool:
-        """Does the interval lie wholly on one side of zero? False without an interval."""
+        """Tell whether the interval excludes zero; false without an interval."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 

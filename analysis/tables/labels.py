@@ -124,7 +124,7 @@ def _method_texts(configs: Sequence[Flat], varying: Sequence[str]) -> list[str]:
     texts = []
     for config in configs:
         method = config["augmentation.name"]
-        # An empty list says as little as a parameter that is not there.
+        # An empty list counts as a missing parameter.
         keys = [key for key in shown[method] if config.get(key, EMPTY) != EMPTY]
         parts = [
             nested[method][config[key]] if key == KEY else _parameter(key, config[key])
@@ -135,7 +135,7 @@ def _method_texts(configs: Sequence[Flat], varying: Sequence[str]) -> list[str]:
 
 
 def value_text(value: Any) -> str:
-    """Return a value as a reader writes it: 1 for 1.0, "default" for what is not set."""
+    """Return a value as a person writes it: 1 for 1.0, "default" for what is not set."""
     if value is None:
         return "default"
     if isinstance(value, bool):
@@ -160,7 +160,7 @@ def _section(key: str) -> str:
 
 
 def _implied(configs: Sequence[Flat], key: str) -> bool:
-    """Does the name of the data set or model tell it in every cell?"""
+    """Tell whether the name of the data set or model implies the value in every cell."""
     by = _decider(key)
     return by is not None and _section(key) not in _DECIDES and not _varies_within(configs, key, by)
 

@@ -1,4 +1,4 @@
-"""Methods that are made of other methods: their names in labels and tables."""
+"""Name methods made of other methods, in labels and tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 KEY = "augmentation.methods"
-"""Where a flattened configuration has the list of methods, as JSON text."""
+"""The key of the list of methods, as JSON text, in a flattened configuration."""
 
 _INHERITED = ("per_sample", "pairing")
 """Parameters that the methods take over from the whole; left out where they are the same."""

@@ -1,4 +1,4 @@
-"""Schedules of mixing as a configuration has them: their names, in words, and what they plan.
+"""Name and describe schedules of mixing, and compute the planned probabilities.
 
 A schedule is a list of phases, each a mapping: `from` and `to` (moments: a fraction of the
 training, "epoch N", "plateau N", "unfreeze N"), `every`, `method`, and values of `prob` and the
@@ -15,7 +15,7 @@ from typing import Any
 
 NAME, PHASES = "staging.name", "staging.phases"
 ALWAYS = "always"
-"""What a run without a schedule is called beside runs with one."""
+"""The name for no schedule, in a sweep where other runs have one."""
 _SHORT = 30
 """Characters that a schedule without a name may take in a label; a longer one gets a number."""
 _ABOUT = ("from", "to", "every", "method")
@@ -43,18 +43,18 @@ def named(flat: Sequence[dict[str, Any]]) -> None:
 
 
 def unnamed(config: Mapping[str, Any]) -> bool:
-    """Has it a schedule that is none of those with a name?"""
+    """Tell whether it has a schedule without a name."""
     return bool(config.get(PHASES)) and not config.get(NAME)
 
 
 def _names(texts: Iterable[str]) -> dict[str, str]:
-    """JSON text of the phases -> a short name of its own."""
+    """Return JSON text of the phases -> a short, unique name."""
     read = {text: json.loads(text) for text in texts}
     short = {text: in_short(phases) for text, phases in read.items()}
     # One phase that is all of the training would read as no schedule.
     short |= {text: in_words(read[text]) for text, name in short.items() if name == span({})}
     counts = Counter(short.values())
-    # Alike in when they mix: then how they do has to tell them apart.
+    # They mix at the same times, so the details must tell them apart.
     short = {
         text: name if counts[name] == 1 else in_words(read[text]) for text, name in short.items()
     }
@@ -68,12 +68,12 @@ def _names(texts: Iterable[str]) -> dict[str, str]:
 
 
 def in_short(phases: Sequence[Phase]) -> str:
-    """When is mixed, such as "0–60 %"; what happens within the phases goes unsaid."""
+    """Return when images are mixed, such as "0–60 %", without the details of the phases."""
     return ", ".join(span(phase) for phase in phases) or "never"
 
 
 def in_words(phases: Sequence[Phase], method: str = "") -> str:
-    """All phases with everything about them, such as "0–60 %; 60–100 %: prob 1 → 0"."""
+    """Return all phases with their details, such as "0–60 %; 60–100 %: prob 1 → 0"."""
     texts = []
     for phase in phases:
         about = _about(phase, method)
@@ -82,7 +82,7 @@ def in_words(phases: Sequence[Phase], method: str = "") -> str:
 
 
 def span(phase: Phase) -> str:
-    """From when to when a phase goes."""
+    """Return the start and the end of a phase."""
     first, last = phase.get("from", 0.0), phase.get("to", 1.0)
     if _is_number(first) and _is_number(last):
         return f"{_percent(first)}–{_percent(last)}\u00a0%"
@@ -94,14 +94,14 @@ def span(phase: Phase) -> str:
 
 
 def moment_text(value: Any) -> str:
-    """A moment as a reader writes it: "50 %", "epoch 3", "plateau"."""
+    """Return a moment as a person writes it: "50 %", "epoch 3", "plateau"."""
     return _moment(value)
 
 
 def planned(phases: Sequence[Phase], prob: float, epochs: int) -> list[float] | None:
-    """The planned probability of mixing in each epoch, its mean over the epoch.
+    """Return the planned probability of mixing in each epoch, the mean over the epoch.
 
-    prob: the method's own. None where a phase begins or ends when only the training knows.
+    prob: the method's own. None if only the training decides when a phase begins or ends.
     """
     bounds = []
     for phase in phases:
@@ -122,7 +122,7 @@ def planned(phases: Sequence[Phase], prob: float, epochs: int) -> list[float] | 
 
 
 def _share(phase: Phase, first: float, last: float, epoch: int, prob: float) -> float:
-    """What a phase adds to the mean probability of an epoch (from 0); first, last: in epochs."""
+    """Return what a phase adds to the mean probability of an epoch; first, last: in epochs."""
     low, high = max(first, epoch), min(last, epoch + 1.0)
     if high <= low or (epoch - math.floor(first)) % int(phase.get("every") or 1):
         return 0.0
@@ -131,7 +131,7 @@ def _share(phase: Phase, first: float, last: float, epoch: int, prob: float) -> 
 
 
 def _value(given: Any, unscheduled: float, done: float) -> float:
-    """A scheduled value. unscheduled: the method's. done: the part of the phase that is over."""
+    """Return a scheduled value. unscheduled: the method's. done: the part of the phase so far."""
     if given is None:
         return unscheduled
     if not isinstance(given, Mapping):
@@ -143,7 +143,7 @@ def _value(given: Any, unscheduled: float, done: float) -> float:
 
 
 def _epoch_of(moment: Any, epochs: int) -> float | None:
-    """A moment in epochs, None for one that only the training knows."""
+    """Return a moment in epochs, None for one that only the training decides."""
     if _is_number(moment):
         return float(moment) * epochs
     kind, _, number = str(moment).partition(" ")

@@ -1,4 +1,4 @@
-"""What a run was started from and what of it is frozen, in words."""
+"""Describe what a run starts from, and which layers are frozen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mixbench.analysis.tables.schedules import moment_text
 
 WEIGHTS = "transfer.weights"
 _SECTION = "transfer"
-# What a run does that says nothing of a field.
+# What a run does if a field is not set.
 _UNSET = {
     "freeze": "freeze none",
     "unfreeze": "no unfreezing",
@@ -33,7 +33,7 @@ def spread(flat: Sequence[dict[str, Any]]) -> None:
 
 
 def origins(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """What the cells that others start from were trained on, by cell key, told apart.
+    """Return cell key -> a unique name of what a pretraining cell was trained on.
 
     cells: cell key -> nested configuration.
     """
@@ -83,7 +83,7 @@ def _weights(value: Any, origin: Mapping[str, str]) -> str:
 
 
 def _unfreezing(value: Any) -> str:
-    """The unfreezings, such as "unfreeze at 50 % to layer 3"; value: as JSON text or a word."""
+    """Describe unfreezings, such as "unfreeze at 50 % to layer 3"; value: JSON text or a word."""
     if not str(value).startswith("["):
         return f"unfreeze {value}"
     texts = []

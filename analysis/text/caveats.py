@@ -1,4 +1,4 @@
-"""Warnings: few seeds, missing runs, mixed machines, and what else limits the numbers."""
+"""Write warnings: few seeds, missing runs, mixed machines, and other limits of the numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers as text: percentages, intervals, p values; with no more digits than they hold."""
+"""Format percentages, intervals and p values, with only the digits that are significant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the statistics say, in words."""
+"""Put the statistics into words."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def _headline(
 
 
 def _basis(comparison: Comparison) -> str:
-    """Say what kind of numbers the sentences before it held."""
+    """Say what kind of numbers the sentences before it contain."""
     pairs = sorted(
         {d.n for (_, key), d in comparison.differences.items() if key == ACCURACY.key and d.n}
     )

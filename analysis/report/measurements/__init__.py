@@ -1,1 +1,1 @@
-"""What `mixbench evaluate` measured: read, compared, drawn and explained."""
+"""Read, compare, draw and explain the results of `mixbench evaluate`."""

@@ -162,12 +162,12 @@ def names() -> list[str]:
 
 
 def is_known(name: str) -> bool:
-    """Is this measurement one of those with a title and a meaning?"""
+    """Tell whether a measurement has a title and a meaning."""
     return name in _KNOWN
 
 
 def title(name: str) -> str:
-    """Return what a measurement is called on the pages."""
+    """Return the title of a measurement on the pages."""
     known = _KNOWN.get(name)
     return known.title if known else name.replace("_", " ").capitalize()
 

@@ -19,7 +19,7 @@ _BINS = ["cell_key", "bin", "low", "high", "count", "confidence", "accuracy"]
 
 @dataclass(frozen=True)
 class Curves:
-    """What the figures of one measurement are made of. results: run_key -> its file."""
+    """The data for the figures of one measurement. results: run_key -> its file."""
 
     name: str
     results: Mapping[str, Mapping[str, Any]]

@@ -32,7 +32,7 @@ Draw = Callable[[Curves], list[ReportFigure]]
 
 
 def figures_of(curves: Curves) -> list[ReportFigure]:
-    """Draw a measurement; none where it has no drawing of its own, or no data."""
+    """Draw a measurement; return no figures if it has no drawing, or no data."""
     draw = _DRAWINGS.get(curves.name)
     return draw(curves) if draw is not None else []
 
@@ -64,7 +64,7 @@ def _calibration(curves: Curves) -> list[ReportFigure]:
 
 
 def _temperatures(curves: Curves) -> dict[str, str]:
-    """Return what stands above each reliability diagram."""
+    """Return the note above each reliability diagram."""
     notes = {}
     for cell, runs in curves.measured_runs.groupby("cell_key", sort=False):
         value = estimate(runs["calibration/temperature"].tolist()).mean
@@ -173,7 +173,7 @@ def _overfitting(curves: Curves) -> list[ReportFigure]:
 
 
 def _dots(title: str, *metrics: Metric, part: str = "") -> Draw:
-    """Return what draws these metrics by method; a key that ends with a slash is a beginning.
+    """Return a function that draws these metrics by method; a key ending in "/" is a prefix.
 
     part: of the file's name, where a measurement has several drawings.
     """

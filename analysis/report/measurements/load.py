@@ -1,4 +1,4 @@
-"""Read what `mixbench evaluate` measured of the finished runs of a sweep."""
+"""Read the results of `mixbench evaluate` for the finished runs of a sweep."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 class Measured:
     """One measurement. results: run_key -> its file; failed: run_key -> error.
 
-    left_out: run_key -> why it can't be made of that run's network.
+    left_out: run_key -> why that run's network can't be measured.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Measured:
 
 
 def load_measured(folder: SweepFolder, runs: pd.DataFrame) -> tuple[Measured, ...]:
-    """Return what was measured of the finished ones of `runs`; empty where nothing was."""
+    """Return the measurements of the finished runs; empty if there are none."""
     done = set(runs.loc[runs["state"] == RunState.DONE, "run_key"])
     measured: dict[str, Measured] = {}
     for run in folder.plan():

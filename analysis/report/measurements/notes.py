@@ -1,4 +1,4 @@
-"""What the report says below the table of a measurement."""
+"""Write the notes below the table of a measurement."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Results = Mapping[str, Mapping[str, Any]]
 def notes_of(
     measured: Measured, shown: Sequence[Shown], sweep: str, runs: pd.DataFrame
 ) -> list[str]:
-    """Return what is missing or differs, and what is to be known of this measurement alone."""
+    """Return notes on what is missing or differs, and on this measurement."""
     command = f"mixbench evaluate {sweep} --only {measured.name}"
     notes = _missing(measured, int((runs["state"] == RunState.DONE).sum()), command)
     results = measured.results
@@ -59,7 +59,7 @@ def _missing(measured: Measured, done: int, command: str) -> list[str]:
 
 
 def _particular(name: str, results: Results, runs: pd.DataFrame) -> list[str]:
-    """Return what no other measurement needs, and on how many images it was taken."""
+    """Return notes on this measurement only, and the number of its images."""
     curves = [curves_of(result) for result in results.values()]
     notes = []
     if name == "calibration":
@@ -97,7 +97,7 @@ def _temperatures(results: Results) -> list[str]:
 
 
 def _fitted_on(runs: pd.DataFrame) -> list[str]:
-    """Say how many images the temperature was fitted on: few are few for all runs alike."""
+    """Say how many images the temperature was fitted on, the same for all runs."""
     sizes = sorted({int(size) for size in runs.get("data.validation", ()) if size == size})
     if not sizes:
         return []
@@ -113,7 +113,7 @@ def _fitted_on(runs: pd.DataFrame) -> list[str]:
 
 
 def _chances(results: Results) -> list[str]:
-    """Say what maps score that know nothing."""
+    """Say how a map without information scores."""
     notes = []
     for prefix, where in (("", "Chance"), ("boxes/", "Chance on own images")):
         parts = []
@@ -128,7 +128,7 @@ def _chances(results: Results) -> list[str]:
 
 
 def _scenes(curves: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say how scenes were shown, and what the maps resolve."""
+    """Say how scenes were resized, and the resolution of the maps."""
     notes = []
     if small := sum(curve.get("whole") is False for curve in curves):
         grid = max(int(curve.get("grid") or 0) for curve in curves)

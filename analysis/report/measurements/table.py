@@ -1,4 +1,4 @@
-"""The table of one measurement: its metrics by method, with differences to the baseline."""
+"""Build the table of one measurement: metrics by method, with differences to the baseline."""
 
 from __future__ import annotations
 

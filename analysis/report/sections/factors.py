@@ -1,4 +1,4 @@
-"""A table for each factor of staging and transfer: what it changes in each setting."""
+"""Tables of the effect of each factor of staging and transfer, in each setting."""
 
 from __future__ import annotations
 

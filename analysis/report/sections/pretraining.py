@@ -1,4 +1,4 @@
-"""The runs that are there only because others start from their weights."""
+"""The table of pretraining runs, whose weights other runs start from."""
 
 from __future__ import annotations
 

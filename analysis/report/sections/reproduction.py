@@ -1,4 +1,4 @@
-"""The commands that make the sweep and its report again, and the sweep as it was given."""
+"""The commands that reproduce the sweep and its report, and the sweep's YAML."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _commands(data: ReportData) -> list[str]:
 
 
 def sweep_command(name: str, spec: Mapping[str, Any]) -> str:
-    """Return `mixbench sweep` as it was given; a sweep that has sizes needs its size."""
+    """Return the `mixbench sweep` command, with the size of a sweep that has sizes."""
     overrides = spec.get("overrides")
     options = _set_options(overrides) if isinstance(overrides, Mapping) else ""
     scale = spec.get("scale")

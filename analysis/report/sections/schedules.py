@@ -1,4 +1,4 @@
-"""Schedules of mixing: each in words, and what was mixed in each epoch."""
+"""Describe the schedules of mixing, and draw what was mixed in each epoch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _words(tables: Tables) -> list[tuple[str, str]]:
             if cell[PHASES]:
                 text = in_words(json.loads(cell[PHASES]), cell["augmentation.name"])
                 rows.setdefault(cell[NAME], []).append(text)
-    # What a name stands for can depend on the method, as not every one has boxes.
+    # A name's phases can depend on the method, as not every method has boxes.
     return [(name, " | ".join(dict.fromkeys(texts))) for name, texts in rows.items()]
 
 
@@ -63,7 +63,7 @@ def _figures(tables: Tables) -> list[ReportFigure]:
 
 
 def _planned(cell: Mapping[Hashable, Any]) -> list[float] | None:
-    """Return the planned probability in each epoch, where it is known beforehand."""
+    """Return the planned probability in each epoch, if it is known in advance."""
     prob, epochs = cell.get("augmentation.prob"), cell.get("training.epochs")
     if not is_number(prob) or not is_number(epochs):
         return None

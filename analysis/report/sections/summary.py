@@ -1,4 +1,4 @@
-"""The head of the page: what was run, and the verdict."""
+"""The top of the page: what was run, and the verdict."""
 
 from __future__ import annotations
 
