@@ -22,7 +22,8 @@ HEAD = """
 from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
-from mixbench.augmentations import Draws, Method, Plan, parameter
+import torch
+from mixbench import Draws, Method, Paste, Plan, parameter
 """
 
 
