@@ -172,7 +172,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIXBENCH_RUNS", str(here / "runs"))
         path = written(here, running.spec("trained"))
-        done = running.mixbench("sweep", path, "--no-track", "--workers", "1", "--device", "cpu")
+        done = running.mixbench("sweep", path, "--no-track", "--workers", "2", "--device", "cpu")
     return SweepFolder(here / "runs" / "trained"), done, path
 
 
