@@ -1,6 +1,6 @@
 """Which parameters of a network belong to which of its layers: stem, layers, neck, head.
 
-The layers are those that `augmentations.mixing_inside` counts: depth 1, 2, ... What comes before
+The layers are those that `mixbench.mixing_inside` counts: depth 1, 2, ... What comes before
 the first is the stem, what comes between the last and the classifier the neck.
 """
 

@@ -45,7 +45,7 @@ class _Output:
 def find_map_layer(network: nn.Module, predict: Predict, images: Tensor) -> MapLayer:
     """Find the last module with a spatial output, by running the network once.
 
-    Candidates are the network's layers, as `augmentations.mixing_inside` counts them, and modules
+    Candidates are the network's layers, as `mixbench.mixing_inside` counts them, and modules
     outside of layers; not modules inside them. Of the outputs on which logits depend at their
     positions, and not by a class token alone, it is the last that has the size of the last one with
     weights: after normalisation and activation, and before pooling. Call it within
