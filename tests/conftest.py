@@ -17,7 +17,14 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 from collections.abc import Generator
 from typing import Any
 
+import hypothesis
 import pytest
+
+# How long an example takes is the machine's business.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

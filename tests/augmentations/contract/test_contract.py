@@ -375,7 +375,7 @@ def test_two_methods_of_one_name_are_refused(tmp_path, monkeypatch) -> None:
     from mixbench.augmentations import registry
 
     def forget() -> None:
-        for function in (registry._own, registry.plugins, registry._methods):
+        for function in (registry._built_in, registry.plugins, registry._methods):
             function.cache_clear()
 
     source = (Path(mixbench.augmentations.methods.__file__).parent / "cutmix.py").read_text()

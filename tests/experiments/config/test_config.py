@@ -332,7 +332,7 @@ def test_a_folder_of_images_is_known_by_what_it_holds(tmp_path: Path) -> None:
             "dataset.name",
             "fashion-mnist",
             "unknown dataset 'fashion-mnist'; "
-            "did you mean 'fashion_mnist'? valid: fashion_mnist, digits, cifar10, ",
+            "did you mean 'fashion_mnist'? valid: cifar10, cifar100, digits, ",
         ),
         ("model.name", "resnet-20", "unknown model 'resnet-20'; did you mean 'resnet20'? valid: "),
         ("augmentation.name", "cutmx", "unknown augmentation 'cutmx'; did you mean 'cutmix'?"),
