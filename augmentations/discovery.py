@@ -88,6 +88,9 @@ def _load(entry: EntryPoint) -> tuple[type[Method] | None, str]:
     name = getattr(method, "name", None)
     if name != entry.name:
         return None, f"{entry.value} has the name {name!r}; entry and method must agree"
+    if hasattr(method, "check"):
+        # Its name before 0.2: it would not be called, and what it forbids would be accepted.
+        return None, f"{entry.value} has a check(); rename it to check_combination()"
     try:
         rules(method)
         method()

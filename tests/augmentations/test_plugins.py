@@ -276,6 +276,11 @@ BROKEN = {
         + "    def check_combination(self): raise ValueError('never')\n",
         "can't be created with its defaults, ValueError: never",
     ),
+    "check as before 0.2": (
+        "other = its_package:Other",
+        METHOD.format(name="other") + "    def check(self): raise ValueError('never')\n",
+        "its_package:Other has a check(); rename it to check_combination()",
+    ),
 }
 
 
