@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -57,13 +58,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = subprocess.run(command, cwd=ROOT, capture_output=True, check=False).stdout
     if not names:
         pytest.skip("not a checkout")
-    archive = copy.parent / "files.tar"
-    with tarfile.open(archive, "w") as tar:
-        for name in filter(None, names.decode().split("\0")):
-            if (ROOT / name).exists() and not name.startswith(("tests/", "results/")):
-                tar.add(ROOT / name, name, recursive=False)
-    with tarfile.open(archive) as tar:
-        tar.extractall(copy, filter="tar")
+    for name in filter(None, names.decode().split("\0")):
+        if (ROOT / name).exists() and not name.startswith(("tests/", "results/")):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, copy / name, follow_symlinks=False)
     return copy
 
 

@@ -132,7 +132,7 @@ def test_an_array_does_a_sweep(slurm: Cluster) -> None:
     assert subprocess.run(["sacct"], capture_output=True, check=False).returncode != 0
     # The workers ran the copy of the code.
     copy = next((sweep.path / "code").iterdir())
-    assert list((copy / "experiments").rglob("worker.*.pyc")) or os.environ.get(
+    assert list((copy / "mixbench" / "experiments").rglob("worker.*.pyc")) or os.environ.get(
         "PYTHONDONTWRITEBYTECODE"
     )
 
