@@ -17,7 +17,7 @@ class Dataset:
     `mean` and `std` (C,) float32 on the device are those of the training split, per channel, of
     pixels in [0,1]. `digest` is 16 hexadecimal digits of a sha256 over the pixels and labels used,
     or over the list of files of an image folder. `source` says where the data is,
-    `skipped` which files could not be read so far.
+    `skipped` which files could not be read so far, and why.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Dataset:
     std: Tensor
     source: str
     digest: str
-    skipped: set[str] = field(default_factory=set)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from mixbench.experiments.data.crops import crop_box
-from mixbench.experiments.text import first_line
+from mixbench.experiments.data.open_image import open_image, upright, why_unreadable
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +28,13 @@ def decode(path: Path, size: int, crop: Crop | None = None) -> Tensor:
     white; 16 bits a channel scaled to 8; the first frame of several. Raises whatever Pillow does
     on a file that it cannot read.
     """
-    with Image.open(path) as image:
+    with open_image(path) as image:
         # Large JPEG files are decoded at a half, a quarter or an eighth where that loses nothing.
         keep = size * (2 if crop is None else 4) / min(image.size)
         if keep < 1:
             image.draft(None, (int(image.width * keep), int(image.height * keep)))
-        upright = _rgb(ImageOps.exif_transpose(image))
-    width, height = upright.size
+        picture = _rgb(upright(image))
+    width, height = picture.size
     if crop is None:
         side = min(width, height)
         x, y, w, h = (width - side) / 2, (height - side) / 2, float(side), float(side)
@@ -43,7 +43,7 @@ def decode(path: Path, size: int, crop: Crop | None = None) -> Tensor:
         sides = (width, height, width, height)
         x, y, w, h = (float(part) * side for part, side in zip(fractions, sides, strict=True))
     box = (x, y, min(x + w, width), min(y + h, height))
-    pixels = np.array(upright.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    pixels = np.array(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -63,11 +63,11 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def decode_all(
-    paths: Sequence[Path], labels: Tensor, size: int, warned: set[str]
+    paths: Sequence[Path], labels: Tensor, size: int, warned: dict[str, str]
 ) -> tuple[Tensor, Tensor]:
     """The images of the files that can be read, uint8 (N,3,size,size), and their labels.
 
-    The paths of the others are added to `warned`, with a warning.
+    The paths of the others are added to `warned`, with the reason, and a warning is logged.
     """
     images = torch.empty((len(paths), 3, size, size), dtype=torch.uint8)
 
@@ -75,7 +75,7 @@ def decode_all(
         try:
             images[index] = decode(paths[index], size)
         except Exception as error:  # a broken file can raise anything
-            warn_once(paths[index], first_line(error), warned)
+            warn_once(paths[index], why_unreadable(paths[index], error), warned)
             return False
         return True
 
@@ -85,8 +85,8 @@ def decode_all(
     return (images, labels) if bool(readable.all()) else (images[readable], labels[readable])
 
 
-def warn_once(path: Path, reason: str, warned: set[str]) -> None:
-    """Log that a file is left out, the first time; `warned` are the paths so far."""
+def warn_once(path: Path, reason: str, warned: dict[str, str]) -> None:
+    """Log that a file is left out, the first time; `warned` has the paths so far, with reasons."""
     if str(path) not in warned:
-        warned.add(str(path))
+        warned[str(path)] = reason
         log.warning("skipped %s: not readable as an image (%s)", path, reason)

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mixbench.experiments.data.decode import Crop, decode, warn_once
+from mixbench.experiments.data.open_image import why_unreadable
 from mixbench.experiments.data.split import WHOLE, Batch, Part, crop_draws, steps
 from mixbench.experiments.signals import SIGNALS
-from mixbench.experiments.text import first_line
 
 _Key = tuple[int, Crop | None]
 _Item = tuple[Tensor | None, int, str, str]  # image, label; or path and reason
@@ -48,7 +48,7 @@ class FileSplit:
         *,
         device: torch.device,
         workers: int,
-        warned: set[str],
+        warned: dict[str, str],
     ) -> None:
         self.labels = labels
         self.paths = list(paths)
@@ -208,7 +208,7 @@ class _Decoder(Dataset[_Item]):
         try:
             return decode(path, self.size, crop), label, "", ""
         except Exception as error:  # a broken file can raise anything
-            return None, label, str(path), first_line(error)
+            return None, label, str(path), why_unreadable(path, error)
 
 
 def _collate(items: list[_Item]) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:

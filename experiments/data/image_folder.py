@@ -78,7 +78,7 @@ def load_folder(config: DatasetConfig, device: torch.device, workers: int | None
     train, validation = configured_indices(config, listing.train_labels)
     files = _files_of_splits(listing, train, validation)
     size = config.image_size or datasets.info(config.name).size
-    skipped: set[str] = set()
+    skipped: dict[str, str] = {}
     splits: dict[str, Split]
     if sum(len(paths) for paths, _ in files.values()) * 3 * size**2 <= IN_MEMORY_BYTES:
         arrays = {
@@ -125,7 +125,7 @@ def _decode_split(
     labels: Tensor,
     size: int,
     device: torch.device,
-    skipped: set[str],
+    skipped: dict[str, str],
 ) -> ArraySplit:
     """Decode the images of a split into memory; paths that can't be read are added to `skipped`."""
     images, labels = decode_all(paths, labels, size, skipped)

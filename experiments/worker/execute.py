@@ -66,7 +66,8 @@ def execute(
         stop.check()
 
     measured = measure(network, dataset, config, beat, ranks)
-    skipped = {path for paths in ranks.gather(sorted(dataset.skipped)) for path in paths}
+    by_rank = ranks.gather(sorted(dataset.skipped.items()))
+    skipped = dict(entry for entries in by_rank for entry in entries)
     _write_predictions(folder.path / "predictions.npz", measured)
     best = {
         "best/epoch": summary.pop("best_epoch"),
@@ -104,7 +105,7 @@ def assist(config: RunConfig, folder: RunFolder, device: torch.device, ranks: Ra
 
     train(network, dataset, config, device, folder.path, beat, ranks=ranks)
     measure(network, dataset, config, lambda: None, ranks)
-    ranks.gather(sorted(dataset.skipped))
+    ranks.gather(sorted(dataset.skipped.items()))
 
 
 def _load(config: RunConfig, device: torch.device, runs: Path) -> tuple[Dataset, nn.Module]:
@@ -135,9 +136,9 @@ def logging_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _describe(dataset: Dataset, skipped: set[str]) -> dict[str, Any]:
-    """The data of a run as `result.json` has them; skipped: files that could not be read."""
-    return {
+def _describe(dataset: Dataset, skipped: dict[str, str]) -> dict[str, Any]:
+    """The data of a run as `result.json` has them; skipped: images that were left out, and why."""
+    record = {
         "name": dataset.name,
         "train": len(dataset.train),
         "validation": len(dataset.validation),
@@ -147,6 +148,8 @@ def _describe(dataset: Dataset, skipped: set[str]) -> dict[str, Any]:
         "source": dataset.source,
         "skipped": sorted(skipped),
     }
+    reasons = [skipped[path] for path in sorted(skipped)]
+    return record | ({"skipped_because": reasons} if reasons else {})
 
 
 def _with_keys(config: RunConfig) -> dict[str, Any]:

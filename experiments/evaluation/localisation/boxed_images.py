@@ -10,15 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from mixbench.experiments.data.decode import decode
 from mixbench.experiments.data.image_folder import scan
+from mixbench.experiments.data.open_image import open_image, orientation, why_unreadable
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.evaluation.localisation.boxes import Box, read
-
-EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -129,8 +127,8 @@ def _in_square(row: Box, size: tuple[int, int]) -> tuple[float, float, float, fl
 
 def _upright_size(row: Box) -> tuple[int, int]:
     try:
-        with Image.open(row.image) as image:
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        with open_image(row.image) as image:
+            turned = orientation(image) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else image.size
     except Exception as error:  # a broken file can raise anything
         raise _broken(row, error) from None
@@ -144,5 +142,4 @@ def _decoded(row: Box, size: int) -> Tensor:
 
 
 def _broken(row: Box, error: Exception) -> UserError:
-    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-    return UserError(f"{row.where}: image: not readable ({reason})")
+    return UserError(f"{row.where}: image: not readable ({why_unreadable(row.image, error)})")

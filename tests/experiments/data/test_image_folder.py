@@ -3,6 +3,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import struct
 import tracemalloc
 
 import numpy as np
@@ -123,6 +124,27 @@ def test_decode_turns_an_image_as_its_exif_says(tmp_path):
     image = decode(tmp_path / "x.jpg", 32).int()
     assert (image[0, :12] > 200).all() and (image[2, :12] < 60).all()
     assert (image[2, 20:] > 200).all() and (image[0, 20:] < 60).all()
+
+
+ODD_TAGS = {
+    "text for a number": struct.pack(">HHI4s", 0x11A, 2, 4, b"abc\0"),
+    "bytes for a number": struct.pack(">HHI4s", 0x11A, 1, 4, b"\1\2\3\4"),
+    "an offset for a unit": struct.pack(">HHI4s", 0x128, 13, 1, b"\1\2\3\4"),
+    "below zero": struct.pack(">HHI4s", 0x103, 8, 1, b"\xff\xff\0\0"),
+    "a fraction": struct.pack(">HHIf", 0x100, 11, 1, 1.5),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_TAGS)
+def test_an_odd_exif_tag_loses_neither_the_image_nor_the_way_up(tmp_path, odd):
+    way_up = struct.pack(">HHI4s", 0x112, 3, 1, b"\0\6\0\0")
+    entries = sorted([way_up, ODD_TAGS[odd]])
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\2" + b"".join(entries) + b"\0\0\0\0"
+    array = np.zeros((32, 32, 3), np.uint8)
+    array[:, :16, 0] = 255
+    Image.fromarray(array).save(tmp_path / "x.jpg", exif=exif, quality=95)
+    image = decode(tmp_path / "x.jpg", 32).int()
+    assert (image[0, :12] > 200).all() and (image[0, 20:] < 60).all()
 
 
 def test_decode_of_a_large_jpeg_is_close_to_the_whole_thing(tmp_path):
@@ -297,7 +319,7 @@ def test_both_forms_crop_alike(tmp_path, monkeypatch):
 
 def streamed_split(paths, workers=0):
     labels = torch.zeros(len(paths), dtype=torch.int64)
-    return FileSplit(paths, labels, 16, device=torch.device("cpu"), workers=workers, warned=set())
+    return FileSplit(paths, labels, 16, device=torch.device("cpu"), workers=workers, warned={})
 
 
 def test_batches_that_are_passed_over_are_not_decoded(tmp_path):
@@ -306,7 +328,7 @@ def test_batches_that_are_passed_over_are_not_decoded(tmp_path):
     batches = list(split.epoch(8, torch.Generator().manual_seed(0), start=3))
     assert [len(labels) for _, labels in batches] == [0, 0]
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
-    assert split.warned == {str(split.paths[index]) for index in order[24:].tolist()}
+    assert set(split.warned) == {str(split.paths[index]) for index in order[24:].tolist()}
 
 
 @pytest.mark.parametrize("start", [0, 780])
