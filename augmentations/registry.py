@@ -80,6 +80,19 @@ def plugins() -> tuple[Plugin, ...]:
     return discover(_built_in())
 
 
+def is_built_in(name: str) -> bool:
+    """Is a method of that name one of mixbench's own? Imports no other package."""
+    return name in _built_in()
+
+
+def plugin_of(name: str) -> Plugin | None:
+    """Return the plug-in that a method comes from; None for our own and for unknown methods."""
+    if name in _built_in():
+        return None
+    usable = (plugin for plugin in plugins() if plugin.method is not None)
+    return next((plugin for plugin in usable if plugin.name == name), None)
+
+
 @cache
 def _methods() -> dict[str, type[Method]]:
     others = {plugin.name: plugin.method for plugin in plugins() if plugin.method is not None}
@@ -218,12 +231,6 @@ def describe(name: str) -> MethodInfo:
         ParameterInfo(key, defaults[key], rule.allowed(), rule.doc)
         for key, (rule, _) in rules(method).items()
     )
-    source = next(
-        (
-            f"{plugin.distribution} {plugin.version}"
-            for plugin in plugins()
-            if plugin.name == name and plugin.method is method
-        ),
-        "",
-    )
+    plugin = plugin_of(name)
+    source = f"{plugin.distribution} {plugin.version}" if plugin else ""
     return MethodInfo(name, method.summary, method.paper, parameters, source)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from mixbench.analysis.numbers import is_number
 from mixbench.analysis.tables.labels import name_cells, origins_of, settings
+from mixbench.analysis.tables.plugins import PluginUse, plugin_uses
 from mixbench.analysis.tables.schedules import PHASES
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import evaluations
@@ -40,6 +41,7 @@ class Tables:
     pretraining: rows as in `runs`, of the runs that are there only because others start from their
         weights; no other table has them.
     origins: cell_key -> what a cell is called that others start from.
+    plugins: the plug-ins of the finished runs, pretraining runs included.
     """
 
     runs: pd.DataFrame
@@ -52,6 +54,7 @@ class Tables:
     config_columns: tuple[str, ...]
     metric_columns: tuple[str, ...]
     classes: tuple[str, ...]
+    plugins: tuple[PluginUse, ...] = ()
 
 
 def load(folder: SweepFolder) -> Tables:
@@ -78,8 +81,8 @@ def load(folder: SweepFolder) -> Tables:
     names = dict(zip(cells["cell_key"], cells["label"], strict=True))
     runs = _runs(plan, names, configs, results, config_columns, metric_columns)
     before = _cells(needed_only, configs, origins)
-    names = dict(zip(before["cell_key"], before["label"], strict=True))
-    pretraining = _runs(needed_only, names, configs, results, config_columns, metric_columns)
+    others = dict(zip(before["cell_key"], before["label"], strict=True))
+    pretraining = _runs(needed_only, others, configs, results, config_columns, metric_columns)
     curves = [(run, result) for run in plan if (result := results[run.run_key])]
     staged = [run for run, _ in curves if configs[run.run_key].get(PHASES)]
     return Tables(
@@ -101,6 +104,7 @@ def load(folder: SweepFolder) -> Tables:
         config_columns=config_columns,
         metric_columns=metric_columns,
         classes=_classes(results[run.run_key] for run in plan),
+        plugins=plugin_uses([*plan, *needed_only], results, {**others, **names}),
     )
 
 

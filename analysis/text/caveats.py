@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,9 +11,11 @@ from mixbench.analysis.numbers import is_number
 from mixbench.analysis.statistics.comparison import Comparison
 from mixbench.analysis.statistics.tests import SEEDS_WANTED
 from mixbench.analysis.tables.labels import value_text
+from mixbench.analysis.tables.plugins import PluginUse
 from mixbench.analysis.tables.schedules import PHASES
 from mixbench.analysis.tables.transfers import WEIGHTS
 from mixbench.analysis.text.formatting import joined, seeds
+from mixbench.analysis.text.plugin_warnings import plugin_warnings
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import plural
 
@@ -30,12 +32,14 @@ def caveats(
     runs: pd.DataFrame,
     spec: Mapping[str, Any],
     pretraining: pd.DataFrame | None = None,
+    plugins: Sequence[PluginUse] = (),
 ) -> list[str]:
     """Return all warnings of a report, the gravest first.
 
     pretraining: the runs that are there only because others start from them.
     """
-    warnings = [*_missing(comparison.cells, runs), *_fallback(runs, spec), *_few_seeds(comparison)]
+    warnings = [*_missing(comparison.cells, runs), *plugin_warnings(plugins)]
+    warnings += [*_fallback(runs, spec), *_few_seeds(comparison)]
     warnings += [*_pretraining(pretraining), *_weights(runs, pretraining), *_plateaus(runs)]
     if comparison.note:
         warnings.append(f"No differences are tested: {comparison.note}.")

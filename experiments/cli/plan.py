@@ -76,6 +76,7 @@ def show(sweep: Sweep, workplace: Workplace) -> None:
     from mixbench.experiments.cli import forecast
     from mixbench.experiments.manage import estimate
     from mixbench.experiments.manage.observe import Observer
+    from mixbench.experiments.manage.plugin_changes import plugin_changes
 
     per_task = 0
     if workplace.profile is not None:
@@ -95,6 +96,8 @@ def show(sweep: Sweep, workplace: Workplace) -> None:
     if not missing:
         print("nothing is missing")
         return
+    for line in plugin_changes(folder.plan() if folder is not None else ()):
+        print(line)
     forecast.show(sweep.name, missing, epochs, costs, workplace, per_task)
 
 

@@ -110,6 +110,7 @@ def _check_slurm(wanted: Sweep, workplace: Workplace) -> None:
 
 def _start(wanted: Sweep) -> tuple[SweepFolder, int]:
     """Create the sweep's folder or continue in it; return it and how many runs are missing."""
+    from mixbench.experiments.manage.plugin_changes import plugin_changes
     from mixbench.experiments.store import provenance
     from mixbench.experiments.store.retry import retry_failed
     from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -128,6 +129,8 @@ def _start(wanted: Sweep) -> tuple[SweepFolder, int]:
         print(f"{plural(retried, 'failed run')} will be tried again")
     states = list(folder.states().values())
     done = states.count(RunState.DONE)
+    for line in plugin_changes(folder.plan()) if done < len(states) else ():
+        print(line)
     print(f"{folder.name}: {len(states)} runs, {done} done, in {folder.path}", flush=True)
     return folder, len(states) - done
 

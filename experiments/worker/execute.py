@@ -22,7 +22,7 @@ from mixbench.experiments.evaluation.after_training import Measurements, measure
 from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.signals import Stop
-from mixbench.experiments.store import checkpoint, provenance
+from mixbench.experiments.store import checkpoint, plugin_code, provenance
 from mixbench.experiments.store.claims import Claim, ClaimLost
 from mixbench.experiments.store.files import SCHEMA, atomic_write, dump
 from mixbench.experiments.store.run_folder import RunFolder
@@ -46,7 +46,8 @@ def execute(
     when `stop` asks for it, and any error of the run itself; writes nothing afterwards.
     """
     started = time.time()
-    atomic_write(folder.path / "config.json", dump(_with_keys(config)))
+    plugins = _plugin_record(config, folder)
+    atomic_write(folder.path / "config.json", dump(_with_keys(config) | plugins))
     provenance.commit()  # Now: the code that runs, not what is checked out when it ends.
     with claim.keep_renewing():
         dataset, network = _load(config, device, folder.path.parent)
@@ -82,7 +83,12 @@ def execute(
         "metrics": {**measured.metrics, **best},
         "curves": measured.curves,
         "dataset": _describe(dataset, skipped),
-        "provenance": provenance.of(device) | {"started": started, "finished": time.time()},
+        "provenance": {
+            **provenance.of(device),
+            **plugins,
+            "started": started,
+            "finished": time.time(),
+        },
         "timing": {
             "setup_seconds": setup_seconds,
             **summary,
@@ -134,6 +140,13 @@ def logging_to(path: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
+
+
+def _plugin_record(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
+    """Return the digests of the plug-ins of a run that begins now, or goes on."""
+    code = plugin_code.current(config.model_dump(mode="json"))
+    goes_on = checkpoint.exists(folder.path)
+    return plugin_code.record(code, plugin_code.earlier(folder.path, code) if goes_on else {})
 
 
 def _describe(dataset: Dataset, skipped: dict[str, str]) -> dict[str, Any]:

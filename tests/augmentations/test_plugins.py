@@ -157,7 +157,15 @@ def test_the_example_keeps_the_contract(example: Path) -> None:
     assert len(found["findings"]) > 30
 
 
-def test_a_sweep_runs_it_in_workers_and_records_where_it_came_from(
+def sweep(example: Path, runs: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    words = ("--no-track", "--workers", "1", "--device", "cpu", *options)
+    command = ("-m", "mixbench.experiments.cli", "sweep", str(runs.parent / "strips.yaml"))
+    done = run(example, *command, *words, runs=runs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_a_sweep_runs_it_in_workers_and_tells_when_its_code_has_changed(
     example: Path, tmp_path: Path
 ) -> None:
     spec = """
@@ -168,34 +176,41 @@ fixed:
   training: {epochs: 1, batch_size: 50}
   evaluation: {occlusion: {images: 20, fractions: [0.5]}}
 grid:
-  augmentation: [{name: strip, alpha: 0.5}]
-seeds: [0]
+  augmentation: [{name: choice, methods: [mixup, {name: strip, alpha: 0.5}]}]
+seeds: [0, 1]
 """
     (tmp_path / "strips.yaml").write_text(spec)
-    done = run(
-        example,
-        "-m",
-        "mixbench.experiments.cli",
-        "sweep",
-        str(tmp_path / "strips.yaml"),
-        "--no-track",
-        "--no-report",
-        "--workers",
-        "1",
-        "--device",
-        "cpu",
-        runs=tmp_path / "runs",
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (result,) = (tmp_path / "runs").rglob("result.json")
-    assert json.loads(result.read_text())["provenance"]["plugins"] == {"mixbench-strip": "1.2.3"}
-    config = json.loads((result.parent / "config.json").read_text())["config"]
-    assert config["augmentation"]["name"] == "strip"
-    assert config["augmentation"]["alpha"] == 0.5
-    # The worker ran this code's copy, and found the package in the environment.
+    site = shutil.copytree(example, tmp_path / "site")
+    assert "warning" not in sweep(site, tmp_path / "runs", "--no-report").stdout
+    results = sorted((tmp_path / "runs").rglob("result.json"))
+    made_by = [json.loads(path.read_text())["provenance"] for path in results]
+    assert [each["plugins"] for each in made_by] == [{"mixbench-strip": "1.2.3"}] * 2
+    (digest,) = {each["plugin_digests"]["mixbench-strip"] for each in made_by}
+    config = json.loads((results[0].parent / "config.json").read_text())
+    assert config["plugin_digests"] == {"mixbench-strip": digest}
+    assert config["config"]["augmentation"]["methods"][1]["alpha"] == 0.5
+    # The workers ran this code's copy, and found the package in the environment.
     (copy,) = (tmp_path / "runs" / "strips" / "code").iterdir()
     assert (copy / "mixbench" / "augmentations" / "discovery.py").is_file()
     assert not list(copy.rglob("mixbench_strip.py"))
+
+    shutil.rmtree(results[1].parent)
+    with (site / "mixbench_strip.py").open("a") as file:
+        file.write("# edited\n")
+    continued = sweep(site, tmp_path / "runs").stdout
+    assert "warning: the plug-in mixbench-strip has changed: 1 finished run was made" in continued
+    now = json.loads(results[1].read_text())["provenance"]["plugin_digests"]["mixbench-strip"]
+    assert now != digest
+    page = (tmp_path / "runs" / "strips" / "report" / "report.md").read_text()
+    first, second = f"1.2.3 (code {digest[:8]})", f"1.2.3 (code {now[:8]})"
+    if json.loads(results[0].read_text())["seed"] == 1:
+        first, second = second, first
+    warning = (
+        "choice: the code of the plug-in mixbench-strip changed between the runs: "
+        f"1 run with {first} and 1 run with {second}."
+    )
+    assert warning in page.partition("## Results")[0]
+    assert f"- **Plug-ins**: mixbench-strip {first}; mixbench-strip {second}" in page
 
 
 def test_without_plugins_provenance_is_what_it_was(

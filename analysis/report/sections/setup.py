@@ -16,6 +16,9 @@ def section(data: ReportData) -> dict[str, Any]:
     images = _images(data)
     settings = [("Images", images)] if images else []
     settings += [(name.capitalize(), "; ".join(texts)) for name, texts in _shared(data).items()]
+    plugins = dict.fromkeys(f"{use.distribution} {use.code}" for use in data.tables.plugins)
+    if plugins:
+        settings.append(("Plug-ins", "; ".join(plugins)))
     return {"settings": [*settings, *_varying(data)], "methods": _methods(data)}
 
 

@@ -11,4 +11,6 @@ from mixbench.analysis.text.caveats import caveats
 def section(data: ReportData) -> dict[str, Any]:
     """Return the warnings, the gravest first."""
     tables = data.tables
-    return {"list": caveats(data.comparison, tables.runs, data.spec, tables.pretraining)}
+    return {
+        "list": caveats(data.comparison, tables.runs, data.spec, tables.pretraining, tables.plugins)
+    }

@@ -468,3 +468,45 @@ def test_few_seeds_stand_in_the_headline(tmp_path: Path) -> None:
     gain = [b + d for b, d in zip(BASE[:3], (0.021, 0.020, 0.0205), strict=True)]
     found = with_accuracies(tmp_path, {"none": BASE[:3], "cutmix": gain})
     assert found.headline.endswith("(only 3 seeds).")
+
+
+def test_runs_of_one_cell_with_other_code_of_a_plug_in_are_told(
+    tmp_path: Path, without_pictures: None
+) -> None:
+    methods = [NONE, *({**MIXUP, "name": name} for name in ("strip", "wave", "old"))]
+    sweep = write_sweep(tmp_path, "plugins", grid(methods, range(3)))
+    # By seed: the version and the digest, which results of before don't have.
+    codes = {
+        "strip": (("1.0", "a" * 16), ("1.0", "b" * 16), ("1.1", None)),
+        "wave": (("1.0", "a" * 16), ("1.0", "a" * 16), ("1.0", None)),
+        "old": (("1.0", None), ("1.0", None), ("1.1", None)),
+        "none": (("1.0", None), ("1.0", None), ("1.1", None)),
+    }
+    for run in sweep.plan():
+        name, seed = run.config["augmentation"]["name"], run.config["seed"]
+        path = run.folder.path / "result.json"
+        made = json.loads(path.read_text())
+        version, digest = codes[name][seed]
+        made["provenance"]["plugins"] = {"lab": version, "unused": "2"}
+        if digest:
+            made["provenance"]["plugin_digests"] = {"lab": digest}
+        if (name, seed) == ("wave", 1):
+            made["provenance"]["earlier_plugin_digests"] = {"lab": ["c" * 16]}
+        path.write_text(json.dumps(made))
+    found = write_report(sweep)
+    advice = (
+        "Their mean is of different methods: do all of them with the same code, in a sweep with "
+        "another --name."
+    )
+    # mixbench's own methods are nobody's.
+    assert [text for text in found.warnings if "plug-in" in text] == [
+        "strip: the code of the plug-in lab changed between the runs: 1 run with 1.0 (code "
+        "aaaaaaaa), 1 run with 1.0 (code bbbbbbbb) and 1 run with 1.1 (code not recorded). "
+        f"{advice}",
+        "old: the code of the plug-in lab changed between the runs: 2 runs with 1.0 (code not "
+        f"recorded) and 1 run with 1.1 (code not recorded). {advice}",
+        "wave, seed 1: the run was begun with other code of the plug-in lab (cccccccc) and went on "
+        "with 1.0 (code aaaaaaaa).",
+    ]
+    text = found.markdown.read_text()
+    assert "**Plug-ins**: lab 1.0 (code aaaaaaaa); lab 1.0 (code bbbbbbbb); lab 1.1" in text
