@@ -1,0 +1,340 @@
+"""Contrasts of cells: paired differences with simultaneous intervals, and their verdicts.
+
+One contrast gets one test, wherever it is shown. Its interval holds together with those of all
+other contrasts of the same metric.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from itertools import combinations
+
+import numpy as np
+from scipy import stats
+
+from mixbench.analysis.numbers import is_number
+from mixbench.analysis.statistics import max_t, power, two_way
+from mixbench.analysis.statistics.max_t import Family
+from mixbench.analysis.statistics.two_way import TwoWay
+
+LEVEL = 0.05
+"""The familywise error of the verdicts on one metric."""
+
+Values = Mapping[int, float | None]
+"""replicate -> the value of one metric; None or NaN where the run has none."""
+
+
+class Verdict(StrEnum):
+    """What a contrast shows, at its margin."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    EQUIVALENT = "equivalent"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Cells that are compared with each other.
+
+    Attributes:
+        title: What they have in common, such as "45 epochs".
+        values: cell -> replicate -> value of one metric.
+        pairs: The contrasts: (cell, the cell that it is compared with).
+    """
+
+    title: str
+    values: Mapping[str, Values]
+    pairs: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The difference of two cells (cell minus against), with what follows from it.
+
+    Attributes:
+        cell, against, stratum: What is compared.
+        n: How many replicates both cells have.
+        difference: Its estimate, in the metric's unit; None without a shared replicate.
+        standard_error, df: Of the difference; None where the spread is unknown.
+        low, high: The simultaneous interval.
+        p: That all differences of the family are 0 and one as large appears; with it the
+            familywise error is held.
+        p_better: The probability that the true difference is better by more than the margin, with
+            all differences equally likely beforehand. None without a margin or a direction.
+        margin: The smallest difference that matters; None where none is known.
+        verdict: In the metric's direction. EQUIVALENT where the simultaneous 90 % interval lies
+            within the margin (two one-sided tests), else BETTER or WORSE where the interval
+            excludes 0.
+        detectable: The true difference that would be found with a probability of 80 %.
+        more_replicates: How many more find a difference of the margin as often; None if unknown.
+        replicates: Those that both cells have.
+        note: Why something is missing; empty otherwise.
+    """
+
+    cell: str
+    against: str
+    stratum: str
+    n: int
+    difference: float | None = None
+    standard_error: float | None = None
+    df: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_better: float | None = None
+    margin: float | None = None
+    verdict: Verdict = Verdict.UNDECIDED
+    detectable: float | None = None
+    more_replicates: int | None = None
+    replicates: tuple[int, ...] = ()
+    note: str = ""
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of the interval; None where there is none."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A contrast's estimate, before it is compared with the family's critical value."""
+
+    cell: str
+    against: str
+    replicates: tuple[int, ...]
+    difference: float | None
+    standard_error: float | None
+    df: float
+    note: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """The fitted contrasts of one stratum, and the distribution of the largest statistic."""
+
+    title: str
+    contrasts: tuple[_Fitted, ...]
+    family: Family | None
+    two_way: TwoWay | None
+
+    def df_with(self, n: int) -> float:
+        """Return the degrees of freedom that n replicates would have."""
+        if self.two_way is None:
+            return n - 1
+        cells = len(self.two_way.counts)
+        return min(float((n - 1) * (cells - 1)), n - 1 + self.two_way.prior_df)
+
+
+def many_to_one(cells: Sequence[str], against: str) -> list[tuple[str, str]]:
+    """Pair every other cell with one.
+
+    Examples:
+        >>> many_to_one(["none", "mixup", "cutmix"], "none")
+        [('mixup', 'none'), ('cutmix', 'none')]
+    """
+    return [(cell, against) for cell in cells if cell != against]
+
+
+def all_pairs(cells: Sequence[str]) -> list[tuple[str, str]]:
+    """Pair every cell with every earlier one.
+
+    Examples:
+        >>> all_pairs(["a", "b", "c"])
+        [('b', 'a'), ('c', 'a'), ('c', 'b')]
+    """
+    pairs = [(later, earlier) for earlier, later in combinations(cells, 2)]
+    return sorted(pairs, key=lambda pair: cells.index(pair[0]))
+
+
+def compare(
+    strata: Sequence[Stratum],
+    *,
+    better: int = 1,
+    margin: float | None = None,
+    level: float = LEVEL,
+) -> list[Contrast]:
+    """Compare cells within each replicate, and judge all contrasts of a metric as one family.
+
+    In each stratum a two-way model (cell and replicate) is fitted, with variances that are drawn
+    together (`two_way.fit`). Where a cell lacks replicates, its differences are those of the
+    replicates that both sides have. Strata count as independent of each other.
+
+    Args:
+        strata: The cells and contrasts; see `many_to_one` and `all_pairs`.
+        better: 1 where higher is better, -1 where lower is, 0 where neither is.
+        margin: The smallest difference that matters, above 0, in the metric's unit.
+        level: The familywise error.
+
+    Returns:
+        The contrasts in the order given.
+
+    Examples:
+        >>> runs = {
+        ...     "none": {0: 0.80, 1: 0.81, 2: 0.83},
+        ...     "mixup": {0: 0.81, 1: 0.81, 2: 0.82},
+        ...     "cutmix": {0: 0.84, 1: 0.85, 2: 0.86},
+        ... }
+        >>> stratum = Stratum("all", runs, many_to_one(list(runs), "none"))
+        >>> for contrast in compare([stratum], margin=0.005):
+        ...     print(contrast.cell, f"{contrast.difference:+.3f}", contrast.verdict)
+        mixup +0.000 undecided
+        cutmix +0.037 better
+    """
+    models = [_fit(stratum) for stratum in strata]
+    reference = _Reference([model for model in models if model.family is not None], level)
+    return [
+        _judge(model, fitted, reference, better, margin)
+        for model in models
+        for fitted in model.contrasts
+    ]
+
+
+class _Reference:
+    """Critical values and p values of the family that all strata make up."""
+
+    def __init__(self, models: Sequence[_Model], level: float) -> None:
+        self.level = level
+        self._families = {id(model): model.family for model in models if model.family}
+        self.critical = cache(self._critical)
+
+    def _with(self, model: _Model, df: float) -> list[Family]:
+        return [
+            family.with_df(df) if key == id(model) else family
+            for key, family in self._families.items()
+        ]
+
+    def p(self, model: _Model, df: float, t: float) -> float:
+        return max_t.adjusted_p(self._with(model, df), t)
+
+    def _critical(self, model: _Model, df: float, level: float) -> float:
+        return max_t.critical_value(self._with(model, df), level)
+
+
+def _fit(stratum: Stratum) -> _Model:
+    used = dict.fromkeys(cell for pair in stratum.pairs for cell in reversed(pair))
+    known = {cell: _numbers(stratum.values.get(cell, {})) for cell in used}
+    cells = [cell for cell in used if known[cell]]
+    replicates = sorted({replicate for cell in cells for replicate in known[cell]})
+    values = np.array(
+        [[known[cell].get(replicate, math.nan) for cell in cells] for replicate in replicates]
+    )
+    place = {cell: index for index, cell in enumerate(cells)}
+    pairs = [pair for pair in stratum.pairs if pair[0] in place and pair[1] in place]
+    if not pairs:
+        nothing = tuple(_estimate(pair, known, None, 0.0) for pair in stratum.pairs)
+        return _Model(stratum.title, nothing, None, None)
+    model = two_way.fit(values)
+    variances = model.variances.copy()
+    for cell, index in place.items():
+        # An error in the variance of such a cell is in every contrast.
+        if len(pairs) > 1 and all(cell in pair for pair in pairs):
+            variances[index] = model.guarded[index]
+    deviations = np.sqrt(variances)
+    loads = np.zeros((len(pairs), len(cells)))
+    fitted = {}
+    for row, pair in enumerate(pairs):
+        here, there = place[pair[0]], place[pair[1]]
+        loads[row, here], loads[row, there] = deviations[here], -deviations[there]
+        shared = len(known[pair[0]].keys() & known[pair[1]].keys())
+        error = math.sqrt((variances[here] + variances[there]) / shared) if shared else None
+        fitted[pair] = _estimate(pair, known, error, model.df(shared))
+    contrasts = tuple(
+        fitted.get(pair) or _estimate(pair, known, None, 0.0) for pair in stratum.pairs
+    )
+    usable = [row for row, pair in enumerate(pairs) if fitted[pair].standard_error]
+    if not usable:
+        return _Model(stratum.title, contrasts, None, model)
+    typical = float(np.median([fitted[pairs[row]].df for row in usable]))
+    return _Model(stratum.title, contrasts, max_t.family(loads[usable], typical), model)
+
+
+def _numbers(values: Values) -> dict[int, float]:
+    return {replicate: float(value) for replicate, value in values.items() if is_number(value)}
+
+
+def _estimate(
+    pair: tuple[str, str],
+    known: Mapping[str, Mapping[int, float]],
+    error: float | None,
+    df: float,
+) -> _Fitted:
+    here, there = known[pair[0]], known[pair[1]]
+    shared = tuple(sorted(here.keys() & there.keys()))
+    notes = []
+    if only := sorted(there.keys() - here.keys()):
+        notes.append(f"no value for {_listed(only)}")
+    if only := sorted(here.keys() - there.keys()):
+        notes.append(f"the other side has no value for {_listed(only)}")
+    if not shared:
+        note = "no replicate in common" if here and there else "no value"
+        return _Fitted(*pair, shared, None, None, df, note)
+    differences = [here[replicate] - there[replicate] for replicate in shared]
+    difference = math.fsum(differences) / len(shared)
+    largest = max(abs(values[replicate]) for values in (here, there) for replicate in shared)
+    if len(shared) == 1:
+        notes.append("one pair: no interval")
+        error = None
+    elif max(abs(value - difference) for value in differences) <= 1e-12 * max(largest, 1e-300):
+        notes.append(f"all {len(shared)} pairs differ by the same amount: no interval")
+        error = None
+    return _Fitted(*pair, shared, difference, error, df, "; ".join(notes))
+
+
+def _judge(
+    model: _Model, fitted: _Fitted, reference: _Reference, better: int, margin: float | None
+) -> Contrast:
+    n = len(fitted.replicates)
+    plain = {
+        "cell": fitted.cell,
+        "against": fitted.against,
+        "stratum": model.title,
+        "n": n,
+        "difference": fitted.difference,
+        "margin": margin,
+        "replicates": fitted.replicates,
+        "note": fitted.note,
+    }
+    difference, error, df = fitted.difference, fitted.standard_error, fitted.df
+    if difference is None or error is None or model.family is None:
+        return Contrast(**plain)  # type: ignore[arg-type]
+    critical = reference.critical(model, df, reference.level)
+    low, high = difference - critical * error, difference + critical * error
+    verdict = Verdict.UNDECIDED
+    if low > 0 or high < 0:
+        verdict = Verdict.BETTER if difference * (better or 1) > 0 else Verdict.WORSE
+    p_better = more = None
+    if margin is not None:
+        narrow = reference.critical(model, df, 2 * reference.level) * error
+        if -margin < difference - narrow and difference + narrow < margin:
+            verdict = Verdict.EQUIVALENT
+        if better:
+            p_better = float(stats.t.cdf((difference * better - margin) / error, df))
+
+        def with_replicates(n: int) -> tuple[float, float]:
+            degrees = model.df_with(n)
+            return degrees, reference.critical(model, degrees, reference.level)
+
+        needed = power.replicates_needed(margin, error * math.sqrt(n), with_replicates)
+        more = None if needed is None else max(0, needed - n)
+    return Contrast(
+        **plain,  # type: ignore[arg-type]
+        standard_error=error,
+        df=df,
+        low=low,
+        high=high,
+        p=reference.p(model, df, abs(difference) / error),
+        p_better=p_better,
+        verdict=verdict,
+        detectable=power.detectable(error, df, critical),
+        more_replicates=more,
+    )
+
+
+def _listed(replicates: Sequence[int]) -> str:
+    word = "replicate" if len(replicates) == 1 else "replicates"
+    return f"{word} {', '.join(map(str, replicates))}"
