@@ -14,7 +14,7 @@ from mixbench.analysis.tables.labels import name_cells, origins_of, settings
 from mixbench.analysis.tables.plugins import PluginUse, plugin_uses
 from mixbench.analysis.tables.schedules import PHASES
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store import evaluations
+from mixbench.experiments.store import evaluations, take_over
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -31,7 +31,7 @@ class Tables:
     runs: one row per planned run, in plan order: run_key, cell_key, label, seed, state, failure
         (its first line), every field of the configuration as a dotted column (object dtype, so
         that 2000 stays 2000 beside a missing value), every metric under its own name (float64),
-        data.*, provenance.* and timing.*.
+        data.*, provenance.* and timing.*; origin.* of runs that were taken over.
     cells: one row per cell, in plan order: cell_key, label, method, group, planned, one count per
         state, and the configuration without the seed.
     occlusion: cell_key, run_key, seed, shape, point (position on the curve), fraction, accuracy.
@@ -135,7 +135,7 @@ def _runs(
         for run in plan
     ]
     parts.append(_frame(metrics, metric_columns, "float64"))
-    extras = [_extras(results[run.run_key]) for run in plan]
+    extras = [_extras(results[run.run_key]) | _origin(run) for run in plan]
     parts.append(_frame(extras, tuple(dict.fromkeys(k for row in extras for k in row)), object))
     return pd.concat(parts, axis=1)
 
@@ -253,6 +253,12 @@ def _extras(result: Mapping[str, Any] | None) -> dict[str, Any]:
                 is_plain = value is None or isinstance(value, str | int | float)
                 extras[f"{prefix}.{key}"] = value if is_plain else json.dumps(value)
     return extras
+
+
+def _origin(run: PlannedRun) -> dict[str, Any]:
+    """Return the sweep that a finished run was taken over from, and when."""
+    origin = take_over.origin(run.folder) or {}
+    return {f"origin.{key}": origin[key] for key in ("sweep", "time") if key in origin}
 
 
 def _classes(results: Iterable[Mapping[str, Any] | None]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import typer
 
 from mixbench.experiments.cli import names, slurm_queue
 from mixbench.experiments.cli.options import SweepArgument
+from mixbench.experiments.text import plural
 
 
 def clean(
@@ -42,6 +43,9 @@ def clean(
     for kind, sizes in kinds.items():
         print(f"  {kind:{width}}  {len(sizes):6,}  {_bytes(sum(sizes)):>9}")
     total = sum(item.size for item in items)
+    shared = sum(item.is_shared for item in items)
+    if shared:
+        print(f"{plural(shared, 'file')} shared with other sweeps, which keep them: nothing freed")
     if delete:
         print(f"{folder.name}: {_bytes(cleaning.delete(items))} freed")
     else:

@@ -90,6 +90,12 @@ HangOption = Annotated[
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Print what `mixbench plan` prints; start nothing.")
 ]
+ReuseOption = Annotated[
+    bool,
+    typer.Option(
+        "--reuse/--no-reuse", help="Take over runs that another sweep beside it has finished."
+    ),
+]
 WaitOption = Annotated[
     bool, typer.Option("--wait", help="With slurm: watch until all is done, then report.")
 ]

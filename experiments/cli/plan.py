@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mixbench.experiments.cli import names
+from mixbench.experiments.cli import names, reuse
 from mixbench.experiments.cli.options import (
     AnySweepArgument,
     Cluster,
@@ -14,6 +14,7 @@ from mixbench.experiments.cli.options import (
     NameOption,
     PerGpuOption,
     ProfileOption,
+    ReuseOption,
     ScaleOption,
     SetOption,
     WorkersOption,
@@ -23,6 +24,7 @@ from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import plural
 
 if TYPE_CHECKING:
+    from mixbench.experiments.store.reuse import Found
     from mixbench.experiments.store.sweep_folder import SweepFolder
     from mixbench.experiments.sweep.expand import Sweep
 
@@ -37,6 +39,7 @@ def plan(
     workers: WorkersOption = None,
     per_gpu: PerGpuOption = None,
     device: DeviceOption = Device.auto,
+    reuse_runs: ReuseOption = True,
 ) -> None:
     """Show the cells and runs of a sweep, what is done, and the hours that the rest will take.
 
@@ -48,7 +51,7 @@ def plan(
     options = WorkplaceOptions(cluster, profile, workers, per_gpu, device)
     workplace = options.resolve(len(sweep.runs), devices_per_run(sweep))
     check_same(sweep)
-    show(sweep, workplace)
+    show(sweep, workplace, reuse.find(sweep, reuse=reuse_runs))
 
 
 def devices_per_run(sweep: Sweep) -> int:
@@ -71,8 +74,11 @@ def started_folder(sweep: Sweep) -> SweepFolder | None:
     return SweepFolder.open(sweep.name) if is_started else None
 
 
-def show(sweep: Sweep, workplace: Workplace) -> None:
-    """Print the cells of a sweep, and how long its missing runs will take at this workplace."""
+def show(sweep: Sweep, workplace: Workplace, found: Found) -> None:
+    """Print the cells of a sweep, and how long its missing runs will take at this workplace.
+
+    found: those of them that will be taken over from other sweeps.
+    """
     from mixbench.experiments.cli import forecast
     from mixbench.experiments.manage import estimate
     from mixbench.experiments.manage.observe import Observer
@@ -92,9 +98,14 @@ def show(sweep: Sweep, workplace: Workplace) -> None:
         epochs = {run.run_key: run.epoch for run in now.runs}
         costs = estimate.measured(folder, epochs)
     _print_cells(sweep, states)
-    missing = [run for run in sweep.runs if states.get(run.run_key) != RunState.DONE]
+    reuse.show(found)
+    missing = [
+        run
+        for run in sweep.runs
+        if states.get(run.run_key) != RunState.DONE and run.run_key not in found.sources
+    ]
     if not missing:
-        print("nothing is missing")
+        print("nothing is left to train" if found.sources else "nothing is missing")
         return
     for line in plugin_changes(folder.plan() if folder is not None else ()):
         print(line)

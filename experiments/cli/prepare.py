@@ -8,7 +8,7 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.states import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from mixbench.experiments.config.schema import RunConfig
     from mixbench.experiments.store.run_folder import PlannedRun
@@ -37,8 +37,11 @@ def with_data(
     return sweep
 
 
-def check_runs(sweep: Sweep) -> None:
-    """Check what can only be known from the data or the network."""
+def check_runs(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
+    """Check what can only be known from the data or the network.
+
+    taken_over: keys of runs that another sweep has finished, and that are not trained here.
+    """
     for dataset in dict.fromkeys(run.dataset for run in sweep.runs):
         # Skip the check, and torch's import, far from the limits.
         size = dataset.train_size
@@ -56,17 +59,20 @@ def check_runs(sweep: Sweep) -> None:
 
         dry_check.check_freezing(sweep.runs)
         cell_keys = (cell_key for _, cell_key in sweep.keys)
-        load.check_weights(_unfinished_runs(sweep), dict(zip(cell_keys, sweep.runs, strict=True)))
+        load.check_weights(
+            _unfinished_runs(sweep, taken_over), dict(zip(cell_keys, sweep.runs, strict=True))
+        )
 
 
-def _unfinished_runs(sweep: Sweep) -> Iterator[RunConfig]:
+def _unfinished_runs(sweep: Sweep, taken_over: Collection[str]) -> Iterator[RunConfig]:
     """Yield the unfinished runs: weights that finished ones started from may be deleted."""
     from mixbench.experiments.store.run_folder import RunFolder
     from mixbench.experiments.store.sweep_folder import root
 
     runs = root() / sweep.name / "runs"
     for run, (run_key, _) in zip(sweep.runs, sweep.keys, strict=True):
-        if RunFolder(runs / run_key).state_on_file() != RunState.DONE:
+        is_done = RunFolder(runs / run_key).state_on_file() == RunState.DONE
+        if not is_done and run_key not in taken_over:
             yield run
 
 

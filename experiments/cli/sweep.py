@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mixbench.experiments.cli import local_run, names, plan, prepare
+from mixbench.experiments.cli import local_run, names, plan, prepare, reuse
 from mixbench.experiments.cli.options import (
     AnySweepArgument,
     Cluster,
@@ -21,6 +21,7 @@ from mixbench.experiments.cli.options import (
     ProfileOption,
     ReportOption,
     RetriesOption,
+    ReuseOption,
     ScaleOption,
     SetOption,
     TrackOption,
@@ -35,6 +36,7 @@ from mixbench.experiments.text import duration, first_line, plural
 
 if TYPE_CHECKING:
     from mixbench.experiments.manage.status import Status
+    from mixbench.experiments.store.reuse import Found
     from mixbench.experiments.store.sweep_folder import SweepFolder
     from mixbench.experiments.sweep.expand import Sweep
     from mixbench.slurm.profile import Profile
@@ -54,6 +56,7 @@ def sweep(
     device: DeviceOption = Device.auto,
     retries: RetriesOption = 2,
     hang_seconds: HangOption = 600.0,
+    reuse_runs: ReuseOption = True,
     dry_run: DryRunOption = False,
     wait: WaitOption = False,
     track: TrackOption = True,
@@ -72,12 +75,13 @@ def sweep(
     _check_tracking(track, uri)
     plan.check_same(wanted)
     if dry_run:
-        plan.show(wanted, workplace)
+        plan.show(wanted, workplace, reuse.find(wanted, reuse=reuse_runs))
         return
     _check_slurm(wanted, workplace)
     wanted = prepare.with_data(wanted, overrides or [], rename)
-    prepare.check_runs(wanted)
-    folder, missing = _start(wanted)
+    found = reuse.find(wanted, reuse=reuse_runs)
+    prepare.check_runs(wanted, found.sources)
+    folder, missing = _start(wanted, found)
     status = 0
     if missing and workplace.profile is not None:
         _submit(folder, workplace.profile, workers, missing, retries, hang_seconds)
@@ -108,8 +112,11 @@ def _check_slurm(wanted: Sweep, workplace: Workplace) -> None:
         submit.check_possible(workplace.profile, devices=plan.devices_per_run(wanted))
 
 
-def _start(wanted: Sweep) -> tuple[SweepFolder, int]:
-    """Create the sweep's folder or continue in it; return it and how many runs are missing."""
+def _start(wanted: Sweep, found: Found) -> tuple[SweepFolder, int]:
+    """Create the sweep's folder or continue in it; return it and how many runs are missing.
+
+    found: runs to take over from other sweeps.
+    """
     from mixbench.experiments.manage.plugin_changes import plugin_changes
     from mixbench.experiments.store import provenance
     from mixbench.experiments.store.retry import retry_failed
@@ -124,6 +131,7 @@ def _start(wanted: Sweep) -> tuple[SweepFolder, int]:
         wanted.pretraining,
     )
     folder.allow()
+    reuse.take(folder, found)
     retried = retry_failed(folder)
     if retried:
         print(f"{plural(retried, 'failed run')} will be tried again")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store import claims, dependencies, evaluations, workers
+from mixbench.experiments.store import claims, dependencies, evaluations, take_over, workers
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -28,11 +28,15 @@ _CLAIM = re.compile(r"\d{6}\.json")
 
 @dataclass(frozen=True)
 class Item:
-    """A file, or a folder with all that is in it, that can be deleted."""
+    """A file, or a folder with all that is in it, that can be deleted.
+
+    size: the bytes that it frees. is_shared: another sweep has the file too, so it frees none.
+    """
 
     path: Path
     size: int
     kind: str
+    is_shared: bool = False
 
 
 def unneeded(
@@ -56,6 +60,7 @@ def unneeded(
             can_go = weights and planned.run_key not in awaited
             items += _of_run(planned.folder, can_go, now)
     items += _temporary(folder.path, now)
+    items += _half_taken_over(folder.path, now)
     people = workers.workers(folder)
     items += _of_workers(folder.path / "workers", people, now)
     somebody = any(_may_live(worker, now) for worker in people)
@@ -138,6 +143,12 @@ def _temporary(folder: Path, now: float) -> Iterator[Item]:
             yield from _file(path, "files left half-written")
 
 
+def _half_taken_over(folder: Path, now: float) -> Iterator[Item]:
+    for path in folder.glob(f"{take_over.ASIDE}*"):
+        if _is_folder(path) and _age(path, now) > OLD_SECONDS:
+            yield Item(path, _size(path), "files left half-written")
+
+
 def _of_workers(folder: Path, people: list[workers.Worker], now: float) -> Iterator[Item]:
     if not _is_folder(folder):
         return
@@ -190,7 +201,7 @@ def _file(path: Path, kind: str) -> Iterator[Item]:
     except FileNotFoundError:
         return
     if stat.S_ISREG(info.st_mode):
-        yield Item(path, info.st_size, kind)
+        yield Item(path, _freed(info), kind, info.st_nlink > 1)
 
 
 def _is_folder(path: Path) -> bool:
@@ -208,9 +219,14 @@ def _age(path: Path, now: float) -> float:
         return 0.0
 
 
+def _freed(info: os.stat_result) -> int:
+    """Return the bytes that deleting a file frees; a run that was taken over shares its files."""
+    return info.st_size if info.st_nlink == 1 else 0
+
+
 def _size(folder: Path) -> int:
     return sum(
-        os.lstat(os.path.join(parent, name)).st_size
+        _freed(os.lstat(os.path.join(parent, name)))
         for parent, _, names in os.walk(folder)
         for name in names
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mixbench.experiments.store import evaluations
+from mixbench.experiments.store import evaluations, take_over
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -265,6 +265,7 @@ def _run_tags(
         "python": provenance.get("python"),
         "torch": provenance.get("torch"),
         "slurm.job": (claim.get("job") or {}).get("id"),
+        "taken_over_from": (take_over.origin(run.folder) or {}).get("sweep"),
         "mlflow.source.name": f"mixbench sweep {sweep_name}",
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": provenance.get("commit"),

@@ -15,6 +15,7 @@ ALL = (
     "expansion",
     "claiming",
     "status",
+    "reuse",
     "overhead",
     "checkpoints",
     "projection",

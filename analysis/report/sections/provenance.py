@@ -31,6 +31,10 @@ def section(data: ReportData) -> dict[str, Any]:
     rows = [(title, text) for title, column in _COLUMNS.items() if (text := _values(done, column))]
     if data.folder.commit and not any(title == "Commit" for title, _ in rows):
         rows.append(("Commit", data.folder.commit))
+    if "origin.sweep" in done:
+        counts = done["origin.sweep"].value_counts()
+        taken = ", ".join(f"{count} from {sweep}" for sweep, count in counts.items())
+        rows.append(("Runs taken over from other sweeps", taken))
     started, finished = _numbers(done, "provenance.started"), _numbers(done, "provenance.finished")
     if started and finished:
         rows.append(("Runs", f"{_date(min(started))} to {_date(max(finished))} UTC"))
