@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mixbench.experiments.store import dependencies, provenance
+from mixbench.experiments.store import dependencies, plugin_code
 from mixbench.experiments.store.files import SCHEMA, read_json
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.states import RunState
@@ -163,28 +163,9 @@ def check_whole(path: Path, *, every_byte: bool = False) -> None:
 
 def _check_packages(config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     """Raise Refused where the run's methods came from other code of other packages than now."""
-    from mixbench import augmentations
-
-    names = set(_names_of_methods(config.get("augmentation")))
-    used = {plugin.distribution for plugin in augmentations.plugins() if plugin.name in names}
-    if not used:
-        return
-    now = provenance.plugins()
-    then = (result.get("provenance") or {}).get("plugins") or {}
-    for package in sorted(used):
-        if then.get(package) != now.get(package):
-            raise Refused(f"was made with another version of {package}")
-
-
-def _names_of_methods(section: Any) -> Iterator[str]:
-    if isinstance(section, Mapping):
-        if isinstance(section.get("name"), str):
-            yield section["name"]
-        for value in section.values():
-            yield from _names_of_methods(value)
-    elif isinstance(section, list):
-        for value in section:
-            yield from _names_of_methods(value)
+    code = plugin_code.current(config)
+    if not plugin_code.is_current(result, config, code):
+        raise Refused(f"was not made with the code that {', '.join(code) or 'its plug-in'} has now")
 
 
 def _check_weights(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mixbench.experiments import tracking
-from mixbench.experiments.store import checkpoint, evaluations, provenance, reuse, take_over
+from mixbench.experiments.store import checkpoint, evaluations, plugin_code, reuse, take_over
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -256,6 +256,12 @@ def test_runs_are_taken_over_with_the_very_weights_that_they_started_from(runs: 
     assert not taken.sweeps and len(taken.refused) == 3
 
 
+def forget() -> None:
+    """Look at the installed packages again."""
+    test_plugins.forget()
+    plugin_code._installed.cache_clear()
+
+
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "site"
@@ -263,27 +269,29 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(folder))
     yield folder
     monkeypatch.undo()
-    test_plugins.forget()
+    forget()
 
 
-def test_methods_of_other_packages_must_be_of_the_same_code(
-    runs: Path, site: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_methods_of_other_packages_must_be_of_the_same_code(runs: Path, site: Path) -> None:
     source = test_plugins.METHOD.format(name="swirl").replace("Other", "Swirl")
+    forget()
     test_plugins.add(site, "swirl_package", {"swirl": "swirl_package:Swirl"}, source)
     grid = {"augmentation": ["none", "swirl", {"name": "choice", "methods": ["swirl", "mixup"]}]}
     old, new = (running.planned(running.spec(name, grid=grid)) for name in ("old", "new"))
-    record = {"plugins": provenance.plugins()}
-    assert "swirl_package" in str(record)
     for planned in old.plan():
+        record = plugin_code.record(plugin_code.current(planned.config), {})
+        assert bool(record) == (planned.config["augmentation"]["name"] != "none")
         finish(planned, provenance=record)
     assert len(find(new).sources) == 6
-    # The package is another one now; what none of its methods made stays.
-    shutil.rmtree(site / "swirl_package-0.1.dist-info")
-    test_plugins.add(site, "swirl_package", {"swirl": "swirl_package:Swirl"}, source, "0.2")
+    # The package has other code now; what none of its methods made stays.
+    (site / "swirl_package.py").write_text(source.replace("nothing new", "something new"))
+    del sys.modules["swirl_package"]
+    forget()
     found = find(new)
     assert len(found.sources) == 2 and len(found.refused) == 4
-    assert set(found.refused.values()) == {"old: was made with another version of swirl_package"}
+    assert set(found.refused.values()) == {
+        "old: was not made with the code that swirl_package has now"
+    }
 
 
 def test_another_disk_gets_copies(runs: Path) -> None:
