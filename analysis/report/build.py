@@ -107,7 +107,12 @@ def write_report(
 
 def _csv(tables: Tables) -> str:
     """Return all runs, with a mark on pretraining runs if there are any."""
-    if tables.pretraining.empty:
-        return tables.runs.to_csv(index=False)
-    parts = [tables.runs.assign(pretraining=False), tables.pretraining.assign(pretraining=True)]
-    return pd.concat([part.astype(object) for part in parts]).to_csv(index=False)
+    runs = tables.runs
+    if not tables.pretraining.empty:
+        parts = [runs.assign(pretraining=False), tables.pretraining.assign(pretraining=True)]
+        runs = pd.concat([part.astype(object) for part in parts])
+    # Unset, it leaves the keys of runs as they were before there was a choice.
+    optimiser = "training.optimiser"
+    if optimiser in runs:
+        runs = runs.assign(**{optimiser: runs[optimiser].fillna("sgd")})
+    return runs.to_csv(index=False)

@@ -32,6 +32,7 @@ from mixbench.experiments.cli.status import status
 from mixbench.experiments.cli.sweep import sweep
 from mixbench.experiments.cli.track import track
 from mixbench.experiments.errors import UserError, unknown
+from mixbench.experiments.store import rights
 
 SECTIONS: dict[str, dict[str, Any]] = {
     "Look around": {"list": list_, "preview": preview, "check": check},
@@ -117,7 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if rights.is_refusal(error):
+            return _complain(rights.describe(error, "the sweep folder"))
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
         # The command is right, and results are written whole or not at all.
         _complain(

@@ -10,6 +10,7 @@ import typer
 from mixbench.experiments.cli import names, slurm_queue
 from mixbench.experiments.cli.options import SweepArgument, YesOption
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store import rights
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import plural
 
@@ -32,12 +33,19 @@ def cancel(name: SweepArgument, yes: YesOption = False) -> None:
     folder = names.started_sweep(name)
     if not yes and not sys.stdin.isatty():
         raise UserError("--yes: needed here, there is no terminal to ask at")
-    _print_workers(folder, Observer(folder).snapshot())
+    now = Observer(folder).snapshot()
+    if now.settled and not slurm_queue.was_submitted(folder):
+        print(f"{folder.name}: {now.done} of {now.total} runs done; there is nothing to cancel")
+        return
+    # The stop file is what reaches workers of other users, and on other machines.
+    rights.check_writable(folder.path)
+    _print_workers(folder, now)
     question = "stop all workers of the sweep? Results and checkpoints are kept"
     if not yes and input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
         print("nothing was changed")
         raise typer.Exit(1)
-    folder.ask_to_stop("mixbench cancel")
+    if not now.settled:
+        folder.ask_to_stop("mixbench cancel")
     try:
         not_stopped = _stop_workers(folder)
     except KeyboardInterrupt:

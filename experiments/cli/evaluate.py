@@ -29,6 +29,7 @@ from mixbench.experiments.cli.options import (
 from mixbench.experiments.cli.report import conclude
 from mixbench.experiments.cli.workplace import WorkplaceOptions
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store import evaluations, rights
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import duration, plural
 
@@ -78,6 +79,7 @@ def evaluate(
     if track:
         tracking.resolve(root(), uri)
     prepare.check_weights(runs)
+    _check_writable(runs)
     if runs:
         order = prepare.with_data_to_measure(order, runs, by_name=only is not None)
     print(
@@ -124,6 +126,18 @@ def _finished_runs(folder: SweepFolder) -> list[PlannedRun]:
     if not finished:
         raise UserError(f"sweep {folder.name!r} has no finished run to measure")
     return finished
+
+
+def _check_writable(runs: Sequence[PlannedRun]) -> None:
+    """Raise PermissionError where this user can't write to any of the runs."""
+    refusals = []
+    for run in runs:
+        try:
+            rights.check_writable(run.folder.path, evaluations.folder_of(run.folder))
+        except PermissionError as error:
+            refusals.append(error)
+    if refusals and len(refusals) == len(runs):
+        raise refusals[0]
 
 
 def _submit(
@@ -226,8 +240,6 @@ def _print_failures(
     order: Order, finished: Sequence[PlannedRun], left: Sequence[PlannedRun]
 ) -> bool:
     """Print which measurements failed and how many runs are left; is everything measured?"""
-    from mixbench.experiments.store import evaluations
-
     # A repeated measurement that failed may still have its earlier result.
     failed = {
         (run.run_key, what): error
@@ -245,8 +257,6 @@ def _print_failures(
 
 def _print_left_out(finished: Sequence[PlannedRun], wanted: Collection[str]) -> set[str]:
     """Print which measurements can't be made of which networks, and why; return their names."""
-    from mixbench.experiments.store import evaluations
-
     counts = Counter(
         (what, why)
         for run in finished

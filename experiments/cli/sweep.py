@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ from mixbench.experiments.cli.options import (
 )
 from mixbench.experiments.cli.report import conclude
 from mixbench.experiments.cli.workplace import Workplace, WorkplaceOptions
+from mixbench.experiments.store import rights
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import duration, first_line, plural
 
@@ -130,6 +133,10 @@ def _start(wanted: Sweep, found: Found) -> tuple[SweepFolder, int]:
         provenance.commit(),
         wanted.pretraining,
     )
+    if any(run.folder.state_on_file() != RunState.DONE for run in folder.plan()):
+        # Before any worker starts: each would find it out by itself.
+        rights.check_writable(folder.path, folder.path / "runs", folder.path / "workers")
+    _print_who_can_not_write(folder)
     folder.allow()
     reuse.take(folder, found)
     retried = retry_failed(folder)
@@ -141,6 +148,17 @@ def _start(wanted: Sweep, found: Found) -> tuple[SweepFolder, int]:
         print(line)
     print(f"{folder.name}: {len(states)} runs, {done} done, in {folder.path}", flush=True)
     return folder, len(states) - done
+
+
+def _print_who_can_not_write(folder: SweepFolder) -> None:
+    """Say so where a folder that a group shares holds a sweep that the group can't write to."""
+    shared, made = folder.path.parent.stat(), folder.path.stat()
+    is_shared = shared.st_mode & stat.S_ISGID and shared.st_mode & stat.S_IWGRP
+    if is_shared and made.st_uid == os.geteuid() and not made.st_mode & stat.S_IWGRP:
+        print(
+            f"only you can write to {folder.path}; for your group: "
+            f"`chmod -R g+rwX {folder.path}`, and `umask 002` before you start"
+        )
 
 
 def _submit(
@@ -237,7 +255,7 @@ def _status(folder: SweepFolder, now: Status, unusable: str | None) -> int:
     if unusable:
         print(unusable)
         return 1
-    if folder.stop_reason():
+    if folder.stop_reason() and not now.settled:
         print(f"the sweep was stopped ({folder.stop_reason()}); the same command goes on")
         return 1
     if now.running:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def project(folder: SweepFolder, uri: str | None) -> None:
     print(summary)
     for problem in summary.problems:
         print(problem)
-    print(f"dashboard: {_this_command()} dashboard")
+    print(f"dashboard: {_dashboard_command(uri)}")
 
 
 def _follow(folder: SweepFolder, uri: str | None) -> None:
@@ -70,6 +71,14 @@ def _verify(folder: SweepFolder, uri: str | None) -> None:
     print(verdict)
     if not verdict.equal:
         raise typer.Exit(1)
+
+
+def _dashboard_command(uri: str | None) -> str:
+    """Return the command that shows this store."""
+    from mixbench.experiments.tracking import local_store
+
+    option = "" if uri is None else f" --uri {shlex.quote(local_store.shown(uri))}"
+    return f"{_this_command()} dashboard{option}"
 
 
 def _print_now(line: str) -> None:

@@ -59,7 +59,8 @@ class Observer:
             sweep=self.folder.name,
             folder=str(self.folder.path),
             time=time.time(),
-            stopped=self.folder.stop_reason(),
+            # Nothing of a finished sweep can be stopped, or go on.
+            stopped=None if all(run.settled for run in runs) else self.folder.stop_reason(),
             runs=runs,
             epochs=epochs,
             epochs_total=total,

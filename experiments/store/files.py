@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,36 @@ SCHEMA = 1
 
 def atomic_write(path: Path, content: bytes | str) -> None:
     """Write a file so that a reader, or a crash, sees all of it or nothing."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
+        # Not by `tempfile`, whose files are private and stay so: the umask, and the folder's group
+        # and default ACL, say who may use what lies in it.
+        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; colleagues must be able to read a run folder.
-        os.chmod(name, 0o666 & ~umask())
-        os.replace(name, path)
-    except BaseException:
+        os.replace(aside, path)
+    except BaseException as error:
         with contextlib.suppress(OSError):
-            os.unlink(name)
+            os.unlink(aside)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
 
 
-def umask() -> int:
-    """The permissions that this process withholds from new files."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def folder_aside(path: Path) -> Path:
+    """Make a hidden folder beside `path`, to be filled and renamed to it; return its path.
+
+    Its group, setgid bit and rights are those of any folder that is made there.
+    """
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        aside.mkdir()
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    return aside
 
 
 def dump(value: Any) -> str:

@@ -76,4 +76,15 @@ def is_dead(body: dict[str, Any]) -> bool:
     if body.get("host") != this_host() or not body.get("process_start"):
         return False
     start: str = body["process_start"]
-    return process_start(body["pid"]) != start
+    return process_start(body["pid"]) != start and not is_hidden(body["pid"])
+
+
+def is_hidden(pid: int) -> bool:
+    """Is there such a process, of another user, that /proc hides (it is mounted so on clusters)?"""
+    if not _has_proc() or os.access(f"/proc/{pid}/stat", os.R_OK):
+        return False
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False

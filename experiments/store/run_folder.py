@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixbench.experiments.store import claims
+from mixbench.experiments.store import claims, rights
 from mixbench.experiments.store.files import atomic_write, dump, read_json, read_lines
 from mixbench.experiments.store.states import Outcome, RunState
 
@@ -82,6 +82,11 @@ class RunFolder:
         if (self.path / "result.json").exists():
             return RunState.DONE
         return RunState.FAILED if (self.path / "failure.json").exists() else None
+
+    def check_writable(self) -> None:
+        """Raise PermissionError if another user's file in the folder can't be continued."""
+        names = ("", "attempts.jsonl", "log.txt", "metrics.jsonl")
+        rights.check_writable(*(self.path / name for name in names))
 
     def add_attempt(self, row: dict[str, Any]) -> None:
         """Append one row to `attempts.jsonl`."""

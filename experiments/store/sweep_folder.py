@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from mixbench.experiments.store.files import (
     SCHEMA,
     atomic_write,
     dump,
+    folder_aside,
     read_json,
     read_lines,
-    umask,
 )
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.states import RunState
@@ -135,9 +134,8 @@ class SweepFolder:
         # Made aside and renamed into place: two launchers at once, or a crash, leave one whole
         # sweep folder or none.
         root().mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=root(), prefix=f".{header['name']}."))
+        aside = folder_aside(self.path)
         try:
-            os.chmod(aside, 0o777 & ~umask())
             atomic_write(aside / "plan.jsonl", _plan_lines(rows, pretraining))
             (aside / "runs").mkdir()
             atomic_write(aside / "sweep.json", dump(header))

@@ -63,7 +63,7 @@ def workers(folder: SweepFolder) -> list[Worker]:
 
 
 def _is_alive(folder: SweepFolder, worker: Worker) -> bool | None:
-    if worker.here:
+    if worker.here and not processes.is_hidden(int(worker.body["pid"])):
         return worker.is_running_here()
     run, number = worker.body.get("run_key"), worker.body.get("claim")
     if not run or "/" in run:

@@ -149,6 +149,8 @@ def _create(database: Path) -> None:
         leftover.unlink()
     aside = database.with_name(f".{database.name}.new")
     try:
+        # SQLite would make it for its user alone to write; this way, folder and umask decide.
+        aside.touch()
         # The root given here is that of MLflow's "Default" experiment; sweeps set their own.
         store = SqlAlchemyStore(f"sqlite:///{aside}", (database.parent / ARTIFACTS).as_uri())
         store.engine.dispose()

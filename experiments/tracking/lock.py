@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store import processes
+from mixbench.experiments.store import processes, rights
 from mixbench.experiments.store.files import parse_object
 
 POLL_SECONDS = 0.05
@@ -67,6 +67,9 @@ def _create(path: Path, content: str) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
+        if rights.is_refusal(error):
+            error.filename = str(path)
+            raise UserError(rights.describe(error, path)) from None
         raise UserError(f"{path}: {error.strerror}; the folder must be writable") from None
     finally:
         with contextlib.suppress(OSError):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -163,12 +164,28 @@ def send_files(client: MlflowClient, run_id: str, contents: dict[str, bytes]) ->
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         try:
-            client.log_artifacts(run_id, folder)
+            try:
+                client.log_artifacts(run_id, folder)
+            except PermissionError:
+                # MLflow writes into a file that is there and sets its time, which only its owner
+                # may do.
+                _remove_files_of_others(client, run_id, contents)
+                client.log_artifacts(run_id, folder)
         except Exception as error:
             if isinstance(error, MlflowException | OSError):
                 raise
             # Artifacts may be kept elsewhere than runs, and come with a library of their own.
             raise StoreUnavailable(f"MLflow's artifacts: {first_line(error)}") from error
+
+
+def _remove_files_of_others(client: MlflowClient, run_id: str, names: Iterable[str]) -> None:
+    """Remove these artifacts where another user wrote them into a folder on this machine."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    folder = Path(local_file_uri_to_path(client.get_run(run_id).info.artifact_uri))
+    for path in (folder / name for name in names):
+        if path.is_file() and path.stat().st_uid != os.geteuid():
+            path.unlink()
 
 
 def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -23,6 +23,9 @@ class ClaimLoop:
     die. It also waits for runs that the remaining ones need. A run whose needed run failed is
     claimed, and fails.
 
+    A run that this user has no right to write to is left to others, and so are those that need it;
+    when nothing else is left, PermissionError says so.
+
     exit_when_idle: end instead of waiting while living workers hold all runs that are left. Runs
     that wait for a pretraining are unclaimed, so no worker ends while there are any.
     """
@@ -37,6 +40,8 @@ class ClaimLoop:
         """The current claim, until the worker is done with it."""
         self.needs: dict[str, PlannedRun] = {}
         """run_key -> the run that it needs."""
+        self.refused: dict[str, OSError] = {}
+        """run_key -> why this user can't do the run."""
         self._stop = stop
         self._watch = Watch()
 
@@ -56,14 +61,21 @@ class ClaimLoop:
                     if state == RunState.FAILED:
                         failed.append(planned)
                     continue
-                claim = self._claim(planned, needed_states)
+                try:
+                    claim = self._claim(planned, needed_states)
+                except PermissionError as error:
+                    self.refused[planned.run_key] = error
+                    claim = None
+                if planned.run_key in self.refused:
+                    continue
                 if claim is None:
                     unclaimed.append(planned)
                     continue
                 self._stop.check()
                 yield claim, planned
                 needed_states.clear()
-                tried.append(planned)
+                if planned.run_key not in self.refused:
+                    tried.append(planned)
             retried, failed = _split_retried(failed)
             # Retried runs come after those that were not tried yet.
             todo = unclaimed + tried + retried
@@ -71,12 +83,26 @@ class ClaimLoop:
                 if self.exit_when_idle and self._others_work_on(todo):
                     return
                 time.sleep(WAIT_SECONDS)
+        self._raise_refusal(plan)
+
+    def _raise_refusal(self, plan: list[PlannedRun]) -> None:
+        """Raise the first refusal of a run that nobody else has done meanwhile."""
+        for planned in plan:
+            error = self.refused.get(planned.run_key)
+            if error is not None and planned.folder.state_on_file() is None:
+                raise error
 
     def _claim(
         self, planned: PlannedRun, needed_states: dict[str, RunState | None]
     ) -> Claim | None:
-        """Claim the run; None if it must wait, if others have it, or if there is nothing to do."""
+        """Claim the run; None if it must wait, if others have it, or if there is nothing to do.
+
+        PermissionError where this user can't write what the run needs.
+        """
         if self._must_wait(planned, needed_states):
+            other = self.needs[planned.run_key].run_key
+            if other in self.refused:
+                raise self.refused[other]
             return None
         # No signal between making the claim and storing it.
         with self._stop.defer_signals():
@@ -90,6 +116,11 @@ class ClaimLoop:
         if planned.folder.state_on_file() is not None or self._must_wait(planned, {}):
             claim.release(Outcome.NOTHING_TO_DO)
             return None
+        try:
+            planned.folder.check_writable()
+        except PermissionError:
+            claim.release(Outcome.NOTHING_TO_DO)
+            raise
         return claim
 
     def _must_wait(self, planned: PlannedRun, needed_states: dict[str, RunState | None]) -> bool:

@@ -69,7 +69,14 @@ def work(
             if not missing(planned):
                 is_idle = False
                 continue
-            claim = _claim(planned, name, watch)
+            try:
+                claim = _claim(planned, name, watch)
+            except PermissionError as error:
+                # Of this run; this user may well write to others.
+                tried |= {(planned.run_key, name) for name in wanted}
+                failures += len(missing(planned))
+                print(f"{planned.run_key[:8]}: {describe(error, planned.folder.path)}", flush=True)
+                continue
             if claim is None:
                 continue
             is_idle = False

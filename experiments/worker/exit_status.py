@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+from mixbench.experiments.store import rights
+
 STOPPED = 3
 """It was told to stop."""
 POISONED = 4
@@ -22,9 +24,11 @@ def is_disk_full(error: BaseException) -> bool:
 
 def is_unwritable(error: OSError) -> bool:
     """Does the error mean that the store can't be written to?"""
-    return is_disk_full(error) or error.errno == errno.EACCES
+    return is_disk_full(error) or rights.is_refusal(error)
 
 
 def describe(error: OSError, folder: Path) -> str:
     """Describe the error, such as "No space left on device: /runs/demo/runs/1a2b"."""
+    if rights.is_refusal(error):
+        return rights.describe(error, folder)
     return f"{error.strerror}: {error.filename or folder}"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import mixbench
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import provenance
+from mixbench.experiments.store.files import folder_aside
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 FOLDERS = ("augmentations", "experiments", "slurm", "analysis")
@@ -37,16 +38,16 @@ def take(folder: SweepFolder) -> Path:
     copy = folder.path / "code" / digest.hexdigest()[:16]
     if copy.is_dir():
         # `mixbench clean` keeps the newest.
-        os.utime(copy)
+        with contextlib.suppress(PermissionError):
+            os.utime(copy)
         return copy
     copy.parent.mkdir(exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=copy.parent, prefix="."))
+    aside = folder_aside(copy)
     try:
         for name, content in contents.items():
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
             (aside / name).write_bytes(content)
         (aside / provenance.SNAPSHOT).write_text(f"{provenance.commit() or ''}\n")
-        os.chmod(aside, 0o755)
         try:
             os.rename(aside, copy)
         except OSError:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mixbench.experiments.signals import Stop, Stopped
-from mixbench.experiments.store import attempts, claims, dependencies, processes
+from mixbench.experiments.store import attempts, claims, dependencies, processes, rights
 from mixbench.experiments.store.claims import Claim, ClaimLost
 from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.run_folder import PlannedRun
@@ -113,7 +113,12 @@ class Worker:
                     # Not the run's fault, and all other runs would fail the same way: end.
                     ending = Ending(Outcome.STOPPED, describe(failure, self.folder.path))
                     raise
-                ending = ending_of(failure)
+                if isinstance(failure, OSError) and rights.is_refusal(failure):
+                    # Nor this: another user, or this one with more rights, can do it.
+                    ending = Ending(Outcome.STOPPED, describe(failure, self.folder.path))
+                    self.runs.refused[planned.run_key] = failure
+                else:
+                    ending = ending_of(failure)
                 log.exception("run %s: %s", planned.run_key, ending.outcome)
                 if self._stop.reason is not None:
                     # A signal in the middle of a library may surface as any error.
@@ -189,7 +194,9 @@ class Worker:
                 return
             if planned.folder.state_on_file() is None:
                 reason = str(sys.exception())
-                attempts.record(planned.folder, claim.as_recorded(), Outcome.STOPPED, reason)
+                # Where even that can't be written, the claim must not look like a dead worker's.
+                with contextlib.suppress(OSError):
+                    attempts.record(planned.folder, claim.as_recorded(), Outcome.STOPPED, reason)
             claim.release(Outcome.STOPPED)
 
     def _write_presence(self, claim: Claim | None) -> None:

@@ -1,0 +1,87 @@
+"""Say why the file system refuses a path, whose it is, and what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+REFUSALS = (errno.EACCES, errno.EPERM)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Does the error mean that this user lacks a right to a file?"""
+    return isinstance(error, OSError) and error.errno in REFUSALS
+
+
+def check_writable(*paths: Path) -> None:
+    """Raise PermissionError for the first path that exists and that this user can't write to."""
+    for path in paths:
+        if path.exists() and not _may(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def describe(error: OSError, default: Path | str) -> str:
+    """Describe a refusal in a line: the path, whose it is, and what to do.
+
+    default: the path where the error has none.
+    """
+    path = Path(os.fsdecode(error.filename or default)).absolute()
+    return f"{error.strerror or os.strerror(errno.EACCES)}: {path}; {_advice(path)}"
+
+
+def _advice(path: Path) -> str:
+    """Name the file or folder that stands in the way, its owner, and what to ask for."""
+    place = _cause(path)
+    try:
+        info = place.stat()
+    except OSError:
+        return "ask its owner for access"
+    owner, group = _user(info.st_uid), _group(info.st_gid)
+    what = "it" if place == path else str(place)
+    whose = f"{what} belongs to {owner}, group {group} ({stat.filemode(info.st_mode)})"
+    is_folder = stat.S_ISDIR(info.st_mode)
+    if info.st_uid == os.geteuid():
+        return f"{whose}: chmod u+rw{'x' if is_folder else ''} {place}"
+    if info.st_gid in (os.getegid(), *os.getgroups()):
+        change = f"chmod -R g+rwX {place}" if is_folder else f"chmod g+rw {place}"
+        return f"{whose}: ask {owner} for `{change}`, and to work with `umask 002`"
+    return f"{whose}: ask {owner} for access"
+
+
+def _cause(path: Path) -> Path:
+    """Find the folder that can't be entered, or what can't be read or written to."""
+    for folder in reversed(path.parents):
+        if folder.is_dir() and not os.access(folder, os.X_OK):
+            return folder
+    if not path.exists():
+        return next((folder for folder in path.parents if folder.is_dir()), path)
+    if path.is_dir() and not _may(path, os.W_OK):
+        return path
+    # What is written aside and renamed needs the folder's rights alone.
+    if os.access(path, os.R_OK) and not _may(path.parent, os.W_OK):
+        return path.parent
+    return path
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode | os.X_OK if path.is_dir() else mode)
+
+
+def _user(number: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def _group(number: int) -> str:
+    import grp
+
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
