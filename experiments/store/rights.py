@@ -34,10 +34,7 @@ def describe(error: OSError, default: Path | str) -> str:
 def _advice(path: Path) -> str:
     """Name the file or folder that stands in the way, its owner, and what to ask for."""
     place = _cause(path)
-    try:
-        info = place.stat()
-    except OSError:
-        return "ask its owner for access"
+    info = place.stat()
     owner, group = _user(info.st_uid), _group(info.st_gid)
     what = "it" if place == path else str(place)
     whose = f"{what} belongs to {owner}, group {group} ({stat.filemode(info.st_mode)})"

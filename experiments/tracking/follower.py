@@ -90,6 +90,9 @@ class _Follower:
                 summary = self._projector.update(seconds=PASS_SECONDS, working=True)
             except StoreRefused:
                 raise
+            except PermissionError:
+                # Waiting does not help.
+                raise
             except (StoreUnavailable, OSError) as error:
                 self._goes_away(error)
             except UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store import rights
 from mixbench.experiments.tracking import lock
 
 if TYPE_CHECKING:
@@ -107,6 +109,25 @@ def artifact_root(root: Path, uri: str) -> Path:
     return (database.parent if database else root.absolute()) / ARTIFACTS
 
 
+def check_writable(root: Path, uri: str) -> None:
+    """Raise UserError where the SQLite store of `uri` is there and this user can't write to it."""
+    database = sqlite_path(uri)
+    if database is None or not database.exists():
+        return
+    try:
+        # SQLite keeps its journal beside the file.
+        rights.check_writable(database, database.parent, artifact_root(root, uri))
+    except PermissionError as error:
+        raise _refusal(error, database) from None
+
+
+def _refusal(error: OSError, database: Path) -> UserError:
+    return UserError(
+        f"MLflow store: {rights.describe(error, database)}; or keep one of your own: "
+        "--uri sqlite:////path/mlflow.db"
+    )
+
+
 def ensure_store(uri: str) -> None:
     """Create the SQLite store of `uri` where there is none; other stores are left alone.
 
@@ -119,6 +140,8 @@ def ensure_store(uri: str) -> None:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if rights.is_refusal(error):
+            raise _refusal(error, database) from None
         raise UserError(f"{database.parent}: {error.strerror}") from None
     lock_file = database.with_name(f"{database.name}.lock")
     with lock.exclusive(lock_file, f"creating {database}", wait=CREATION_SECONDS):
@@ -130,6 +153,8 @@ def _is_store(database: Path) -> bool:
     """Is there a store already?  UserError for a file that is something else."""
     if not database.exists() or (database.is_file() and database.stat().st_size == 0):
         return False
+    if not os.access(database, os.R_OK):
+        raise _refusal(PermissionError(errno.EACCES, "Permission denied", str(database)), database)
     try:
         # MLflow would try a file that it cannot open again and again, for minutes. Writable, so
         # that SQLite can take back what a process that was killed left half written.

@@ -120,6 +120,7 @@ class Projector:
         self._plan: tuple[Version, Plan] | None = None
 
     def __enter__(self) -> Projector:
+        local_store.check_writable(self._root, self.uri)
         path = self._sweep.path / "projection.lock"
         self._held.enter_context(
             lock.exclusive(path, f"projecting the sweep {self._sweep.name!r} into MLflow")
