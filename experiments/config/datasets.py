@@ -30,11 +30,17 @@ class DatasetInfo:
     train: int
     test: int
     """How many images; of an image folder without a test part, about so many."""
+    validation: int | None = None
+    """How many images an image folder has to validate on; None: a part of the training images."""
     flip: bool
     crop_padding: int
     """The usual augmentation: mirrored images, and crops of images padded by so many pixels."""
     source: str
     """Where it comes from, for `mixbench list`."""
+
+    def validation_share(self, fraction: float) -> float:
+        """The share of the training images to validate on, where `fraction` is asked for."""
+        return fraction if self.validation is None else 0.0
 
 
 @cache
@@ -71,16 +77,17 @@ def identity(name: str) -> str:
 
 @cache
 def _folder_info(path: str) -> DatasetInfo:
-    contents = image_folder.count(path)
+    counts = image_folder.count(path)
     return DatasetInfo(
-        name=f"{FOLDER}:{contents.root.resolve()}",
-        title=f"images in {contents.root.name}",
+        name=f"{FOLDER}:{counts.root.resolve()}",
+        title=f"images in {counts.root.name}",
         channels=3,
         size=224,
-        classes=contents.classes,
-        train=contents.train,
-        test=contents.test,
+        classes=counts.classes,
+        train=counts.train,
+        test=counts.test,
+        validation=counts.validation,
         flip=True,
         crop_padding=0,
-        source=str(contents.root),
+        source=str(counts.root),
     )

@@ -52,7 +52,7 @@ def resolve(config: RunConfig) -> RunConfig:
             ),
         }
     )
-    config = config.model_copy(update={"staging": _staging(config, facts.train)})
+    config = config.model_copy(update={"staging": _staging(config, facts)})
     rules.check_transfer(config)
     check_mixing(config.augmentation, config.phases, config.dataset.image_size, config.model.name)
     return config
@@ -131,14 +131,14 @@ def _model(config: RunConfig) -> Any:
     return model
 
 
-def _staging(config: RunConfig, images: int | None) -> StagingConfig | None:
-    """Return the resolved phases; `images` is the size of the training set before the split."""
+def _staging(config: RunConfig, facts: datasets.DatasetInfo) -> StagingConfig | None:
+    """Return the resolved phases."""
     if config.staging is None:
         return None
     dataset, training, transfer = config.dataset, config.training, config.transfer
-    most = images or _UNKNOWN_SIZE
+    most = facts.train or _UNKNOWN_SIZE
     size = dataset.train_size or (dataset.train_fraction or 1.0) * most
-    trained = min(size, most) * (1 - dataset.validation_fraction)
+    trained = min(size, most) * (1 - facts.validation_share(dataset.validation_fraction))
     # When the layers of a gradual unfreezing come is known only when the network is built.
     is_gradual = transfer is not None and transfer.unfreeze == "gradual"
     length = Length(

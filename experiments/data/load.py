@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixbench.experiments.config import datasets
 from mixbench.experiments.config.schema import DatasetConfig
-from mixbench.experiments.data import image_folder
+from mixbench.experiments.data import folder_listing, image_folder
 from mixbench.experiments.data.dataset import Dataset, statistics
 from mixbench.experiments.data.fetch import ensure
 from mixbench.experiments.data.named import Arrays, named_dataset
@@ -57,12 +57,12 @@ def load_once(config: DatasetConfig, device: str) -> Dataset:
 
 
 def check_sizes(config: DatasetConfig) -> None:
-    """Raise what `load` would raise for too few images, without decoding any image files."""
+    """Raise what `load` would raise for too few images; of image files only a few are decoded."""
     path = datasets.folder_path(config.name)
     if path is not None:
-        labels = image_folder.scan(path).train_labels
-    else:
-        labels = named_dataset(config.name).read(ensure(config.name, verify=False)).train_labels
+        folder_listing.check(config)
+        return
+    labels = named_dataset(config.name).read(ensure(config.name, verify=False)).train_labels
     configured_indices(config, labels)
 
 

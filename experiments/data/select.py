@@ -45,17 +45,8 @@ def train_and_validation(
     size are subsets of the same parts of a larger one: an image that ever trains never validates.
     Raises UserError when there are too few images for every class to train and some to validate.
     """
-    available, classes = len(labels), len(np.unique(labels))
-    if size > available:
-        raise UserError(
-            f"dataset.train_size: got {size}, expected at most {available}, the training images "
-            f"of {name}"
-        )
-    if size < classes:
-        raise UserError(
-            f"dataset.train_size: got {size}, expected at least {classes}, one image for each "
-            f"class of {name}"
-        )
+    _check_size(labels, size, name)
+    classes = len(np.unique(labels))
     ranking = _rank(labels, seed)
     # Of a class's first m images, V(m) = floor(m * fraction + phase) validate, so that image m
     # validates where V steps up. The phases differ between classes, so rounding evens out over
@@ -80,18 +71,43 @@ def configured_indices(
     config: DatasetConfig, labels: NDArray[np.integer]
 ) -> tuple[Indices, Indices]:
     """The (train, validation) indices that a configuration takes of the training images."""
-    size = len(labels)
-    if config.train_fraction is not None:
-        size = round(config.train_fraction * size)
-    if config.train_size is not None:
-        size = config.train_size
     return train_and_validation(
         labels,
-        size=size,
+        size=_size(config, labels),
         validation_fraction=config.validation_fraction,
         seed=config.split_seed,
         name=config.name,
     )
+
+
+def configured_training_indices(config: DatasetConfig, labels: NDArray[np.integer]) -> Indices:
+    """The training images that a configuration takes where others are there to validate on."""
+    size = _size(config, labels)
+    _check_size(labels, size, config.name)
+    return choose(labels, size, config.split_seed)
+
+
+def _size(config: DatasetConfig, labels: NDArray[np.integer]) -> int:
+    """How many training images a configuration takes."""
+    if config.train_size is not None:
+        return config.train_size
+    return (
+        len(labels) if config.train_fraction is None else round(config.train_fraction * len(labels))
+    )
+
+
+def _check_size(labels: NDArray[np.integer], size: int, name: str) -> None:
+    available, classes = len(labels), len(np.unique(labels))
+    if size > available:
+        raise UserError(
+            f"dataset.train_size: got {size}, expected at most {available}, the training images "
+            f"of {name}"
+        )
+    if size < classes:
+        raise UserError(
+            f"dataset.train_size: got {size}, expected at least {classes}, one image for each "
+            f"class of {name}"
+        )
 
 
 def _rank(labels: NDArray[np.integer], seed: int) -> _Ranking:

@@ -44,12 +44,11 @@ def timed(configs: Iterable[RunConfig], where: Where) -> dict[str, Cost]:
         if alike not in took:
             took[alike] = _time(config, device)
         step, forward = took[alike]
-        train, test = _sizes(config)
+        train, validation, test = _sizes(config)
         hidden = config.evaluation.occlusion
         occluded = (hidden.images or test) * (1 + len(hidden.shapes) * len(hidden.fractions))
-        share = config.dataset.validation_fraction
         costs[name] = Cost(
-            epoch=-(-train // training.batch_size) * step + train * share / (1 - share) * forward,
+            epoch=-(-train // training.batch_size) * step + validation * forward,
             rest=(train + test + occluded) * forward,
             source=f"a few training steps timed now on {here}, start-up not counted",
         )
@@ -122,11 +121,15 @@ def _best_of(action: Any, times: int, device: Any) -> float:
     return best
 
 
-def _sizes(config: RunConfig) -> tuple[int, int]:
+def _sizes(config: RunConfig) -> tuple[int, int, int]:
+    """Return about how many images train, validate and test."""
     from mixbench.experiments.config import datasets
 
     facts = datasets.info(config.dataset.name)
     available = facts.train or 10_000
     taken = config.dataset.train_size or round(available * (config.dataset.train_fraction or 1.0))
-    train = round(min(taken, available) * (1 - config.dataset.validation_fraction))
-    return max(1, train), facts.test or 2_000
+    share = facts.validation_share(config.dataset.validation_fraction)
+    taken = min(taken, available)
+    train = round(taken * (1 - share))
+    validation = taken - train if facts.validation is None else facts.validation
+    return max(1, train), validation, facts.test or 2_000

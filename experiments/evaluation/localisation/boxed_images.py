@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mixbench.experiments.data.decode import decode
-from mixbench.experiments.data.image_folder import scan
+from mixbench.experiments.data.folder_listing import scan
 from mixbench.experiments.data.open_image import open_image, orientation, why_unreadable
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.evaluation.localisation.boxes import Box, read
@@ -77,7 +77,9 @@ def boxed(path: Path, dataset: str, classes: Sequence[str]) -> Boxed:
             f"localisation.boxes: {dataset} has no image files, expected a run on an image folder"
         )
     listing = scan(folder)
-    trained = {str(file) for file in listing.train}
+    used = [*listing.train[0], *(listing.validation or ([], None))[0]]
+    # A folder's images may be links, and below links.
+    trained = {name for file in used for name in (str(file), os.path.realpath(file))}
     groups: dict[tuple[str, str], list[Box]] = {}
     for row in read(path):
         if row.label not in classes:
@@ -85,7 +87,6 @@ def boxed(path: Path, dataset: str, classes: Sequence[str]) -> Boxed:
         groups.setdefault((str(row.image.resolve()), row.label), []).append(row)
     rows, boxes_by_image, outside, known = [], [], 0, 0
     for (file, _), group in groups.items():
-        # A folder's images may be links: neither name may be of a trained one.
         if trained & {file, os.path.abspath(group[0].image)}:
             known += 1
             continue

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixbench.experiments.config.schema import DatasetConfig
-from mixbench.experiments.data.image_folder import scan
+from mixbench.experiments.data.folder_listing import scan
 from mixbench.experiments.evaluation.base import Measured, Subject, subset
 from mixbench.experiments.evaluation.gradients import input_gradients
 from mixbench.experiments.evaluation.localisation import LocalisationSettings, class_maps

@@ -175,14 +175,25 @@ def test_a_folder_without_parts_keeps_a_fifth_for_testing(tmp_path):
     assert not torch.equal(*(collect(x.train.batches(9))[0] for x in (dataset, other)))
 
 
-@pytest.mark.parametrize("part", ["test", "val"])
-def test_a_folder_with_parts_uses_them(tmp_path, part):
+def test_a_folder_with_test_images_uses_them(tmp_path):
     fill(tmp_path / "train", images=10)
-    fill(tmp_path / part, images=3)
+    fill(tmp_path / "test", images=3)
     dataset = open_folder(tmp_path)
     assert len(dataset.train) + len(dataset.validation) == 20
     assert dataset.test.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert dataset.source == str(tmp_path)
+
+
+def test_validation_images_validate_and_all_others_train(tmp_path):
+    fill(tmp_path / "train", images=10)
+    fill(tmp_path / "Val", images=3)
+    without_test = open_folder(tmp_path)
+    assert [len(without_test.train), len(without_test.test)] == [16, 4]
+    fill(tmp_path / "test", images=2)
+    dataset = open_folder(tmp_path, train_size=12)
+    assert dataset.train.labels.bincount().tolist() == [6, 6]
+    assert dataset.validation.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert dataset.test.labels.tolist() == [0, 0, 1, 1]
 
 
 def test_the_digest_knows_the_files_and_not_their_place(tmp_path):

@@ -1,0 +1,162 @@
+"""Which image files a folder has, and which of them a configuration takes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixbench.experiments.config import datasets, image_folder
+from mixbench.experiments.config.image_folder.files import Contents, shown
+from mixbench.experiments.config.image_folder.layout import UNDIVIDED
+from mixbench.experiments.config.schema import DatasetConfig
+from mixbench.experiments.data.open_image import open_image, why_unreadable
+from mixbench.experiments.data.select import (
+    Indices,
+    choose,
+    configured_indices,
+    configured_training_indices,
+)
+from mixbench.experiments.errors import UserError
+
+TEST_FRACTION = 0.2
+
+Files = tuple[list[Path], NDArray[np.int64]]
+"""The paths and labels of images."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of a folder.
+
+    `train`, `test`: paths and labels of the training part and of the test part; `validation`: of
+    the folder's own validation images, if it has such. `left_out`: what might be images, but is
+    not used, with the reason; `notes`: what else is worth a word. `base` holds the splits, or the
+    classes: it is `root` or a folder below it.
+    """
+
+    root: Path
+    base: Path
+    classes: tuple[str, ...]
+    train: Files
+    validation: Files | None
+    test: Files
+    folders: dict[str, str]
+    left_out: dict[str, str]
+    notes: tuple[str, ...]
+    others: Counter[str]
+
+
+def scan(path: str) -> Listing:
+    """List the images of a folder.
+
+    Without a test folder, a stratified fifth is the test part, always the same.
+
+    Raises UserError for a layout that is none of the known ones, or a class without enough images.
+    """
+    found = image_folder.open_folder(str(Path(path).expanduser().resolve()))
+    files: dict[str, Files] = {}
+    left_out, notes, others = list(found.left_out), list(found.notes), Counter[str]()
+    # Without test images, one of each class is taken off.
+    least = {"train": 1 if "test" in found.splits else 2, UNDIVIDED: 2}
+    for split, by_class in image_folder.splits_of(found, least):
+        files[split] = _files(by_class)
+        for inside in by_class:
+            left_out += inside.left_out
+            notes += inside.notes
+            others += inside.others
+    train = files.get("train") or files[UNDIVIDED]
+    if "test" not in files:
+        train, files["test"] = _without_test(train, len(found.classes))
+    return Listing(
+        found.root,
+        found.base,
+        tuple(map(shown, found.classes)),
+        train,
+        files.get("validation"),
+        files["test"],
+        found.folders,
+        {str(path): why for path, why in left_out},
+        tuple(notes),
+        others,
+    )
+
+
+def _files(by_class: list[Contents]) -> Files:
+    counts = [len(inside.images) for inside in by_class]
+    paths = [path for inside in by_class for path in inside.images]
+    return paths, np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+
+
+def _without_test(files: Files, classes: int) -> tuple[Files, Files]:
+    """Take a stratified fifth off, at least an image of each class, to test on."""
+    _, labels = files
+    test = choose(labels, max(round(TEST_FRACTION * len(labels)), classes), seed=0)
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    return _subset(files, train), _subset(files, test)
+
+
+def check(config: DatasetConfig) -> None:
+    """Raise UserError where a configuration takes too few images, or none of a class is readable.
+
+    Decodes one image of each class.
+    """
+    listing = scan(datasets.folder_path(config.name) or "")
+    check_readable(used_files(config, listing), listing)
+
+
+def check_readable(files: Mapping[str, Files], listing: Listing) -> None:
+    """Raise UserError where no image of a class can be read to train or to test on."""
+    for split in ("train", "test"):
+        paths, labels = files[split]
+        ends = np.cumsum(np.bincount(labels, minlength=len(listing.classes)))
+        order = [paths[index] for index in np.argsort(labels, kind="stable")]
+        by_class = [order[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        with ThreadPoolExecutor() as pool:
+            problems = list(pool.map(_why_none_readable, by_class))
+        if all(problem is not None for problem in problems):
+            raise UserError(f"imagefolder: no image of the {split} split can be read")
+        for name, of_class, problem in zip(listing.classes, by_class, problems, strict=True):
+            if problem:
+                raise UserError(
+                    f"imagefolder: {shown(listing.root)}: none of the {len(of_class)} {split} "
+                    f"images of class {name!r} can be read ({shown(of_class[0], listing.root)}: "
+                    f"{problem}); expected at least one"
+                )
+
+
+def _why_none_readable(paths: list[Path]) -> str | None:
+    """Why the first of the images can't be read; None if any can, "" if there are none."""
+    reasons: list[str] = []
+    for path in paths:
+        try:
+            with open_image(path) as image:
+                image.draft(None, (64, 64))
+                image.load()
+        except Exception as error:  # a broken file can raise anything
+            reasons.append(why_unreadable(path, error))
+        else:
+            return None
+    return reasons[0] if reasons else ""
+
+
+def _subset(files: Files, indices: Indices) -> Files:
+    paths, labels = files
+    return [paths[index] for index in indices], labels[indices]
+
+
+def used_files(config: DatasetConfig, listing: Listing) -> dict[str, Files]:
+    """The files of each split that a configuration takes; UserError where there are too few."""
+    if listing.validation is None:
+        train, validation = configured_indices(config, listing.train[1])
+        parts = {"train": train, "validation": validation}
+        files = {split: _subset(listing.train, indices) for split, indices in parts.items()}
+    else:
+        train = configured_training_indices(config, listing.train[1])
+        files = {"train": _subset(listing.train, train), "validation": listing.validation}
+    return {**files, "test": listing.test}
