@@ -11,6 +11,8 @@ from torch import Tensor
 
 IGNORED = -100
 """The label that a loss ignores, the default of `torch.nn.functional.cross_entropy`."""
+BOX_FORMATS = ("XYXY", "XYWH", "CXCYWH")
+"""The formats of boxes that are read."""
 
 
 def check_images(
@@ -150,6 +152,13 @@ def check_detection_target(target: Any, index: int, device: torch.device) -> Non
         got = sorted(target) if isinstance(target, Mapping) else describe(target)
         raise ValueError(f"target {index}: expected a mapping with boxes and labels, got {got}")
     boxes = target["boxes"]
+    kind = box_format(boxes)
+    if kind not in BOX_FORMATS:
+        rotated = " (rotated)" if "R" in kind or kind == "XYXYXYXY" else ""
+        raise ValueError(
+            f"boxes of target {index}: expected the format {', '.join(BOX_FORMATS[:-1])} or "
+            f"{BOX_FORMATS[-1]}, got {kind}{rotated}"
+        )
     fits = isinstance(boxes, Tensor) and boxes.is_floating_point()
     if not fits or boxes.dim() != 2 or boxes.shape[1] != 4:
         raise ValueError(
@@ -164,6 +173,12 @@ def check_detection_target(target: Any, index: int, device: torch.device) -> Non
                 f"got {describe(values)}"
             )
         check_device(f"{name} of target {index}", values, device)
+
+
+def box_format(boxes: Any) -> str:
+    """Return the format of `tv_tensors.BoundingBoxes`; XYXY of a plain tensor."""
+    kind = getattr(boxes, "format", "XYXY")
+    return str(getattr(kind, "value", kind)) if isinstance(boxes, Tensor) else "XYXY"
 
 
 def check_device(name: str, tensor: Tensor, device: torch.device | None) -> None:

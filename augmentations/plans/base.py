@@ -8,15 +8,18 @@ pixels, so a label can't disagree with its image.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from mixbench.augmentations.checks import check_labels, check_weights
 from mixbench.augmentations.targets import Targets, weighted
+
+if TYPE_CHECKING:
+    from mixbench.augmentations.plans.fragments import Fragments
 
 P = TypeVar("P", bound="Plan")
 
@@ -138,26 +141,62 @@ class Plan(ABC):
 
     @abstractmethod
     def mix_boxes(
-        self, targets: Sequence[Mapping[str, Any]], *, visibility: float = 0.1
+        self,
+        targets: Sequence[Mapping[str, Any]],
+        *,
+        visibility: float = 0.1,
+        per_box: Collection[str] = (),
     ) -> list[dict[str, Any]]:
         """Return the detection targets of the mixed images, by the rules in detection_boxes.py.
 
         The number of remaining boxes decides the shapes, so the host waits for the device.
 
         Args:
-            targets: One mapping per sample with `boxes` (N, 4) floating point, x1, y1, x2, y2 in
-                pixels of the image, and `labels` (N,); any further tensor with one row per box is
-                carried along.
+            targets: One mapping per sample with `boxes` (N, 4) floating point, in pixels of the
+                image, and `labels` (N,). A plain tensor of boxes holds x1, y1, x2, y2; of
+                `tv_tensors.BoundingBoxes` the format is read (XYXY, XYWH or CXCYWH).
             visibility: Drop boxes of which less than this share of the area is visible, from 0 to
                 1.
+            per_box: Further keys with one row per box, tensors or lists, which go along with their
+                boxes. `labels`, `weights`, `area`, `iscrowd`, `masks` and `keypoints` always do;
+                everything else stays with the sample.
 
         Returns:
-            New dictionaries with the same keys and `weights` (N,) float32, multiplied by the
-            weights given, if any.
+            New dictionaries with the same keys and types, each target's boxes in its own format,
+            and `weights` (N,) float32, multiplied by the weights given, if any.
 
         Raises:
-            ValueError: The number of targets is not B, or one has other shapes or dtypes.
+            ValueError: The number of targets is not B, one has other shapes, dtypes or a rotated
+                format, a box has its edges the wrong way round or is not finite, or boxes or masks
+                are of images of another size.
+
+        Examples:
+            >>> import mixbench, torch
+            >>> left_half = torch.tensor([[[0, 0, 8, 4]]]).expand(2, -1, -1)
+            >>> plan = mixbench.Paste((8, 8), left_half, partner=torch.tensor([[1], [0]]))
+            >>> box = torch.tensor([[2.0, 0.0, 8.0, 8.0]])
+            >>> targets = [{"boxes": box, "labels": torch.tensor([n])} for n in (5, 6)]
+            >>> mixed = plan.mix_boxes(targets)
+            >>> mixed[0]["boxes"], mixed[0]["labels"]
+            (tensor([[4., 0., 8., 8.],
+                    [2., 0., 4., 8.]]), tensor([5, 6]))
         """
+
+    @property
+    def traces_boxes(self) -> bool:
+        """Whether `trace_boxes` is defined, so that a chain can follow boxes through this plan."""
+        return False
+
+    def trace_boxes(self, fragments: Fragments) -> Fragments:
+        """Return what the mixed images show of boxes, given what the images before showed of them.
+
+        A chain judges what can be seen of a box once, after its last stage. A plan that does not
+        define this is asked for `mix_boxes`, and boxes are judged before it and after it.
+
+        Args:
+            fragments: Visible pieces of boxes; `Fragments.through` follows them through patches.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not trace boxes")
 
     @abstractmethod
     def only_where(self, apply: Tensor) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -26,8 +26,11 @@ from mixbench.augmentations.checks import (
     readable,
 )
 from mixbench.augmentations.pixels import host
-from mixbench.augmentations.plans import detection_boxes
 from mixbench.augmentations.plans.base import Plan, expand_rows, weights_where, with_channel
+from mixbench.augmentations.plans.detection_boxes import mix_targets
+from mixbench.augmentations.plans.fragments import Fragments
+from mixbench.augmentations.plans.patches import blend_patches
+from mixbench.augmentations.tensor_types import keeps_type
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,14 @@ class Blend(Plan):
         # A kind derived from this one may hold other tensors.
         return type(self) is Blend and not self._has_mask
 
+    @keeps_type
     def mix_images(self, images: Tensor) -> Tensor:
         size = tuple(self.keep.shape[2:]) if self._has_mask else None
         check_images(images, self.batch, size, self.device)
         check_weights("keep", self.keep)
         return pixels.blend(images, self.keep, self.partner, self.fill)
 
+    @keeps_type
     def mix_masks(self, masks: Tensor) -> Tensor:
         check_masks(masks, self.batch, self.device)
         stacked = with_channel(masks)
@@ -161,10 +166,21 @@ class Blend(Plan):
         return torch.stack([keep, 1 - keep], dim=1) * before[index]
 
     def mix_boxes(
-        self, targets: Sequence[Mapping[str, Any]], *, visibility: float = 0.1
+        self,
+        targets: Sequence[Mapping[str, Any]],
+        *,
+        visibility: float = 0.1,
+        per_box: Collection[str] = (),
     ) -> list[dict[str, Any]]:
+        return mix_targets(self, targets, visibility, per_box)
+
+    @property
+    def traces_boxes(self) -> bool:
+        return type(self).mix_boxes is Blend.mix_boxes
+
+    def trace_boxes(self, fragments: Fragments) -> Fragments:
         check_weights("keep", self.keep)
-        return detection_boxes.blend(targets, self.keep, self.partner, visibility)
+        return fragments.through(blend_patches(self.keep, self.partner))
 
     def check_fields(self) -> None:
         keep = self.keep

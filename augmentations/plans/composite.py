@@ -5,8 +5,9 @@ They mix nothing themselves: images, labels and features go through the plans th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from torch import Tensor
 from mixbench.augmentations.checks import check_features, check_images, describe
 from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.blend import Blend
+from mixbench.augmentations.plans.detection_boxes import mix_targets
+from mixbench.augmentations.plans.fragments import Fragments
+from mixbench.augmentations.tensor_types import keeps_type
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class AtDepth(Plan):
         check_images(images, self.batch, None, self.device)
         return images
 
+    @keeps_type
     def mix_masks(self, masks: Tensor) -> Tensor:
         return self.plan.mix_masks(masks)
 
@@ -56,9 +61,20 @@ class AtDepth(Plan):
         return self.plan.mix_features(features)
 
     def mix_boxes(
-        self, targets: Sequence[Mapping[str, Any]], *, visibility: float = 0.1
+        self,
+        targets: Sequence[Mapping[str, Any]],
+        *,
+        visibility: float = 0.1,
+        per_box: Collection[str] = (),
     ) -> list[dict[str, Any]]:
-        return self.plan.mix_boxes(targets, visibility=visibility)
+        return _mixed_boxes(self.plan, targets, visibility, per_box)
+
+    @property
+    def traces_boxes(self) -> bool:
+        return self.plan.traces_boxes
+
+    def trace_boxes(self, fragments: Fragments) -> Fragments:
+        return self.plan.trace_boxes(fragments)
 
     def sources(self) -> tuple[Tensor, Tensor]:
         return self.plan.sources()
@@ -118,11 +134,13 @@ class Chain(Plan):
     def is_spatial(self) -> bool:
         return any(stage.is_spatial for stage in self.stages)
 
+    @keeps_type
     def mix_images(self, images: Tensor) -> Tensor:
         for stage in self.stages:
             images = stage.mix_images(images)
         return images
 
+    @keeps_type
     def mix_masks(self, masks: Tensor) -> Tensor:
         for stage in self.stages:
             masks = stage.mix_masks(masks)
@@ -138,12 +156,30 @@ class Chain(Plan):
         return features
 
     def mix_boxes(
-        self, targets: Sequence[Mapping[str, Any]], *, visibility: float = 0.1
+        self,
+        targets: Sequence[Mapping[str, Any]],
+        *,
+        visibility: float = 0.1,
+        per_box: Collection[str] = (),
     ) -> list[dict[str, Any]]:
-        mixed = self.stages[0].mix_boxes(targets, visibility=visibility)
-        for stage in self.stages[1:]:
-            mixed = stage.mix_boxes(mixed, visibility=visibility)
-        return mixed
+        if self.traces_boxes:
+            return mix_targets(self, targets, visibility, per_box)
+        mixed: Sequence[Mapping[str, Any]] = targets
+        # Stages that follow boxes are judged together, the others one by one.
+        for traces, group in groupby(self.stages, key=lambda stage: stage.traces_boxes):
+            stages = tuple(group)
+            for plan in (Chain(stages),) if traces else stages:
+                mixed = _mixed_boxes(plan, mixed, visibility, per_box)
+        return list(mixed)  # type: ignore[arg-type]
+
+    @property
+    def traces_boxes(self) -> bool:
+        return all(stage.traces_boxes for stage in self.stages)
+
+    def trace_boxes(self, fragments: Fragments) -> Fragments:
+        for stage in self.stages:
+            fragments = stage.trace_boxes(fragments)
+        return fragments
 
     def sources(self) -> tuple[Tensor, Tensor]:
         index, share = self.stages[0].sources()
@@ -226,12 +262,14 @@ class Select(Plan):
     def is_spatial(self) -> bool:
         return any(plan.is_spatial for plan in self.plans)
 
+    @keeps_type
     def mix_images(self, images: Tensor) -> Tensor:
         if self.depth:
             check_images(images, self.batch, None, self.device)
             return images
         return self._picked([plan.mix_images(images) for plan in self.plans])
 
+    @keeps_type
     def mix_masks(self, masks: Tensor) -> Tensor:
         return self._picked([plan.mix_masks(masks) for plan in self.plans])
 
@@ -239,11 +277,30 @@ class Select(Plan):
         return self._picked([plan.mix_features(features) for plan in self.plans])
 
     def mix_boxes(
-        self, targets: Sequence[Mapping[str, Any]], *, visibility: float = 0.1
+        self,
+        targets: Sequence[Mapping[str, Any]],
+        *,
+        visibility: float = 0.1,
+        per_box: Collection[str] = (),
     ) -> list[dict[str, Any]]:
-        mixed = [plan.mix_boxes(targets, visibility=visibility) for plan in self.plans]
+        if self.traces_boxes:
+            return mix_targets(self, targets, visibility, per_box)
+        mixed = [_mixed_boxes(plan, targets, visibility, per_box) for plan in self.plans]
         # The host waits anyway: the number of boxes decides the shapes.
         return [mixed[which][sample] for sample, which in enumerate(self.choice.tolist())]
+
+    @property
+    def traces_boxes(self) -> bool:
+        return all(plan.traces_boxes for plan in self.plans)
+
+    def trace_boxes(self, fragments: Fragments) -> Fragments:
+        choice = self.choice.cpu().numpy()
+        return Fragments.together(
+            [
+                plan.trace_boxes(fragments).shown_by(choice == which)
+                for which, plan in enumerate(self.plans)
+            ]
+        )
 
     def sources(self) -> tuple[Tensor, Tensor]:
         of_each = [plan.sources() for plan in self.plans]
@@ -335,6 +392,17 @@ def select(choice: Tensor, plans: Sequence[Plan]) -> Plan:
 def stages_of(plan: Plan) -> tuple[Plan, ...]:
     """Return the plans that `plan` applies one after another, each at its own depth."""
     return plan.stages if isinstance(plan, Chain) else (plan,)
+
+
+def _mixed_boxes(
+    plan: Plan,
+    targets: Sequence[Mapping[str, Any]],
+    visibility: float,
+    per_box: Collection[str],
+) -> list[dict[str, Any]]:
+    """Mix targets by a plan that may be older than `per_box`, as long as that is not used."""
+    named = {"per_box": per_box} if per_box else {}
+    return plan.mix_boxes(targets, visibility=visibility, **named)
 
 
 def _at(plan: Plan, depth: int) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -25,8 +25,11 @@ from mixbench.augmentations.checks import (
     readable,
 )
 from mixbench.augmentations.pixels import eager, host, resize
-from mixbench.augmentations.plans import detection_boxes
 from mixbench.augmentations.plans.base import Plan, expand_rows, weights_where, with_channel
+from mixbench.augmentations.plans.detection_boxes import mix_targets
+from mixbench.augmentations.plans.fragments import Fragments
+from mixbench.augmentations.plans.patches import paste_patches
+from mixbench.augmentations.tensor_types import keeps_type
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,12 @@ class Paste(Plan):
         # A kind derived from this one may hold other tensors.
         return type(self) is Paste
 
+    @keeps_type
     def mix_images(self, images: Tensor) -> Tensor:
         check_images(images, self.batch, self.size, self.device)
         return self._paste(images)
 
+    @keeps_type
     def mix_masks(self, masks: Tensor) -> Tensor:
         check_masks(masks, self.batch, self.device)
         stacked = with_channel(masks)
@@ -182,12 +187,21 @@ class Paste(Plan):
         return inside.float().unsqueeze(2) * brought
 
     def mix_boxes(
-        self, targets: Sequence[Mapping[str, Any]], *, visibility: float = 0.1
+        self,
+        targets: Sequence[Mapping[str, Any]],
+        *,
+        visibility: float = 0.1,
+        per_box: Collection[str] = (),
     ) -> list[dict[str, Any]]:
+        return mix_targets(self, targets, visibility, per_box)
+
+    @property
+    def traces_boxes(self) -> bool:
+        return type(self).mix_boxes is Paste.mix_boxes
+
+    def trace_boxes(self, fragments: Fragments) -> Fragments:
         target = torch.where(self.moves().unsqueeze(-1), self.target, 0)
-        return detection_boxes.paste(
-            targets, self.size, target, self.partner, self.source, visibility
-        )
+        return fragments.through(paste_patches(self.size, target, self.partner, self.source))
 
     def check_fields(self) -> None:
         size = self.size

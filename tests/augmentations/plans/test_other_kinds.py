@@ -148,6 +148,30 @@ def test_inside_a_network() -> None:
     assert chain([cutmix(), plan]).own_share().equal(cutmix().own_share())
 
 
+def test_boxes_go_through_a_kind_that_does_not_trace_them() -> None:
+    """Those before it and after it are judged for themselves; `per_box` is not forced on it."""
+    targets = [
+        {"boxes": torch.tensor([[1.0, 1.0, 11.0, 7.0]]), "labels": torch.tensor([n])}
+        for n in range(BATCH)
+    ]
+    before, after = cutmix(), chain([cutmix(1), cutmix(2)])
+    plan = chain([before, brighten(1, 2, 3, 1, 1, 1), after])
+    expected = after.mix_boxes(
+        brighten(1, 2, 3, 1, 1, 1).mix_boxes(before.mix_boxes(targets, visibility=0.4)),
+        visibility=0.4,
+    )
+    found = plan.mix_boxes(targets, visibility=0.4)
+    chosen = select(torch.zeros(BATCH).long(), [cutmix(), brighten(1, 2, 3, 1, 1, 1)])
+    for pair in (
+        zip(found, expected, strict=True),
+        zip(chosen.mix_boxes(targets), cutmix().mix_boxes(targets), strict=True),
+    ):
+        for one, other in pair:
+            assert {k: v.tolist() for k, v in one.items()} == {
+                k: v.tolist() for k, v in other.items()
+            }
+
+
 def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
     plan = chain([brighten(1, 2, 3, 1, 1, 1), cutmix()])
     augmentations.save_plan(plan, tmp_path / "plan.safetensors")
