@@ -62,9 +62,7 @@ def scan(path: str) -> Listing:
     found = image_folder.open_folder(str(Path(path).expanduser().resolve()))
     files: dict[str, Files] = {}
     left_out, notes, others = list(found.left_out), list(found.notes), Counter[str]()
-    # Without test images, one of each class is taken off.
-    least = {"train": 1 if "test" in found.splits else 2, UNDIVIDED: 2}
-    for split, by_class in image_folder.splits_of(found, least):
+    for split, by_class in image_folder.splits_of(found):
         files[split] = _files(by_class)
         for inside in by_class:
             left_out += inside.left_out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,12 +44,15 @@ def open_folder(path: str) -> Layout:
     return layout(root)
 
 
-def splits_of(found: Layout, least: Mapping[str, int]) -> Iterator[tuple[str, list[Contents]]]:
+def splits_of(
+    found: Layout, *, may_lack_test: bool = False
+) -> Iterator[tuple[str, list[Contents]]]:
     """List what is in each split, class by class.
 
-    Raises UserError for a class with fewer than `least` images in a split, and for a split without
-    images.
+    Raises UserError for a class without images to train on, or to take one of them off to test on
+    where that is needed (unless `may_lack_test`), and for a split without images.
     """
+    least = {"train": 1 if "test" in found.splits else 2, UNDIVIDED: 2}
     for split, folders in split_folders(found):
         by_class = [_contents(folder, found) for folder in folders]
         if not any(inside.images for inside in by_class):
@@ -57,7 +60,8 @@ def splits_of(found: Layout, least: Mapping[str, int]) -> Iterator[tuple[str, li
             where = "it" if where is None else shown(where)
             raise refused(found.root, f"{where} has {len(by_class)} folders with 0 images")
         for folder, inside in zip(folders, by_class, strict=True):
-            if len(inside.images) < least.get(split, 0):
+            enough = 1 if may_lack_test else 2
+            if len(inside.images) < min(least.get(split, 0), enough):
                 reasons = dict.fromkeys(why for _, why in inside.left_out)
                 because = f" ({'; '.join([*reasons][:3])})" if reasons else ""
                 raise UserError(
@@ -72,7 +76,7 @@ def count(path: str) -> Counts:
     found = open_folder(path)
     counts = {
         split: sum(len(inside.images) for inside in by_class)
-        for split, by_class in splits_of(found, {"train": 1, UNDIVIDED: 1})
+        for split, by_class in splits_of(found, may_lack_test=True)
     }
     train = counts.get(UNDIVIDED, counts.get("train", 0))
     if "test" not in counts:
