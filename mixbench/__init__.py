@@ -12,9 +12,12 @@ of the suite is in `mixbench.experiments`, `mixbench.slurm` and `mixbench.analys
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+# Without importing typing: Ctrl-C in these first milliseconds of a command prints a traceback.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from mixbench.augmentations import (
         Batch,
         Blend,

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from mixbench.experiments.cli import interrupts
 from mixbench.experiments.cli.bench import bench_group
 from mixbench.experiments.cli.cancel import cancel
 from mixbench.experiments.cli.check import check
@@ -110,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else [*arguments]
     try:
-        exit_status = app(args=words or ["--help"], standalone_mode=False)
+        with interrupts.not_dropped():
+            exit_status = app(args=words or ["--help"], standalone_mode=False)
     except UserError as error:
         return _complain(str(error))
     except BrokenPipeError:
@@ -129,6 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         # typer's own complaints about the command line carry their exit status and text.
+        if interrupts.is_interrupt(error):
+            return 130
         text = getattr(error, "format_message", None)
         if text is None or not hasattr(error, "exit_code"):
             raise
