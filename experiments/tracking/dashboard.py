@@ -17,7 +17,7 @@ from typing import IO
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.signals import interruptible
-from mixbench.experiments.tracking import local_store
+from mixbench.experiments.tracking import local_store, moved_store
 
 HOST = "127.0.0.1"
 START_SECONDS = 90.0
@@ -49,6 +49,9 @@ def dashboard(
         return
     _check_port(port)
     local_store.ensure_store(uri)
+    moved = moved_store.settle(uri)
+    if moved is not None:
+        say(moved)
     artifacts = local_store.artifact_root(root, uri)
     address = f"http://{HOST}:{port}"
     with (

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.experiments.tracking import local_store, lock, write
+from mixbench.experiments.tracking import local_store, lock, moved_store, write
 from mixbench.experiments.tracking.changes import Changes, Version, version
 from mixbench.experiments.tracking.outages import StoreUnavailable, in_words
 from mixbench.experiments.tracking.parameters import Plan
@@ -118,6 +118,7 @@ class Projector:
         self._standing: dict[str, tuple[str, int | None]] = {}
         self._undrawn: dict[str, PlannedRun] = {}
         self._plan: tuple[Version, Plan] | None = None
+        self._moved: str | None = None
 
     def __enter__(self) -> Projector:
         local_store.check_writable(self._root, self.uri)
@@ -182,6 +183,9 @@ class Projector:
         client, stored = self._open()
         plan = self._known_plan()
         summary = Summary(self._sweep.name, self._experiment_id, self.uri)
+        if self._moved is not None:
+            summary.problems.append(self._moved)
+            self._moved = None
         begun = self._sweep.begun()
         # The parent is there before its children, and is completed after them: a sweep that
         # MLflow shows as finished has all its runs.
@@ -205,6 +209,7 @@ class Projector:
 
     def _open(self) -> tuple[MlflowClient, dict[str, StoredRun]]:
         if self._client is None or self._stored is None:
+            self._moved = moved_store.settle(self.uri)
             self._client = local_store.connect(self.uri)
             self._experiment_id = ensure_experiment(self._client, self._sweep, self._root, self.uri)
             self._stored = find_runs(self._client, self._experiment_id, self._sweep_id)
