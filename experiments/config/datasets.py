@@ -69,6 +69,11 @@ def folder_path(name: str) -> str | None:
     return path if kind == FOLDER and colon else None
 
 
+def is_folder(name: str) -> bool:
+    """Return whether a data set is a folder of the user's images."""
+    return folder_path(name) is not None
+
+
 def identity(name: str) -> str:
     """The name without where it is: a folder is identified by what is in it."""
     path = folder_path(name)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mixbench.experiments.config import datasets, messages, models, rules, weights
-from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.schema import CROP_SCALE, DatasetConfig, RunConfig
 from mixbench.experiments.config.staging import StagingConfig
 from mixbench.experiments.config.transfer import TransferConfig
 from mixbench.experiments.errors import UserError
@@ -45,12 +45,7 @@ def resolve(config: RunConfig) -> RunConfig:
     config = config.model_copy(update={"training": _training(config, facts)})
     _check_train_size(config, facts)
     config = config.model_copy(
-        update={
-            "model": _model(config),
-            "dataset": config.dataset.model_copy(
-                update={"image_size": _or(config.dataset.image_size, facts.size)}
-            ),
-        }
+        update={"model": _model(config), "dataset": _dataset(config.dataset, facts)}
     )
     config = config.model_copy(update={"staging": _staging(config, facts)})
     rules.check_transfer(config)
@@ -61,7 +56,7 @@ def resolve(config: RunConfig) -> RunConfig:
 def check_mixing(
     augmentation: Mapping[str, Any],
     phases: Sequence[Mapping[str, Any]] | None,
-    image_size: int | None,
+    image_size: int | tuple[int, int] | None,
     model: str,
 ) -> None:
     """Raise UserError for a method that needs larger images or a deeper network.
@@ -69,10 +64,11 @@ def check_mixing(
     How many layers a network of timm has is known only when it is built.
     """
     layers = models.our_networks()[model].stages if model in models.our_networks() else None
+    sides = (image_size,) * 2 if isinstance(image_size, int) else image_size
     for where, mix in methods_of(augmentation, phases):
-        if image_size is not None:
+        if sides is not None:
             try:
-                mix.check_size(image_size, image_size)
+                mix.check_size(*sides)
             except ValueError as error:
                 raise UserError(f"{where}: {error}") from None
         if layers is not None and mix.deepest > len(layers):
@@ -107,16 +103,57 @@ def _training(config: RunConfig, facts: datasets.DatasetInfo) -> Any:
     warmup = 0.25 if training.schedule == "one_cycle" else 0.0
     return training.model_copy(
         update={
-            "crop_padding": _or(training.crop_padding, facts.crop_padding),
+            **_crops(config, facts),
             "flip": _or(training.flip, facts.flip),
             "warmup": _or(training.warmup, warmup),
         }
     )
 
 
+def _crops(config: RunConfig, facts: datasets.DatasetInfo) -> dict[str, Any]:
+    """Return `crop`, `crop_scale` and `crop_padding` of a run.
+
+    Data sets with a name have no `crop` unless it is `resized`: their `crop_padding` says it.
+    """
+    training, is_folder = config.training, datasets.is_folder(facts.name)
+    crop = training.crop or ("resized" if training.crop_scale else None)
+    if crop is None and is_folder:
+        # Photographs vary more by their parts than by a few pixels.
+        crop = "pad" if training.crop_padding else "resized"
+    if crop == "resized":
+        return {
+            "crop": crop,
+            "crop_scale": training.crop_scale or CROP_SCALE,
+            "crop_padding": 0,
+        }
+    padding = _or(training.crop_padding, facts.crop_padding)
+    if crop == "none":
+        padding = 0
+    if crop == "pad" and not padding:
+        # An eighth of the side, as 4 of 32 pixels for CIFAR.
+        padding = min(64, max(1, min(config.dataset.sides) // 8))
+    return {"crop": crop if is_folder else None, "crop_padding": padding}
+
+
+def _dataset(dataset: DatasetConfig, facts: datasets.DatasetInfo) -> DatasetConfig:
+    """Return the data set's section with its size and fit; ValueError for a range without use."""
+    is_folder = datasets.is_folder(facts.name)
+    if dataset.pixel_range is not None and not is_folder:
+        raise ValueError(
+            f"dataset.pixel_range: is for image folders; the pixels of {facts.name} are whole "
+            "numbers from 0 to 255"
+        )
+    height, width = dataset.sides
+    # The images of data sets with a name are squares.
+    fit = (dataset.fit or "crop") if is_folder or height != width else None
+    return dataset.model_copy(
+        update={"image_size": _or(dataset.image_size, facts.size), "fit": fit}
+    )
+
+
 def _check_train_size(config: RunConfig, facts: datasets.DatasetInfo) -> None:
     size = config.dataset.train_size
-    is_folder = ":" in facts.name
+    is_folder = datasets.is_folder(facts.name)
     if size is not None and not is_folder and size > (facts.train or size):
         raise ValueError(
             f"dataset.train_size: got {size}, expected at most {facts.train}, the training "

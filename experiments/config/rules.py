@@ -47,6 +47,8 @@ def why_not_cached(config: RunConfig) -> str | None:
         return "nothing is frozen (transfer.freeze)"
     if transfer.unfreeze:
         return "the frozen part does not stay frozen (transfer.unfreeze)"
+    if training.crop == "resized":
+        return "crops vary (training.crop: resized, not none)"
     if training.crop_padding:
         return f"crops vary (training.crop_padding: {training.crop_padding}, not 0)"
     if training.flip:

@@ -6,6 +6,7 @@ checked before any worker starts.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -14,20 +15,65 @@ from mixbench.experiments.config import datasets, keys, models
 from mixbench.experiments.config.staging import StagingConfig
 from mixbench.experiments.config.transfer import TransferConfig
 from mixbench.experiments.errors import unknown
-from mixbench.experiments.section import Number, Section, section_in
+from mixbench.experiments.section import Number, Section, as_number, section_in
 from mixbench.experiments.staging.methods import resolve_method
 from mixbench.experiments.staging.moments import Moment
 
 
+SIDES = (8, 1024)
+"""The least and the largest side of images, in pixels."""
+CROP_SCALE = (0.08, 1.0)
+"""The shares of a picture's area that random resized crops have by default."""
+
+
 class DatasetConfig(Section):
-    """Which images, how many, and how they are split."""
+    """Which images, how many, how they are split, and what becomes of their pixels.
+
+    `image_size` is the side of square images, or height and width. `fit` says how a picture of
+    another shape gets it: its middle (`crop`), all of it with black borders (`pad`) or distorted
+    (`stretch`); None where no image is of another shape. `pixel_range` are the values of black and
+    white of pixels with more than 8 bits; None: those of the data set.
+    """
 
     name: str
     train_size: int | None = Field(None, ge=1)
     train_fraction: Number | None = Field(None, gt=0, le=1)
     validation_fraction: Number = Field(0.1, gt=0, lt=1)
     split_seed: int = Field(0, ge=0)
-    image_size: int | None = Field(None, ge=8, le=1024)
+    image_size: int | tuple[int, int] | None = None
+    fit: Literal["crop", "pad", "stretch"] | None = None
+    pixel_range: tuple[float, float] | None = None
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Return height and width of the images in pixels."""
+        size = self.image_size or datasets.info(self.name).size
+        return (size, size) if isinstance(size, int) else size
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _check_size(cls, size: Any) -> int | tuple[int, int] | None:
+        if size is None:
+            return None
+        given = list(size) if isinstance(size, list | tuple) else [size]
+        sides = [as_number(side) for side in given]
+        numbers = [side for side in sides if type(side) in (int, float)]
+        fine = len(numbers) == len(sides) in (1, 2) and all(
+            SIDES[0] <= side <= SIDES[1] and side == int(side) for side in numbers
+        )
+        if not fine:
+            raise ValueError(
+                f"got {size!r}, expected a whole number from {SIDES[0]} to {SIDES[1]}, or "
+                "[height, width] of two such numbers"
+            )
+        whole = [int(side) for side in numbers]
+        # A square is one number, so that both ways of writing it give the same run.
+        return whole[0] if len(set(whole)) == 1 else (whole[0], whole[1])
+
+    @field_validator("pixel_range", mode="before")
+    @classmethod
+    def _check_range(cls, given: Any) -> tuple[float, float] | None:
+        return None if given is None else _two_numbers(given, "black and white, such as [0, 4095]")
 
     @field_validator("name")
     @classmethod
@@ -68,7 +114,9 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """How the network is trained.
 
-    `warmup` is the fraction of the steps with a rising rate; None is the schedule's default. None
+    `crop` is what training images are cut to at random: `none`, `pad` (moved by up to
+    `crop_padding` pixels) or `resized` (a part with `crop_scale` of the picture's area); None is
+    the data set's default. `warmup` is the fraction of the steps with a rising rate; None is the schedule's default. None
     in `crop_padding` and `flip` is the data set's default. `devices` is the number of ranks (None:
     one), and `batch_size` is that of all ranks. `optimiser` None is sgd; adamw has no momentum and
     no nesterov.
@@ -84,11 +132,53 @@ class TrainingConfig(Section):
     schedule: Literal["one_cycle", "cosine"] = "one_cycle"
     warmup: Number | None = Field(None, ge=0, lt=1)
     label_smoothing: Number = Field(0.0, ge=0, lt=1)
+    crop: Literal["none", "pad", "resized"] | None = None
+    crop_scale: tuple[float, float] | None = None
     crop_padding: int | None = Field(None, ge=0, le=64)
     flip: bool | None = None
     amp: bool = True
     channels_last: bool = True
     devices: int | None = Field(None, ge=1, le=4096)
+
+    @property
+    def random_crops(self) -> tuple[float, float] | None:
+        """Return the shares of the area that random resized crops have; None without such crops."""
+        return (self.crop_scale or CROP_SCALE) if self.crop == "resized" else None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _crop_with_its_scale(cls, values: Any) -> Any:
+        """Accept `crop: {name: resized, scale: [0.5, 1]}`, as methods are written."""
+        if not isinstance(values, dict) or not isinstance(values.get("crop"), dict):
+            return values
+        crop = values["crop"]
+        if "name" not in crop or set(crop) - {"name", "scale"}:
+            raise ValueError(
+                f"crop: got {crop!r}, expected none, pad, resized or "
+                "{name: resized, scale: [0.08, 1]}"
+            )
+        scale = {"crop_scale": crop["scale"]} if "scale" in crop else {}
+        return {**values, **scale, "crop": crop["name"]}
+
+    @field_validator("crop_scale", mode="before")
+    @classmethod
+    def _check_scale(cls, given: Any) -> tuple[float, float] | None:
+        if given is None:
+            return None
+        low, high = _two_numbers(given, "shares of a picture's area, such as [0.08, 1]", equal=True)
+        if low <= 0 or high > 1:
+            raise ValueError(f"got {given!r}, expected shares above 0 and at most 1")
+        return low, high
+
+    @model_validator(mode="after")
+    def _check_crop(self) -> TrainingConfig:
+        if self.crop_scale is not None and self.crop not in (None, "resized"):
+            raise ValueError(f"crop_scale: is for crop: resized, not {self.crop}")
+        if self.crop_padding and (self.crop in ("none", "resized") or self.crop_scale is not None):
+            raise ValueError(f"crop_padding: is for crop: pad, not {self.crop or 'crop_scale'}")
+        if self.crop == "pad" and self.crop_padding == 0:
+            raise ValueError("crop_padding: got 0, expected at least 1 with crop: pad")
+        return self
 
     @field_validator("devices")
     @classmethod
@@ -206,6 +296,18 @@ class RunConfig(Section):
     def section_texts(self) -> dict[str, str]:
         """Return what identifies the cell, as `keys` takes it."""
         return keys.section_texts(self.model_dump(mode="json", exclude_none=True))
+
+
+def _two_numbers(given: Any, what: str, *, equal: bool = False) -> tuple[float, float]:
+    """Return two finite numbers in ascending order; ValueError for anything else."""
+    values = [as_number(value) for value in given] if isinstance(given, list | tuple) else []
+    numbers = [float(value) for value in values if type(value) in (int, float)]
+    if len(values) != 2 or len(numbers) != 2 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"got {given!r}, expected two numbers: {what}")
+    low, high = numbers
+    if low > high or (low == high and not equal):
+        raise ValueError(f"got {given!r}, expected the smaller number first: {what}")
+    return low, high
 
 
 def section_keys() -> dict[str, tuple[str, ...]]:

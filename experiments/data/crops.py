@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-CROP_AREA = (0.08, 1.0)
+from mixbench.experiments.config.schema import CROP_SCALE
+from mixbench.experiments.data.geometry import Shape, crop_area
+
+Scale = tuple[float, float]
+"""The shares of a picture's area that crops have, from and to."""
 CROP_RATIO = (3 / 4, 4 / 3)
 
 
@@ -24,7 +31,8 @@ def prepare(
 ) -> Tensor:
     """Random crop of the padded image, random horizontal flip, then `normalise`.
 
-    images (B,C,H,W) uint8; mean and std (C,) float32 of the images in [0,1], all on one device.
+    images (B,C,H,W) from 0 to 255; mean and std (C,) float32 of the images in [0,1], all on one
+    device.
     Each image moves by up to `crop_padding` pixels either way, with black (0) from outside, and
     is mirrored with probability 1/2. `generator` is of the images' device (None: its default).
     Returns (B,C,H,W) float32; the input is untouched. Never waits for the device.
@@ -48,8 +56,8 @@ def crop_and_flip(
 ) -> Tensor:
     """The crop at `offsets` of each image padded with zeros, mirrored where `mirrored` is 1.
 
-    images (B,C,H,W) uint8; offsets (2,B) int64 in 0..2*padding, rows then columns (None: no
-    crop); mirrored (B,) int64 of 0 and 1 (None: no mirror). Returns (B,C,H,W) uint8.
+    images (B,C,H,W); offsets (2,B) int64 in 0..2*padding, rows then columns (None: no
+    crop); mirrored (B,) int64 of 0 and 1 (None: no mirror). Returns (B,C,H,W) of the same type.
     """
     batch, channels, height, width = images.shape
     device = images.device
@@ -74,7 +82,7 @@ def crop_and_flip(
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor, *, channels_last: bool = False) -> Tensor:
-    """(images / 255 - mean) / std: uint8 (B,C,H,W) to float32 of the same shape."""
+    """(images / 255 - mean) / std: (B,C,H,W) of any type to float32 of the same shape."""
     scale = (1 / (255 * std)).view(-1, 1, 1)
     shift = (mean / std).view(-1, 1, 1)
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -88,15 +96,17 @@ def denormalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return pixels.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def crop_box(draws: Tensor, aspect: float = 1.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def crop_box(
+    draws: Tensor, aspect: float = 1.0, scale: Scale = CROP_SCALE
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Random-resized-crop boxes (left, top, width, height) as fractions of an image's sides.
 
-    draws (N,4) uniform in [0,1); `aspect` is width / height in pixels. The crop has 8 to 100% of
-    the area and sides of 3:4 to 4:3 (log-uniform), placed uniformly. After Szegedy et al. 2015
-    ("Going deeper with convolutions", section 6); a side that does not fit is cut to the image's,
-    where common implementations draw again.
+    draws (N,4) uniform in [0,1); `aspect` is width / height in pixels, over that of the crops. The
+    crop has `scale` of the area and sides of 3:4 to 4:3 (log-uniform), placed uniformly. After
+    Szegedy et al. 2015 ("Going deeper with convolutions", section 6); a side that does not fit is
+    cut to the image's, where common implementations draw again.
     """
-    area = CROP_AREA[0] + (CROP_AREA[1] - CROP_AREA[0]) * draws[:, 0]
+    area = scale[0] + (scale[1] - scale[0]) * draws[:, 0]
     low, high = math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1])
     ratio = torch.exp(low + (high - low) * draws[:, 1]) / aspect
     width = (area * ratio).sqrt().clamp(max=1)
@@ -104,15 +114,65 @@ def crop_box(draws: Tensor, aspect: float = 1.0) -> tuple[Tensor, Tensor, Tensor
     return (1 - width) * draws[:, 2], (1 - height) * draws[:, 3], width, height
 
 
-def random_resized_crop(images: Tensor, draws: Tensor) -> Tensor:
-    """The crop that each row of `draws` (B,4) makes of its image, scaled back: uint8 (B,C,H,W)."""
-    batch, _, rows, columns = images.shape
-    left, top, width, height = crop_box(draws, columns / rows)
+def random_resized_crop(
+    images: Tensor,
+    draws: Tensor,
+    scale: Scale = CROP_SCALE,
+    sides: tuple[int, int] | None = None,
+) -> Tensor:
+    """The crop that each row of `draws` (B,4) makes of its image, on the images' device.
+
+    images (B,C,H,W) of pixels from 0 to 255; `sides` are height and width of the result (None: the
+    images'). A crop with the images' aspect, of `scale` of the area. Returns the images' type.
+    """
+    batch, channels, rows, columns = images.shape
+    high, wide = sides or (rows, columns)
+    left, top, width, height = crop_box(draws, (columns / rows) / (wide / high), scale)
     # affine_grid counts from -1 to 1 over a side.
     affine = images.new_zeros((batch, 2, 3), dtype=torch.float32)
     affine[:, 0, 0], affine[:, 0, 2] = width, 2 * left + width - 1
     affine[:, 1, 1], affine[:, 1, 2] = height, 2 * top + height - 1
-    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
-    # A crop is never larger than its image, so bilinear sampling has nothing to smooth away.
+    # A crop may have several times the pixels of the result: average that many samples for each.
+    finer = max(1, math.ceil(max(rows / high, columns / wide)))
+    fine = [batch, channels, high * finer, wide * finer]
+    grid = F.affine_grid(affine, fine, align_corners=False)
     crops = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
-    return crops.round_().to(torch.uint8)
+    if finer > 1:
+        crops = F.avg_pool2d(crops, finer)
+    return crops if images.is_floating_point() else crops.round_().to(images.dtype)
+
+
+def crop_of_picture(
+    picture: NDArray[Any], draws: Tensor, shape: Shape, scale: Scale = CROP_SCALE
+) -> Tensor:
+    """The crop that `draws` (4,) make of a picture: (C,H,W) of `shape`, pixels from 0 to 255.
+
+    picture (h,w,C): uint8, or uint16 from 0 to 65535, which becomes float32. Cut in whole pixels
+    and smoothed where it shrinks. With `pad`, what is beyond the picture is black.
+    """
+    rows, columns = picture.shape[:2]
+    (x, y, across, down), aspect = crop_area(columns, rows, shape)
+    left, top, width, height = (float(part) for part in crop_box(draws[None], aspect, scale))
+    first, above = round(x + left * across), round(y + top * down)
+    last = max(first + 1, round(x + (left + width) * across))
+    below = max(above + 1, round(y + (top + height) * down))
+    part = picture[max(above, 0) : max(below, 0), max(first, 0) : max(last, 0)]
+    pixels = torch.from_numpy(np.ascontiguousarray(part)).permute(2, 0, 1)
+    if picture.dtype == np.uint16:
+        pixels = from_16_bits(pixels)
+    border = (max(-first, 0), max(last - columns, 0), max(-above, 0), max(below - rows, 0))
+    if any(border):
+        height_in, width_in = below - above, last - first
+        canvas = pixels.new_zeros((len(pixels), height_in, width_in))
+        at_top, at_left = min(border[2], height_in), min(border[0], width_in)
+        canvas[:, at_top : at_top + part.shape[0], at_left : at_left + part.shape[1]] = pixels
+        pixels = canvas
+    size = (shape.height, shape.width)
+    if pixels.shape[1:] == size:
+        return pixels
+    return F.interpolate(pixels[None], size, mode="bilinear", antialias=True)[0]
+
+
+def from_16_bits(pixels: Tensor) -> Tensor:
+    """Pixels of 0 to 65535 as float32 from 0 to 255."""
+    return pixels.to(torch.float32) * (255 / 65535)

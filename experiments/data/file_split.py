@@ -16,12 +16,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mixbench.experiments.data.decode import Crop, decode, warn_once
+from mixbench.experiments.data.crops import Scale, crop_of_picture
+from mixbench.experiments.data.decode import Form, as_batch, decode, decode_whole, warn_once
 from mixbench.experiments.data.open_image import why_unreadable
-from mixbench.experiments.data.split import WHOLE, Batch, Part, crop_draws, steps
+from mixbench.experiments.data.split import WHOLE, Batch, Part, order_of, steps
 from mixbench.experiments.signals import SIGNALS
 
-_Key = tuple[int, Crop | None]
+Draws = tuple[float, ...]
+"""Four numbers from 0 to 1 for a crop; none for the image without one."""
+_Key = tuple[int, Draws]
 _Item = tuple[Tensor | None, int, str, str]  # image, label; or path and reason
 
 
@@ -35,8 +38,8 @@ def loader_workers() -> int:
 class FileSplit:
     """Images that are decoded for each batch by loader processes and streamed to the device.
 
-    An epoch gives random resized crops, drawn per image and epoch from the generator, whatever
-    the number of workers. A file that cannot be read is named in a warning, once, and left out of
+    Random crops are drawn per image and epoch from the generator, whatever the number of workers,
+    and cut from the picture that a cache would hold: with and without it they are the same. A file that cannot be read is named in a warning, once, and left out of
     its batch: `len` counts it, and fewer images may come.
     """
 
@@ -44,7 +47,7 @@ class FileSplit:
         self,
         paths: Sequence[Path],
         labels: Tensor,
-        size: int,
+        form: Form,
         *,
         device: torch.device,
         workers: int,
@@ -52,37 +55,46 @@ class FileSplit:
     ) -> None:
         self.labels = labels
         self.paths = list(paths)
-        self.size = size
+        self.form = form
         self.device = device
         self.workers = workers
         self.warned = warned
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return 3, self.size, self.size
+        return 3, self.form.shape.height, self.form.shape.width
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def epoch(
-        self, batch_size: int, generator: torch.Generator, *, start: int = 0, part: Part = WHOLE
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        *,
+        start: int = 0,
+        part: Part = WHOLE,
+        crops: Scale | None = None,
     ) -> Iterator[Batch]:
-        order = torch.randperm(len(self), generator=generator)
-        crops = crop_draws(len(self), generator)
-        steps = range(start, self.steps(batch_size, part[1]))
-        yield from self._stream(_Epoch(order, crops, batch_size, part, steps))
+        steps = len(range(start, self.steps(batch_size, part[1])))
+        cpu = torch.device("cpu")
+        order = order_of(self, batch_size, generator, start, part, crops, cpu)
+        yield from self._stream(_Epoch(order, steps), crops)
+
+    def cropped(self, indices: Tensor, draws: Tensor, scale: Scale) -> Batch:
+        return next(self._stream(_Epoch(iter([(indices, draws)]), 1), scale))
 
     def batches(self, batch_size: int, *, part: Part = WHOLE) -> Iterator[Batch]:
         number, parts = part
         firsts = range(0, len(self), batch_size)[number::parts]
-        yield from self._stream(_InOrder(firsts, batch_size, len(self)))
+        yield from self._stream(_InOrder(firsts, batch_size, len(self)), None)
 
     def subset(self, indices: Tensor) -> FileSplit:
         paths = [self.paths[index] for index in indices.tolist()]
         return FileSplit(
             paths,
             self.labels[indices.cpu()],
-            self.size,
+            self.form,
             device=self.device,
             workers=self.workers,
             warned=self.warned,
@@ -91,12 +103,12 @@ class FileSplit:
     def steps(self, batch_size: int, parts: int = 1) -> int:
         return steps(len(self), batch_size, parts)
 
-    def _stream(self, batches: _Epoch | _InOrder) -> Iterator[Batch]:
+    def _stream(self, batches: _Epoch | _InOrder, crops: Scale | None) -> Iterator[Batch]:
         if not len(batches):
             return
         cuda = self.device.type == "cuda"
         loader = DataLoader(
-            _Decoder(self._packed_paths, self.labels, self.size),
+            _Decoder(self._packed_paths, self.labels, self.form, crops),
             batch_sampler=batches,
             num_workers=min(self.workers, len(batches)),
             collate_fn=_collate,
@@ -124,33 +136,28 @@ class FileSplit:
         return _PackedPaths(self.paths)
 
     def _no_images(self) -> Tensor:
-        return torch.empty((0, *self.shape), dtype=torch.uint8, device=self.device)
+        return torch.empty(
+            (0, *self.shape), dtype=self.form.type_of_batches, device=self.device
+        )
 
 
 @dataclass(frozen=True)
 class _Epoch:
-    """A batch sampler: the keys of a part of each batch of `steps`, in shuffled order with crops.
+    """A batch sampler: the keys of batches of images with their draws.
 
     Keys are made batch by batch. All at once they would take some hundred bytes an image, and a
     pause at the start of an epoch.
     """
 
-    order: Tensor
-    crops: Tensor
-    batch_size: int
-    part: Part
-    steps: range
+    order: Iterator[tuple[Tensor, Tensor]]
+    steps: int
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return self.steps
 
     def __iter__(self) -> Iterator[list[_Key]]:
-        number, parts = self.part
-        for step in self.steps:
-            batch = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-            index = batch.tensor_split(parts)[number]
-            draws = self.crops.index_select(0, index).tolist()
-            yield list(zip(index.tolist(), map(tuple, draws), strict=True))
+        for index, draws in self.order:
+            yield list(zip(index.tolist(), map(tuple, draws.tolist()), strict=True))
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,7 @@ class _InOrder:
     def __iter__(self) -> Iterator[list[_Key]]:
         for first in self.firsts:
             end = min(first + self.batch_size, self.images)
-            yield [(index, None) for index in range(first, end)]
+            yield [(index, ()) for index in range(first, end)]
 
 
 class _PackedPaths:
@@ -197,18 +204,34 @@ def _start_loader(_worker: int) -> None:
 
 
 class _Decoder(Dataset[_Item]):
-    def __init__(self, paths: _PackedPaths, labels: Tensor, size: int) -> None:
+    def __init__(
+        self, paths: _PackedPaths, labels: Tensor, form: Form, crops: Scale | None
+    ) -> None:
         self.paths = paths
         self.labels = labels
-        self.size = size
+        self.form = form
+        self.crops = crops
 
     def __getitem__(self, key: _Key) -> _Item:
-        index, crop = key
+        index, draws = key
         path, label = self.paths[index], int(self.labels[index])
         try:
-            return decode(path, self.size, crop), label, "", ""
+            return self._image(path, draws), label, "", ""
         except Exception as error:  # a broken file can raise anything
             return None, label, str(path), why_unreadable(path, error)
+
+    def _image(self, path: Path, draws: Draws) -> Tensor:
+        if self.crops is None:
+            return as_batch([decode(path, self.form)], self.form)[0]
+        picture = decode_whole(path, self.form, self.crops[0])
+        return in_colour(
+            crop_of_picture(picture, torch.tensor(draws), self.form.shape, self.crops)
+        )
+
+
+def in_colour(image: Tensor) -> Tensor:
+    """An image (1,H,W) or (3,H,W) as (3,H,W)."""
+    return image.expand(3, -1, -1)
 
 
 def _collate(items: list[_Item]) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:

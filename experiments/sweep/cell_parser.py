@@ -27,7 +27,7 @@ class CellParser:
         # Both with the JSON that goes into the keys.
         self._bases: dict[str, tuple[RunConfig, dict[str, str]]] = {}
         self._augmentations: dict[str, tuple[dict[str, Any], str]] = {}
-        self._fitting: set[tuple[str, int | None, str]] = set()
+        self._fitting: set[tuple[str, int | tuple[int, int] | None, str]] = set()
 
     def parse(self, raw: dict[str, Any], seeds: Iterable[int]) -> Cell:
         """Return the runs of a cell: what `resolve.parse` gives for each seed, but faster.
