@@ -20,7 +20,14 @@ _DECIDES = {"transfer": transfers.WEIGHTS, "staging": "augmentation.name"}
 """The field that those of a section depend on, where that is not the section's name."""
 _REDUNDANT = (schedules.PHASES,)
 """Fields that another field tells."""
-_RESOLVED_BY_DATASET = ("dataset.image_size", "training.crop_padding", "training.flip")
+_RESOLVED_BY_DATASET = (
+    "dataset.image_size",
+    "dataset.fit",
+    "training.crop",
+    "training.crop_scale",
+    "training.crop_padding",
+    "training.flip",
+)
 
 Flat = Mapping[str, Any]
 

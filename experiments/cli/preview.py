@@ -39,33 +39,74 @@ def preview(
 ) -> None:
     """Draw mixed images with their label weights, or a timeline of schedules, as a PNG.
 
+    The images are those that a training sees: cut, padded and cropped as the keys `dataset` and
+    `training` say, which can be set too.
+
     Example: mixbench preview cutmix --set alpha=0.2 --dataset digits
+
+    Example: mixbench preview mixup --dataset imagefolder:photos --set dataset.image_size=96
+    --set training.crop=none
 
     Example: mixbench preview cutmix --staging hesitate --staging cautious
     """
     from mixbench.experiments.config import resolve
 
-    augmentation = augmentation_section(method, overrides)
-    config = resolve.parse({"dataset": {"name": dataset}, "augmentation": augmentation})
+    sections, parameters = _by_section(overrides or [])
+    augmentation = augmentation_section(method, parameters)
+    sections["dataset"] = {"name": dataset, **sections["dataset"]}
+    config = resolve.parse({**sections, "augmentation": augmentation})
     path = out or Path("preview_staging.png" if staging else f"preview_{method}.png")
     if not path.parent.is_dir():
         raise UserError(f"--out: the folder {str(path.parent)!r} does not exist")
     if path.is_dir():
         raise UserError(f"--out: {str(path)!r} is a folder, expected the name of a PNG")
     if staging:
-        _draw_timelines(augmentation, dataset, staging, epochs or 30, path)
+        _draw_timelines(augmentation, config.dataset.name, staging, epochs or 30, path)
         return
     if epochs is not None:
         raise UserError("--epochs: is for --staging alone")
 
+    from mixbench.experiments.config.data_text import training_images
     from mixbench.experiments.data import pictures
     from mixbench.experiments.data.load import load
     from mixbench.experiments.store.files import atomic_write
 
-    images = load(config.dataset, "cpu")
-    picture = pictures.preview(images, config.augmentation, rows=rows, columns=columns, seed=seed)
+    crops = config.training.random_crops
+    images = load(config.dataset, "cpu", crops=crops)
+    is_usual = not crops and not config.dataset.fit
+    seen = "" if is_usual else training_images(config)
+    picture = pictures.preview(
+        images,
+        config.augmentation,
+        rows=rows,
+        columns=columns,
+        seed=seed,
+        crops=crops,
+        seen=seen,
+    )
     atomic_write(path, picture)
+    for line in (seen, *images.notes):
+        if line:
+            print(line)
     print(f"wrote {path}")
+
+
+def _by_section(overrides: list[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the sections that `--set dataset.image_size=96 ...` names, and the other overrides."""
+    from mixbench.experiments.sweep.load import parse_override
+
+    sections: dict[str, dict[str, Any]] = {"dataset": {}, "training": {}}
+    rest = []
+    for text in overrides:
+        section, dot, _ = text.partition("=")[0].strip().partition(".")
+        if not dot or section not in sections:
+            rest.append(text)
+            continue
+        key, value = parse_override(text, "dataset.image_size=96")
+        if key == "dataset.name":
+            raise UserError("--set dataset.name: give --dataset")
+        sections[section][key.partition(".")[2]] = value
+    return sections, rest
 
 
 def _draw_timelines(

@@ -19,7 +19,6 @@ from mixbench.experiments.section import Number, Section, as_number, section_in
 from mixbench.experiments.staging.methods import resolve_method
 from mixbench.experiments.staging.moments import Moment
 
-
 SIDES = (8, 1024)
 """The least and the largest side of images, in pixels."""
 CROP_SCALE = (0.08, 1.0)
@@ -115,9 +114,9 @@ class TrainingConfig(Section):
     """How the network is trained.
 
     `crop` is what training images are cut to at random: `none`, `pad` (moved by up to
-    `crop_padding` pixels) or `resized` (a part with `crop_scale` of the picture's area); None is
-    the data set's default. `warmup` is the fraction of the steps with a rising rate; None is the schedule's default. None
-    in `crop_padding` and `flip` is the data set's default. `devices` is the number of ranks (None:
+    `crop_padding` pixels) or `resized` (a part with `crop_scale` of the picture's area); `warmup`
+    is the fraction of the steps with a rising rate; None is the schedule's default. None in `crop`,
+    `crop_padding` and `flip` is the data set's default. `devices` is the number of ranks (None:
     one), and `batch_size` is that of all ranks. `optimiser` None is sgd; adamw has no momentum and
     no nesterov.
     """

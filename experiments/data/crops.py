@@ -157,7 +157,7 @@ def crop_of_picture(
     last = max(first + 1, round(x + (left + width) * across))
     below = max(above + 1, round(y + (top + height) * down))
     part = picture[max(above, 0) : max(below, 0), max(first, 0) : max(last, 0)]
-    pixels = torch.from_numpy(np.ascontiguousarray(part)).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(part)).permute(2, 0, 1)
     if picture.dtype == np.uint16:
         pixels = from_16_bits(pixels)
     border = (max(-first, 0), max(last - columns, 0), max(-above, 0), max(below - rows, 0))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mixbench.experiments.data.pixel_range import BYTES
+from mixbench.experiments.data.pixel_range import Scale as PixelScale
 from mixbench.experiments.data.split import Split
 
 
@@ -17,7 +19,8 @@ class Dataset:
     `mean` and `std` (C,) float32 on the device are those of the training split, per channel, of
     pixels in [0,1]. `digest` is 16 hexadecimal digits of a sha256 over the pixels and labels used,
     or over the list of files of an image folder. `source` says where the data is,
-    `skipped` which files could not be read so far, and why.
+    `skipped` which files could not be read so far, and why. `scale` has the values of black and
+    white of pixels with more than 8 bits, `notes` what is to be said of them.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Dataset:
     source: str
     digest: str
     skipped: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    scale: PixelScale = BYTES
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -38,14 +43,17 @@ class Dataset:
 
 
 def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel of uint8 images (N,C,H,W), in [0,1]: (C,) float32.
+    """Mean and standard deviation per channel of images (N,C,H,W) of 0 to 255, in [0,1]: (C,).
 
-    Whole-number sums: the same to the last digit on every device. A channel without variation has
-    deviation 1, so that it can be divided by.
+    Whole-number sums of uint8 images: the same to the last digit on every device. A channel without
+    variation has deviation 1, so that it can be divided by.
     """
-    total, squares = images.new_zeros((2, images.shape[1]), dtype=torch.int64)
-    for chunk in torch.split(images, 4096):
-        values = chunk.to(torch.int32)
+    exact = not images.is_floating_point()
+    total, squares = images.new_zeros(
+        (2, images.shape[1]), dtype=torch.int64 if exact else torch.float64
+    )
+    for chunk in torch.split(images, 4096 if exact else 64):
+        values = chunk.to(torch.int32 if exact else torch.float64)
         total += values.sum((0, 2, 3))
         squares += (values * values).sum((0, 2, 3))
     count = images.numel() // images.shape[1]

@@ -100,7 +100,7 @@ def cut_out(picture: Pixels, box: Box, shape: Shape) -> Pixels:
     return image
 
 
-def as_batch(images: list[Pixels], form: Form) -> Tensor:
+def as_batch(images: list[Pixels]) -> Tensor:
     """Images of one shape as (B,3,H,W) on the CPU, pixels from 0 to 255."""
     three = [image if image.shape[2] == 3 else image.repeat(3, axis=2) for image in images]
     stacked = torch.from_numpy(np.stack(three).transpose(0, 3, 1, 2).copy())
@@ -168,7 +168,7 @@ def decode_all(
     images = torch.empty((len(paths), 3, *size), dtype=form.type_of_batches)
 
     def fill(index: int, path: Path) -> None:
-        images[index] = as_batch([decode(path, form)], form)[0]
+        images[index] = as_batch([decode(path, form)])[0]
 
     readable = torch.tensor(for_each(paths, fill, warned), dtype=torch.bool)
     return (images, labels) if bool(readable.all()) else (images[readable], labels[readable])

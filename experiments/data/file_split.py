@@ -39,8 +39,9 @@ class FileSplit:
     """Images that are decoded for each batch by loader processes and streamed to the device.
 
     Random crops are drawn per image and epoch from the generator, whatever the number of workers,
-    and cut from the picture that a cache would hold: with and without it they are the same. A file that cannot be read is named in a warning, once, and left out of
-    its batch: `len` counts it, and fewer images may come.
+    and cut from the picture that a cache would hold: with and without it they are the same. A file
+    that cannot be read is named in a warning, once, and left out of its batch: `len` counts it, and
+    fewer images may come.
     """
 
     def __init__(
@@ -136,9 +137,7 @@ class FileSplit:
         return _PackedPaths(self.paths)
 
     def _no_images(self) -> Tensor:
-        return torch.empty(
-            (0, *self.shape), dtype=self.form.type_of_batches, device=self.device
-        )
+        return torch.empty((0, *self.shape), dtype=self.form.type_of_batches, device=self.device)
 
 
 @dataclass(frozen=True)
@@ -222,11 +221,9 @@ class _Decoder(Dataset[_Item]):
 
     def _image(self, path: Path, draws: Draws) -> Tensor:
         if self.crops is None:
-            return as_batch([decode(path, self.form)], self.form)[0]
+            return as_batch([decode(path, self.form)])[0]
         picture = decode_whole(path, self.form, self.crops[0])
-        return in_colour(
-            crop_of_picture(picture, torch.tensor(draws), self.form.shape, self.crops)
-        )
+        return in_colour(crop_of_picture(picture, torch.tensor(draws), self.form.shape, self.crops))
 
 
 def in_colour(image: Tensor) -> Tensor:

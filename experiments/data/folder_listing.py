@@ -16,6 +16,7 @@ from mixbench.experiments.config.image_folder.files import Contents, shown
 from mixbench.experiments.config.image_folder.layout import UNDIVIDED
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.open_image import open_image, why_unreadable
+from mixbench.experiments.data.pixel_range import survey
 from mixbench.experiments.data.select import (
     Indices,
     choose,
@@ -50,6 +51,12 @@ class Listing:
     left_out: dict[str, str]
     notes: tuple[str, ...]
     others: Counter[str]
+
+    @property
+    def files(self) -> list[Path]:
+        """The image files of all parts."""
+        parts = (self.train, self.validation, self.test)
+        return [path for part in parts if part is not None for path in part[0]]
 
 
 def scan(path: str) -> Listing:
@@ -102,10 +109,12 @@ def _without_test(files: Files, classes: int) -> tuple[Files, Files]:
 def check(config: DatasetConfig) -> None:
     """Raise UserError where a configuration takes too few images, or none of a class is readable.
 
-    Decodes one image of each class.
+    Also for a range of pixels that all have 8 bits. Decodes one image of each class.
     """
     listing = scan(datasets.folder_path(config.name) or "")
     check_readable(used_files(config, listing), listing)
+    if config.pixel_range is not None:
+        survey(listing.files, config.pixel_range)
 
 
 def check_readable(files: Mapping[str, Files], listing: Listing) -> None:

@@ -13,29 +13,37 @@ from torch import Tensor
 from mixbench.experiments.config import datasets
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data import folder_listing, image_folder
+from mixbench.experiments.data.crops import Scale
 from mixbench.experiments.data.dataset import Dataset, statistics
 from mixbench.experiments.data.fetch import ensure
+from mixbench.experiments.data.geometry import Shape, window
 from mixbench.experiments.data.named import Arrays, named_dataset
 from mixbench.experiments.data.select import configured_indices
 from mixbench.experiments.data.split import ArraySplit
 
 
 def load(
-    config: DatasetConfig, device: str | torch.device = "cpu", *, workers: int | None = None
+    config: DatasetConfig,
+    device: str | torch.device = "cpu",
+    *,
+    workers: int | None = None,
+    crops: Scale | None = None,
 ) -> Dataset:
     """Find or fetch the data set, take the configured images and split them.
 
     Which images train and which validate depends on the data set, the sizes and `split_seed`
-    alone. `workers` are the loader processes of a set too large for memory (None: one per thread
-    of this process, see `file_split.loader_workers`). Raises UserError for a data set that cannot
-    be had, is corrupt, or has too few images.
+    alone. `crops` are the shares of a picture's area that random crops of the training images will
+    have, so that these are kept at the size that crops need. `workers` are the loader processes of
+    a set too large for memory and cache (None: one per thread of this process, see
+    `file_split.loader_workers`). Raises UserError for a data set that cannot be had, is corrupt, or
+    has too few images.
     """
     device = torch.device(device)
     if datasets.folder_path(config.name) is not None:
-        return image_folder.load_folder(config, device, workers)
+        return image_folder.load_folder(config, device, workers, crops)
     source = ensure(config.name, verify=False)  # reading verifies
     arrays = named_dataset(config.name).read(source)
-    splits, digest = _splits(config, arrays, device)
+    splits, digest = _splits(config, arrays, device, crops)
     mean, std = statistics(splits["train"].images)
     return Dataset(
         name=config.name,
@@ -51,9 +59,9 @@ def load(
 
 
 @lru_cache(maxsize=4)
-def load_once(config: DatasetConfig, device: str) -> Dataset:
+def load_once(config: DatasetConfig, device: str, crops: Scale | None = None) -> Dataset:
     """Load a data set, or reuse one of the last four: a process does many runs on the same."""
-    return load(config, device)
+    return load(config, device, crops=crops)
 
 
 def check_sizes(config: DatasetConfig) -> None:
@@ -67,11 +75,11 @@ def check_sizes(config: DatasetConfig) -> None:
 
 
 def _splits(
-    config: DatasetConfig, arrays: Arrays, device: torch.device
+    config: DatasetConfig, arrays: Arrays, device: torch.device, crops: Scale | None
 ) -> tuple[dict[str, ArraySplit], str]:
     """The three splits on the device, and a digest of their pixels and labels."""
     train, validation = configured_indices(config, arrays.train_labels)
-    size = config.image_size or datasets.info(config.name).size
+    shape = Shape(*config.sides, config.fit or "crop")
     parts = {
         "train": (arrays.train_images[train], arrays.train_labels[train]),
         "validation": (arrays.train_images[validation], arrays.train_labels[validation]),
@@ -80,22 +88,36 @@ def _splits(
     total = hashlib.sha256()
     splits: dict[str, ArraySplit] = {}
     for name, (pixels, numbers) in parts.items():
-        images = _resize(torch.from_numpy(np.array(pixels)), size)
+        whole = torch.from_numpy(np.array(pixels))
+        images = fitted(whole, shape)
         labels = torch.from_numpy(numbers)
         total.update(f"{name} {tuple(images.shape)}\n".encode())
         total.update(images.numpy().data)
         total.update(labels.numpy().data)
-        splits[name] = ArraySplit(images.to(device), labels)
+        # Crops are cut from what has more pixels.
+        is_cut = name == "train" and crops is not None and whole.numel() > images.numel()
+        splits[name] = ArraySplit(images.to(device), labels, whole.to(device) if is_cut else None)
     return splits, total.hexdigest()[:16]
 
 
-def _resize(images: Tensor, size: int) -> Tensor:
-    if images.shape[2:] == (size, size):
+def fitted(images: Tensor, shape: Shape) -> Tensor:
+    """Images (N,C,h,w) as (N,C,H,W) of `shape`."""
+    rows, columns = images.shape[2:]
+    if (rows, columns) == (shape.height, shape.width):
         return images
+    x, y, width, height = (round(value) for value in window(columns, rows, shape))
+    images = images[:, :, max(y, 0) : max(y, 0) + height, max(x, 0) : max(x, 0) + width]
+    high, wide = shape.height, shape.width
+    if shape.fit == "pad":
+        factor = min(high / rows, wide / columns)
+        high, wide = max(1, round(rows * factor)), max(1, round(columns * factor))
     # In parts, because resizing takes several times the memory.
-    return torch.cat(
+    resized = torch.cat(
         [
-            F.interpolate(part, (size, size), mode="bilinear", antialias=True)
+            F.interpolate(part, (high, wide), mode="bilinear", antialias=True)
             for part in torch.split(images, 4096)
         ]
     )
+    above, left = (shape.height - high) // 2, (shape.width - wide) // 2
+    border = (left, shape.width - wide - left, above, shape.height - high - above)
+    return F.pad(resized, border) if any(border) else resized

@@ -1,8 +1,9 @@
 """The cache of decoded pictures: made once, read by every process and run of a host.
 
-It is below the folder of fetched data, in `pictures/`, a folder for each set of files, sizes, times
-of change and settings. An entry is made under another name and renamed when it is whole, by one
-process while others wait. Where it can't be made, pictures are decoded as they are needed.
+It is in `pictures/` below $MIXBENCH_CACHE, else below `.cache/` beside the sweeps, a folder for
+each set of files, their sizes, times of change and settings. An entry is made under another name
+and renamed when it is whole, by one process while others wait. Where it can't be made, pictures are
+decoded as they are needed.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ import numpy as np
 import PIL
 
 from mixbench.experiments.data import picture_store
-from mixbench.experiments.data.download import data_folder
 from mixbench.experiments.data.picture_store import Damaged, PictureStore
+from mixbench.experiments.store.sweep_folder import root
 from mixbench.experiments.text import first_line
 
 log = logging.getLogger(__name__)
@@ -82,8 +83,9 @@ def digest(root: Path, paths: Sequence[Path], settings: str) -> str:
 
 
 def folder() -> Path:
-    """Where the cache is: `pictures` in $MIXBENCH_DATA, else in ~/.cache/mixbench/data."""
-    return data_folder() / "pictures"
+    """Where the cache is: `pictures` in $MIXBENCH_CACHE, else in `.cache` beside the sweeps."""
+    named = os.environ.get("MIXBENCH_CACHE")
+    return (Path(named).expanduser() if named else root() / ".cache") / "pictures"
 
 
 def open_or_make(wanted: Wanted, threads: int) -> PictureStore | None:
@@ -163,9 +165,7 @@ def _make(path: Path, wanted: Wanted, threads: int) -> None:
     work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         about = {"source": str(wanted.root), "settings": wanted.settings}
-        picture_store.write(
-            work, wanted.paths, wanted.decode, wanted.dtype, about, threads
-        )
+        picture_store.write(work, wanted.paths, wanted.decode, wanted.dtype, about, threads)
         os.chmod(work, 0o755)
         os.rename(work, path)
     except BaseException:

@@ -87,7 +87,7 @@ class PictureStore:
             raise Unreadable(self._reasons.get(number, "unreadable"))
         flat = np.frombuffer(self._map, self._dtype, size, int(row["offset"]))
         if not self._checked[number]:
-            if zlib.crc32(flat) != int(row["crc"]):
+            if zlib.crc32(flat.data) != int(row["crc"]):
                 raise Damaged(f"{self.folder}: picture {number} is not what was written")
             self._checked[number] = True
         self._read_bytes += flat.nbytes
@@ -119,7 +119,7 @@ def write(
                 continue
             pixels = np.ascontiguousarray(found, dtype)
             file.write(pixels.data)
-            rows[number] = (offset, *pixels.shape, zlib.crc32(pixels))
+            rows[number] = (offset, *pixels.shape, zlib.crc32(pixels.data))
             offset += pixels.nbytes
         _sync(file)
     with (folder / INDEX).open("wb") as file:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from mixbench import augmentations
 from mixbench.experiments.config.method_text import parameter_text
-from mixbench.experiments.data.crops import denormalise, normalise
+from mixbench.experiments.data.crops import Scale, denormalise, normalise
 from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.split import crop_draws
 
 STRIP = 8
 SEED = 4
@@ -23,9 +24,14 @@ LINE = 14
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def mixed_strip(dataset: Dataset, augmentation: dict[str, Any]) -> bytes:
-    """A PNG of eight mixed training images, the same eight and the same seed for every method."""
-    raw, labels = _one_per_class(dataset, STRIP)
+def mixed_strip(
+    dataset: Dataset, augmentation: dict[str, Any], crops: Scale | None = None
+) -> bytes:
+    """A PNG of eight mixed training images, the same eight and the same seed for every method.
+
+    crops: the shares of the area that their random crops have, the same for every method too.
+    """
+    raw, labels = _one_per_class(dataset, STRIP, crops, SEED)
     mixed, _, depth = _mix(dataset, augmentation, raw, labels, SEED)
     tiles = [_tile(image) for image in mixed]
     strip = Image.new("RGB", (_across(len(tiles)), SIDE), "white")
@@ -39,14 +45,25 @@ def mixed_strip(dataset: Dataset, augmentation: dict[str, Any]) -> bytes:
 
 
 def preview(
-    dataset: Dataset, augmentation: dict[str, Any], *, rows: int, columns: int, seed: int
+    dataset: Dataset,
+    augmentation: dict[str, Any],
+    *,
+    rows: int,
+    columns: int,
+    seed: int,
+    crops: Scale | None = None,
+    seen: str = "",
 ) -> bytes:
-    """A PNG grid of mixed training images with their label weights, the unmixed ones above it."""
-    raw, labels = _one_per_class(dataset, rows * columns)
+    """A PNG grid of mixed training images with their label weights, the unmixed ones beside them.
+
+    crops: the shares of the area that random crops have. seen: what else becomes of training
+    images, for the title.
+    """
+    raw, labels = _one_per_class(dataset, rows * columns, crops, seed)
     mixed, targets, depth = _mix(dataset, augmentation, raw, labels, seed)
     font = _font()
-    lines = 1 + max(len(_weights(dataset, targets, n)) for n in range(len(mixed)))
-    caption = LINE * lines
+    rows_of_text = 1 + max(len(_weights(dataset, targets, n)) for n in range(len(mixed)))
+    caption = LINE * rows_of_text
     scale = 130
     block = 2 * scale + 4
     width = GAP + columns * (block + 2 * GAP)
@@ -56,7 +73,8 @@ def preview(
         if name not in ("name", "per_sample")
     )
     title = f"{augmentation['name']} ({settings}), drawn per sample, on {dataset.name}"
-    texts = [*_wrapped(title, width - 2 * GAP, font), *([_inside(depth)] if depth else [])]
+    lines = [title, *([_inside(depth)] if depth else []), *([seen] if seen else [])]
+    texts = [line for text in lines for line in _wrapped(text, width - 2 * GAP, font)]
     head = 10 + LINE * len(texts)
     sheet = Image.new("RGB", (width, head + rows * (scale + caption + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
@@ -110,8 +128,10 @@ def _wrapped(text: str, width: int, font: Font) -> list[str]:
     return lines
 
 
-def _one_per_class(dataset: Dataset, count: int) -> tuple[Tensor, Tensor]:
-    """The first `count` training images, taking classes in turn, on the CPU."""
+def _one_per_class(
+    dataset: Dataset, count: int, crops: Scale | None, seed: int
+) -> tuple[Tensor, Tensor]:
+    """The first `count` training images, or crops of them, taking classes in turn, on the CPU."""
     by_class = [
         (dataset.train.labels == label).nonzero()[:, 0] for label in range(len(dataset.classes))
     ]
@@ -119,7 +139,12 @@ def _one_per_class(dataset: Dataset, count: int) -> tuple[Tensor, Tensor]:
     turns = [
         int(images[turn]) for turn in range(rounds) for images in by_class if len(images) > turn
     ]
-    subset = dataset.train.subset(torch.tensor(turns[:count]))
+    chosen = torch.tensor(turns[:count])
+    if crops is not None:
+        draws = crop_draws(len(chosen), torch.Generator().manual_seed(seed))
+        cut, labels = dataset.train.cropped(chosen, draws, crops)
+        return cut.cpu(), labels.cpu()
+    subset = dataset.train.subset(chosen)
     images, own_labels = zip(*subset.batches(count), strict=True)
     return torch.cat(images).cpu(), torch.cat(own_labels).cpu()
 
@@ -134,11 +159,20 @@ def _short(text: str) -> str:
 
 
 def _tile(image: Tensor, side: int = SIDE) -> Image.Image:
+    if image.is_floating_point():  # of more than 8 bits
+        image = image.round().clamp(0, 255).to(torch.uint8)
     pixels = image.permute(1, 2, 0)
     pixels = pixels.expand(-1, -1, 3) if pixels.shape[2] == 1 else pixels
     tile = Image.fromarray(pixels.contiguous().numpy(), "RGB")
-    larger = side >= tile.width
-    return tile.resize((side, side), Image.Resampling.NEAREST if larger else Image.Resampling.BOX)
+    longer = max(tile.size)
+    way = Image.Resampling.NEAREST if side >= longer else Image.Resampling.BOX
+    size = [max(1, round(length * side / longer)) for length in tile.size]
+    tile = tile.resize((size[0], size[1]), way)
+    if tile.size == (side, side):
+        return tile
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(tile, ((side - tile.width) // 2, (side - tile.height) // 2))
+    return square
 
 
 def _across(count: int) -> int:

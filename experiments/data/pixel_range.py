@@ -5,8 +5,8 @@ value, rounded up to 2^k - 1 (12 bits in a 16-bit file: 0 to 4095); from the sma
 are negative ones. Fractions go from 0 to 1, or from the data set's smallest to its largest value
 where some are outside. `dataset.pixel_range` says it for both.
 
-The scale is that of all files, the test images' too: it is a property of how they were taken, as the
-8 bits of other files are, and the same for every part of the data set that is trained on.
+The scale is that of all files, the test images' too: it is a property of how they were taken, as
+the 8 bits of other files are, and the same for every part of the data set that is trained on.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def survey(paths: Sequence[Path], given: Range | None = None, threads: int = 1) 
     if not wide:
         if given not in (None, (0.0, 255.0)):
             raise UserError(
-                f"dataset.pixel_range: got {list(given or ())}, but all images have 8 bits a pixel, "
-                "from 0 to 255; leave it out"
+                f"dataset.pixel_range: got {list(given or ())}, but all images have 8 bits a "
+                "pixel, from 0 to 255; leave it out"
             )
         return Survey(BYTES, (), sizes)
     ranges: dict[Kind, Range] = {}

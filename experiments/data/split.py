@@ -46,15 +46,16 @@ class Split(Protocol):
     ) -> Iterator[Batch]:
         """Every image once, in an order drawn from the (CPU) generator: `steps` batches.
 
-        With `crops`, random resized crops with these shares of a picture's area. From batch `start` on; what is drawn does not depend on it. A batch has fewer images, or
-        none, where files can't be read. A last batch that leaves a part with one image is dropped,
-        because batch normalisation cannot train on it.
+        With `crops`, random resized crops with these shares of a picture's area. From batch `start`
+        on; what is drawn does not depend on it. A batch has fewer images, or none, where files
+        can't be read. A last batch that leaves a part with one image is dropped, because batch
+        normalisation cannot train on it.
         """
 
     def batches(self, batch_size: int, *, part: Part = WHOLE) -> Iterator[Batch]:
         """Every image once, in fixed order, without augmentation. Batches may be views."""
 
-    def cropped(self, indices: Tensor, draws: Tensor, scale: Scale) -> Batch:
+    def cropped(self, indices: Tensor, draws: Tensor, scale: Scale, /) -> Batch:
         """The crops that the rows of `draws` (n,4) make of these images."""
 
     def subset(self, indices: Tensor) -> Split:

@@ -108,7 +108,7 @@ class StoredSplit:
         order = order_of(self, batch_size, generator, start, part, None, cpu)
         yield from self._ahead(lambda item: self._read(item[0]), order)
 
-    def cropped(self, indices: Tensor, draws: Tensor, scale: Scale) -> Batch:
+    def cropped(self, _indices: Tensor, _draws: Tensor, _scale: Scale, /) -> Batch:
         raise ValueError("images of one shape have no parts to cut crops from")
 
     def batches(self, batch_size: int, *, part: Part = WHOLE) -> Iterator[Batch]:
@@ -136,7 +136,7 @@ class StoredSplit:
 
     def _read(self, index: Tensor) -> Batch:
         images = [self.pictures.read(number) for number in index.tolist()]
-        return as_batch(images, self.form), self.labels[index]
+        return as_batch(images), self.labels[index]
 
 
 class CroppedSplit:
@@ -208,9 +208,7 @@ class CroppedSplit:
         return images, self.labels[index]
 
 
-def made_ahead(
-    make: Callable[[Any], Made], items: Iterator[Any], threads: int
-) -> Iterator[Made]:
+def made_ahead(make: Callable[[Any], Made], items: Iterator[Any], threads: int) -> Iterator[Made]:
     """`make` of each item, in order; with several threads, of the next ones ahead."""
     if threads < 2:
         yield from map(make, items)

@@ -47,7 +47,7 @@ def subject_of(planned: PlannedRun, device: torch.device, beat: Callable[[], Non
         parsed.model,
         channels=dataset.shape[0],
         classes=len(dataset.classes),
-        size=dataset.shape[1],
+        size=parsed.dataset.image_size or dataset.shape[1],
         seed=parsed.seed,
     )
     try:

@@ -25,6 +25,7 @@ SAMPLES = 5
 """How many runs of a kind are read: they differ little, and reading takes time."""
 _SPEED = (
     "batch_size",
+    "crop",
     "crop_padding",
     "flip",
     "amp",

@@ -67,15 +67,21 @@ def _time(config: RunConfig, device: Any) -> tuple[float, float]:
     from mixbench.experiments.transfer.layers import Layers
 
     facts = datasets.info(config.dataset.name)
-    size = config.dataset.image_size or facts.size
-    network = build(config.model, channels=facts.channels, classes=facts.classes, size=size, seed=0)
+    height, width = config.dataset.sides
+    network = build(
+        config.model,
+        channels=facts.channels,
+        classes=facts.classes,
+        size=config.dataset.image_size or facts.size,
+        seed=0,
+    )
     network.to(device).to(memory_format=torch.channels_last)
     frozen = _always_frozen(config)
     layers = Layers.of(network, config.model.name)
     freezing = Freezing(network, layers, None if frozen is None else TransferConfig(freeze=frozen))
     freezing.train()
     optimiser = optimiser_for(freezing.parameter_groups(), config.training)
-    whole = torch.randn(config.training.batch_size, facts.channels, size, size, device=device)
+    whole = torch.randn(config.training.batch_size, facts.channels, height, width, device=device)
     whole = whole.to(memory_format=torch.channels_last)
     labels = torch.zeros(len(whole), dtype=torch.int64, device=device)
 

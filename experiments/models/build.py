@@ -13,9 +13,13 @@ from mixbench.experiments.config.schema import ModelConfig
 from mixbench.experiments.models.resizing import Resizing
 from mixbench.experiments.models.timm_model import timm_model
 
+Size = int | tuple[int, int]
 
-def build(config: ModelConfig, *, channels: int, classes: int, size: int, seed: int) -> nn.Module:
-    """The network for (B, channels, size, size) images and `classes` classes, on the CPU.
+
+def build(config: ModelConfig, *, channels: int, classes: int, size: Size, seed: int) -> nn.Module:
+    """The network for images of `channels` and `size` and `classes` classes, on the CPU.
+
+    size: the side of squares, or height and width in pixels.
 
     The weights come from `seed` and are the same whatever the augmentation; the global random
     state is restored. With an `input_size` the network takes images of any size and resizes them.
@@ -28,7 +32,7 @@ def build(config: ModelConfig, *, channels: int, classes: int, size: int, seed: 
     return network
 
 
-def _network(config: ModelConfig, channels: int, classes: int, size: int) -> nn.Module:
+def _network(config: ModelConfig, channels: int, classes: int, size: Size) -> nn.Module:
     if config.name.startswith("timm/"):
         return timm_model(
             config.name.removeprefix("timm/"),

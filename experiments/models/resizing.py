@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 
 class Resizing:
-    """A forward pre-hook: images (B, C, H, W) of any size become (B, C, size, size).
+    """A forward pre-hook: images (B, C, H, W) of any size become squares, or (B, C, *size).
 
     Bilinear, and smoothed where it makes them smaller (a plain bilinear sample would skip pixels).
     A hook, not a module around the network: names of layers and weights stay as they are.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int | tuple[int, int]) -> None:
         self.size = size
 
     def __call__(self, _network: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -23,10 +23,11 @@ class Resizing:
         return (resized(images, self.size), *rest)
 
 
-def resized(images: Tensor, size: int) -> Tensor:
-    """Images (B, C, H, W) as (B, C, size, size); the very same where they have that size."""
+def resized(images: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Images (B, C, H, W) as (B, C, *size), or squares; the very same where they have that size."""
     height, width = images.shape[-2:]
-    if (height, width) == (size, size):
+    high, wide = (size, size) if isinstance(size, int) else size
+    if (height, width) == (high, wide):
         return images
-    shrinks = max(height, width) > size
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=shrinks)
+    shrinks = height > high or width > wide
+    return F.interpolate(images, (high, wide), mode="bilinear", antialias=shrinks)

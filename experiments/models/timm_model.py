@@ -9,8 +9,12 @@ from torch import nn
 from mixbench.experiments.errors import UserError
 
 
-def timm_model(name: str, *, channels: int, classes: int, size: int, small_stem: bool) -> nn.Module:
-    """timm's network `name`, untrained, for (B, channels, size, size) images.
+def timm_model(
+    name: str, *, channels: int, classes: int, size: int | tuple[int, int], small_stem: bool
+) -> nn.Module:
+    """timm's network `name`, untrained, for images of `channels` and `size`.
+
+    size: the side of squares, or height and width.
 
     small_stem: the first convolution keeps the resolution (3 x 3, stride 1) and the pooling behind
     it is left out, as is usual for CIFAR; for networks whose stem is a single convolution. Vision
@@ -25,8 +29,9 @@ def timm_model(name: str, *, channels: int, classes: int, size: int, small_stem:
     try:
         network = timm.create_model(name, pretrained=False, **options)
     except (AssertionError, ValueError, RuntimeError) as error:
+        height, width = (size, size) if isinstance(size, int) else size
         raise UserError(
-            f"model.name: timm/{name} can't take {size} x {size} images: {error}"
+            f"model.name: timm/{name} can't take {height} x {width} images: {error}"
         ) from None
     if small_stem:
         _shrink_stem(network, name)

@@ -165,9 +165,7 @@ def _split(
     if reason is not None:
         return reason
     if not isinstance(dataset.train, ArraySplit) or not isinstance(dataset.validation, ArraySplit):
-        return "the images are streamed, and cropped at random"
-    if dataset.train.crops:
-        return "the images are cropped at random"
+        return "the images don't fit in memory"
     network = learner.network
     boundary = last_frozen(config, learner.layers)
     transfer = config.transfer

@@ -74,8 +74,10 @@ class Pixels:
     def epoch(
         self, order: torch.Generator, *, start: int, part: Part
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        size = self._config.training.batch_size
-        return self._dataset.train.epoch(size, order, start=start, part=part)
+        training = self._config.training
+        return self._dataset.train.epoch(
+            training.batch_size, order, start=start, part=part, crops=training.random_crops
+        )
 
     def forward(
         self, model: nn.Module, method: augmentations.Method, raw: Tensor, labels: Tensor

@@ -78,11 +78,11 @@ def read_lite0(network: nn.Module) -> State:
     return dict(zip(names, given, strict=True))
 
 
-def read_hub(name: str, size: int | None) -> State:
+def read_hub(name: str, size: int | tuple[int, int] | None) -> State:
     """timm's pretrained weights `name`, from its cache or fetched, as timm puts them in a network.
 
-    size: the side of the images, where the network is made for one size. UserError when they can't
-    be had.
+    size: the side of the images, or height and width, where the network is made for one size.
+    UserError when they can't be had.
     """
     import timm
 

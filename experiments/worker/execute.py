@@ -51,7 +51,7 @@ def execute(
     provenance.commit()  # Now: the code that runs, not what is checked out when it ends.
     with claim.keep_renewing():
         dataset, network = _load(config, device, folder.path.parent)
-        strip = pictures.mixed_strip(dataset, config.augmentation)
+        strip = pictures.mixed_strip(dataset, config.augmentation, config.training.random_crops)
         ranks.wait()
     atomic_write(folder.path / "mixed.png", strip)
     setup_seconds = time.time() - started
@@ -115,12 +115,12 @@ def assist(config: RunConfig, folder: RunFolder, device: torch.device, ranks: Ra
 
 
 def _load(config: RunConfig, device: torch.device, runs: Path) -> tuple[Dataset, nn.Module]:
-    dataset = load_once(config.dataset, str(device))
+    dataset = load_once(config.dataset, str(device), config.training.random_crops)
     network = build(
         config.model,
         channels=dataset.shape[0],
         classes=len(dataset.classes),
-        size=dataset.shape[1],
+        size=config.dataset.image_size or dataset.shape[1],
         seed=config.seed,
     )
     load_weights(network, config, runs)
@@ -162,7 +162,8 @@ def _describe(dataset: Dataset, skipped: dict[str, str]) -> dict[str, Any]:
         "skipped": sorted(skipped),
     }
     reasons = [skipped[path] for path in sorted(skipped)]
-    return record | ({"skipped_because": reasons} if reasons else {})
+    record |= {"skipped_because": reasons} if reasons else {}
+    return record | ({"pixel_range": dataset.scale.describe()} if dataset.scale.is_wide else {})
 
 
 def _with_keys(config: RunConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The user's own images with boxes, as a network sees them: the central square, resized."""
+"""The user's own images with boxes, as a network sees them: cut, padded or stretched, resized."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mixbench.experiments.data.decode import decode
+from mixbench.experiments.data.decode import Form, Pixels, as_batch, decode
 from mixbench.experiments.data.folder_listing import scan
+from mixbench.experiments.data.geometry import Shape, window
 from mixbench.experiments.data.open_image import open_image, orientation, why_unreadable
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.evaluation.localisation.boxes import Box, read
@@ -26,8 +27,8 @@ class Boxed:
     Attributes:
         rows: One row of the file for each image.
         labels: (N,) int64, the classes.
-        boxes: (N,K,4) float64: left, top, right, bottom as fractions of the square.
-        outside: Pairs of image and class left out because no box reaches into the square.
+        boxes: (N,K,4) float64: left, top, right, bottom as fractions of what the network sees.
+        outside: Pairs of image and class left out because no box reaches into that.
         trained: Those left out because the network was trained or chosen on the image.
     """
 
@@ -36,19 +37,19 @@ class Boxed:
     boxes: Tensor
     outside: int
     trained: int
+    form: Form
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batches(self, batch_size: int, size: int) -> Iterator[tuple[Tensor, slice]]:
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, slice]]:
         """Decode the images.
 
         Args:
             batch_size: How many at once.
-            size: Side of the square, in pixels.
 
         Yields:
-            uint8 (B,3,size,size) on the CPU, and which images they are.
+            (B,3,H,W) from 0 to 255 on the CPU, and which images they are.
 
         Raises:
             UserError: A file is broken.
@@ -56,17 +57,18 @@ class Boxed:
         with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
             for start in range(0, len(self), batch_size):
                 part = slice(start, min(start + batch_size, len(self)))
-                images = pool.map(partial(_decoded, size=size), self.rows[part])
-                yield torch.stack(list(images)), part
+                images = pool.map(partial(_decoded, form=self.form), self.rows[part])
+                yield as_batch(list(images)), part
 
 
-def boxed(path: Path, dataset: str, classes: Sequence[str]) -> Boxed:
+def boxed(path: Path, dataset: str, classes: Sequence[str], form: Form) -> Boxed:
     """Read the CSV file for a run on an image folder; rows of one image and class belong together.
 
     Args:
         path: The CSV file.
         dataset: The run's, "imagefolder:PATH".
         classes: Those that the network knows.
+        form: What becomes of the pictures of the run.
 
     Raises:
         UserError: A class is unknown, a box is not in its image, or nothing is left.
@@ -91,7 +93,7 @@ def boxed(path: Path, dataset: str, classes: Sequence[str]) -> Boxed:
             known += 1
             continue
         size = _upright_size(group[0])
-        squares = [square for row in group if (square := _in_square(row, size)) is not None]
+        squares = [square for row in group if (square := _seen(row, size, form.shape)) is not None]
         if squares:
             rows.append(group[0])
             boxes_by_image.append(squares)
@@ -100,17 +102,19 @@ def boxed(path: Path, dataset: str, classes: Sequence[str]) -> Boxed:
     if not rows:
         raise UserError(
             f"localisation.boxes: {path}: no image is left: {known} are of the training or "
-            f"validation split, and {outside} have their boxes outside of the central square"
+            f"validation split, and {outside} have their boxes outside of what the network sees"
         )
     boxes = torch.zeros(len(rows), max(map(len, boxes_by_image)), 4, dtype=torch.float64)
     for number, squares in enumerate(boxes_by_image):
         boxes[number, : len(squares)] = torch.tensor(squares, dtype=torch.float64)
     labels = torch.tensor([list(classes).index(row.label) for row in rows])
-    return Boxed(tuple(rows), labels, boxes, outside, known)
+    return Boxed(tuple(rows), labels, boxes, outside, known, form)
 
 
-def _in_square(row: Box, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
-    """The box in fractions of the central square of an image of `size`; None if it is outside."""
+def _seen(
+    row: Box, size: tuple[int, int], shape: Shape
+) -> tuple[float, float, float, float] | None:
+    """The box in fractions of what is seen of an image of `size`; None if it is outside."""
     width, height = size
     left, top, right, bottom = row.sides
     for side, value, most in (("right", right, width), ("bottom", bottom, height)):
@@ -119,9 +123,8 @@ def _in_square(row: Box, size: tuple[int, int]) -> tuple[float, float, float, fl
                 f"{row.where}: {side}: got {value:g}, expected at most {most}: the image has "
                 f"{width} x {height} pixels"
             )
-    short = min(width, height)
-    x, y = (width - short) / 2, (height - short) / 2
-    edges = [(left - x) / short, (top - y) / short, (right - x) / short, (bottom - y) / short]
+    x, y, across, down = window(width, height, shape)
+    edges = [(left - x) / across, (top - y) / down, (right - x) / across, (bottom - y) / down]
     left, top, right, bottom = (min(max(edge, 0.0), 1.0) for edge in edges)
     return (left, top, right, bottom) if left < right and top < bottom else None
 
@@ -135,9 +138,9 @@ def _upright_size(row: Box) -> tuple[int, int]:
         raise _broken(row, error) from None
 
 
-def _decoded(row: Box, size: int) -> Tensor:
+def _decoded(row: Box, form: Form) -> Pixels:
     try:
-        return decode(row.image, size)
+        return decode(row.image, form)
     except Exception as error:  # a broken file can raise anything
         raise _broken(row, error) from None
 

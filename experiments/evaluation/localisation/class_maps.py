@@ -159,22 +159,29 @@ def _cut(network: nn.Module, name: str) -> Iterator[list[Tensor]]:
 
 
 def _grid(network: nn.Module, output: Tensor) -> Tensor | None:
-    """An output for square images as (B,C,h,w); None where it is not spatial, or a single position.
+    """An output for images as (B,C,h,w); None where it is not spatial, or a single position.
 
     Also channels last (B,h,w,C), as some transformers have them, and tokens (B,N,C), of which the
     first may have no position.
     """
     if output.dim() == 4:
-        if output.shape[2] != output.shape[3] and output.shape[1] == output.shape[2]:
+        _, first, second, third = output.shape
+        # Channels are more than columns; images that are no squares have other columns than rows.
+        if first == second < third:
             output = output.permute(0, 3, 1, 2)
         return output if min(output.shape[2:]) > 1 else None
     if output.dim() != 3:
         return None
     count = output.shape[1]
+    rows, columns = getattr(getattr(network, "patch_embed", None), "grid_size", None) or (0, 0)
+    if rows > 1 and columns > 1 and count - rows * columns in (0, 1, 2, 4, 5):
+        # Behind a class token, a token of distillation, registers.
+        tokens: Tensor = output[:, count - rows * columns :].transpose(1, 2)
+        return tokens.reshape(*tokens.shape[:2], rows, columns)
     side = math.isqrt(count)
     first = getattr(network, "num_prefix_tokens", count - side**2)
     side = math.isqrt(max(count - first, 0))
     if side < 2 or first + side**2 != count:
         return None
-    tokens: Tensor = output[:, first:].transpose(1, 2)
+    tokens = output[:, first:].transpose(1, 2)
     return tokens.reshape(*tokens.shape[:2], side, side)

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixbench.experiments.config.schema import DatasetConfig
+from mixbench.experiments.data.decode import Form
 from mixbench.experiments.data.folder_listing import scan
+from mixbench.experiments.data.geometry import Shape
 from mixbench.experiments.evaluation.base import Measured, Subject, subset
 from mixbench.experiments.evaluation.gradients import input_gradients
 from mixbench.experiments.evaluation.localisation import LocalisationSettings, class_maps
@@ -29,6 +31,7 @@ from mixbench.experiments.evaluation.localisation.scenes import Layout, layout
 from mixbench.experiments.models.resizing import Resizing, resized
 
 Predict = Callable[[Tensor], Tensor]
+Sides = tuple[int, int]
 METRICS = ("pointing", "iou", "energy")
 
 
@@ -76,14 +79,16 @@ def measure(subject: Subject, settings: LocalisationSettings) -> Measured:
         curves: dict[str, Any] = {
             "images": len(labels),
             "grid": settings.grid,
-            "size": size,
+            "size": size[0] if size[0] == size[1] else list(size),
             "whole": whole,
             "module": where.name,
             "map": list(where.size),
         }
         if settings.boxes is not None:
             name = subject.config.dataset.name
-            photographs = boxed(Path(settings.boxes), name, subject.dataset.classes)
+            photographs = boxed(
+                Path(settings.boxes), name, subject.dataset.classes, form_of(subject)
+            )
             with showing(subject, 1) as (predict, size, _):
                 map_scores["boxes"] = _scored(
                     subject,
@@ -126,11 +131,21 @@ def prepare(settings: LocalisationSettings, dataset: DatasetConfig) -> None:
     if settings.boxes is not None:
         kind, _, folder = dataset.name.partition(":")
         classes = scan(folder).classes if kind == "imagefolder" else ()
-        boxed(Path(settings.boxes), dataset.name, classes)
+        boxed(Path(settings.boxes), dataset.name, classes, Form(shape_of(dataset)))
+
+
+def shape_of(dataset: DatasetConfig) -> Shape:
+    """The shape of a run's images, and how pictures of other shapes get it."""
+    return Shape(*dataset.sides, dataset.fit or "crop")
+
+
+def form_of(subject: Subject) -> Form:
+    """What becomes of the pictures of a run."""
+    return Form(shape_of(subject.config.dataset), subject.dataset.scale)
 
 
 @contextlib.contextmanager
-def showing(subject: Subject, grid: int) -> Iterator[tuple[Predict, int, bool]]:
+def showing(subject: Subject, grid: int) -> Iterator[tuple[Predict, Sides, bool]]:
     """Show the network images that are `grid` times as large as its own.
 
     Args:
@@ -138,18 +153,19 @@ def showing(subject: Subject, grid: int) -> Iterator[tuple[Predict, int, bool]]:
         grid: Factor along each side.
 
     Yields:
-        A function from such images (B,C,H,W) in [0,1] to logits, the size in pixels at which the
-        network works on them, and whether that is `grid` times its own: a network that can't work
-        at that size gets its own.
+        A function from such images (B,C,H,W) in [0,1] to logits, the height and width in pixels at
+        which the network works on them, and whether that is `grid` times its own: a network that
+        can't work at that size gets its own.
     """
     # A network with an `input_size` resizes what it gets.
     hooks = [
         hook for hook in subject.network._forward_pre_hooks.values() if isinstance(hook, Resizing)
     ]
     usual = [hook.size for hook in hooks]
-    native = usual[-1] if usual else subject.dataset.shape[1]
+    native = _sides(usual[-1]) if usual else subject.dataset.shape[1:]
+    larger = (grid * native[0], grid * native[1])
 
-    def sized(size: int) -> Predict:
+    def sized(size: Sides) -> Predict:
         for hook in hooks:
             hook.size = size
 
@@ -161,15 +177,19 @@ def showing(subject: Subject, grid: int) -> Iterator[tuple[Predict, int, bool]]:
         return predict
 
     try:
-        whole = grid > 1 and _works(sized(grid * native), subject, grid * native)
-        size = grid * native if whole else native
+        whole = grid > 1 and _works(sized(larger), subject, larger)
+        size = larger if whole else native
         yield sized(size), size, whole
     finally:
         for hook, before in zip(hooks, usual, strict=True):
             hook.size = before
 
 
-def _works(predict: Predict, subject: Subject, size: int) -> bool:
+def _sides(size: int | Sides) -> Sides:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _works(predict: Predict, subject: Subject, size: Sides) -> bool:
     """Whether a network takes images of that size; only trying it can tell."""
     try:
         with torch.no_grad():
@@ -181,13 +201,13 @@ def _works(predict: Predict, subject: Subject, size: int) -> bool:
     return True
 
 
-def _map_layer(subject: Subject, predict: Predict, size: int) -> class_maps.MapLayer:
+def _map_layer(subject: Subject, predict: Predict, size: Sides) -> class_maps.MapLayer:
     return class_maps.find_map_layer(subject.network, predict, _noise(subject, size))
 
 
-def _noise(subject: Subject, size: int) -> Tensor:
+def _noise(subject: Subject, size: Sides) -> Tensor:
     """Two images of that size, always the same."""
-    shape = (2, subject.dataset.shape[0], size, size)
+    shape = (2, subject.dataset.shape[0], *size)
     return torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(subject.device)
 
 
@@ -209,7 +229,7 @@ def _scenes(plan: Layout, images: Tensor, batch: int) -> Iterator[tuple[Tensor, 
 
 
 def _photographs(photographs: Boxed, subject: Subject) -> Iterator[tuple[Tensor, slice]]:
-    batches = photographs.batches(subject.config.evaluation.batch_size, subject.dataset.shape[1])
+    batches = photographs.batches(subject.config.evaluation.batch_size)
     for raw, part in batches:
         yield raw.to(subject.device), part
 

@@ -30,6 +30,7 @@ EVERY_FIELD = [
     ("dataset.validation_fraction", 0.2),
     ("dataset.split_seed", 1),
     ("dataset.image_size", 32),
+    ("dataset.image_size", [32, 24]),
     ("model.name", "resnet20"),
     ("model.width", 8),
     ("model.input_size", 64),
@@ -53,6 +54,8 @@ EVERY_FIELD = [
     ("training.schedule", "cosine"),
     ("training.warmup", 0.1),
     ("training.label_smoothing", 0.1),
+    ("training.crop", "resized"),
+    ("training.crop_scale", [0.5, 1]),
     ("training.crop_padding", 0),
     ("training.flip", False),
     ("training.amp", False),
@@ -74,6 +77,8 @@ EVERY_FIELD = [
 
 NEED_OTHERS = {
     "dataset.train_fraction",
+    "dataset.fit",
+    "dataset.pixel_range",
     "model.small_stem",
     "transfer.head",
     "transfer.unfreeze",
@@ -120,6 +125,8 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "validation_fraction": 0.1,
             "split_seed": 0,
             "image_size": 28,
+            "fit": None,
+            "pixel_range": None,
         },
         "model": {
             "name": "small_cnn",
@@ -150,6 +157,8 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "schedule": "one_cycle",
             "warmup": 0.25,
             "label_smoothing": 0.0,
+            "crop": None,
+            "crop_scale": None,
             "crop_padding": 2,
             "flip": True,
             "amp": True,
@@ -275,6 +284,7 @@ def test_the_table_above_has_every_field() -> None:
     ("key", "value", "others"),
     [
         ("dataset.train_fraction", 0.5, {"name": "digits"}),
+        ("dataset.fit", "pad", {"name": "digits", "image_size": [16, 8]}),
         ("model.small_stem", True, {}),
         ("transfer.head", "keep", {"weights": "cell:0123456789abcdef"}),
         ("transfer.unfreeze", "gradual", {"freeze": 2}),

@@ -171,7 +171,7 @@ def test_random_resized_crop_shows_the_box_it_was_given():
     ).to(torch.uint8)
     draws = torch.rand(20, 4, generator=torch.Generator().manual_seed(0))
     found = random_resized_crop(ramp.expand(20, 2, height, width), draws).float()
-    boxes = torch.stack(crop_box(draws, width / height), 1)
+    boxes = torch.stack(crop_box(draws), 1)  # crops have the images' aspect
     for crop, (left, top, w, h) in zip(found, boxes.tolist(), strict=True):
         columns = (left + w * (torch.arange(width) + 0.5) / width) * width - 0.5
         rows = (top + h * (torch.arange(height) + 0.5) / height) * height - 0.5

@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 
 from mixbench.experiments.config.schema import DatasetConfig
-from mixbench.experiments.data import image_folder
-from mixbench.experiments.data.decode import decode
+from mixbench.experiments.data import decode as decoding
+from mixbench.experiments.data import folder_pixels, picture_cache
 from mixbench.experiments.data.file_split import FileSplit
+from mixbench.experiments.data.geometry import Shape
 from mixbench.experiments.data.load import load
 from mixbench.experiments.data.split import ArraySplit
+from mixbench.experiments.data.stored_split import CroppedSplit
 from mixbench.experiments.errors import UserError
 
 RNG = np.random.RandomState(0)
@@ -34,15 +36,28 @@ def fill(folder, classes=("cat", "dog"), images=10, size=(30, 20)):
     return folder
 
 
+CROPS = (0.08, 1.0)
+
+
+def decode(path, size):
+    form = decoding.Form(Shape(size, size))
+    return decoding.as_batch([decoding.decode(path, form)])[0]
+
+
 def open_folder(folder, **kwargs):
-    workers = kwargs.pop("workers", None)
+    workers, crops = kwargs.pop("workers", None), kwargs.pop("crops", None)
     config = DatasetConfig(name=f"imagefolder:{folder}", image_size=16, **kwargs)
-    return load(config, workers=workers)
+    return load(config, workers=workers, crops=crops)
+
+
+def no_cache(_wanted, _threads):
+    return None
 
 
 @pytest.fixture
 def streamed(monkeypatch):
-    monkeypatch.setattr(image_folder, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(folder_pixels, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(picture_cache, "open_or_make", no_cache)
 
 
 def collect(batches):
@@ -60,18 +75,6 @@ def test_decode_takes_the_central_square(tmp_path):
     assert torch.equal(decode(tmp_path / "wide.png", 20), expected)
     picture.rotate(90, expand=True).save(tmp_path / "high.png")
     assert decode(tmp_path / "high.png", 20).shape == (3, 20, 20)
-
-
-def test_decode_takes_the_crop_it_is_given(tmp_path):
-    columns, rows = np.meshgrid(np.arange(200), np.arange(100))
-    ramp = np.stack((columns, rows, rows), 2).astype(np.uint8)
-    Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    # Area 0.54 of a 2:1 image with a square crop: sqrt(0.54 * 20000) = 103.9 > 100 rows, cut.
-    found = decode(tmp_path / "ramp.png", 10, (0.5, 0.5, 0.0, 0.0)).float()
-    width = (0.54 * 20_000) ** 0.5
-    expected = (torch.arange(10) + 0.5) * width / 10 - 0.5
-    torch.testing.assert_close(found[0, 5], expected, atol=1.5, rtol=0)
-    torch.testing.assert_close(found[1, :, 5], torch.arange(10) * 10 + 4.5, atol=1.5, rtol=0)
 
 
 def solid(mode, colour):
@@ -107,7 +110,7 @@ def test_decode_cmyk_float_and_palette_with_a_transparent_colour(tmp_path):
     solid("CMYK", (0, 0, 0, 0)).save(tmp_path / "x.jpg")
     assert decode(tmp_path / "x.jpg", 8).min() >= 250
     Image.fromarray(np.full((8, 8), 0.5, dtype=np.float32)).save(tmp_path / "x.tiff")
-    assert decode(tmp_path / "x.tiff", 8).unique().tolist() == [128]
+    assert decode(tmp_path / "x.tiff", 8).unique().tolist() == [pytest.approx(127.5, abs=0.003)]
     gif = Image.new("P", (8, 8), 0)
     gif.putpalette([9, 9, 9] * 256)
     gif.save(tmp_path / "x.gif", transparency=0)
@@ -151,9 +154,16 @@ def test_decode_of_a_large_jpeg_is_close_to_the_whole_thing(tmp_path):
     smooth = noise(12, 9).resize((1200, 900), Image.Resampling.BICUBIC)
     smooth.save(tmp_path / "x.jpg", quality=95)
     smooth.save(tmp_path / "x.png")
-    for crop in (None, (0.3, 0.4, 0.5, 0.6)):
-        quick, exact = (decode(tmp_path / name, 32, crop).float() for name in ("x.jpg", "x.png"))
-        assert (quick - exact).abs().mean() < 2
+    quick, exact = (decode(tmp_path / name, 32).float() for name in ("x.jpg", "x.png"))
+    assert (quick - exact).abs().mean() < 2
+    form = decoding.Form(Shape(32, 32))
+    quick, exact = (
+        decoding.decode_whole(tmp_path / name, form, 0.08).astype(int)
+        for name in ("x.jpg", "x.png")
+    )
+    # 32 * 32 / 0.08 pixels are left of 1200 x 900.
+    assert quick.shape == exact.shape == (98, 131, 3)
+    assert np.abs(quick - exact).mean() < 2
 
 
 # Folders
@@ -232,13 +242,14 @@ def damage(folder):
 def test_unreadable_images_are_named_once_and_skipped(tmp_path, monkeypatch, caplog, in_memory):
     broken = damage(fill(tmp_path, images=12))
     if not in_memory:
-        monkeypatch.setattr(image_folder, "IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr(folder_pixels, "IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr(picture_cache, "open_or_make", no_cache)
     with caplog.at_level(logging.WARNING):
-        dataset = open_folder(tmp_path, validation_fraction=0.25, workers=0)
+        dataset = open_folder(tmp_path, validation_fraction=0.25, workers=0, crops=CROPS)
         splits = (dataset.train, dataset.validation, dataset.test)
         seen = sum(len(collect(split.batches(5))[1]) for split in splits)
         for epoch in range(2):
-            list(dataset.train.epoch(4, torch.Generator().manual_seed(epoch)))
+            list(dataset.train.epoch(4, torch.Generator().manual_seed(epoch), crops=CROPS))
     assert seen == 24 - 3
     warnings = [record.getMessage() for record in caplog.records]
     assert sorted(name for text in warnings for name in broken if name in text) == broken
@@ -259,7 +270,8 @@ def test_a_folder_of_rubbish_is_refused(tmp_path):
 def test_both_forms_evaluate_on_the_same_pixels(tmp_path, monkeypatch):
     fill(tmp_path)
     kept = open_folder(tmp_path)
-    monkeypatch.setattr(image_folder, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(folder_pixels, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(picture_cache, "open_or_make", no_cache)
     streamed = open_folder(tmp_path, workers=0)
     assert isinstance(streamed.train, FileSplit)
     assert streamed.digest == kept.digest and streamed.shape == kept.shape
@@ -273,9 +285,15 @@ def test_both_forms_evaluate_on_the_same_pixels(tmp_path, monkeypatch):
 def test_the_limit_decides(tmp_path, monkeypatch):
     fill(tmp_path)
     need = 20 * 3 * 16 * 16
-    monkeypatch.setattr(image_folder, "IN_MEMORY_BYTES", need)
+    monkeypatch.setattr(picture_cache, "open_or_make", no_cache)
+    monkeypatch.setattr(folder_pixels, "IN_MEMORY_BYTES", need)
     assert isinstance(open_folder(tmp_path).train, ArraySplit)
-    monkeypatch.setattr(image_folder, "IN_MEMORY_BYTES", need - 1)
+    # The training pictures, whole, for crops.
+    monkeypatch.setattr(folder_pixels, "IN_MEMORY_BYTES", need + 14 * 3 * 30 * 20)
+    assert isinstance(open_folder(tmp_path, crops=CROPS).train, CroppedSplit)
+    monkeypatch.setattr(folder_pixels, "IN_MEMORY_BYTES", need + 14 * 3 * 30 * 20 - 1)
+    assert isinstance(open_folder(tmp_path, crops=CROPS).train, FileSplit)
+    monkeypatch.setattr(folder_pixels, "IN_MEMORY_BYTES", need - 1)
     assert isinstance(open_folder(tmp_path).train, FileSplit)
     assert isinstance(open_folder(tmp_path, train_size=12).train, ArraySplit)
 
@@ -288,7 +306,7 @@ def test_loader_workers_change_nothing(tmp_path):
         dataset = open_folder(tmp_path, workers=workers)
         generator = torch.Generator().manual_seed(3)
         before = torch.get_rng_state()
-        epochs.append([collect(dataset.train.epoch(4, generator)) for _ in range(2)])
+        epochs.append([collect(dataset.train.epoch(4, generator, crops=CROPS)) for _ in range(2)])
         assert torch.equal(torch.get_rng_state(), before)
     for (x, y), (u, v) in zip(*epochs, strict=True):
         assert torch.equal(x, u) and torch.equal(y, v)
@@ -306,31 +324,13 @@ def test_a_batch_of_one_is_not_trained_on(tmp_path):
     assert made == [4, 4] and train.steps(4) == 2
 
 
-def test_both_forms_crop_alike(tmp_path, monkeypatch):
-    # Smooth square images, so that only the place of the crop can make a difference.
-    for name in ("cat", "dog"):
-        (tmp_path / name).mkdir()
-        for index in range(10):
-            picture = noise(3, 3).resize((64, 64), Image.Resampling.BICUBIC)
-            picture.save(tmp_path / name / f"{index}.png")
-    config = DatasetConfig(name=f"imagefolder:{tmp_path}", image_size=64)
-    kept = load(config)
-    monkeypatch.setattr(image_folder, "IN_MEMORY_BYTES", 0)
-    streamed = load(config, workers=0)
-    one, two = (
-        collect(dataset.train.epoch(4, torch.Generator().manual_seed(0)))
-        for dataset in (kept, streamed)
-    )
-    assert torch.equal(one[1], two[1])
-    assert (one[0].float() - two[0].float()).abs().max() <= 6
-
-
 # Streaming on a large scale
 
 
 def streamed_split(paths, workers=0):
     labels = torch.zeros(len(paths), dtype=torch.int64)
-    return FileSplit(paths, labels, 16, device=torch.device("cpu"), workers=workers, warned={})
+    form = decoding.Form(Shape(16, 16))
+    return FileSplit(paths, labels, form, device=torch.device("cpu"), workers=workers, warned={})
 
 
 def test_batches_that_are_passed_over_are_not_decoded(tmp_path):
@@ -346,10 +346,10 @@ def test_batches_that_are_passed_over_are_not_decoded(tmp_path):
 def test_an_epoch_takes_little_more_than_its_draws(tmp_path, start):
     images = 200_000
     split = streamed_split([tmp_path / "none.png"] * images)
-    next(split.epoch(256, torch.Generator(), part=(0, 4)))
+    next(split.epoch(256, torch.Generator(), part=(0, 4), crops=CROPS))
     tracemalloc.start()
     try:
-        epoch = split.epoch(256, torch.Generator(), start=start, part=(0, 4))
+        epoch = split.epoch(256, torch.Generator(), start=start, part=(0, 4), crops=CROPS)
         assert len(next(epoch)[1]) == 0
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -145,14 +145,15 @@ def test_nothing_touches_the_global_random_state(split):
 
 def test_crops_come_with_the_epoch_and_not_with_evaluation():
     images = torch.randint(256, (6, 3, 9, 9), dtype=torch.uint8)
-    split = ArraySplit(images, torch.arange(6), crops=True)
-    one, two = (
-        torch.cat([x for x, _ in split.epoch(6, torch.Generator().manual_seed(3))])
-        for _ in range(2)
-    )
-    order = torch.cat([y for _, y in split.epoch(6, torch.Generator().manual_seed(3))])
+    split = ArraySplit(images, torch.arange(6))
+
+    def epoch(crops):
+        return next(split.epoch(6, torch.Generator().manual_seed(3), crops=crops))
+
+    (one, order), (two, _) = epoch((0.08, 1.0)), epoch((0.08, 1.0))
     assert torch.equal(one, two)
     assert not torch.equal(one, images[order])
+    assert torch.equal(epoch(None)[0], images[order])
     assert torch.equal(everything(split), images)
 
 

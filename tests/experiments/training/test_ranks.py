@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mixbench.experiments import ranks
 from mixbench.experiments.config import resolve
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.data import image_folder
+from mixbench.experiments.data import folder_pixels
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.load import load
 from mixbench.experiments.data.split import ArraySplit
@@ -82,7 +82,7 @@ def of_files(root: Path) -> dict[str, Any]:
 
 def loaded(made: RunConfig) -> Dataset:
     """Image folders are streamed, by two loader processes."""
-    image_folder.IN_MEMORY_BYTES = 0
+    folder_pixels.IN_MEMORY_BYTES = 0
     return load(made.dataset, workers=2)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from mixbench.experiments.config.rules import why_not_cached
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.load import load
-from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
@@ -207,6 +205,7 @@ def test_nothing_is_cached_without_a_frozen_part(
     [
         ({"freeze": 2}, {"augmentation": "mixup"}, "images are mixed (transfer.mixing: pixels"),
         ({"freeze": 2}, {"crop_padding": 1}, "crops vary (training.crop_padding: 1"),
+        ({"freeze": 2}, {"crop": "resized"}, "crops vary (training.crop: resized, not none)"),
         ({"freeze": 2}, {"flip": True}, "images are flipped (training.flip: true"),
         (
             {"freeze": 2, "unfreeze": [{"at": 0.5, "down_to": "all"}]},
@@ -239,15 +238,6 @@ def test_what_varies_is_not_cached(
     if said:
         with pytest.raises(UserError, match="cache: got true, but"):
             configured({**transfer, "cache": True}, epochs=1, **more)
-
-
-def test_random_resized_crops_vary(tmp_path: Path) -> None:
-    made = configured({"freeze": 2, "cache": True})
-    dataset = load(made.dataset)
-    assert isinstance(dataset.train, ArraySplit)
-    cropped = ArraySplit(dataset.train.images, dataset.train.labels, crops=True)
-    with pytest.raises(UserError, match="got true, but the images are cropped at random"):
-        trained(tmp_path, made, dataclasses.replace(dataset, train=cropped))
 
 
 def test_features_too_large_for_memory(

@@ -1,0 +1,35 @@
+"""What a training sees of its images, in a sentence: size, fit, crops, flips."""
+
+from __future__ import annotations
+
+from mixbench.experiments.config import datasets
+from mixbench.experiments.config.schema import RunConfig
+
+_FITS = {
+    "crop": "the middle of each picture",
+    "pad": "all of each picture, with black borders",
+    "stretch": "all of each picture, distorted",
+}
+
+
+def training_images(config: RunConfig) -> str:
+    """Return what becomes of the training images of a resolved run."""
+    height, width = config.dataset.sides
+    parts = [f"training sees {height} x {width} pixels (height x width)"]
+    crops, training = config.training.random_crops, config.training
+    if crops is not None:
+        parts.append(f"random crops of {_percent(crops[0])} to {_percent(crops[1])} % of the area")
+        if datasets.is_folder(config.dataset.name):
+            parts[-1] += " of the full picture"
+    if training.crop_padding:
+        parts.append(f"moved by up to {training.crop_padding} pixels")
+    if not crops and not training.crop_padding:
+        parts.append("no random crops")
+    parts.append("half of them mirrored" if training.flip else "none mirrored")
+    fit = config.dataset.fit
+    test = f"; {'tests see' if crops else 'of'} {_FITS[fit]}" if fit else ""
+    return f"{', '.join(parts)}{test}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g}"
