@@ -6,6 +6,7 @@ All return soft labels (B, num_classes) float32, for a loss that takes them
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,11 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from mixbench.augmentations.checks import IGNORED, check_classes
+from mixbench.augmentations.integrations.workers import in_memory_of, portable, reseed_in_worker
 from mixbench.augmentations.method import Method
 from mixbench.augmentations.registry import create
 from mixbench.augmentations.targets import Targets
+from mixbench.augmentations.tensor_types import plain
 
 
 class SoftTargets:
@@ -26,6 +29,10 @@ class SoftTargets:
     `SoftTargets.like_timm(...)` takes timm's own arguments. Set `mixup_enabled = False` to stop
     mixing, as timm's training script does for the last epochs; labels stay soft.
 
+    In the workers of a DataLoader, a `generator` that was copied from the main process is reseeded
+    once, from its own seed and the worker's. So workers and epochs differ, and a loader whose own
+    `generator` is seeded (or that follows `torch.manual_seed`) repeats its batches.
+
     Args:
         mix: The method; it must mix images alone, not inside a network.
         num_classes: The number of classes.
@@ -33,7 +40,7 @@ class SoftTargets:
         multi_label: Whether labels are (B, num_classes) with any number of ones; label smoothing
             then moves each towards 0.5, as in timm.
         generator: Source of the random numbers, on the images' device; None for the device's
-            default generator.
+            default generator. In a DataLoader's worker it is reseeded, as described above.
 
     Raises:
         ValueError: An argument is not allowed, or the method mixes inside the network.
@@ -71,6 +78,7 @@ class SoftTargets:
         self.multi_label = multi_label
         self.generator = generator
         self.mixup_enabled = True
+        self._process = os.getpid()
 
     @classmethod
     def like_timm(
@@ -159,9 +167,14 @@ class SoftTargets:
         Raises:
             ValueError: Images or labels have another shape or dtype, or are on another device.
         """
+        if self.generator is not None:
+            reseed_in_worker(self.generator, self._process)
         mix = self.mix if self.mixup_enabled else create("none")
         batch = mix(images, labels, self.num_classes, generator=self.generator)
         return batch.images, self._soft(batch.targets)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "generator": portable(self.generator)}
 
     def _soft(self, targets: Targets) -> Tensor:
         soft = targets.dense(self.num_classes)
@@ -220,8 +233,7 @@ class MixTransform(torch.nn.Module):
             raise ValueError(
                 f"MixTransform: expected two tensors, got {_what(images)} and {_what(labels)}"
             )
-        mixed, soft = self.soft_targets(images.as_subclass(Tensor), labels.as_subclass(Tensor))
-        result = (mixed.as_subclass(type(images)), soft)
+        result = self.soft_targets(images, plain(labels))
         return list(result) if isinstance(pair, list) else result
 
     def extra_repr(self) -> str:
@@ -279,7 +291,11 @@ class Collate:
         batch = self.collate(samples)
         if isinstance(batch, Mapping) or not isinstance(batch, Sequence) or len(batch) != 2:
             raise ValueError(f"Collate: expected samples (image, label), got {_what(batch)}")
-        return self._soft_targets()(batch[0], batch[1])
+        images, soft = self._soft_targets()(batch[0], batch[1])
+        if self.collate is default_collate:
+            # No one else holds what it returned.
+            images = in_memory_of(images, batch[0])
+        return images, soft
 
     def _soft_targets(self) -> SoftTargets:
         return SoftTargets(self.mix, self.num_classes, label_smoothing=self.label_smoothing)

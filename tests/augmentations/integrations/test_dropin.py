@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from mixbench import augmentations
 from mixbench.augmentations.integrations.dropin import (
@@ -18,6 +18,7 @@ from mixbench.augmentations.integrations.dropin import (
     MixTransform,
     SoftTargets,
 )
+from tests.support.mixing_collate import MixingCollate
 from tests.support.oracles import assert_rate, one_hot_images, pixel_shares, seeded
 
 v2 = pytest.importorskip("torchvision.transforms.v2")
@@ -284,6 +285,79 @@ def test_workers_mix_with_seeds_of_their_own() -> None:
         for soft, same in zip(epoch, repeated, strict=True):
             assert torch.equal(soft, same)
     assert not torch.equal(next(iter(loader(2, seed=1)))[1], epochs[0][0])
+
+
+@pytest.mark.parametrize(
+    ("start", "persistent"), [("fork", False), ("fork", True), ("spawn", True)]
+)
+def test_a_seeded_transform_does_not_repeat_in_workers(start: str, persistent: bool) -> None:
+    """Two workers, two epochs: all batches differ; a loader of the same seed gives them again."""
+
+    def epochs(seed: int) -> list[list[Tensor]]:
+        batches = DataLoader(
+            TensorDataset(torch.zeros(16, 1, 2, 2), torch.arange(16)),
+            batch_size=4,
+            num_workers=2,
+            collate_fn=MixingCollate(16),
+            generator=seeded(seed),
+            multiprocessing_context=start,
+            persistent_workers=persistent,
+        )
+        return [soft for _ in range(2) for soft in batches]
+
+    first = epochs(0)
+    assert len(first) == 8
+    strengths = [tuple(soft.max(dim=1).values.tolist()) for batch in first for soft in batch[:2]]
+    assert len(set(strengths)) == 16
+    assert len({tuple(batch[2].flatten().tolist()) for batch in first}) == 8
+    if start == "fork":
+        for one, other in zip(first, epochs(0), strict=True):
+            assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+        assert not torch.equal(epochs(1)[0][0], first[0][0])
+
+
+def test_a_generator_made_in_the_worker_is_used_as_it_is() -> None:
+    data = TensorDataset(torch.zeros(12, 1, 2, 2), torch.arange(12) % 3)
+    loader = DataLoader(
+        data,
+        batch_size=3,
+        num_workers=2,
+        collate_fn=MixingCollate(3, made_here=True),
+        multiprocessing_context="fork",
+    )
+    batches = [soft for (soft,) in loader]
+    assert all(torch.equal(batch, batches[0]) for batch in batches)
+
+
+def test_a_generator_in_the_main_process_goes_on() -> None:
+    images, labels = batch()
+    mix = augmentations.create("mixup")
+    transform, expected = MixTransform(mix, CLASSES, generator=seeded(0)), seeded(0)
+    for _ in range(2):
+        _, soft = transform(images, labels)
+        assert torch.equal(soft, mix(images, labels, CLASSES, expected).targets.dense(CLASSES))
+
+
+def test_collate_in_a_worker_leaves_what_others_hold() -> None:
+    """It writes over the batch that torch's collate made there, over no other one."""
+
+    def others(_samples: list[Any]) -> tuple[Tensor, Tensor]:
+        return held
+
+    held = one_hot_images(6, 4, 4).share_memory_(), torch.arange(6)
+    data = TensorDataset(*held)
+    mix = augmentations.create("cutmix", pairing="roll", placement="inside")
+    for collate in (default_collate, others):
+        loader = DataLoader(
+            data,
+            batch_size=6,
+            num_workers=1,
+            collate_fn=Collate(mix, 6, collate=collate),
+            multiprocessing_context="fork",
+        )
+        for images, soft in loader:
+            torch.testing.assert_close(pixel_shares(images).float(), soft, atol=1e-6, rtol=0)
+        assert torch.equal(held[0], one_hot_images(6, 4, 4))
 
 
 def test_workers_that_stay_go_on() -> None:
