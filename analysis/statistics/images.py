@@ -40,6 +40,7 @@ def crossed(values: Array) -> Crossed:
         ValueError: Fewer than two replicates or images.
 
     Examples:
+        >>> import numpy as np
         >>> luck = crossed(np.array([[1.0, 0, 1, 1], [1, 0, 1, 0], [1, 0, 1, 1]]))
         >>> round(luck.mean, 2), round(luck.replicates, 2), round(luck.images, 2)
         (0.67, 0.08, 0.24)
