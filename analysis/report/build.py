@@ -1,4 +1,4 @@
-"""Write the report of a sweep: report.html, report.md, runs.csv and figures."""
+"""Write the report of a sweep: report.html, report.md, runs.csv, verdicts.json and figures."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ from mixbench.analysis.report.sections import (
     summary,
     warnings,
 )
+from mixbench.analysis.report.verdicts import VERDICTS, of_comparison
 from mixbench.analysis.statistics.baselines import Baseline
 from mixbench.analysis.tables.load import Tables
-from mixbench.analysis.text.verdict import Verdict
+from mixbench.analysis.text.verdict import Summary
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 SECTIONS: dict[str, Callable[[ReportData], dict[str, Any]]] = {
@@ -58,7 +59,7 @@ class Report:
 
     folder: Path
     figures: tuple[Path, ...]
-    verdict: Verdict
+    verdict: Summary
     warnings: tuple[str, ...]
 
     @property
@@ -79,7 +80,7 @@ class Report:
     @property
     def paths(self) -> tuple[Path, ...]:
         """All files of the report."""
-        return (self.html, self.markdown, self.csv, *self.figures)
+        return (self.html, self.markdown, self.csv, self.folder / VERDICTS, *self.figures)
 
 
 def write_report(
@@ -100,7 +101,8 @@ def write_report(
         for figure in section.get("figures", ())
     }
     out = Path(out_dir) if out_dir is not None else sweep_folder.path / "report"
-    write_files(out, {**figures, CSV: _csv(data.tables), **render(sections)})
+    files = {CSV: _csv(data.tables), VERDICTS: of_comparison(data.comparison)}
+    write_files(out, {**figures, **files, **render(sections)})
     verdict, warnings = sections["summary"]["verdict"], sections["warnings"]["list"]
     return Report(out, tuple(out / name for name in figures), verdict, tuple(warnings))
 

@@ -16,14 +16,20 @@ _FIGURE_NAMES = re.compile(
 """The files in `figures/` that belong to a report; others are left alone."""
 
 
+def write_pages(folder: Path, contents: Mapping[str, str | bytes]) -> None:
+    """Write every file completely or not at all. contents: path in the folder -> content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        atomic_write(folder / name, content)
+
+
 def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
     """Write every file completely or not at all; remove figures of an earlier report.
 
     contents: path in the folder -> content.
     """
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        atomic_write(folder / name, content)
+    write_pages(folder, contents)
     for path in (folder / FIGURES).glob("*.png"):
         if _FIGURE_NAMES.fullmatch(path.name) and f"{FIGURES}/{path.name}" not in contents:
             path.unlink(missing_ok=True)

@@ -29,6 +29,14 @@ def render(sections: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def render_contrasts(page: Mapping[str, Any]) -> dict[str, str]:
+    """Return file name -> page of contrasts alone."""
+    return {
+        name: _environment(name).get_template(template).render(page)
+        for name, template in ((MARKDOWN, "contrasts.md"), (HTML, "contrasts.html"))
+    }
+
+
 def markdown(text: object) -> Markup:
     """Return any text as one line of Markdown that shows it and does nothing else."""
     line = " ".join(str(text).split())

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mixbench.analysis.statistics.contrasts import Verdict
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a table. tone: "good", "bad" or "" (how a difference stands after Holm)."""
+    """One entry of a table. tone: "good", "bad" or "" (the verdict on a difference)."""
 
     text: str
     minor: str = ""
@@ -35,5 +37,5 @@ class Table:
     first: str = "Method"
 
 
-TONES = {"ahead": "good", "behind": "bad"}
-"""The tone of a difference by its standing; other standings have none."""
+TONES = {Verdict.BETTER: "good", Verdict.WORSE: "bad"}
+"""The tone of a difference by its verdict; other verdicts have none."""

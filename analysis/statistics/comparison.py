@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from mixbench.analysis.statistics import tests
+from mixbench.analysis.statistics import contrasts
 from mixbench.analysis.statistics.baselines import Baseline, assign_baselines
-from mixbench.analysis.statistics.metrics import Metric, metrics_of
-from mixbench.analysis.statistics.tests import Difference, Estimate
+from mixbench.analysis.statistics.best_set import best_set
+from mixbench.analysis.statistics.contrasts import Contrast, Stratum
+from mixbench.analysis.statistics.estimates import Estimate, estimate
+from mixbench.analysis.statistics.metrics import ACCURACY, Metric, metrics_of
 from mixbench.analysis.tables.labels import JOIN
 from mixbench.experiments.store.states import RunState
+
+ALL = "all"
+"""The stratum of a sweep whose cells are all compared with each other."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +30,17 @@ class Comparison:
             have in common) and series (the name within the block, which figures colour by).
         metrics: Those that any run has, in the order of the tables.
         estimates: (cell_key, metric key) -> mean and interval over seeds.
-        differences: (cell_key, metric key) -> paired difference to the baseline cell. The family
-            of Holm's correction is one metric over all comparisons of the sweep.
+        differences: (cell_key, metric key) -> paired difference to the baseline cell, with
+            simultaneous intervals: a family is one metric over all comparisons of the sweep.
+        best: block -> cell_keys that can't be told apart from the best in test accuracy.
         note: Why there is nothing to compare, empty otherwise.
     """
 
     cells: pd.DataFrame
     metrics: tuple[Metric, ...]
     estimates: Mapping[tuple[str, str], Estimate]
-    differences: Mapping[tuple[str, str], Difference]
+    differences: Mapping[tuple[str, str], Contrast]
+    best: Mapping[int, Sequence[str]]
     note: str
 
     @property
@@ -41,7 +48,7 @@ class Comparison:
         """Tell whether any cell is compared with another."""
         return bool(self.differences)
 
-    def of_metric(self, key: str) -> dict[str, Difference]:
+    def of_metric(self, key: str) -> dict[str, Contrast]:
         """Return cell_key -> difference for one metric."""
         return {cell: value for (cell, name), value in self.differences.items() if name == key}
 
@@ -75,24 +82,53 @@ def compare(
     cells = _with_blocks(cells, assigned)
     values = seed_values(runs, [metric.key for metric in metrics])
     estimates = {
-        (cell, metric.key): tests.estimate(list(values.get((cell, metric.key), {}).values()))
+        (cell, metric.key): estimate(list(values.get((cell, metric.key), {}).values()))
         for cell in cells["cell_key"]
         for metric in metrics
     }
-    differences: dict[tuple[str, str], Difference] = {}
-    for metric in metrics:
-        family = {
-            (cell, metric.key): (
-                values.get((cell, metric.key), {}),
-                values.get((base, metric.key), {}),
-            )
-            for cell, base in assigned.items()
-            if base is not None and base != cell
-        }
-        differences |= tests.compare_family(family)
+    differences = {
+        (contrast.cell, metric.key): contrast
+        for metric in metrics
+        for contrast in compare_metric(cells, values, metric)
+    }
     if not differences and not note:
         note = "every cell is its own baseline; another can be named with --baseline"
-    return Comparison(cells, metrics, estimates, differences, note)
+    return Comparison(cells, metrics, estimates, differences, _best(cells, values), note)
+
+
+def compare_metric(
+    cells: pd.DataFrame,
+    values: Mapping[tuple[str, str], Mapping[int, float | None]],
+    metric: Metric,
+) -> list[Contrast]:
+    """Compare every cell with its baseline on one metric: one family over all blocks.
+
+    Args:
+        cells: Those of a `Comparison`.
+        values: (cell_key, metric key) -> seed -> value.
+        metric: What is compared.
+    """
+    strata = []
+    for title, members in blocks(cells):
+        pairs = [
+            (str(cell), base)
+            for cell, base in zip(members["cell_key"], members["baseline_key"], strict=True)
+            if isinstance(base, str) and base != cell
+        ]
+        of_block = {key: values.get((key, metric.key), {}) for pair in pairs for key in pair}
+        strata.append(Stratum(title or ALL, of_block, pairs))
+    return contrasts.compare(strata, better=metric.better, margin=metric.margin, unit="seed")
+
+
+def _best(
+    cells: pd.DataFrame, values: Mapping[tuple[str, str], Mapping[int, float | None]]
+) -> dict[int, list[str]]:
+    return {
+        int(str(block)): best_set(
+            {str(key): values.get((str(key), ACCURACY.key), {}) for key in members["cell_key"]}
+        )
+        for block, members in cells.groupby("block", sort=False)
+    }
 
 
 def seed_values(

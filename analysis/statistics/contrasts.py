@@ -71,7 +71,8 @@ class Contrast:
             within the margin (two one-sided tests), else BETTER or WORSE where the interval
             excludes 0.
         detectable: The true difference that would be found with a probability of 80 %.
-        more_replicates: How many more find a difference of the margin as often; None if unknown.
+        more_replicates: How many more find a difference of the margin as often; 0 where the
+            verdict is there, None if unknown.
         replicates: Those that both cells have.
         note: Why something is missing; empty otherwise.
     """
@@ -93,6 +94,16 @@ class Contrast:
     more_replicates: int | None = None
     replicates: tuple[int, ...] = ()
     note: str = ""
+
+    @property
+    def mean(self) -> float | None:
+        """The difference, under the name that an estimate has."""
+        return self.difference
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval excludes 0, whatever the margin."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
     @property
     def half_width(self) -> float | None:
@@ -157,6 +168,7 @@ def compare(
     better: int = 1,
     margin: float | None = None,
     level: float = LEVEL,
+    unit: str = "replicate",
 ) -> list[Contrast]:
     """Compare cells within each replicate, and judge all contrasts of a metric as one family.
 
@@ -169,6 +181,7 @@ def compare(
         better: 1 where higher is better, -1 where lower is, 0 where neither is.
         margin: The smallest difference that matters, above 0, in the metric's unit.
         level: The familywise error.
+        unit: What a replicate is called in notes.
 
     Returns:
         The contrasts in the order given.
@@ -185,7 +198,7 @@ def compare(
         mixup +0.000 undecided
         cutmix +0.037 better
     """
-    models = [_fit(stratum) for stratum in strata]
+    models = [_fit(stratum, unit) for stratum in strata]
     reference = _Reference([model for model in models if model.family is not None], level)
     return [
         _judge(model, fitted, reference, better, margin)
@@ -215,7 +228,7 @@ class _Reference:
         return max_t.critical_value(self._with(model, df), level)
 
 
-def _fit(stratum: Stratum) -> _Model:
+def _fit(stratum: Stratum, unit: str) -> _Model:
     used = dict.fromkeys(cell for pair in stratum.pairs for cell in reversed(pair))
     known = {cell: _numbers(stratum.values.get(cell, {})) for cell in used}
     cells = [cell for cell in used if known[cell]]
@@ -226,7 +239,7 @@ def _fit(stratum: Stratum) -> _Model:
     place = {cell: index for index, cell in enumerate(cells)}
     pairs = [pair for pair in stratum.pairs if pair[0] in place and pair[1] in place]
     if not pairs:
-        nothing = tuple(_estimate(pair, known, None, 0.0) for pair in stratum.pairs)
+        nothing = tuple(_estimate(pair, known, None, 0.0, unit) for pair in stratum.pairs)
         return _Model(stratum.title, nothing, None, None)
     model = two_way.fit(values)
     variances = model.variances.copy()
@@ -242,9 +255,9 @@ def _fit(stratum: Stratum) -> _Model:
         loads[row, here], loads[row, there] = deviations[here], -deviations[there]
         shared = len(known[pair[0]].keys() & known[pair[1]].keys())
         error = math.sqrt((variances[here] + variances[there]) / shared) if shared else None
-        fitted[pair] = _estimate(pair, known, error, model.df(shared))
+        fitted[pair] = _estimate(pair, known, error, model.df(shared), unit)
     contrasts = tuple(
-        fitted.get(pair) or _estimate(pair, known, None, 0.0) for pair in stratum.pairs
+        fitted.get(pair) or _estimate(pair, known, None, 0.0, unit) for pair in stratum.pairs
     )
     usable = [row for row, pair in enumerate(pairs) if fitted[pair].standard_error]
     if not usable:
@@ -262,22 +275,23 @@ def _estimate(
     known: Mapping[str, Mapping[int, float]],
     error: float | None,
     df: float,
+    unit: str,
 ) -> _Fitted:
     here, there = known[pair[0]], known[pair[1]]
     shared = tuple(sorted(here.keys() & there.keys()))
     notes = []
     if only := sorted(there.keys() - here.keys()):
-        notes.append(f"no value for {_listed(only)}")
+        notes.append(f"no value for {_listed(only, unit)}")
     if only := sorted(here.keys() - there.keys()):
-        notes.append(f"the other side has no value for {_listed(only)}")
+        notes.append(f"the baseline has no value for {_listed(only, unit)}")
     if not shared:
-        note = "no replicate in common" if here and there else "no value"
+        note = f"no {unit} in common" if here and there else "no value"
         return _Fitted(*pair, shared, None, None, df, note)
     differences = [here[replicate] - there[replicate] for replicate in shared]
     difference = math.fsum(differences) / len(shared)
     largest = max(abs(values[replicate]) for values in (here, there) for replicate in shared)
     if len(shared) == 1:
-        notes.append("one pair: no interval")
+        notes.append(f"one pair ({_listed(shared, unit)}): no interval")
         error = None
     elif max(abs(value - difference) for value in differences) <= 1e-12 * max(largest, 1e-300):
         notes.append(f"all {len(shared)} pairs differ by the same amount: no interval")
@@ -321,6 +335,8 @@ def _judge(
 
         needed = power.replicates_needed(margin, error * math.sqrt(n), with_replicates)
         more = None if needed is None else max(0, needed - n)
+        if verdict != Verdict.UNDECIDED:
+            more = 0
     return Contrast(
         **plain,  # type: ignore[arg-type]
         standard_error=error,
@@ -335,6 +351,5 @@ def _judge(
     )
 
 
-def _listed(replicates: Sequence[int]) -> str:
-    word = "replicate" if len(replicates) == 1 else "replicates"
-    return f"{word} {', '.join(map(str, replicates))}"
+def _listed(replicates: Sequence[int], unit: str) -> str:
+    return f"{unit}{'' if len(replicates) == 1 else 's'} {', '.join(map(str, replicates))}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from mixbench.analysis.statistics.tests import estimate
+from mixbench.analysis.statistics.estimates import estimate
 
 
 def mean_curves(points: pd.DataFrame, panel: str, x: str, value: str) -> pd.DataFrame:

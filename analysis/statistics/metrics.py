@@ -16,25 +16,28 @@ class Metric:
         title: Its name on the pages.
         percent: Whether a value from 0 to 1 is shown as a percentage.
         better: 1 where higher is better, -1 where lower is, 0 where neither is.
+        margin: The smallest difference that matters, in the metric's own unit; None where none
+            is known.
     """
 
     key: str
     title: str
     percent: bool
     better: int
+    margin: float | None = None
 
 
-ACCURACY = Metric("test/accuracy", "Accuracy", True, 1)
+ACCURACY = Metric("test/accuracy", "Accuracy", True, 1, 0.005)
 """Test accuracy, the metric of the verdict."""
 GAP = "test/gap"
 """Mean confidence minus accuracy."""
 
 _BEFORE_OCCLUSION = (
     ACCURACY,
-    Metric("test/ece", "ECE", True, -1),
+    Metric("test/ece", "ECE", True, -1, 0.01),
     Metric(GAP, "Conf − acc", True, 0),
-    Metric("test/nll", "NLL", False, -1),
-    Metric("test/brier", "Brier", False, -1),
+    Metric("test/nll", "NLL", False, -1, 0.02),
+    Metric("test/brier", "Brier", False, -1, 0.01),
 )
 _AFTER_OCCLUSION = (Metric("train/accuracy", "Train accuracy", True, 0),)
 
@@ -56,7 +59,8 @@ def metrics_of(runs: pd.DataFrame) -> tuple[Metric, ...]:
         if column.startswith("occlusion/") and column.endswith("/area")
     ]
     occlusion = [
-        Metric(f"occlusion/{shape}/area", f"Occlusion area, {shape}", True, 1) for shape in shapes
+        Metric(f"occlusion/{shape}/area", f"Occlusion area, {shape}", True, 1, 0.01)
+        for shape in shapes
     ]
     known = [*_BEFORE_OCCLUSION, *occlusion, *_AFTER_OCCLUSION]
     return tuple(metric for metric in known if metric.key in runs.columns)

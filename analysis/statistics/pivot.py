@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from mixbench.analysis.statistics.comparison import seed_values
+from mixbench.analysis.statistics.contrasts import Contrast, Stratum, compare
 from mixbench.analysis.statistics.metrics import ACCURACY
-from mixbench.analysis.statistics.tests import Difference, compare_family
 from mixbench.analysis.tables.labels import factor_text, name_cells, value_text
 from mixbench.analysis.tables.schedules import ALWAYS, NAME, PHASES
 from mixbench.analysis.tables.transfers import WEIGHTS
@@ -42,7 +42,7 @@ class Pivot:
         reference: The column that the others are compared with.
         cells: (row, column) -> cell_key.
         differences: cell_key -> test accuracy minus that of the reference column in the same row,
-            paired by seed; one family of Holm's correction. Empty where no row has the reference.
+            paired by seed, with simultaneous intervals. Empty where no row has the reference.
     """
 
     key: str
@@ -51,7 +51,7 @@ class Pivot:
     columns: tuple[str, ...]
     reference: str
     cells: Mapping[tuple[str, str], str]
-    differences: Mapping[str, Difference]
+    differences: Mapping[str, Contrast]
 
 
 def pivots(cells: pd.DataFrame, runs: pd.DataFrame, origins: Mapping[str, str]) -> list[Pivot]:
@@ -117,20 +117,20 @@ def pivot(
 
 def _differences(
     varied: Mapping[Setting, Mapping[Any, str]], reference: Any, runs: pd.DataFrame
-) -> dict[str, Difference]:
+) -> dict[str, Contrast]:
     """Compare each cell with the reference of its setting, all as one family."""
     accuracies = seed_values(runs, [ACCURACY.key])
-    family = {
-        cell: (
-            accuracies.get((cell, ACCURACY.key), {}),
-            accuracies.get((by_value[reference], ACCURACY.key), {}),
+    strata = [
+        Stratum(
+            " ".join(setting),
+            {cell: accuracies.get((cell, ACCURACY.key), {}) for cell in by_value.values()},
+            [(cell, by_value[reference]) for value, cell in by_value.items() if value != reference],
         )
-        for by_value in varied.values()
+        for setting, by_value in varied.items()
         if reference in by_value
-        for value, cell in by_value.items()
-        if value != reference
-    }
-    return compare_family(family)
+    ]
+    contrasts = compare(strata, margin=ACCURACY.margin, unit="seed")
+    return {contrast.cell: contrast for contrast in contrasts}
 
 
 def _text(key: str, value: Any, origins: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mixbench.analysis.numbers import is_number
 from mixbench.analysis.statistics.comparison import Comparison
-from mixbench.analysis.statistics.tests import SEEDS_WANTED
+from mixbench.analysis.statistics.estimates import SEEDS_WANTED
 from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.plugins import PluginUse
 from mixbench.analysis.tables.schedules import PHASES

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from mixbench.analysis.statistics.tests import Difference, Estimate
+from mixbench.analysis.statistics.contrasts import Contrast
+from mixbench.analysis.statistics.estimates import Estimate
 
 MISSING = "–"
 
@@ -19,7 +20,7 @@ def digits(half_widths: Iterable[float | None], percent: bool) -> int:
     return 3
 
 
-def difference_digits(differences: Iterable[Estimate], percent: bool, decimals: int) -> int:
+def difference_digits(differences: Iterable[Contrast], percent: bool, decimals: int) -> int:
     """Return one more decimal where an interval that excludes 0 would seem to touch it."""
     factor = 100 if percent else 1
     for value in differences:
@@ -45,7 +46,7 @@ def estimate(value: Estimate, percent: bool, decimals: int) -> str:
     return f"{mean} ± {number(value.half_width, percent, decimals)}"
 
 
-def interval(value: Estimate, percent: bool, decimals: int, sign: bool = True) -> str:
+def interval(value: Estimate | Contrast, percent: bool, decimals: int, sign: bool = True) -> str:
     """Format an interval as [+2.1, +3.1], or a dash."""
     if value.low is None or value.high is None:
         return MISSING
@@ -53,7 +54,7 @@ def interval(value: Estimate, percent: bool, decimals: int, sign: bool = True) -
     return f"[{low}, {number(value.high, percent, decimals, sign)}]"
 
 
-def difference(value: Difference, percent: bool, decimals: int) -> str:
+def difference(value: Contrast, percent: bool, decimals: int) -> str:
     """Format a difference as +2.6 [+2.1, +3.1], or +2.6 where there is no interval."""
     mean = number(value.mean, percent, decimals, sign=True)
     if value.half_width is None:

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mixbench.analysis.statistics.comparison import Comparison
+from mixbench.analysis.statistics.contrasts import Contrast, Verdict
+from mixbench.analysis.statistics.estimates import SEEDS_WANTED, Estimate
 from mixbench.analysis.statistics.metrics import ACCURACY, GAP, Metric
-from mixbench.analysis.statistics.tests import SEEDS_WANTED, Difference, Estimate
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.formatting import joined
 from mixbench.experiments.text import plural
 
-LEVEL = 0.05
 TRAINED_ON_RECTANGLES = ("cutout", "random_erasing")
 BEYOND = ("test/ece", "test/nll")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Summary:
     """What a sweep shows.
 
     headline: one sentence. paragraph: what it rests on. beyond: calibration and occlusion, a
@@ -33,21 +33,16 @@ class Verdict:
     reach: str
 
 
-def standing(difference: Difference, better: int) -> str:
-    """Return "ahead", "behind", "open", "none shown" or "unknown".
-
-    open: the interval excludes 0, but not after correction.
-    """
-    if difference.mean is None or difference.half_width is None:
-        return "unknown"
-    if not difference.excludes_zero:
-        return "none shown"
-    if difference.p_holm is None or difference.p_holm >= LEVEL:
-        return "open"
-    return "ahead" if difference.mean * (better or 1) > 0 else "behind"
+def verdict_words(contrast: Contrast, unit: str = "seed") -> str:
+    """Return a verdict as a table can show it, such as "undecided, 4 more seeds"."""
+    if contrast.low is None:
+        return formatting.MISSING
+    if contrast.verdict == Verdict.UNDECIDED and contrast.more_replicates:
+        return f"undecided, {plural(contrast.more_replicates, f'more {unit}')}"
+    return str(contrast.verdict)
 
 
-def verdict(comparison: Comparison, setting: str) -> Verdict:
+def summarise(comparison: Comparison, setting: str) -> Summary:
     """Return the verdict on a sweep. setting: data set, model and regime, in words."""
     cells = comparison.cells
     finished = cells[cells["done"] > 0]
@@ -57,7 +52,7 @@ def verdict(comparison: Comparison, setting: str) -> Verdict:
     )
     if not comparison.differences:
         headline, detail = _without_baseline(comparison, finished)
-        return Verdict(headline, detail, (), reach)
+        return Summary(headline, detail, (), reach)
     sentences = []
     headlines = []
     for _, members in cells.groupby("block", sort=False):
@@ -68,10 +63,10 @@ def verdict(comparison: Comparison, setting: str) -> Verdict:
         sentences.append(detail if is_one or not title else f"With {title}: {detail}")
     sentences.append(_basis(comparison))
     if len(comparison.differences) > len(comparison.metrics):
-        reach = f"The comparisons are with the baseline, not of methods with each other. {reach}"
+        reach = f"The differences are to the baseline. {reach}"
     headline = headlines[0] if len(headlines) == 1 else _tally(comparison)
     beyond = tuple(_other_measures(comparison))
-    return Verdict(headline, " ".join(sentences), beyond, reach)
+    return Summary(headline, " ".join(sentences), beyond, reach)
 
 
 def _without_baseline(comparison: Comparison, finished: pd.DataFrame) -> tuple[str, str]:
@@ -115,46 +110,90 @@ def _block(comparison: Comparison, members: pd.DataFrame) -> tuple[str, str]:
     base_name = names.get(base) or str(comparison.cells.set_index("cell_key").loc[base, "label"])
     decimals = formatting.digits([d.half_width for d in differences.values()], percent=True)
     decimals = formatting.difference_digits(differences.values(), True, decimals)
-    by = {kind: _ranked(differences, kind) for kind in ("ahead", "behind", "open", "none shown")}
+    by = {kind: _ranked(differences, kind) for kind in Verdict}
     parts = []
-    if by["ahead"]:
-        best = by["ahead"][0]
-        parts.append(
-            f"In test accuracy, {best} is ahead of the baseline ({base_name}) by "
-            f"{_points(differences[best], decimals)}."
-        )
+    if len(best := _names_of_best(comparison, members)) > 1:
+        parts.append(f"Can't be told apart from the best: {joined(best)}.")
     for kind, words in (
-        ("ahead", "Also ahead"),
-        ("behind", "Behind"),
-        ("open", "Not settled, as the interval excludes 0 but not after Holm's correction"),
-        ("none shown", "No difference shown"),
+        (Verdict.BETTER, f"Better than the baseline ({base_name})"),
+        (Verdict.EQUIVALENT, f"Equivalent to it within {_margin(differences)} points"),
+        (Verdict.WORSE, "Worse"),
     ):
-        if listed := by[kind][1:] if kind == "ahead" else by[kind]:
-            parts.append(f"{words}: {_listed(differences, listed, decimals)}.")
-    unknown = [name for name, d in differences.items() if standing(d, 1) == "unknown"]
+        if by[kind]:
+            parts.append(f"{words}: {_listed(differences, by[kind], decimals)}.")
+    undecided = [name for name in by[Verdict.UNDECIDED] if differences[name].low is not None]
+    if undecided:
+        parts.append(f"Undecided: {_undecided(differences, undecided, decimals)}.")
+    unknown = [name for name, difference in differences.items() if difference.low is None]
     if unknown:
         parts.append(_unknown(differences, unknown, decimals))
-    return _headline(differences, by, base_name, decimals), " ".join(parts)
+    return _headline(differences, by, best, base_name, decimals), " ".join(parts)
+
+
+def _names_of_best(comparison: Comparison, members: pd.DataFrame) -> list[str]:
+    """Return the names of the cells that can't be told apart from the best."""
+    names = dict(zip(members["cell_key"], members["series"], strict=True))
+    best = comparison.best.get(int(members["block"].iloc[0]), ())
+    return [str(names[key]) for key in best if key in names]
 
 
 def _headline(
-    differences: dict[str, Difference], by: dict[str, list[str]], base_name: str, decimals: int
+    differences: dict[str, Contrast],
+    by: dict[Verdict, list[str]],
+    best: Sequence[str],
+    base_name: str,
+    decimals: int,
 ) -> str:
-    """Return the sentence on the best method. by: standing -> names, the best first."""
-    if by["ahead"]:
-        fewest = min((d.n for d in differences.values() if d.n > 1), default=0)
-        few = f" (only {plural(fewest, 'seed')})" if 0 < fewest < SEEDS_WANTED else ""
-        best = by["ahead"][0]
-        points = formatting.number(differences[best].mean, True, decimals)
-        is_clear = "ahead of" if len(by["ahead"]) == 1 else "furthest ahead of"
-        return f"{best} is {is_clear} the baseline ({base_name}), by {points} points{few}."
-    if not any(by.values()):
+    """Return the sentence on what is best. by: verdict -> names, the best first."""
+    fewest = min((d.n for d in differences.values() if d.n > 1), default=0)
+    few = f" (only {plural(fewest, 'seed')})" if 0 < fewest < SEEDS_WANTED else ""
+    if all(difference.low is None for difference in differences.values()):
         return f"Nothing can be told apart from the baseline ({base_name}) yet."
-    if by["behind"]:
-        return f"No method is ahead of the baseline ({base_name})."
-    if by["open"]:
-        return f"No method is clearly ahead of the baseline ({base_name})."
-    return f"No difference to the baseline ({base_name}) is shown."
+    if not by[Verdict.BETTER]:
+        if all(difference.verdict == Verdict.EQUIVALENT for difference in differences.values()):
+            return f"All methods are equivalent to the baseline ({base_name}){few}."
+        return f"Nothing is shown to be better than the baseline ({base_name}){few}."
+    first = by[Verdict.BETTER][0]
+    points = formatting.number(differences[first].mean, True, decimals)
+    if list(best) == [first]:
+        return f"{first} is the best here: {points} points better than {base_name}{few}."
+    together = [name for name in best if name in by[Verdict.BETTER]]
+    if len(together) > 1 and base_name not in best and len(best) <= 4:
+        shown = " and ".join(
+            formatting.number(differences[name].mean, True, decimals) for name in together[:2]
+        )
+        others = [name for name in best if name not in together]
+        rest = f"; {joined(others)} may be as good" if others else ""
+        if len(together) == 2:
+            return (
+                f"{joined(together)} are better than {base_name}, by {shown} points, and can't be "
+                f"told apart{rest}{few}."
+            )
+        return f"{joined(together)} are better than {base_name} and can't be told apart{rest}{few}."
+    return (
+        f"{first} is better than {base_name} by {points} points; "
+        f"{len(best) - 1} more can't be told apart from it{few}."
+    )
+
+
+def _margin(differences: dict[str, Contrast]) -> str:
+    margin = next((d.margin for d in differences.values() if d.margin is not None), None)
+    return formatting.number(margin, True, 1)
+
+
+def _undecided(differences: dict[str, Contrast], names: Sequence[str], decimals: int) -> str:
+    shown = []
+    for name in names:
+        difference = differences[name]
+        text = f"{name} {formatting.difference(difference, True, decimals)}"
+        if difference.detectable is not None:
+            seen = formatting.number(difference.detectable, True, decimals)
+            text += f", where {seen} points would have been seen"
+            if difference.more_replicates:
+                more = plural(difference.more_replicates, "more seed")
+                text += f" ({more} for {_margin(differences)})"
+        shown.append(text)
+    return "; ".join(shown)
 
 
 def _basis(comparison: Comparison) -> str:
@@ -166,11 +205,11 @@ def _basis(comparison: Comparison) -> str:
         return ""
     over = plural(pairs[-1], "seed")
     over = f"{pairs[0]} to {over}" if len(pairs) > 1 else over
-    interval = " with 95% t intervals" if pairs[-1] > 1 else ""
+    interval = " with intervals that hold together at 95%" if pairs[-1] > 1 else ""
     return f"All are differences in points{interval}, paired over {over}."
 
 
-def _unknown(differences: dict[str, Difference], names: Sequence[str], decimals: int) -> str:
+def _unknown(differences: dict[str, Contrast], names: Sequence[str], decimals: int) -> str:
     one = [name for name in names if differences[name].n == 1]
     none = [name for name in names if differences[name].n == 0]
     rest = [name for name in names if name not in one and name not in none]
@@ -246,10 +285,10 @@ def _confidence(gap: Estimate | None) -> str:
     return "over-confident" if gap.low > 0 else "under-confident" if gap.high < 0 else ""
 
 
-def _measure(metric: Metric, differences: dict[str, Difference]) -> str:
+def _measure(metric: Metric, differences: dict[str, Contrast]) -> str:
     """Return a sentence on one metric, empty when no difference is shown."""
-    better = _ranked(differences, "ahead", metric.better)
-    worse = _ranked(differences, "behind", metric.better)
+    better = _ranked(differences, Verdict.BETTER, metric.better)
+    worse = _ranked(differences, Verdict.WORSE, metric.better)
     parts = []
     for names, word in ((better, "better"), (worse, "worse")):
         if names:
@@ -257,9 +296,9 @@ def _measure(metric: Metric, differences: dict[str, Difference]) -> str:
             parts.append(f"{word} than the baseline with {listed}")
     if not parts:
         return ""
-    for kind, words in (("open", "not settled for"), ("none shown", "no difference shown for")):
+    for kind, words in ((Verdict.EQUIVALENT, "equivalent"), (Verdict.UNDECIDED, "undecided")):
         if rest := len(_ranked(differences, kind, metric.better)):
-            parts.append(f"{words} {rest} more")
+            parts.append(f"{rest} more {words}")
     unit = ", in points" if metric.percent else ""
     return f"On {_in_words(metric)}{unit}: {'; '.join(parts)}."
 
@@ -270,7 +309,7 @@ def _in_words(metric: Metric) -> str:
     return f"{words} ({shape})" if shape else words
 
 
-def _brief(metric: Metric, differences: dict[str, Difference], names: Sequence[str]) -> list[str]:
+def _brief(metric: Metric, differences: dict[str, Contrast], names: Sequence[str]) -> list[str]:
     decimals = 1 if metric.percent else 3
     shown = [
         f"{name} ({formatting.number(differences[name].mean, metric.percent, decimals, sign=True)})"
@@ -281,39 +320,22 @@ def _brief(metric: Metric, differences: dict[str, Difference], names: Sequence[s
 
 def _tally(comparison: Comparison) -> str:
     kinds = [
-        standing(difference, 1)
+        difference.verdict
         for (_, key), difference in comparison.differences.items()
         if key == ACCURACY.key
     ]
-    better, worse = kinds.count("ahead"), kinds.count("behind")
-    rest = len(kinds) - better - worse
-    parts = [
-        f"{n} {words}"
-        for n, words in ((better, "ahead"), (worse, "behind"), (rest, "without a clear difference"))
-        if n
-    ]
-    return f"In test accuracy, {plural(len(kinds), 'comparison')} with a baseline: {joined(parts)}."
+    counts = [f"{kinds.count(kind)} {kind}" for kind in Verdict if kinds.count(kind)]
+    compared = plural(len(kinds), "comparison")
+    return f"In test accuracy, {compared} with a baseline: {joined(counts)}."
 
 
-def _ranked(differences: dict[str, Difference], kind: str, better: int = 1) -> list[str]:
-    """Return the names of that standing, the best first."""
-    names = [name for name, value in differences.items() if standing(value, better) == kind]
+def _ranked(differences: dict[str, Contrast], kind: Verdict, better: int = 1) -> list[str]:
+    """Return the names with that verdict, the best first."""
+    names = [name for name, value in differences.items() if value.verdict == kind]
     return sorted(names, key=lambda name: -(differences[name].mean or 0) * (better or 1))
 
 
-def _listed(differences: dict[str, Difference], names: Sequence[str], decimals: int) -> str:
+def _listed(differences: dict[str, Contrast], names: Sequence[str], decimals: int) -> str:
     return ", ".join(
         f"{name} {formatting.difference(differences[name], True, decimals)}" for name in names
     )
-
-
-def _points(difference: Difference, decimals: int) -> str:
-    low = formatting.number(difference.low, True, decimals, sign=True)
-    high = formatting.number(difference.high, True, decimals, sign=True)
-    p = _equals(formatting.p_value(difference.p_holm))
-    mean = formatting.number(difference.mean, True, decimals)
-    return f"{mean} points (95% interval {low} to {high}, Holm p\u00a0{p})"
-
-
-def _equals(text: str) -> str:
-    return text if text.startswith("<") else f"=\u00a0{text}"

@@ -29,6 +29,10 @@ class Cluster(StrEnum):
 SweepArgument = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep that was started (see `mixbench status`).")
 ]
+OptionalSweepArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[SWEEP]", help="A sweep that was started (see `mixbench status`)."),
+]
 AnySweepArgument = Annotated[
     str,
     typer.Argument(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixbench.experiments.cli.options import SweepArgument
+from mixbench.experiments.cli.options import OptionalSweepArgument
 from mixbench.experiments.cli.track import project
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import rights
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 
 def report(
-    name: SweepArgument,
+    name: OptionalSweepArgument = None,
     baseline: Annotated[
         str | None,
         typer.Option(metavar="KEY=VALUE", help="The cells to compare with."),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="csv:FILE", help="Results from elsewhere, not a sweep's."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -39,13 +43,20 @@ def report(
 
     Works on unfinished sweeps; lists missing runs. With --out, nothing in the sweep changes.
 
+    A CSV has columns method, replicate (or seed), further factors, and one per metric.
+
     Example: mixbench report demo --baseline augmentation.name=mixup
     """
     from mixbench.experiments.store.sweep_folder import SweepFolder
 
-    folder = SweepFolder.open(name)
     if out is not None and out.exists() and not out.is_dir():
         raise UserError(f"--out: {str(out)!r} is a file, expected a folder")
+    if source is not None:
+        _report_csv(name, source, out, baseline, publish)
+        return
+    if name is None:
+        raise UserError("name a sweep, or results with --from csv:FILE")
+    folder = SweepFolder.open(name)
     if publish is None:
         _write_report(folder, baseline, out)
     else:
@@ -69,6 +80,26 @@ def _publish(folder: SweepFolder, baseline: str | None, out: Path | None, target
     check_publishable(folder, target)
     publish(_write_report(folder, baseline, out), target)
     print(f"published: {target}")
+
+
+def _report_csv(
+    name: str | None, source: str, out: Path | None, baseline: str | None, publish: Path | None
+) -> None:
+    from mixbench.analysis.report.csv_report import write_csv_report
+
+    kind, colon, file = source.partition(":")
+    if kind != "csv" or not colon or not file:
+        raise UserError(f"--from: got {source!r}, expected csv:FILE")
+    if name is not None or publish is not None:
+        other = f"the sweep {name!r}" if name is not None else "--publish"
+        raise UserError(f"--from: reports a file, and can't be combined with {other}")
+    if out is None:
+        raise UserError("--from: name the folder of the report with --out DIR")
+    written = write_csv_report(Path(file), out, baseline)
+    for note in written.notes:
+        print(note)
+    print(written.headline)
+    print(f"report: {written.html}")
 
 
 def _write_report(

@@ -21,8 +21,8 @@ from mixbench.analysis.report.measurements.curves import (
     reliability_bins,
 )
 from mixbench.analysis.statistics.curves import mean_curves, pool_reliability
+from mixbench.analysis.statistics.estimates import estimate
 from mixbench.analysis.statistics.metrics import Metric
-from mixbench.analysis.statistics.tests import estimate
 
 PANELS = 12
 """Cells in one figure of calibration; a larger sweep gets several figures."""

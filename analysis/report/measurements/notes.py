@@ -11,7 +11,7 @@ import pandas as pd
 from mixbench.analysis.numbers import is_number
 from mixbench.analysis.report.measurements.catalogue import Shown
 from mixbench.analysis.report.measurements.load import Measured, curves_of, metrics_of
-from mixbench.analysis.statistics.tests import estimate
+from mixbench.analysis.statistics.estimates import estimate
 from mixbench.analysis.text import formatting
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import first_line, plural

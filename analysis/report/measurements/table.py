@@ -12,39 +12,34 @@ import pandas as pd
 
 from mixbench.analysis.report.measurements.catalogue import Shown
 from mixbench.analysis.report.parts import TONES, Cell, Row, Table
-from mixbench.analysis.statistics.comparison import Comparison, blocks, seed_values
+from mixbench.analysis.statistics.comparison import Comparison, blocks, compare_metric, seed_values
+from mixbench.analysis.statistics.contrasts import Contrast
+from mixbench.analysis.statistics.estimates import Estimate, estimate
 from mixbench.analysis.statistics.metrics import Metric
-from mixbench.analysis.statistics.tests import Difference, Estimate, compare_family, estimate
 from mixbench.analysis.text import formatting
-from mixbench.analysis.text.verdict import standing
 
 Entry = tuple[str, str]
 """cell_key and metric key."""
-Value = TypeVar("Value", bound=Estimate)
+Value = TypeVar("Value", Estimate, Contrast)
 
 
 def compare_measurement(
     compared: Comparison, runs: pd.DataFrame, shown: Sequence[Shown]
-) -> tuple[dict[Entry, Estimate], dict[Entry, Difference]]:
+) -> tuple[dict[Entry, Estimate], dict[Entry, Contrast]]:
     """Return estimates and differences to the baseline.
 
-    All differences together are the family of Holm's correction.
+    The differences of one metric are a family.
     """
     values = seed_values(runs, [one.metric.key for one in shown])
     estimates = {entry: estimate(list(by_seed.values())) for entry, by_seed in values.items()}
-    pairs = zip(compared.cells["cell_key"], compared.cells["baseline_key"], strict=True)
-    family = {
-        (cell, one.metric.key): (
-            values.get((cell, one.metric.key), {}),
-            values.get((base, one.metric.key), {}),
-        )
-        for cell, base in pairs
-        if isinstance(base, str) and base != cell
+    differences = {
+        (contrast.cell, one.metric.key): contrast
         for one in shown
         if one.is_compared
+        for contrast in compare_metric(compared.cells, values, one.metric)
+        if contrast.n
     }
-    differences = compare_family(family)
-    return estimates, {entry: value for entry, value in differences.items() if value.n}
+    return estimates, differences
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class Numbers:
     cells: pd.DataFrame
     shown: Sequence[Shown]
     estimates: Mapping[Entry, Estimate]
-    differences: Mapping[Entry, Difference]
+    differences: Mapping[Entry, Contrast]
 
     @cached_property
     def decimals(self) -> dict[str, int]:
@@ -105,9 +100,8 @@ class Numbers:
         )
         minor = formatting.difference(difference, metric.percent, decimals)
         if not metric.better:
-            is_clear = standing(difference, 1) in ("ahead", "behind")
-            return Cell(text, f"{minor} *" if is_clear else minor)
-        return Cell(text, minor, TONES.get(standing(difference, metric.better), ""))
+            return Cell(text, f"{minor} *" if difference.is_clear else minor)
+        return Cell(text, minor, TONES.get(difference.verdict, ""))
 
     def _decimals(self, metric: Metric) -> int:
         values = _of_metric(self.estimates, metric)

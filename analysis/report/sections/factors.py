@@ -7,10 +7,10 @@ from typing import Any
 from mixbench.analysis.report.data import ReportData
 from mixbench.analysis.report.parts import TONES, Cell, Row, Table
 from mixbench.analysis.statistics.comparison import Comparison
+from mixbench.analysis.statistics.contrasts import Verdict
 from mixbench.analysis.statistics.metrics import ACCURACY
 from mixbench.analysis.statistics.pivot import Pivot, pivots
 from mixbench.analysis.text import formatting
-from mixbench.analysis.text.verdict import standing
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def _entry(pivot: Pivot, compared: Comparison, name: str, column: str, decimals:
         is_reference = column == pivot.reference and pivot.differences
         return Cell(mean, "compared with" if is_reference else "")
     shown = formatting.number(difference.mean, True, decimals, sign=True)
-    return Cell(mean, shown, TONES.get(standing(difference, 1), ""))
+    return Cell(mean, shown, TONES.get(difference.verdict, ""))
 
 
 def _sentence(pivot: Pivot, name: str, decimals: int) -> str:
@@ -63,10 +63,9 @@ def _sentence(pivot: Pivot, name: str, decimals: int) -> str:
     }
     if not differences:
         return ""
-    standings = {column: standing(value, 1) for column, value in differences.items()}
     parts = []
-    for kind in ("ahead", "behind"):
-        columns = [column for column, stands in standings.items() if stands == kind]
+    for kind in (Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT):
+        columns = [column for column, value in differences.items() if value.verdict == kind]
         columns.sort(key=lambda column: -abs(differences[column].mean or 0))
         if columns:
             shown = (
@@ -75,7 +74,7 @@ def _sentence(pivot: Pivot, name: str, decimals: int) -> str:
             )
             parts.append(f"{kind} {'is' if len(columns) == 1 else 'are'} {', '.join(shown)}")
     if not parts:
-        return f"{name}: no difference to {pivot.reference} is clear."
-    if rest := sum(stands not in ("ahead", "behind") for stands in standings.values()):
-        parts.append(f"no clear difference for {rest} more")
+        return f"{name}: nothing is decided against {pivot.reference}."
+    if rest := sum(value.verdict == Verdict.UNDECIDED for value in differences.values()):
+        parts.append(f"{rest} more undecided")
     return f"{name}, against {pivot.reference}: {'; '.join(parts)}."

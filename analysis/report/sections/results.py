@@ -14,7 +14,7 @@ from mixbench.analysis.statistics.comparison import Comparison, blocks
 from mixbench.analysis.statistics.metrics import ACCURACY, GAP, Metric
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.caveats import why_missing
-from mixbench.analysis.text.verdict import standing
+from mixbench.analysis.text.verdict import verdict_words
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -23,6 +23,7 @@ def section(data: ReportData) -> dict[str, Any]:
     return {
         "table": _main_table(data),
         "has_differences": data.comparison.has_baseline,
+        "margin": formatting.number(ACCURACY.margin, True, 1),
         "comparisons": sum(difference.p is not None for difference in differences),
         "bins": _bins(data),
         "occluded": _occluded(data),
@@ -37,7 +38,7 @@ def _main_table(data: ReportData) -> Table:
     for metric in compared.metrics:
         columns.append(with_unit(metric))
         if metric is ACCURACY and compared.has_baseline:
-            columns += ["Difference, points", "Holm\u00a0p"]
+            columns += ["Difference, points", "Verdict"]
     rows = []
     for heading, members in blocks(compared.cells):
         if heading:
@@ -77,15 +78,15 @@ def _difference_cells(compared: Comparison, key: str, metric: Metric, decimals: 
         is_baseline = compared.cells.set_index("cell_key").loc[key, "baseline_key"] == key
         return [Cell("baseline" if is_baseline else "no baseline"), Cell("")]
     # A gap is neither good nor bad by its sign.
-    tone = TONES.get(standing(difference, metric.better), "") if metric.better else ""
+    tone = TONES.get(difference.verdict, "") if metric.better else ""
     mean = formatting.number(difference.mean, metric.percent, decimals, sign=True)
     interval = formatting.interval(difference, metric.percent, decimals)
     minor = "" if interval == formatting.MISSING else interval
-    return [Cell(mean, minor, tone), Cell(formatting.p_value(difference.p_holm))]
+    return [Cell(mean, minor, tone), Cell(verdict_words(difference))]
 
 
 def _difference_table(data: ReportData) -> Table | None:
-    """Return paired differences on every metric but accuracy, each its own Holm family."""
+    """Return paired differences on every metric but accuracy, each its own family."""
     compared = data.comparison
     metrics = [
         metric

@@ -6,7 +6,7 @@ from typing import Any
 
 from mixbench.analysis.report.data import ReportData, short_dataset
 from mixbench.analysis.text import formatting
-from mixbench.analysis.text.verdict import verdict
+from mixbench.analysis.text.verdict import summarise
 from mixbench.experiments.text import plural
 
 
@@ -24,7 +24,7 @@ def section(data: ReportData) -> dict[str, Any]:
         "name": data.folder.name,
         "description": data.folder.description,
         "line": " · ".join(parts),
-        "verdict": verdict(data.comparison, setting),
+        "verdict": summarise(data.comparison, setting),
     }
 
 

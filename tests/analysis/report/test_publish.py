@@ -54,7 +54,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def fake_report(folder: Path, **files: bytes) -> Report:
     """A report without drawing anything."""
     (folder / "figures").mkdir(parents=True)
-    for name in ("report.html", "report.md", "runs.csv", "figures/methods.png"):
+    for name in ("report.html", "report.md", "runs.csv", "verdicts.json", "figures/methods.png"):
         (folder / name).write_bytes(files.get(name.rpartition("/")[2].partition(".")[0], b"old"))
     verdict: Any = None
     return Report(folder, (folder / "figures" / "methods.png",), verdict, ())
@@ -83,6 +83,7 @@ def test_a_published_report_is_replaced_and_other_files_stay(tmp_path: Path) -> 
         "report.html": b"new",
         "report.md": b"new",
         "runs.csv": b"old",
+        "verdicts.json": b"old",
     }
 
 

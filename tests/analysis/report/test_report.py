@@ -18,7 +18,7 @@ from mixbench.analysis.report.page import markdown
 from mixbench.analysis.statistics.comparison import compare
 from mixbench.analysis.tables.load import load
 from mixbench.analysis.text.caveats import caveats
-from mixbench.analysis.text.verdict import Verdict, verdict
+from mixbench.analysis.text.verdict import Summary, summarise
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support.written_sweeps import METHODS, grid, keys, result, write_sweep
@@ -68,7 +68,10 @@ def report(full_sweep: SweepFolder) -> Report:
 def test_all_files_are_there_and_nothing_else(report: Report, full_sweep: SweepFolder) -> None:
     folder = full_sweep.path / "report"
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert found == {"report.html", "report.md", "runs.csv", *(f"figures/{name}" for name in ALL)}
+    assert found == {
+        *("report.html", "report.md", "runs.csv", "verdicts.json"),
+        *(f"figures/{name}" for name in ALL),
+    }
     assert set(report.paths) == {folder / name for name in found}
 
 
@@ -113,8 +116,8 @@ def test_the_table_has_the_numbers_of_the_runs(report: Report, full_sweep: Sweep
     text = page(report).text
     assert f"{100 * cutmix.mean():.1f} ±" in text
     gains = cutmix.to_numpy() - runs[runs["label"] == "none"]["test/accuracy"].to_numpy()
-    assert f"{100 * gains.mean():+.2f} [" in text
-    assert "Holm p" in text
+    assert f"{100 * gains.mean():+.1f} [" in text
+    assert "Verdict" in text
     for run in full_sweep.plan():
         assert run.run_key in text
 
@@ -149,18 +152,19 @@ def test_markdown_links_files_that_exist(report: Report) -> None:
 
 
 def test_the_verdict_names_the_winner_with_interval_seeds_and_reach(report: Report) -> None:
-    assert report.verdict.headline.startswith("cutmix is furthest ahead of the baseline (none)")
-    assert "95% interval" in report.verdict.paragraph
+    assert report.verdict.headline.startswith("cutmix and ricap are better than none, by 2.8 and")
+    assert "Can't be told apart from the best: cutmix and ricap." in report.verdict.paragraph
+    assert "hold together at 95%" in report.verdict.paragraph
     assert "5 seeds" in report.verdict.paragraph
     assert "fashion_mnist" in report.verdict.reach
     assert "small_cnn" in report.verdict.reach
     assert not report.warnings
 
 
-def judged(sweep: SweepFolder) -> Verdict:
+def judged(sweep: SweepFolder) -> Summary:
     """The verdict alone, without the drawing."""
     tables = load(sweep)
-    return verdict(compare(tables.cells, tables.runs), "this set")
+    return summarise(compare(tables.cells, tables.runs), "this set")
 
 
 def warned(sweep: SweepFolder) -> list[str]:
@@ -169,7 +173,7 @@ def warned(sweep: SweepFolder) -> list[str]:
     return caveats(compare(tables.cells, tables.runs), tables.runs, sweep.spec)
 
 
-def with_accuracies(path: Path, values: Mapping[str, list[float]]) -> Verdict:
+def with_accuracies(path: Path, values: Mapping[str, list[float]]) -> Summary:
     """The verdict on a sweep in which the methods have exactly these accuracies."""
     methods = [method for method in METHODS if method["name"] in values]
     runs = grid(methods, range(len(next(iter(values.values())))))
@@ -189,27 +193,28 @@ BASE = [0.80, 0.81, 0.79, 0.80, 0.82]
 def test_an_interval_with_zero_shows_no_difference(tmp_path: Path) -> None:
     noisy = [b + d for b, d in zip(BASE, (0.02, -0.02, 0.01, -0.01, 0.003), strict=True)]
     said = with_accuracies(tmp_path, {"none": BASE, "cutmix": noisy})
-    assert said.headline == "No difference to the baseline (none) is shown."
-    assert "No difference shown: cutmix" in said.paragraph
-    assert "ahead" not in said.headline + said.paragraph
+    assert said.headline == "Nothing is shown to be better than the baseline (none)."
+    assert "Undecided: cutmix" in said.paragraph
+    assert "would have been seen" in said.paragraph
+    assert "more seeds for 0.5)" in said.paragraph
 
 
 def test_a_worse_method_is_behind(tmp_path: Path) -> None:
     worse = [b - d for b, d in zip(BASE, (0.020, 0.021, 0.019, 0.022, 0.018), strict=True)]
     said = with_accuracies(tmp_path, {"none": BASE, "cutmix": worse})
-    assert said.headline == "No method is ahead of the baseline (none)."
-    assert "Behind: cutmix −2.0 [−2.2, −1.8]" in said.paragraph
+    assert said.headline == "Nothing is shown to be better than the baseline (none)."
+    assert "Worse: cutmix −2.0 [−2.2, −1.8]" in said.paragraph
 
 
-def test_what_holm_takes_back_is_not_settled(tmp_path: Path) -> None:
-    # p = 0.034 for cutmix alone; with a second comparison it does not hold.
+def test_what_more_comparisons_take_back_is_undecided(tmp_path: Path) -> None:
+    # p = 0.034 for cutmix alone; beside noisy methods it does not hold.
     gain = [b + d for b, d in zip(BASE, (0.02, 0.005, 0.01, 0.02, 0.002), strict=True)]
     noisy = [b + d for b, d in zip(BASE, (0.02, -0.02, 0.01, -0.01, 0.003), strict=True)]
     alone = with_accuracies(tmp_path / "a", {"none": BASE, "cutmix": gain})
-    assert alone.headline.startswith("cutmix is ahead of")
+    assert alone.headline == "cutmix is the best here: 1.1 points better than none."
     two = with_accuracies(tmp_path / "b", {"none": BASE, "cutmix": gain, "mixup": noisy})
-    assert two.headline == "No method is clearly ahead of the baseline (none)."
-    assert "Not settled" in two.paragraph
+    assert two.headline == "Nothing is shown to be better than the baseline (none)."
+    assert "Undecided: cutmix" in two.paragraph
 
 
 def test_one_seed_shows_nothing(tmp_path: Path, without_pictures: None) -> None:
@@ -220,7 +225,7 @@ def test_one_seed_shows_nothing(tmp_path: Path, without_pictures: None) -> None:
     assert "±" not in re.sub(r"Mean ± half-width.*?\.", "", page(found).text)
     for text in (page(found).text, found.markdown.read_text(encoding="utf-8")):
         assert "fewer than two pairs have no interval" in text
-        assert "Holm over" not in text and "Holm's correction" not in text.split("Results")[1]
+        assert "hold together" not in text
 
 
 def test_few_seeds_are_warned_of_and_five_are_not(tmp_path: Path) -> None:
@@ -344,7 +349,12 @@ def test_several_factors(tmp_path: Path, without_pictures: None) -> None:
     found = write_report(write_sweep(tmp_path, "factors", runs))
     assert "4 comparisons with a baseline" in found.verdict.headline
     assert "With label_smoothing 0.1:" in found.verdict.paragraph
-    assert "corrected by Holm over 4 comparisons" in page(found).text
+    assert "hold together, over 4 comparisons" in page(found).text
+    verdicts = json.loads((found.folder / "verdicts.json").read_text())
+    assert set(verdicts["best_set"]) == {"label_smoothing 0", "label_smoothing 0.1"}
+    primary = [one for one in verdicts["contrasts"] if one["primary"]]
+    assert [one["label"] for one in primary] == ["mixup", "cutmix"] * 2
+    assert {one["against"] for one in primary} == {"none"}
 
 
 def test_the_digits_fallback_is_said(tmp_path: Path) -> None:

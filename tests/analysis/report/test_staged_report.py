@@ -14,8 +14,9 @@ from PIL import Image
 from mixbench.analysis.report.build import Report, write_report
 from mixbench.analysis.report.sections import calibration, mixed, occlusion, results
 from mixbench.analysis.statistics.comparison import compare
+from mixbench.analysis.statistics.contrasts import Stratum, many_to_one
+from mixbench.analysis.statistics.contrasts import compare as compare_contrasts
 from mixbench.analysis.statistics.pivot import pivot, pivots
-from mixbench.analysis.statistics.tests import compare_family
 from mixbench.analysis.tables.load import Tables, load
 from mixbench.analysis.text.caveats import caveats
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -89,17 +90,21 @@ def test_a_table_of_methods_and_schedules(staged: SweepFolder) -> None:
         key: dict(zip(rows["seed"], rows["test/accuracy"], strict=True))
         for key, rows in found.runs.groupby("cell_key")
     }
-    expected = compare_family(
-        {
-            made.cells[row, column]: (
-                scores[made.cells[row, column]],
-                scores[made.cells[row, "always"]],
-            )
-            for row in made.rows
-            for column in made.columns[1:]
-        }
-    )
-    assert made.differences == expected
+    strata = [
+        Stratum(
+            row,
+            {made.cells[row, column]: scores[made.cells[row, column]] for column in made.columns},
+            many_to_one(
+                [made.cells[row, column] for column in made.columns], made.cells[row, "always"]
+            ),
+        )
+        for row in made.rows
+    ]
+    expected = compare_contrasts(strata, margin=0.005, unit="seed")
+    assert [one.difference for one in made.differences.values()] == [
+        one.difference for one in expected
+    ]
+    assert [one.p for one in made.differences.values()] == [one.p for one in expected]
 
 
 def test_any_field_can_be_the_second_factor(tmp_path: Path) -> None:
