@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -318,11 +319,16 @@ def parse(raw: dict[str, Any], path: Path) -> Profile:
         if key not in keys():
             raise UserError(f"{path}: {unknown('key', key, keys())}")
     given = {key: value for key, value in raw.items() if value is not None}
+    return validate({**given, "name": path.stem}, lambda problems: f"{path}: {problems}")
+
+
+def validate(values: dict[str, Any], message: Callable[[str], str]) -> Profile:
+    """Check the values of a profile's keys; UserError with `message(what is wrong)`."""
     try:
-        return Profile.model_validate({**given, "name": path.stem})
+        return Profile.model_validate(values)
     except ValidationError as error:
         problems = dict.fromkeys(_problem(item) for item in error.errors())
-        raise UserError(f"{path}: {'; '.join(problems)}") from None
+        raise UserError(message("; ".join(problems))) from None
 
 
 def _problem(item: Any) -> str:

@@ -7,21 +7,42 @@ Every question has a time limit (`programs`), after which SLURM counts as not an
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
+import itertools
 import json
 import os
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.files import read_lines
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.slurm.programs import Unavailable, ask, output_of
 
 MAX_ARRAY_SIZE = 1001
 """SLURM's own default, where the cluster's can't be asked."""
 
-_FIELDS = ("%i", "%F", "%K", "%j", "%T", "%r", "%N")
+NAME_SHOWN = 8
+"""How many characters of a job's name squeue shows."""
+
+_FIELDS = ("%i", "%F", "%K", "%j", "%T", "%r", "%N", "%P")
+_ENDED = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+}
+"""States from which a job does not come back."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +50,8 @@ class Task:
     """A task of a sweep that SLURM knows: waiting, running or about to end.
 
     array: the job that was submitted. index: the task's index in it, None where it is no array.
-    state: as squeue names it, such as "PENDING" or "RUNNING". reason: why it waits. measure: see
-    `Submitted`.
+    state: as squeue names it, such as "PENDING" or "RUNNING". reason: why it waits, in SLURM's
+    words. measure: see `Submitted`.
     """
 
     array: str
@@ -39,11 +60,22 @@ class Task:
     reason: str
     nodes: str
     measure: str | None = None
+    partition: str = ""
 
     @property
     def name(self) -> str:
         """Return the id that SLURM's commands take."""
         return self.array if self.index is None else f"{self.array}_{self.index}"
+
+    @property
+    def waits(self) -> bool:
+        """Is it in the queue and not started?"""
+        return self.state == "PENDING"
+
+    @property
+    def can_start(self) -> bool:
+        """Does it run, or may it start at all? One whose dependency failed never does."""
+        return not self.waits or self.reason != "DependencyNeverSatisfied"
 
 
 @dataclass(frozen=True)
@@ -51,7 +83,8 @@ class Submitted:
     """One array of tasks that was submitted for a sweep.
 
     measure: the order (`mixbench.slurm.measuring`) of tasks that measure finished runs; None: they
-    train.
+    train. name: the job's; None: that of before 0.3. time: when; the same for all arrays of one
+    command. says_end: do its tasks record how they ended (`task_ends`)?
     """
 
     job: str
@@ -59,6 +92,9 @@ class Submitted:
     profile: str
     workers: int
     measure: str | None = None
+    name: str | None = None
+    time: float = 0.0
+    says_end: bool = False
 
 
 def folder_of(sweep: SweepFolder) -> Path:
@@ -67,35 +103,53 @@ def folder_of(sweep: SweepFolder) -> Path:
 
 
 def job_name(sweep: SweepFolder, measure: str | None = None) -> str:
-    """Return the name of the sweep's jobs; those that measure have a name of their own."""
-    return f"mixbench-{sweep.name}" + ("" if measure is None else "-evaluate")
+    """Return the name of the sweep's jobs; those that measure have a name of their own.
+
+    squeue shows its beginning, so it begins with what distinguishes the sweep: its name, or where
+    others below the same root begin alike, what follows the beginning that they share.
+    """
+    return (
+        _distinct_part(sweep.name, SweepFolder.names())
+        + "-mixbench"
+        + ("" if measure is None else "-evaluate")
+    )
+
+
+def _distinct_part(name: str, names: list[str]) -> str:
+    alike = [other for other in names if other != name and _shown(other) == _shown(name)]
+    if not alike:
+        return name
+    columns = zip(name, *alike, strict=False)
+    shared = sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, columns))
+    rest = name[shared:]
+    if any(_shown(f"{rest}.{name}") == _shown(f"{other[shared:]}.{other}") for other in alike):
+        rest = hashlib.sha256(name.encode()).hexdigest()[: NAME_SHOWN - 1]
+    return f"{rest}.{name}" if rest else name
+
+
+def _shown(name: str) -> str:
+    return name[:NAME_SHOWN]
+
+
+def _name_of(sweep: SweepFolder, submitted: Submitted) -> str:
+    if submitted.name is not None:
+        return submitted.name
+    return f"mixbench-{sweep.name}" + ("" if submitted.measure is None else "-evaluate")
 
 
 def record(sweep: SweepFolder, submitted: Submitted) -> None:
     """Record an array that was submitted."""
-    row = {
-        "job": submitted.job,
-        "tasks": submitted.tasks,
-        "profile": submitted.profile,
-        "workers": submitted.workers,
-        "measure": submitted.measure,
-        "time": time.time(),
-    }
+    row = dataclasses.asdict(submitted)
     with (folder_of(sweep) / "jobs.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 
 def recorded(sweep: SweepFolder) -> list[Submitted]:
     """Return the arrays that were ever submitted for the sweep, oldest first."""
-    try:
-        text = (folder_of(sweep) / "jobs.jsonl").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
     arrays = []
-    for line in text.splitlines():
-        # A line may be torn where its writer was killed.
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            row = json.loads(line)
+    # A line may be torn where its writer was killed.
+    for row in read_lines(folder_of(sweep) / "jobs.jsonl"):
+        with contextlib.suppress(KeyError, TypeError):
             arrays.append(
                 Submitted(
                     str(row["job"]),
@@ -103,6 +157,9 @@ def recorded(sweep: SweepFolder) -> list[Submitted]:
                     row["profile"],
                     row["workers"],
                     row.get("measure"),
+                    row.get("name"),
+                    row.get("time") or 0.0,
+                    bool(row.get("says_end")),
                 )
             )
     return arrays
@@ -110,21 +167,28 @@ def recorded(sweep: SweepFolder) -> list[Submitted]:
 
 def query_tasks(sweep: SweepFolder) -> list[Task]:
     """Return the sweep's tasks that SLURM knows; Unavailable when it can't be asked."""
-    jobs = {submitted.job: submitted.measure for submitted in recorded(sweep)}
+    jobs = {submitted.job: submitted for submitted in recorded(sweep)}
     if not jobs:
         return []
-    # By user, not by job: a list with one job that SLURM has forgotten is an error to squeue.
-    rows = output_of("squeue", "--me", "--noheader", "--array", f"--format={'|'.join(_FIELDS)}")
+    # By user, not by job: a list with one job that SLURM has forgotten is an error to squeue. In
+    # all states: by default it leaves out those that are suspended or held after a requeue.
+    rows = output_of(
+        "squeue",
+        *("--me", "--noheader", "--array", "--states=all"),
+        f"--format={'|'.join(_FIELDS)}",
+    )
     known = []
     for row in rows.splitlines():
         parts = row.split("|")
         if len(parts) != len(_FIELDS):
             continue
-        _, array, index, name, state, reason, nodes = (part.strip() for part in parts)
+        _, array, index, name, state, reason, nodes, partition = (part.strip() for part in parts)
         # Compare the name too: job ids restart at 1 when a cluster is set up anew.
-        if array in jobs and name == job_name(sweep, jobs[array]):
-            number = int(index) if index.isdigit() else None
-            known.append(Task(array, number, state, reason, nodes, jobs[array]))
+        if state in _ENDED or array not in jobs or name != _name_of(sweep, jobs[array]):
+            continue
+        number = int(index) if index.isdigit() else None
+        measure = jobs[array].measure
+        known.append(Task(array, number, state, reason, nodes, measure, partition))
     return known
 
 
@@ -150,6 +214,11 @@ def cancel(sweep: SweepFolder) -> int:
         known = ", ".join(submitted.job for submitted in recorded(sweep))
         raise UserError(f"SLURM can't be asked to cancel the jobs {known}: {error}") from None
     return len(cancelled)
+
+
+def cancel_waiting(jobs: Iterable[str]) -> None:
+    """Cancel the tasks of these jobs that have not started; Unavailable when that fails."""
+    output_of("scancel", "--state=PENDING", *jobs)
 
 
 def limits() -> dict[str, str]:

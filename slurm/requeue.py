@@ -104,6 +104,11 @@ class Requeue:
         self.fruitless = fruitless
         self.order = order
         self.decided = False
+        self.comes_back = False
+        """Was it put back into the queue?"""
+        self.gave_up = False
+        """Does it stay away although it has runs to do, and nobody asked it to?"""
+        self.why = ""
         self._next_question = 0.0
 
     def while_ending(self) -> None:
@@ -153,6 +158,7 @@ class Requeue:
         elif not runs_left(self.sweep, self.order):
             self._do_not_requeue("no run is left")
         elif self.fruitless >= MAX_FRUITLESS_STARTS:
+            self.gave_up = True
             self._do_not_requeue(
                 f"no run got further in {self.fruitless} starts before this one; the time limit is "
                 "too short for a checkpoint or a measurement, or something is broken: see the logs"
@@ -160,11 +166,16 @@ class Requeue:
         else:
             refusal = queue.requeue(job)
             if refusal is not None:
+                self.gave_up = True
                 self._do_not_requeue(f"scontrol requeue: {refusal}; submit the sweep again")
             else:
-                self.decided = True
-                log.info("back into the queue (%s)", cause)
+                self.decided = self.comes_back = True
+                self.why = f"back into the queue ({cause})"
+                log.info("%s", self.why)
 
     def _do_not_requeue(self, why: str) -> None:
         self.decided = True
-        log.info("not put back into the queue: %s", why)
+        # SLURM may have put it back itself.
+        self.comes_back = why == _NO_REQUEUE["requeued"]
+        self.why = f"not put back into the queue: {why}"
+        log.info("%s", self.why)

@@ -29,6 +29,20 @@ RESERVED_FLAGS = frozenset(_RESERVED.split())
 """Flags that would break what mixbench does with a job."""
 
 
+_OPTIONS = """
+acctg-freq batch bb bbf begin cluster-constraint comment contiguous core-spec cores-per-socket
+cpu-freq cpus-per-gpu deadline delay-boot dependency distribution exclude exclusive
+extra-node-info get-user-env gid gpu-bind gpu-freq gpus-per-socket gpus-per-task gres-flags hint
+hold ignore-pbs licenses mail-type mail-user mcs-label mem-bind mem-per-cpu mem-per-gpu mincpus
+network nice no-kill no-requeue nodefile nodelist ntasks-per-core ntasks-per-gpu
+ntasks-per-socket overcommit oversubscribe power prefer priority profile propagate reboot requeue
+reservation segment sockets-per-node spread-job stepmgr switches thread-spec threads-per-core
+time-min tmp tres-bind tres-per-task uid use-min-nodes wait-all-nodes wckey x11
+"""
+OPTIONS = frozenset(_OPTIONS.split())
+"""The long options of sbatch, up to 24.11, that are neither keys of a profile nor reserved."""
+
+
 def seconds(time: str) -> int:
     """Return the length of a SLURM time.
 

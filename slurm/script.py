@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,12 @@ from mixbench.slurm.profile import Profile
 
 if TYPE_CHECKING:
     from submitit import SlurmExecutor
+
+_STOP_AT_FAILURE = (
+    "trap 'status=$?; if [ ${#BASH_SOURCE[@]} -eq 1 ]; then "
+    'echo "setup: exit status $status of the line: $(sed -n "${LINENO}p" "$0")"; '
+    "exit 1; fi' ERR"
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,11 @@ class TaskScript:
     code: Path
     options: tuple[str, ...] = ()
     measure: str | None = None
+
+    @cached_property
+    def job_name(self) -> str:
+        """The name of the jobs, the same for all arrays of a submission."""
+        return queue.job_name(self.sweep, self.measure)
 
     def text(self, tasks: int | None, throttle: int | None = None) -> str:
         """Return the script of an array of `tasks` tasks, or of a single job for None.
@@ -77,7 +89,7 @@ class TaskScript:
         profile = self.profile
         executor = Executor(queue.folder_of(self.sweep))
         executor.update_parameters(
-            job_name=queue.job_name(self.sweep, self.measure),
+            job_name=self.job_name,
             partition=profile.partition,
             account=profile.account,
             qos=profile.qos,
@@ -95,7 +107,7 @@ class TaskScript:
             stderr_to_stdout=True,
             # submitit's default, which some sites refuse.
             wckey=None,
-            setup=[*profile.setup, *_environment(self.code)],
+            setup=[*setup_lines(profile), *_environment(self.code)],
             additional_parameters={**_flags(profile), **profile.flags},
         )
         return executor
@@ -112,6 +124,17 @@ def _flags(profile: Profile) -> dict[str, Any]:
     if "no-requeue" not in profile.flags:
         flags["requeue"] = True
     return flags
+
+
+def setup_lines(profile: Profile) -> list[str]:
+    """Return the profile's lines of shell, so that the first one that fails ends the script.
+
+    Not by `set -e`, which would also end it inside the files that a line sources, where
+    commands may fail and mean nothing.
+    """
+    if not profile.setup:
+        return []
+    return [_STOP_AT_FAILURE, *profile.setup, "trap - ERR"]
 
 
 def _environment(code: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.files import atomic_write
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import plural
-from mixbench.slurm import queue
+from mixbench.slurm import leave, queue, task_ends
 from mixbench.slurm.measuring import Order
 from mixbench.slurm.profile import Profile
 from mixbench.slurm.programs import Answer, Unavailable, ask
@@ -69,16 +70,17 @@ def submit(
         None if order is None else order.text(),
     )
     needed = min(-(-missing // workers_per_task), workers or profile.most_tasks)
-    lacking, lines = _lacking_tasks(script, needed)
-    if lacking:
-        queue.folder_of(folder).mkdir(exist_ok=True)
-        try:
-            lines += _submit_arrays(script, lacking, workers_per_task)
-        except UserError:
-            with contextlib.suppress(OSError):
-                # Empty only where nothing was ever submitted.
-                queue.folder_of(folder).rmdir()
-            raise
+    with leave.submitting(folder):
+        lacking, lines = _lacking_tasks(script, needed)
+        if lacking:
+            queue.folder_of(folder).mkdir(exist_ok=True)
+            try:
+                lines += _submit_arrays(script, lacking, workers_per_task)
+            except UserError:
+                with contextlib.suppress(OSError):
+                    # Empty only where nothing was ever submitted.
+                    queue.folder_of(folder).rmdir()
+                raise
     return lines
 
 
@@ -99,14 +101,17 @@ def _lacking_tasks(script: TaskScript, needed: int) -> tuple[int, list[str]]:
         queued = [
             task
             for task in queue.query_tasks(script.sweep)
-            if task.state != "COMPLETING" and task.measure == script.measure
+            if task.state != "COMPLETING"
+            and task.can_start
+            and task.measure == script.measure
+            and not task_ends.is_ending(script.sweep, task.name)
         ]
     except Unavailable as error:
         return needed, [f"{error}; tasks submitted earlier are not taken into account"]
     lacking = max(0, needed - len(queued))
     if not queued:
         return lacking, []
-    waiting = sum(task.state == "PENDING" for task in queued)
+    waiting = sum(task.waits for task in queued)
     line = (
         f"{plural(len(queued), 'task')} of this sweep in the queue already "
         f"({waiting} waiting); {lacking or 'no'} more needed"
@@ -166,11 +171,24 @@ def _submit_arrays(script: TaskScript, lacking: int, workers: int) -> list[str]:
     throttle = max(1, profile.throttle // len(sizes)) if profile.throttle else None
     arrays: list[Submitted] = []
     refusal = None
+    now = time.time()
     try:
         for size in sizes:
             array, refusal = _submit_one(script, size, throttle)
             if array is not None:
-                arrays.append(Submitted(*array, profile.name, workers, script.measure))
+                job, tasks = array
+                arrays.append(
+                    Submitted(
+                        job,
+                        tasks,
+                        profile.name,
+                        workers,
+                        script.measure,
+                        name=script.job_name,
+                        time=now,
+                        says_end=True,
+                    )
+                )
             if refusal is not None:
                 break
         for submitted in arrays:

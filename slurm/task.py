@@ -26,10 +26,12 @@ from types import FrameType
 
 from mixbench.experiments.signals import SIGNALS
 from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.text import plural
 from mixbench.experiments.worker.exit_status import STOPPED
-from mixbench.slurm import queue
+from mixbench.slurm import leave, queue
 from mixbench.slurm.measuring import Order
-from mixbench.slurm.requeue import Requeue, StartLog, progress_of
+from mixbench.slurm.requeue import Requeue, StartLog, progress_of, runs_left
+from mixbench.slurm.task_ends import GAVE_UP, EndRecord
 
 POLL_SECONDS = 0.2
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
@@ -55,19 +57,42 @@ def main() -> int:
     job = queue.this_job()
     log.info("job %s, start %d, on %s", job, queue.restarts() + 1, os.uname().nodename)
     order = arguments.measure
+    end = EndRecord(sweep, job)
+    end.remove()
     fruitless = StartLog(sweep, job).record(progress_of(sweep, order)) if job else 0
     requeue = Requeue(sweep, job, fruitless, order)
-    deadline = _deadline(job, arguments.time_limit, arguments.signal_seconds)
-    status = _run_node(_node_command(arguments, deadline), received, requeue.while_ending)
-    if not received and status == 0:
+    deadline = time.monotonic() + _deadline(job, arguments.time_limit, arguments.signal_seconds)
+    while True:
+        planned = {run.run_key for run in sweep.plan()}
+        status = 0
+        # Importing torch to find that nothing is left would take most of the task's time.
+        if order is not None or runs_left(sweep):
+            left = max(1.0, deadline - time.monotonic())
+            status = _run_node(_node_command(arguments, left), received, requeue.while_ending)
+        if received or status != 0:
+            break
         stop = None if order else sweep.stop_reason()
-        log.info("%s", stop or "nothing is left to do")
-        return 0
+        cancelled = 0 if stop else leave.cancel_siblings(sweep, order)
+        if cancelled:
+            log.info(
+                "%s would have had nothing to do: cancelled", plural(cancelled, "waiting task")
+            )
+        why = stop or "nothing is left to do"
+        end.write(0, why)
+        # In this order: a launcher that grows the sweep now finds the record and does not count on
+        # this task, or this task finds the new runs.
+        if stop or order or not leave.has_grown(sweep, planned):
+            log.info("%s", why)
+            return 0
+        end.remove()
+        log.info("the sweep has grown: going on")
     if not received and status != STOPPED:
         # It would fail the same way on every start.
-        log.error("the workers ended with status %d: not put back into the queue", status)
+        log.error("%s %d: not put back into the queue", GAVE_UP, status)
+        end.write(1, f"{GAVE_UP} {status}")
         return 1
     requeue.after_stop(warned=all(number in WARNINGS for number in received))
+    end.write(int(requeue.gave_up), requeue.why, comes_back=requeue.comes_back)
     return 0
 
 

@@ -20,6 +20,7 @@ from mixbench.experiments.cli.options import (
     OnlyOption,
     ProfileOption,
     ReportOption,
+    SlurmOption,
     SweepArgument,
     TrackOption,
     UriOption,
@@ -50,6 +51,7 @@ def evaluate(
     remeasure: AgainOption = False,
     cluster: ClusterOption = Cluster.local,
     profile: ProfileOption = None,
+    slurm: SlurmOption = None,
     workers: WorkersOption = None,
     device: DeviceOption = Device.auto,
     wait: WaitOption = False,
@@ -67,7 +69,7 @@ def evaluate(
     from mixbench.experiments import tracking
     from mixbench.experiments.store.sweep_folder import SweepFolder, root
 
-    options = WorkplaceOptions(cluster, profile, workers, None, device, wait)
+    options = WorkplaceOptions(cluster, profile, workers, None, device, wait, slurm or ())
     options.check()
     folder = SweepFolder.open(name)
     order = _order(only, overrides or [], remeasure)
@@ -157,6 +159,7 @@ def _submit(
         folder, profile, workers=workers, missing=len(runs), code=code, order=order
     ):
         print(line, flush=True)
+    print(f"logs of the tasks: {folder.path / 'slurm'}", flush=True)
     if not wait:
         # With --again the same command would measure everything once more.
         more = "" if order.since is not None else ", or this command with --wait"
@@ -223,7 +226,9 @@ def _watch(folder: SweepFolder, order: Order, runs: list[PlannedRun]) -> list[Pl
             if time.monotonic() - asked >= slurm_queue.ASK_SECONDS:
                 tasks, asked = queue.tasks(folder), time.monotonic()
                 # Where SLURM does not answer, there may be tasks.
-                has_tasks = tasks is None or any(task.measure == order.text() for task in tasks)
+                has_tasks = tasks is None or any(
+                    task.measure == order.text() and task.can_start for task in tasks
+                )
             progress.update()
             if progress.left and has_tasks:
                 time.sleep(WATCH_SECONDS)
@@ -233,6 +238,9 @@ def _watch(folder: SweepFolder, order: Order, runs: list[PlannedRun]) -> list[Pl
     left = progress.finish()
     if left:
         print(f"no task is left; their logs: {queue.folder_of(folder)}/*_log.out")
+        ends = slurm_queue.look(folder, ())
+        for line in () if ends is None else ends.why_ended(measuring=True, well=True):
+            print(f"  {line}")
     return left
 
 

@@ -76,6 +76,14 @@ ProfileOption = Annotated[
     str | None,
     typer.Option(help="With --cluster slurm: the profile (see `mixbench profile list`)."),
 ]
+SlurmOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slurm",
+        metavar="KEY=VALUE",
+        help="Over the profile: time=2:00:00, partition=gpu, dependency=afterok:84, mail-type=END.",
+    ),
+]
 WorkersOption = Annotated[
     int | None,
     typer.Option(help="Workers; default: one per GPU, else per core. With slurm: array tasks."),

@@ -17,6 +17,7 @@ from mixbench.experiments.cli.options import (
     ReuseOption,
     ScaleOption,
     SetOption,
+    SlurmOption,
     WorkersOption,
 )
 from mixbench.experiments.cli.workplace import Workplace, WorkplaceOptions
@@ -36,6 +37,7 @@ def plan(
     rename: NameOption = None,
     cluster: ClusterOption = Cluster.local,
     profile: ProfileOption = None,
+    slurm: SlurmOption = None,
     workers: WorkersOption = None,
     per_gpu: PerGpuOption = None,
     device: DeviceOption = Device.auto,
@@ -48,7 +50,7 @@ def plan(
     Example: mixbench plan demo --workers 4
     """
     sweep = names.any_sweep(name, overrides or [], rename, scale)
-    options = WorkplaceOptions(cluster, profile, workers, per_gpu, device)
+    options = WorkplaceOptions(cluster, profile, workers, per_gpu, device, slurm=slurm or ())
     workplace = options.resolve(len(sweep.runs), devices_per_run(sweep))
     check_same(sweep)
     show(sweep, workplace, reuse.find(sweep, reuse=reuse_runs))

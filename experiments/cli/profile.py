@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from mixbench.experiments.cli.options import SlurmOption
+
 profile_group = typer.Typer(help="SLURM profiles: what a cluster gives one task of a sweep.")
 
 ProfileArgument = Annotated[
@@ -50,9 +52,14 @@ def show_profile(name: ProfileArgument) -> None:
 
 
 @profile_group.command("check")
-def check_profile(name: ProfileArgument) -> None:
-    """Ask SLURM whether it would accept the profile's jobs (sbatch --test-only)."""
-    from mixbench.slurm import profile, submit
+def check_profile(name: ProfileArgument, options: SlurmOption = None) -> None:
+    """Ask SLURM whether it would accept the profile's jobs, and try their set-up here.
 
-    loaded = profile.load(name)
-    print(submit.check_accepted(loaded))
+    SLURM: sbatch --test-only. Here: the lines of `setup`, and whether the tasks' Python can run.
+    """
+    from mixbench.slurm import check_here, overrides, profile, submit
+
+    loaded = overrides.apply(profile.load(name), options or [])
+    print(submit.check_accepted(loaded), flush=True)
+    for line in check_here.check(loaded):
+        print(line)

@@ -6,7 +6,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mixbench.experiments.store.sweep_folder import SweepFolder
+    from mixbench.experiments.store.workers import Worker
+    from mixbench.slurm.overview import Overview
     from mixbench.slurm.queue import Task
 
 ASK_SECONDS = 30.0
@@ -29,6 +33,50 @@ def count_tasks(folder: SweepFolder) -> TaskCounts | None:
         Counter(task.state.lower() for task in tasks if task.measure is None),
         Counter(task.state.lower() for task in tasks if task.measure is not None),
     )
+
+
+def look(folder: SweepFolder, workers: Sequence[Worker]) -> Overview | None:
+    """Look at all tasks of the sweep; None where SLURM was not used or can't be asked.
+
+    workers: all that have left a file in the sweep.
+    """
+    if not was_submitted(folder):
+        return None
+    from mixbench.experiments.manage.observe import job_name
+    from mixbench.slurm import overview
+    from mixbench.slurm.programs import Unavailable
+
+    jobs = (job_name(worker.body.get("job")) for worker in workers)
+    try:
+        return overview.look(folder, {job for job in jobs if job})
+    except Unavailable:
+        return None
+
+
+def describe(tasks: Overview, *, settled: bool) -> list[str]:
+    """Say how many tasks there are, why some wait, and why some ended without their work.
+
+    settled: every run of the sweep is done or failed, so that what tasks met no longer matters.
+    """
+    lines = []
+    for kind, measuring in (("", False), (" that measure", True)):
+        counts = tasks.count(measuring=measuring)
+        if counts:
+            states = ", ".join(f"{count} {state}" for state, count in counts.items())
+            lines.append(f"SLURM tasks{kind}: {states}")
+    return [*lines, *tasks.why_waiting(), *([] if settled else tasks.why_ended())]
+
+
+def leave_queue(folder: SweepFolder) -> None:
+    """Cancel the waiting tasks of a sweep of which every run is done or failed."""
+    if not was_submitted(folder):
+        return
+    from mixbench.experiments.text import plural
+    from mixbench.slurm import leave
+
+    cancelled = leave.cancel_siblings(folder)
+    if cancelled:
+        print(f"SLURM: {plural(cancelled, 'waiting task')} with nothing left to do cancelled")
 
 
 def job_ids(folder: SweepFolder) -> set[str] | None:

@@ -15,9 +15,9 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.states import RunState
 
 if TYPE_CHECKING:
-    from mixbench.experiments.cli.slurm_queue import TaskCounts
     from mixbench.experiments.manage.status import Status
     from mixbench.experiments.store.sweep_folder import SweepFolder
+    from mixbench.slurm.overview import Overview
 
 WATCH_SECONDS = 2.0
 
@@ -58,8 +58,14 @@ def _print_json(folder: SweepFolder) -> None:
 
     observer = Observer(folder)
     now = observer.snapshot()
-    tasks = slurm_queue.count_tasks(folder) or ()
-    print(json.dumps(now.as_json(names.cell_names(observer.plan), *tasks), indent=1))
+    labels = names.cell_names(observer.plan)
+    tasks = slurm_queue.look(folder, now.workers)
+    if tasks is None:
+        shown = now.as_json(labels)
+    else:
+        counts = (tasks.count(measuring=False), tasks.count(measuring=True))
+        shown = now.as_json(labels, *counts, tasks.as_json())
+    print(json.dumps(shown, indent=1))
 
 
 def _show_one(folder: SweepFolder) -> None:
@@ -68,13 +74,13 @@ def _show_one(folder: SweepFolder) -> None:
 
     observer = Observer(folder)
     now = observer.snapshot()
-    tasks = slurm_queue.count_tasks(folder)
+    tasks = slurm_queue.look(folder, now.workers)
     # Naming cells takes longer than all else; most sweeps are done.
     needs_names = bool(now.waited_for) or any(
         run.state not in (RunState.DONE, RunState.WAITING) or run.faults for run in now.runs
     )
     labels = names.cell_names(observer.plan) if needs_names else {}
-    print(render.printed(render.panel(now, labels, notes=_notes(now, tasks))), end="")
+    print(render.printed(render.panel(now, labels, notes=_notes(folder, now, tasks))), end="")
 
 
 def _watch(folder: SweepFolder) -> None:
@@ -86,10 +92,10 @@ def _watch(folder: SweepFolder) -> None:
     asked = float("-inf")
     with render.Display(names.cell_names(observer.plan)) as display:
         while True:
-            if time.monotonic() - asked >= slurm_queue.ASK_SECONDS:
-                tasks, asked = slurm_queue.count_tasks(folder), time.monotonic()
             now = observer.snapshot()
-            display.show(now, _notes(now, tasks))
+            if time.monotonic() - asked >= slurm_queue.ASK_SECONDS:
+                tasks, asked = slurm_queue.look(folder, now.workers), time.monotonic()
+            display.show(now, _notes(folder, now, tasks))
             if now.settled or (now.stopped and not now.running):
                 return
             time.sleep(WATCH_SECONDS)
@@ -114,20 +120,22 @@ def _show_all() -> None:
     print(render.printed(render.overview(rows)), end="")
 
 
-def _notes(now: Status, tasks: TaskCounts | None) -> list[str]:
-    """Print which workers run, whether they are stopped, and what to do next."""
+def _notes(folder: SweepFolder, now: Status, tasks: Overview | None) -> list[str]:
+    """Say which workers run, what SLURM's tasks do, whether all was stopped, what to do next."""
     notes = []
+    silent = tasks is None and not now.settled and slurm_queue.was_submitted(folder)
     alive = [worker for worker in now.workers if worker.alive]
     if alive:
         hosts = Counter(worker.host for worker in alive)
         notes.append(f"workers: {', '.join(f'{count} on {host}' for host, count in hosts.items())}")
-    for kind, counts in zip(("", " that measure"), tasks or (), strict=False):
-        if counts:
-            states = ", ".join(f"{count} {state}" for state, count in counts.items())
-            notes.append(f"SLURM tasks{kind}: {states}")
+    if tasks is not None:
+        notes += slurm_queue.describe(tasks, settled=now.settled)
+    if silent:
+        notes.append("SLURM can't be asked here: its tasks are not shown")
+    training = tasks is not None and tasks.count(measuring=False)
     if now.stopped:
         notes.append(f"stopped ({now.stopped}); to go on: mixbench sweep {now.sweep}")
-    elif not now.settled and not alive and not now.running and not (tasks and tasks.training):
+    elif not now.settled and not alive and not now.running and not training and not silent:
         notes.append(f"nobody works on it; to go on: mixbench sweep {now.sweep}")
     if now.failed:
         notes.append(f"why a run failed: mixbench logs RUN; once more: mixbench retry {now.sweep}")

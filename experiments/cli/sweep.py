@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from mixbench.experiments.cli import local_run, names, plan, prepare, reuse
+from mixbench.experiments.cli import (
+    local_run,
+    names,
+    plan,
+    prepare,
+    reuse,
+    slurm_queue,
+    slurm_watch,
+)
 from mixbench.experiments.cli.options import (
     AnySweepArgument,
     Cluster,
@@ -26,6 +34,7 @@ from mixbench.experiments.cli.options import (
     ReuseOption,
     ScaleOption,
     SetOption,
+    SlurmOption,
     TrackOption,
     UriOption,
     WaitOption,
@@ -42,9 +51,8 @@ if TYPE_CHECKING:
     from mixbench.experiments.store.reuse import Found
     from mixbench.experiments.store.sweep_folder import SweepFolder
     from mixbench.experiments.sweep.expand import Sweep
+    from mixbench.slurm.overview import Overview
     from mixbench.slurm.profile import Profile
-
-WATCH_SECONDS = 1.0
 
 
 def sweep(
@@ -54,6 +62,7 @@ def sweep(
     rename: NameOption = None,
     cluster: ClusterOption = Cluster.local,
     profile: ProfileOption = None,
+    slurm: SlurmOption = None,
     workers: WorkersOption = None,
     per_gpu: PerGpuOption = None,
     device: DeviceOption = Device.auto,
@@ -73,7 +82,7 @@ def sweep(
     Example: mixbench sweep demo --set training.epochs=10 --name short
     """
     wanted = names.any_sweep(name, overrides or [], rename, scale)
-    options = WorkplaceOptions(cluster, profile, workers, per_gpu, device, wait)
+    options = WorkplaceOptions(cluster, profile, workers, per_gpu, device, wait, slurm or ())
     workplace = options.resolve(len(wanted.runs), plan.devices_per_run(wanted))
     _check_tracking(track, uri)
     plan.check_same(wanted)
@@ -182,6 +191,7 @@ def _submit(
         hang_seconds=hang_seconds,
     ):
         print(line, flush=True)
+    print(f"logs of the tasks: {folder.path / 'slurm'}", flush=True)
 
 
 def _run_workers(
@@ -207,39 +217,53 @@ def _run_workers(
     if not ended:
         print("stopped; the same command goes on where it was")
         raise typer.Exit(130)
-    return _status(folder, now, pool.unusable)
+    if now.settled:
+        slurm_queue.leave_queue(folder)
+    return _status(folder, now, pool.unusable, held=len(now.running))
 
 
 def _watch(folder: SweepFolder) -> int:
-    """Show the sweep until nothing is left; Ctrl-C ends the watching, not the sweep."""
-    from mixbench.experiments.manage.observe import Observer
-    from mixbench.experiments.manage.render import Display
-
-    observer = Observer(folder)
+    """Show the sweep until nothing is left to wait for; Ctrl-C ends the watching, not the sweep."""
     began = time.monotonic()
+    watching = slurm_watch.Watching(folder)
     try:
-        with Display(names.cell_names(observer.plan)) as display:
-            while True:
-                now = observer.snapshot()
-                display.show(now)
-                if now.settled or folder.stop_reason():
-                    break
-                time.sleep(WATCH_SECONDS)
+        now = watching.run()
     except KeyboardInterrupt:
         print(f"\nthe jobs go on; mixbench status {folder.name} --watch shows them")
         raise typer.Exit(130) from None
     _print_summary(folder, now, time.monotonic() - began)
-    return _status(folder, now, None)
+    if now.settled:
+        slurm_queue.leave_queue(folder)
+    elif watching.tasks is not None and now.stopped is None:
+        _print_ends(folder, watching.tasks)
+        # A run that a task held when it was killed is nobody's, though that does not show yet.
+        return _status(folder, now, None, held=0)
+    return _status(folder, now, None, held=len(now.running))
+
+
+def _print_ends(folder: SweepFolder, tasks: Overview) -> None:
+    """Say why SLURM's tasks have left work undone, and where to read more."""
+    print("no task is left in SLURM's queue that can start, and work remains")
+    for line in (
+        *tasks.why_waiting(),
+        *tasks.why_ended(measuring=False, well=True),
+        *tasks.never_began(),
+    ):
+        print(f"  {line}")
+    print(f"what the tasks said: mixbench logs {folder.name}")
 
 
 def _print_summary(folder: SweepFolder, now: Status, seconds: float) -> None:
     """Print how many runs are done, why runs failed, and which images were skipped."""
     print(f"{now.done} of {now.total} runs done in {duration(seconds)}", flush=True)
     skipped: set[str] = set()
-    for planned in folder.plan():
+    plan = folder.plan()
+    labels = names.cell_names(plan) if now.failed else {}
+    for planned in plan:
         failure = planned.folder.failure()
         if failure and planned.folder.state() == RunState.FAILED:
-            run = f"{planned.run_key[:8]} {_method_and_seed(planned.config)}"
+            label = labels.get(planned.cell_key, planned.config["augmentation"]["name"])
+            run = f"{planned.run_key[:8]} {label}, seed {planned.config['seed']}"
             print(f"failed: {run}: {first_line(failure['error'])}")
         result = planned.folder.result()
         if result is not None:
@@ -250,21 +274,17 @@ def _print_summary(folder: SweepFolder, now: Status, seconds: float) -> None:
         print(f"the tracebacks are in {folder.path / 'runs'}/*/failure.json")
 
 
-def _status(folder: SweepFolder, now: Status, unusable: str | None) -> int:
-    """Say what is left and why; return the exit status."""
+def _status(folder: SweepFolder, now: Status, unusable: str | None, held: int) -> int:
+    """Say what is left and why; return the exit status. held: runs that other workers hold."""
     if unusable:
         print(unusable)
         return 1
     if folder.stop_reason() and not now.settled:
         print(f"the sweep was stopped ({folder.stop_reason()}); the same command goes on")
         return 1
-    if now.running:
-        print(f"{plural(len(now.running), 'run')} held by other workers")
-    left = now.total - now.done - now.failed - len(now.running)
+    if held:
+        print(f"{plural(held, 'run')} held by other workers")
+    left = now.total - now.done - now.failed - held
     if left:
         print(f"{plural(left, 'run')} left, and the workers have ended; the same command goes on")
     return 1 if now.failed or left else 0
-
-
-def _method_and_seed(config: dict[str, Any]) -> str:
-    return f"{config['augmentation']['name']} seed {config['seed']}"

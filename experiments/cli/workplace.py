@@ -27,7 +27,7 @@ class Workplace:
 
 @dataclass(frozen=True)
 class WorkplaceOptions:
-    """The options `--cluster`, `--profile`, `--workers` and so on, as given."""
+    """The options `--cluster`, `--profile`, `--slurm` and so on, as given."""
 
     cluster: Cluster
     profile: str | None
@@ -35,6 +35,7 @@ class WorkplaceOptions:
     per_gpu: int | None
     device: Device
     wait: bool = False
+    slurm: Sequence[str] = ()
 
     def check(self) -> None:
         """Raise UserError where the options contradict each other."""
@@ -50,6 +51,8 @@ class WorkplaceOptions:
                 raise UserError("--device: with --cluster slurm the profile decides")
         elif self.profile is not None:
             raise UserError(f"--profile: got {self.profile!r}, which is for --cluster slurm alone")
+        elif self.slurm:
+            raise UserError(f"--slurm: got {self.slurm[0]!r}, which is for --cluster slurm alone")
         elif self.wait:
             raise UserError("--wait: is for --cluster slurm; the local cluster always waits")
 
@@ -60,9 +63,9 @@ class WorkplaceOptions:
         """
         self.check()
         if self.cluster is Cluster.slurm:
-            from mixbench.slurm import profile
+            from mixbench.slurm import overrides, profile
 
-            loaded = profile.load(self.profile or "")
+            loaded = overrides.apply(profile.load(self.profile or ""), self.slurm)
             if self.per_gpu is not None:
                 loaded = loaded.with_workers_per_gpu(self.per_gpu)
             return Workplace((), loaded, self.workers, self.per_gpu)

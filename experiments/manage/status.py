@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,11 +119,12 @@ class Status:
         labels: Mapping[str, str],
         slurm: Mapping[str, int] | None = None,
         slurm_measuring: Mapping[str, int] | None = None,
+        slurm_jobs: Sequence[Mapping[str, Any]] | None = None,
     ) -> dict[str, Any]:
         """Return what `mixbench status --json` prints; experiments/cli/README.md describes it.
 
-        labels: cell_key -> name. slurm, slurm_measuring: tasks that train, and that measure, by
-        state, where a scheduler was asked and answered.
+        labels: cell_key -> name. Where a scheduler was asked and answered: slurm, slurm_measuring:
+        tasks that train, and that measure, by state; slurm_jobs: what became of each job's tasks.
         """
         return {
             "schema": SCHEMA,
@@ -141,6 +142,7 @@ class Status:
             "seconds_left": self.seconds_left,
             "slurm": None if slurm is None else dict(slurm),
             "slurm_measuring": None if slurm_measuring is None else dict(slurm_measuring),
+            "slurm_jobs": None if slurm_jobs is None else [dict(job) for job in slurm_jobs],
             "workers": [worker.as_json() for worker in self.workers],
             "runs": [_as_json(run, labels) for run in self.runs],
         }

@@ -52,6 +52,8 @@ def test_the_status(tmp_path: Path) -> None:
     found: dict[str, Any] = json.loads(output_here(runs, "status", "old_sweep", "--json"))
     assert found.pop("folder") == str(runs / "old_sweep")
     assert isinstance(found.pop("time"), float)
+    # Newer than 0.1.
+    assert found.pop("slurm_jobs") is None
     assert found == read_json(EXPECTED / "status.json")
 
 

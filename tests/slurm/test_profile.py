@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mixbench.experiments.errors import UserError
-from mixbench.slurm import profile
+from mixbench.slurm import check_here, overrides, profile, sbatch
 from mixbench.slurm.profile import Profile, seconds
 from tests.support import running
 
@@ -143,6 +145,72 @@ def test_the_most_tasks() -> None:
 )
 def test_what_is_refused(keys: dict[str, Any], words: str) -> None:
     assert words in refusal(**keys)
+
+
+def test_options_of_one_command() -> None:
+    base = made(gres="gpu:1", time=60, flags={"mail-type": "FAIL", "no-requeue": True})
+    given = ["time=2:00:00", "gpus=2", "mem=4G", "mail-type=END", "requeue=true", "nice=-5"]
+    chosen = overrides.apply(base, given)
+    assert (chosen.time, chosen.gpus, chosen.gres, chosen.memory) == ("2:00:00", "2", None, "4G")
+    assert chosen.flags == {"mail-type": "END", "requeue": True, "nice": "-5"}
+    assert chosen.name == f"mine with --slurm {' '.join(given)}" and chosen.gpu_count == 2
+    assert overrides.apply(base, []) is base
+    # What goes by a name of its own is not lost on the way: every option of sbatch is known.
+    assert not sbatch.OPTIONS & (sbatch.RESERVED_FLAGS | set(sbatch.KEYS_OF_FLAGS))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["tim=3"], "--slurm: unknown key 'tim'; did you mean 'time'?"),
+        (["mail-tpe=END"], "--slurm: unknown key 'mail-tpe'; did you mean 'mail-type'?"),
+        (["array=0-9"], "--slurm array: mixbench sets this itself"),
+        (["--job-name=x"], "--slurm job-name: mixbench sets this itself"),
+        (["setup=module load x"], "--slurm setup: expected in the profile"),
+        (["time"], "--slurm: got 'time', expected KEY=VALUE, such as time=2:00:00"),
+        (["time="], "--slurm: got 'time=', expected KEY=VALUE"),
+        (["time=3h"], "--slurm time: got '3h', expected minutes, HH:MM:SS or D-HH:MM"),
+        (["time=2:00:00", "time=3"], "--slurm time: given twice"),
+        (["mem=4G", "memory=5G"], "--slurm memory: given twice"),
+        (["cpus=many"], "--slurm cpus: got 'many', expected a whole number"),
+        (["exclusive=false"], "--slurm exclusive: got 'false', expected a value, or true"),
+        (["partition=a\n#SBATCH -x"], "--slurm partition: got "),
+        (["comment=a\nb"], "--slurm comment: got "),
+    ],
+)
+def test_options_that_are_refused(options: list[str], words: str) -> None:
+    with pytest.raises(UserError) as error:
+        overrides.apply(made(), options)
+    assert str(error.value).startswith(words) and "\n" not in str(error.value)
+
+
+def test_what_a_script_does_before_its_task_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In what a line sources, commands may fail.
+    (tmp_path / "activate").write_text("false\nmine() { false; return 0; }\ntrue\n")
+    lines = [f"source {tmp_path}/activate", "mine", "if false", "then", "echo x", "fi", "[ -d / ]"]
+    python, container = check_here.check(made(setup=lines)), made(setup=lines, container="run it")
+    assert python[0].startswith("setup: 7 lines run without an error on ")
+    assert python[1].startswith(f"python: {sys.executable} (3.") and len(python) == 2
+    assert check_here.check(container)[1] == "container: run it was not tried"
+    for keys, words in (
+        ({"python": f"{tmp_path}/bin/python"}, f"python: '{tmp_path}/bin/python' does not exist"),
+        ({"python": f"{tmp_path}/activate -X"}, f"python: '{tmp_path}/activate' can't be run on "),
+        ({"python": "bash --posix"}, "bash --posix can't run a task on "),
+        ({"setup": ["true", "( exit 5 )", "true"]}, "setup: exit status 5 of the line: ( exit 5 )"),
+        ({"setup": ["echo oops; exit 4"]}, "oops (tried on "),
+        ({"setup": ["fi"]}, "syntax error near unexpected token `fi'"),
+        ({"setup": ["sleep 5124"]}, "setup: still not done after 0 s"),
+    ):
+        monkeypatch.setattr(check_here, "SECONDS", 0.4 if "5124" in str(keys) else 60.0)
+        with pytest.raises(UserError) as error:
+            check_here.check(made(**keys))
+        assert str(error.value).startswith("profile mine: ") and words in str(error.value)
+        assert "\n" not in str(error.value)
+    assert not subprocess.run(
+        ["pgrep", "-fx", "sleep 5124"], check=False, capture_output=True
+    ).stdout
 
 
 def test_flags_are_kept_as_given() -> None:

@@ -15,9 +15,10 @@ import pytest
 from mixbench.experiments.store import claims
 from mixbench.experiments.store.claims import Watch
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.slurm import node, queue, requeue
+from mixbench.slurm import node, queue, requeue, task_ends
 from mixbench.slurm.local import Slot
 from mixbench.slurm.requeue import MAX_FRUITLESS_STARTS, Progress, Requeue, StartLog
+from mixbench.slurm.task_ends import GAVE_UP
 from tests.support import running
 
 
@@ -180,3 +181,64 @@ def test_outside_of_slurm_a_signal_stops_it(sweep: SweepFolder) -> None:
     assert "got SIGUSR2" in said and "not put back into the queue: this is no SLURM job" in said
     assert "running" not in sweep.states().values()
     assert json.loads((sweep.path / "sweep.json").read_text())["name"] == "one"
+
+
+def test_how_tasks_ended(sweep: SweepFolder) -> None:
+    folder = queue.folder_of(sweep)
+    folder.mkdir()
+    jobs = [
+        queue.Submitted("7", 9, "lab", 1, says_end=True),
+        queue.Submitted("8", 1, "lab", 1, says_end=True, measure="{}"),
+        queue.Submitted("9", 1, "of 0.2", 1),
+    ]
+    stamp = "2026-11-29 23:00:00,123 "
+    wanted = {
+        "7_0": ("well", {"status": 0, "why": "nothing is left to do"}, "nothing is left to do"),
+        "7_1": ("no worker", None, "/opt/python: No such file or directory"),
+        "7_2": ("killed", None, "slurmstepd: error: Detected 1 oom_kill event"),
+        "7_3": ("gave up", {"status": 1, "why": "no run got further"}, "no run got further"),
+        "7_4": ("no worker", {"status": 1, "why": f"{GAVE_UP} 1"}, "too few GPUs"),
+        # Put back, and killed at once when it began again: what its end was before is no more.
+        "7_5": ("killed", {"status": 0, "why": "its time is up", "comes_back": True}, "Killed"),
+        "8": ("killed", None, ""),
+        "9": ("no worker", None, "module: not found"),
+        "9_1": ("well", None, "an older one that worked says no end"),
+    }
+    for name, (_, record, said) in wanted.items():
+        text = (
+            f"first\n{stamp}{said}\n\n" if name != "7_1" else f"/a/slurm_script: line 9: {said}\n"
+        )
+        if name == "7_4":
+            text += f"{stamp}{GAVE_UP} 1: not put back into the queue\n"
+        (folder / f"{name}_0_log.out").write_text(text if said else "")
+        if record is not None:
+            (folder / f"{name}_end.json").write_text(json.dumps(record))
+    for other in ("7_6_0_log.out", "70_0_0_log.out", "7_submission.sh"):
+        (folder / other).write_text("of a task in the queue, of no job here, no log")
+    found = task_ends.ended(sweep, {"7_6"}, {"7_0", "7_2", "7_3", "7_5", "9_1"}, jobs)
+    assert {task.name: (str(task.kind), task.said) for task in found} == {
+        name: (kind, said) for name, (kind, _, said) in wanted.items()
+    }
+    # About to leave, or to come back.
+    assert [task_ends.is_ending(sweep, name) for name in ("7_0", "7_5", "7_1")] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_names_of_jobs_differ_where_squeue_cuts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "runs"
+    monkeypatch.setenv("MIXBENCH_RUNS", str(root))
+    names = ["demo", "alpha_small", "alpha_large", "alpha_small_2", "ablation_a", "ablation_b"]
+    names += [f"a_long_name_with_{long}_in_it" for long in ("something", "somewhere")]
+    for name in names:
+        (root / name).mkdir(exist_ok=True, parents=True)
+        (root / name / "sweep.json").write_text("{}")
+    jobs = [queue.job_name(SweepFolder(root / name)) for name in names]
+    assert jobs[:2] == ["demo-mixbench", "alpha_small-mixbench"]
+    assert len({job[:8] for job in jobs}) == len(jobs)
+    assert all(name in job for name, job in zip(names, jobs, strict=True))
+    assert queue.job_name(SweepFolder(root / "demo"), "{}") == "demo-mixbench-evaluate"

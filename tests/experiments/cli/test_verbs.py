@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 
 from mixbench.experiments import cli
-from mixbench.experiments.cli import names
+from mixbench.experiments.cli import names, sweep
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.manage import clean
+from mixbench.experiments.manage.observe import Observer
 from mixbench.experiments.store import claims, evaluations, processes
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support import running
@@ -79,6 +80,23 @@ def failed(runs: Path) -> SweepFolder:
         (planned.folder.path / "log.txt").write_text("first line\nsecond line\n")
         planned.folder.fail("ValueError: no", "Traceback\n  here\nValueError: no\n", 1)
     return folder
+
+
+def test_the_summary_calls_runs_by_the_labels_of_the_sweep(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = {"augmentation": [{"name": "cutmix", "alpha": alpha} for alpha in (0.2, 1.0)]}
+    folder = running.planned(running.spec("summed", grid=grid, seeds=[3]))
+    first, other = folder.plan()
+    for planned in (first, other):
+        planned.folder.path.mkdir()
+        planned.folder.fail("ValueError: no", "", 1)
+    sweep._print_summary(folder, Observer(folder).snapshot(), 5.0)
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "0 of 2 runs done in 5 s",
+        f"failed: {first.run_key[:8]} cutmix α=0.2, seed 3: ValueError: no",
+        f"failed: {other.run_key[:8]} cutmix α=1, seed 3: ValueError: no",
+    ]
 
 
 # Which run is meant.

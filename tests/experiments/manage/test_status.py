@@ -39,6 +39,7 @@ TOP = {
     "seconds_left",
     "slurm",
     "slurm_measuring",
+    "slurm_jobs",
     "workers",
     "runs",
 }

@@ -3,7 +3,7 @@
 # Parameters
 #SBATCH --array=0-11%12
 #SBATCH --gpus=h100:1
-#SBATCH --job-name=mixbench-demo
+#SBATCH --job-name=demo-mixbench
 #SBATCH --no-requeue
 #SBATCH --nodes=1
 #SBATCH --open-mode=append

@@ -8,7 +8,7 @@
 #SBATCH --cpus-per-task=16
 #SBATCH --exclusive
 #SBATCH --gres=gpu:a100:2
-#SBATCH --job-name=mixbench-demo
+#SBATCH --job-name=demo-mixbench
 #SBATCH --mail-type=END,FAIL
 #SBATCH --mem=64G
 #SBATCH --nice=5
@@ -22,8 +22,10 @@
 #SBATCH --time=1-00:00
 
 # setup
+trap 'status=$?; if [ ${#BASH_SOURCE[@]} -eq 1 ]; then echo "setup: exit status $status of the line: $(sed -n "${LINENO}p" "$0")"; exit 1; fi' ERR
 module load cuda
 ulimit -n 4096
+trap - ERR
 export PYTHONPATH='/data/all runs/demo/code/0123abcd'${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONSAFEPATH=1
 

@@ -2,7 +2,7 @@
 
 # Parameters
 #SBATCH --array=0-11%12
-#SBATCH --job-name=mixbench-demo
+#SBATCH --job-name=demo-mixbench
 #SBATCH --nodes=1
 #SBATCH --open-mode=append
 #SBATCH --output='/data/all runs/demo/slurm/%A_%a_0_log.out'
