@@ -22,6 +22,7 @@ from mixbench.experiments.cli.check import check
 from mixbench.experiments.cli.clean import clean
 from mixbench.experiments.cli.dashboard import dashboard
 from mixbench.experiments.cli.evaluate import evaluate
+from mixbench.experiments.cli.inspect import inspect
 from mixbench.experiments.cli.list import list_
 from mixbench.experiments.cli.logs import logs
 from mixbench.experiments.cli.plan import plan
@@ -36,7 +37,7 @@ from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.store import rights
 
 SECTIONS: dict[str, dict[str, Any]] = {
-    "Look around": {"list": list_, "preview": preview, "check": check},
+    "Look around": {"list": list_, "inspect": inspect, "preview": preview, "check": check},
     "Run": {"plan": plan, "sweep": sweep, "profile": profile_group},
     "Watch and manage": {
         "status": status,

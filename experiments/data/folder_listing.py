@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,22 @@ def check(config: DatasetConfig) -> None:
         survey(listing.files, config.pixel_range)
 
 
-def check_readable(files: Mapping[str, Files], listing: Listing) -> None:
+def why_not_read(path: Path) -> str | None:
+    """Why an image can't be read; None if it can."""
+    try:
+        with open_image(path) as image:
+            image.draft(None, (64, 64))
+            image.load()
+    except Exception as error:  # a broken file can raise anything
+        return why_unreadable(path, error)
+    return None
+
+
+def check_readable(
+    files: Mapping[str, Files],
+    listing: Listing,
+    why: Callable[[Path], str | None] = why_not_read,
+) -> None:
     """Raise UserError where no image of a class can be read to train or to test on."""
     for split in ("train", "test"):
         paths, labels = files[split]
@@ -125,7 +141,7 @@ def check_readable(files: Mapping[str, Files], listing: Listing) -> None:
         order = [paths[index] for index in np.argsort(labels, kind="stable")]
         by_class = [order[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
         with ThreadPoolExecutor() as pool:
-            problems = list(pool.map(_why_none_readable, by_class))
+            problems = list(pool.map(partial(_why_none_readable, why=why), by_class))
         if all(problem is not None for problem in problems):
             raise UserError(f"imagefolder: no image of the {split} split can be read")
         for name, of_class, problem in zip(listing.classes, by_class, problems, strict=True):
@@ -137,19 +153,15 @@ def check_readable(files: Mapping[str, Files], listing: Listing) -> None:
                 )
 
 
-def _why_none_readable(paths: list[Path]) -> str | None:
+def _why_none_readable(paths: list[Path], why: Callable[[Path], str | None]) -> str | None:
     """Why the first of the images can't be read; None if any can, "" if there are none."""
-    reasons: list[str] = []
+    first = ""
     for path in paths:
-        try:
-            with open_image(path) as image:
-                image.draft(None, (64, 64))
-                image.load()
-        except Exception as error:  # a broken file can raise anything
-            reasons.append(why_unreadable(path, error))
-        else:
+        reason = why(path)
+        if reason is None:
             return None
-    return reasons[0] if reasons else ""
+        first = first or reason
+    return first
 
 
 def _subset(files: Files, indices: Indices) -> Files:
