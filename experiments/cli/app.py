@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import re
 import sys
+import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from mixbench.experiments.cli.check import check
 from mixbench.experiments.cli.clean import clean
 from mixbench.experiments.cli.dashboard import dashboard
 from mixbench.experiments.cli.evaluate import evaluate
+from mixbench.experiments.cli.growing import command_begins
 from mixbench.experiments.cli.inspect import inspect
 from mixbench.experiments.cli.list import list_
 from mixbench.experiments.cli.logs import logs
@@ -34,7 +36,7 @@ from mixbench.experiments.cli.status import status
 from mixbench.experiments.cli.sweep import sweep
 from mixbench.experiments.cli.track import track
 from mixbench.experiments.errors import UserError, unknown
-from mixbench.experiments.store import rights
+from mixbench.experiments.store import processes, rights
 
 SECTIONS: dict[str, dict[str, Any]] = {
     "Look around": {"list": list_, "inspect": inspect, "preview": preview, "check": check},
@@ -111,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 success, 1 some runs failed, 2 wrong input, 130 interrupted.
     """
     words = sys.argv[1:] if arguments is None else [*arguments]
+    command_begins(processes.began() if arguments is None else time.time())
     try:
         with interrupts.not_dropped():
             exit_status = app(args=words or ["--help"], standalone_mode=False)

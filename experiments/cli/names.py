@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixbench.experiments.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from mixbench.experiments.manage.observe import Observer
     from mixbench.experiments.store.run_folder import PlannedRun
     from mixbench.experiments.store.sweep_folder import SweepFolder
     from mixbench.experiments.sweep.expand import Sweep
@@ -19,14 +20,28 @@ def any_sweep(
 ) -> Sweep:
     """Expand a shipped sweep, a YAML file, or a started sweep given by its name."""
     from mixbench.experiments.store.sweep_folder import SweepFolder
-    from mixbench.experiments.sweep.expand import expand
-    from mixbench.experiments.sweep.load import load, shipped
+    from mixbench.experiments.sweep.expand import expand, united
+    from mixbench.experiments.sweep.load import load
 
-    unchanged = not overrides and rename is None and scale is None
-    if unchanged and name not in shipped() and name in SweepFolder.names():
-        spec = SweepFolder.open(name).spec
-        return expand(spec, spec.pop("overrides", None))
-    return load(name, overrides, rename, scale)
+    if not is_begun(name):
+        return load(name, overrides, rename, scale)
+    changes = {"--set": overrides, "--name": rename, "--scale": scale}
+    for option, value in changes.items():
+        if value:
+            raise UserError(
+                f"{option}: needs the YAML file of the sweep, and {name!r} is the name of a begun "
+                f"one, which is continued as it is; give the file: FILE.yaml {option} ..."
+            )
+    specs = [dict(wish.spec) for wish in SweepFolder.open(name).wishes()]
+    return united([expand(spec, spec.pop("overrides", None)) for spec in specs])
+
+
+def is_begun(name: str) -> bool:
+    """Is it the name of a sweep that was started, and of none that ships?"""
+    from mixbench.experiments.store.sweep_folder import SweepFolder
+    from mixbench.experiments.sweep.load import shipped
+
+    return name not in shipped() and name in SweepFolder.names()
 
 
 def started_sweep(name: str) -> SweepFolder:
@@ -89,6 +104,19 @@ def cell_names(plan: Sequence[PlannedRun]) -> dict[str, str]:
     from mixbench.analysis.tables.labels import cell_labels
 
     return cell_labels({planned.cell_key: planned.config for planned in plan})
+
+
+def follow_cell_names(observer: Observer) -> Callable[[], dict[str, str]]:
+    """Return a function that gives the cells' names as of the plan that the observer saw last."""
+    known: tuple[int, dict[str, str]] = (0, {})
+
+    def labels() -> dict[str, str]:
+        nonlocal known
+        if known[0] != observer.revision:
+            known = observer.revision, cell_names(observer.plan)
+        return known[1]
+
+    return labels
 
 
 def a_few(names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mixbench.experiments.cli import names, reuse
+from mixbench.experiments.cli import growing, names, reuse
 from mixbench.experiments.cli.options import (
     AnySweepArgument,
     Cluster,
@@ -25,8 +25,8 @@ from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import plural
 
 if TYPE_CHECKING:
+    from mixbench.experiments.cli.growing import Change
     from mixbench.experiments.store.reuse import Found
-    from mixbench.experiments.store.sweep_folder import SweepFolder
     from mixbench.experiments.sweep.expand import Sweep
 
 
@@ -45,6 +45,7 @@ def plan(
 ) -> None:
     """Show the cells and runs of a sweep, what is done, and the hours that the rest will take.
 
+    Of a begun sweep whose YAML has changed: which runs are new, and which are no longer asked for.
     Hours come from measured epochs, where there are any. Nothing is written or started.
 
     Example: mixbench plan demo --workers 4
@@ -52,8 +53,8 @@ def plan(
     sweep = names.any_sweep(name, overrides or [], rename, scale)
     options = WorkplaceOptions(cluster, profile, workers, per_gpu, device, slurm=slurm or ())
     workplace = options.resolve(len(sweep.runs), devices_per_run(sweep))
-    check_same(sweep)
-    show(sweep, workplace, reuse.find(sweep, reuse=reuse_runs))
+    change = growing.preview(sweep, growing.command(name, continues=names.is_begun(name)))
+    show(sweep, workplace, change, reuse.find(sweep, reuse=reuse_runs))
 
 
 def devices_per_run(sweep: Sweep) -> int:
@@ -61,25 +62,11 @@ def devices_per_run(sweep: Sweep) -> int:
     return max(run.training.devices or 1 for run in sweep.runs)
 
 
-def check_same(sweep: Sweep) -> None:
-    """Raise UserError where another sweep of that name was started."""
-    folder = started_folder(sweep)
-    if folder is not None:
-        folder.check_same({run_key for run_key, _ in sweep.keys}, sweep.spec)
-
-
-def started_folder(sweep: Sweep) -> SweepFolder | None:
-    """Return the folder of the sweep, if it was started."""
-    from mixbench.experiments.store.sweep_folder import SweepFolder, root
-
-    is_started = (root() / sweep.name / "sweep.json").exists()
-    return SweepFolder.open(sweep.name) if is_started else None
-
-
-def show(sweep: Sweep, workplace: Workplace, found: Found) -> None:
+def show(sweep: Sweep, workplace: Workplace, change: Change | None, found: Found) -> None:
     """Print the cells of a sweep, and how long its missing runs will take at this workplace.
 
-    found: those of them that will be taken over from other sweeps.
+    change: how its plan changes, if it is begun. found: those of its runs that will be taken over
+    from other sweeps.
     """
     from mixbench.experiments.cli import forecast
     from mixbench.experiments.manage import estimate
@@ -93,13 +80,17 @@ def show(sweep: Sweep, workplace: Workplace, found: Found) -> None:
     states: dict[str, RunState] = {}
     epochs: dict[str, float] = {}
     costs: dict[str, estimate.Cost] = {}
-    folder = started_folder(sweep)
-    if folder is not None:
-        now = Observer(folder).snapshot()
+    if change is not None:
+        now = Observer(change.folder).snapshot()
         states = {run.run_key: run.state for run in now.runs}
         epochs = {run.run_key: run.epoch for run in now.runs}
-        costs = estimate.measured(folder, epochs)
+        costs = estimate.measured(change.folder, epochs)
+        # Those that come back, and those that were put there by hand.
+        states |= {key: change.folder.state_of(key) for key in change.growth.added}
     _print_cells(sweep, states)
+    if change is not None:
+        wanted = {key: states.get(key, RunState.WAITING) for key, _ in sweep.keys}
+        print("\n".join([change.counts(wanted), *change.notes(sweep)]))
     reuse.show(found)
     missing = [
         run
@@ -109,7 +100,7 @@ def show(sweep: Sweep, workplace: Workplace, found: Found) -> None:
     if not missing:
         print("nothing is left to train" if found.sources else "nothing is missing")
         return
-    for line in plugin_changes(folder.plan() if folder is not None else ()):
+    for line in plugin_changes(change.folder.plan() if change is not None else ()):
         print(line)
     forecast.show(sweep.name, missing, epochs, costs, workplace, per_task)
 

@@ -13,6 +13,7 @@ from mixbench.experiments.cli import names, slurm_queue
 from mixbench.experiments.cli.options import JsonOption
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.states import RunState
+from mixbench.experiments.text import plural
 
 if TYPE_CHECKING:
     from mixbench.experiments.manage.status import Status
@@ -90,7 +91,7 @@ def _watch(folder: SweepFolder) -> None:
     observer = Observer(folder)
     tasks = None
     asked = float("-inf")
-    with render.Display(names.cell_names(observer.plan)) as display:
+    with render.Display(names.follow_cell_names(observer)) as display:
         while True:
             now = observer.snapshot()
             if time.monotonic() - asked >= slurm_queue.ASK_SECONDS:
@@ -137,6 +138,11 @@ def _notes(folder: SweepFolder, now: Status, tasks: Overview | None) -> list[str
         notes.append(f"stopped ({now.stopped}); to go on: mixbench sweep {now.sweep}")
     elif not now.settled and not alive and not now.running and not training and not silent:
         notes.append(f"nobody works on it; to go on: mixbench sweep {now.sweep}")
+    if now.dropped:
+        notes.append(
+            f"{plural(len(now.dropped), 'run')} no longer asked for, left out here; to remove: "
+            f"mixbench clean {now.sweep} --dropped"
+        )
     if now.failed:
         notes.append(f"why a run failed: mixbench logs RUN; once more: mixbench retry {now.sweep}")
     return notes

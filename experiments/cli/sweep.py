@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import typer
 
 from mixbench.experiments.cli import (
+    growing,
     local_run,
     names,
     plan,
@@ -48,6 +50,7 @@ from mixbench.experiments.text import duration, first_line, plural
 
 if TYPE_CHECKING:
     from mixbench.experiments.manage.status import Status
+    from mixbench.experiments.store.plan import Command
     from mixbench.experiments.store.reuse import Found
     from mixbench.experiments.store.sweep_folder import SweepFolder
     from mixbench.experiments.sweep.expand import Sweep
@@ -77,7 +80,9 @@ def sweep(
 ) -> None:
     """Do the missing runs of a sweep on this machine's GPUs or CPU cores, or on SLURM.
 
-    Ctrl-C stops it; the same command continues. With SLURM it submits tasks and ends.
+    Ctrl-C stops it; the same command continues. After a change of the YAML it trains what is new,
+    and leaves out what is no longer asked for, also while workers run. With SLURM it submits tasks
+    and ends.
 
     Example: mixbench sweep demo --set training.epochs=10 --name short
     """
@@ -85,15 +90,16 @@ def sweep(
     options = WorkplaceOptions(cluster, profile, workers, per_gpu, device, wait, slurm or ())
     workplace = options.resolve(len(wanted.runs), plan.devices_per_run(wanted))
     _check_tracking(track, uri)
-    plan.check_same(wanted)
+    command = growing.command(name, continues=names.is_begun(name))
+    change = growing.preview(wanted, command)
     if dry_run:
-        plan.show(wanted, workplace, reuse.find(wanted, reuse=reuse_runs))
+        plan.show(wanted, workplace, change, reuse.find(wanted, reuse=reuse_runs))
         return
     _check_slurm(wanted, workplace)
     wanted = prepare.with_data(wanted, overrides or [], rename)
     found = reuse.find(wanted, reuse=reuse_runs)
     prepare.check_runs(wanted, found.sources)
-    folder, missing = _start(wanted, found)
+    folder, missing = _start(wanted, command, found)
     status = 0
     if missing and workplace.profile is not None:
         _submit(folder, workplace.profile, workers, missing, retries, hang_seconds)
@@ -124,8 +130,8 @@ def _check_slurm(wanted: Sweep, workplace: Workplace) -> None:
         submit.check_possible(workplace.profile, devices=plan.devices_per_run(wanted))
 
 
-def _start(wanted: Sweep, found: Found) -> tuple[SweepFolder, int]:
-    """Create the sweep's folder or continue in it; return it and how many runs are missing.
+def _start(wanted: Sweep, command: Command, found: Found) -> tuple[SweepFolder, int]:
+    """Create, continue or grow the sweep's folder; return it and how many runs are missing.
 
     found: runs to take over from other sweeps.
     """
@@ -134,13 +140,8 @@ def _start(wanted: Sweep, found: Found) -> tuple[SweepFolder, int]:
     from mixbench.experiments.store.retry import retry_failed
     from mixbench.experiments.store.sweep_folder import SweepFolder
 
-    folder = SweepFolder.create(
-        wanted.name,
-        wanted.description,
-        wanted.spec,
-        wanted.rows(),
-        provenance.commit(),
-        wanted.pretraining,
+    folder, growth = SweepFolder.create_or_grow(
+        wanted.name, growing.asked(wanted), provenance.commit(), command
     )
     if any(run.folder.state_on_file() != RunState.DONE for run in folder.plan()):
         # Before any worker starts: each would find it out by itself.
@@ -151,12 +152,16 @@ def _start(wanted: Sweep, found: Found) -> tuple[SweepFolder, int]:
     retried = retry_failed(folder)
     if retried:
         print(f"{plural(retried, 'failed run')} will be tried again")
-    states = list(folder.states().values())
-    done = states.count(RunState.DONE)
-    for line in plugin_changes(folder.plan()) if done < len(states) else ():
+    change = growing.Change.of(folder, growth)
+    states = folder.states()
+    missing = sum(state != RunState.DONE for state in states.values())
+    for line in plugin_changes(folder.plan()) if missing else ():
         print(line)
-    print(f"{folder.name}: {len(states)} runs, {done} done, in {folder.path}", flush=True)
-    return folder, len(states) - done
+    print(f"{folder.name}: {plural(len(states), 'run')}, {change.counts(states)}, in {folder.path}")
+    for line in [*change.notes(wanted), *change.how_to_remove()]:
+        print(line)
+    sys.stdout.flush()
+    return folder, missing
 
 
 def _print_who_can_not_write(folder: SweepFolder) -> None:
@@ -208,7 +213,7 @@ def _run_workers(
     observer = Observer(folder)
     observer.snapshot()
     began = time.monotonic()
-    with interruptible() as interrupts, Display(names.cell_names(observer.plan)) as display:
+    with interruptible() as interrupts, Display(names.follow_cell_names(observer)) as display:
         slots = workplace.slots[:missing]
         ended = local_run.run(pool, slots, interrupts, lambda: display.show(observer.snapshot()))
         now = observer.snapshot()

@@ -155,6 +155,6 @@ def _resolved_run(text: str) -> str:
     if re.fullmatch(_DIGITS, key):
         return f"run:{sweep}/{key}"
     try:
-        return f"run:{sweep}/{SweepFolder.open(sweep).find(key).run_key}"
+        return f"run:{sweep}/{SweepFolder.open(sweep).find(key, dropped=True).run_key}"
     except UserError as error:
         raise ValueError(str(error)) from None

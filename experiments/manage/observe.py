@@ -31,16 +31,23 @@ class Observer:
 
     folder: SweepFolder
     plan: list[PlannedRun] = field(init=False)
+    revision: int = 0
+    """Of the plan, as of the last snapshot."""
     _last_seen: dict[str, RunStatus] = field(default_factory=dict)
     _began: float = field(init=False)
     _needed: dict[str, PlannedRun] = field(init=False)
     _epochs_at_start: float | None = None
 
     def __post_init__(self) -> None:
-        self.plan = self.folder.plan()
+        self._began = time.monotonic()
+        self._read_plan()
+
+    def _read_plan(self) -> None:
+        self.revision, self.plan = self.folder.revision()
         self._needed = dependencies.needed(self.plan)
         self.key_length = key_length([planned.run_key for planned in self.plan])
-        self._began = time.monotonic()
+        # The pace is counted anew: what came or went with a plan was not trained meanwhile.
+        self._epochs_at_start = None
 
     def snapshot(self) -> Status:
         """Return the sweep as it is now.
@@ -48,6 +55,8 @@ class Observer:
         The time left is extrapolated from the epochs since the first one ended, and before that
         from the pace of the running runs.
         """
+        if self.folder.newest_revision() != self.revision:
+            self._read_plan()
         begun = self.folder.begun()
         runs = [self._look(planned, planned.run_key in begun) for planned in self.plan]
         self._set_waits_for(runs)
@@ -68,6 +77,7 @@ class Observer:
             seconds_left=self._seconds_left(epochs, total, running),
             workers=workers(self.folder),
             key_length=self.key_length,
+            dropped=self.folder.dropped(),
         )
 
     def _seconds_left(self, epochs: float, total: int, running: list[RunStatus]) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.manage.status import RunStatus, Status
@@ -252,11 +252,12 @@ def _where(run: RunStatus) -> str:
 class Display:
     """Shows snapshots: redrawn in place on a terminal, a line now and then elsewhere.
 
-    labels: cell_key -> name; without them runs go by their augmentation.
+    labels: returns cell_key -> name, of the newest plan; without them runs go by their
+    augmentation.
     """
 
-    def __init__(self, labels: Mapping[str, str] | None = None) -> None:
-        self.labels = labels or {}
+    def __init__(self, labels: Callable[[], Mapping[str, str]] = dict) -> None:
+        self.labels = labels
         self.live: Any = None
         self.last_line = 0.0
         self.last_settled = -1
@@ -278,7 +279,7 @@ class Display:
         if self.live is not None:
             # What does not fit the terminal can't be redrawn.
             room = max(3, (self.live.console.height - 10) // 2)
-            self.live.update(panel(now, self.labels, notes=notes, rows=min(ROWS, room)))
+            self.live.update(panel(now, self.labels(), notes=notes, rows=min(ROWS, room)))
             return
         settled = now.done + now.failed
         moment = time.monotonic()

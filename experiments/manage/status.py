@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mixbench.experiments.store.states import RunState
@@ -70,6 +70,8 @@ class Status:
     seconds_left: float | None
     workers: list[Worker]
     key_length: int
+    dropped: list[str] = field(default_factory=list)
+    """The keys of runs that are no longer asked for and have a folder; counted nowhere else."""
 
     def of(self, state: RunState) -> list[RunStatus]:
         """Return the runs in this state, in the order of the plan."""
@@ -136,6 +138,7 @@ class Status:
                 "planned": self.total,
                 **{state: self.count(state) for state in RunState},
                 "retried": len(self.retried),
+                "dropped": len(self.dropped),
             },
             "epochs": {"done": self.epochs, "planned": self.epochs_total},
             "images_per_second": self.images_per_second,
@@ -145,6 +148,7 @@ class Status:
             "slurm_jobs": None if slurm_jobs is None else [dict(job) for job in slurm_jobs],
             "workers": [worker.as_json() for worker in self.workers],
             "runs": [_as_json(run, labels) for run in self.runs],
+            "dropped": self.dropped,
         }
 
 

@@ -47,6 +47,23 @@ def folder_aside(path: Path) -> Path:
     return aside
 
 
+def write_once(path: Path, content: bytes | str) -> bool:
+    """Write a whole file unless there is one of that name, even over NFS; was it written?"""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        atomic_write(aside, content)
+        os.link(aside, path)
+    except FileExistsError:
+        # A server may have made the link and lost its answer: two links mean that it is ours.
+        return aside.stat().st_nlink == 2
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        aside.unlink(missing_ok=True)
+    return True
+
+
 def dump(value: Any) -> str:
     """JSON as it is stored: keys in order, floats in full, NaN refused.
 

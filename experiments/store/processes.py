@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,16 @@ def process_start(pid: int) -> str | None:
         return None
     state, *rest = stat.rpartition(")")[2].split()
     return None if state == "Z" else rest[18]
+
+
+def began() -> float:
+    """When this process started, in seconds since the epoch; now, where that is not known."""
+    start = process_start(os.getpid()) if _has_proc() else None
+    if start is None:
+        return time.time()
+    # The kernel counts from the boot.
+    since_boot = int(start) / os.sysconf("SC_CLK_TCK")
+    return time.time() - max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot)
 
 
 def is_dead(body: dict[str, Any]) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mixbench.experiments.store import claims, rights
-from mixbench.experiments.store.files import atomic_write, dump, read_json, read_lines
+from mixbench.experiments.store.files import (
+    atomic_write,
+    dump,
+    read_json,
+    read_lines,
+    write_once,
+)
 from mixbench.experiments.store.states import Outcome, RunState
 
 
@@ -102,16 +106,8 @@ class RunFolder:
 
         The first result stays: a worker that was overtaken without noticing changes nothing.
         """
-        path = self.path / "result.json"
-        aside = self.path / f".result.json.{uuid.uuid4().hex}"
-        atomic_write(aside, dump(result))
-        try:
-            os.link(aside, path)
-        except FileExistsError:
-            # A server may have made the link and lost its answer: two links mean that it is ours.
-            return aside.stat().st_nlink == 2
-        finally:
-            aside.unlink()
+        if not write_once(self.path / "result.json", dump(result)):
+            return False
         # A later attempt may do what an earlier one could not.
         (self.path / "failure.json").unlink(missing_ok=True)
         return True

@@ -6,26 +6,28 @@ Standard library only: the launcher, the report and the MLflow projection read i
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mixbench.experiments.errors import UserError, did_you_mean
-from mixbench.experiments.store.files import (
-    SCHEMA,
-    atomic_write,
-    dump,
-    folder_aside,
-    read_json,
-    read_lines,
-)
+from mixbench.experiments.store import claims, lock
+from mixbench.experiments.store import growth as growing
+from mixbench.experiments.store import plan as plans
+from mixbench.experiments.store.files import SCHEMA, atomic_write, dump, folder_aside, read_json
+from mixbench.experiments.store.growth import Growth
+from mixbench.experiments.store.plan import Command, PlanRow, Revision, Wish
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.states import RunState
+
+Row = tuple[str, str, dict[str, Any]]
+"""A run as a sweep describes it: run key, cell key, configuration."""
+GROW_SECONDS = 60.0
+"""How long to wait while others change the plan, which takes them a second or two."""
 
 
 def root() -> Path:
@@ -34,6 +36,15 @@ def root() -> Path:
     if path.exists() and not path.is_dir():
         raise UserError(f"MIXBENCH_RUNS: {str(path)!r} is not a folder")
     return path
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The runs that somebody asks for, and the sweep as it was given."""
+
+    spec: dict[str, Any]
+    description: str
+    rows: tuple[PlanRow, ...]
 
 
 @dataclass(frozen=True)
@@ -52,10 +63,11 @@ class SweepFolder:
             have = f" (there are: {', '.join(known)})" if known and not guess else ""
             raise UserError(f"no sweep {name!r} in {root()}{guess}{have}")
         folder = cls(path)
-        if folder.header().get("schema") != SCHEMA:
+        schema = folder._first_header().get("schema")
+        if schema != SCHEMA:
             raise UserError(
                 f"sweep {name!r} was written by another version of mixbench (schema "
-                f"{folder.header().get('schema')!r}, this one reads {SCHEMA})"
+                f"{schema!r}, this one reads {SCHEMA})"
             )
         return folder
 
@@ -72,77 +84,98 @@ class SweepFolder:
         name: str,
         description: str,
         spec: dict[str, Any],
-        runs: Iterable[tuple[str, str, dict[str, Any]]],
+        runs: Iterable[Row],
         commit: str | None,
         pretraining: Collection[str] = (),
     ) -> SweepFolder:
-        """The folder of a new sweep, or the one that is there if it plans the very same runs.
+        """The folder of a sweep that plans just these runs, as `create_or_grow` makes it."""
+        rows = planned_rows(runs, pretraining)
+        return cls.create_or_grow(name, Asked(spec, description, rows), commit)[0]
 
-        runs: (run_key, cell_key, config). pretraining: the cells that are there only because
-        others start from their weights. UserError when a sweep of that name has other runs.
+    @classmethod
+    def create_or_grow(
+        cls, name: str, asked: Asked, commit: str | None, command: Command | None = None
+    ) -> tuple[SweepFolder, Growth]:
+        """The folder of a new sweep, or the one that is there with its plan changed, and how.
+
+        UserError, and nothing changed, where a run would be another one under the same key.
         """
-        rows = list(runs)
+        command = command or Command(time.time())
         folder = cls(root() / name)
         if not (folder.path / "sweep.json").exists():
             header = {
                 "schema": SCHEMA,
                 "name": name,
-                "description": description,
-                "spec": spec,
+                "description": asked.description,
+                "spec": asked.spec,
                 "created": time.time(),
                 "commit": commit,
+                "by": command.as_json(),
             }
-            folder._install(header, rows, pretraining)
+            folder._install(header, asked.rows)
         folder = cls.open(name)
-        folder.check_same({row[0] for row in rows}, spec)
-        there = {run.cell_key for run in folder.plan() if run.pretraining}
-        if there != set(pretraining):
-            atomic_write(folder.path / "plan.jsonl", _plan_lines(rows, pretraining))
-        known = folder.header()
-        if known["spec"] != spec or known["description"] != description:
-            # The same runs, described or compared in another way.
-            atomic_write(
-                folder.path / "sweep.json",
-                dump({**known, "spec": spec, "description": description}),
-            )
-        return folder
+        return folder, folder.grow(asked, command)
 
-    def check_same(self, wanted: set[str], spec: dict[str, Any]) -> None:
-        """UserError unless the sweep plans just the runs of these keys, made of `spec`."""
-        there = {run.run_key for run in self.plan()}
-        if there == wanted:
-            return
-        gone, new = len(there - wanted), len(wanted - there)
-        if spec == self.spec:
-            raise UserError(
-                f"sweep {self.name!r} was planned by another version of mixbench, in which {gone} "
-                f"of its {len(there)} runs were not what they are now (a method draws otherwise, "
-                f"say); give the sweep another name with --name"
-            )
-        raise UserError(
-            f"sweep {self.name!r} exists with another configuration ({gone} of its {len(there)} "
-            f"runs are not in this one, {new} are new); give the changed sweep another name "
-            f"with --name"
-        )
-
-    def _install(
-        self,
-        header: dict[str, Any],
-        rows: list[tuple[str, str, dict[str, Any]]],
-        pretraining: Collection[str],
-    ) -> None:
+    def _install(self, header: dict[str, Any], rows: Sequence[PlanRow]) -> None:
         # Made aside and renamed into place: two launchers at once, or a crash, leave one whole
         # sweep folder or none.
         root().mkdir(parents=True, exist_ok=True)
         aside = folder_aside(self.path)
         try:
-            atomic_write(aside / "plan.jsonl", _plan_lines(rows, pretraining))
+            atomic_write(aside / plans.FIRST, plans.lines(rows))
             (aside / "runs").mkdir()
             atomic_write(aside / "sweep.json", dump(header))
             with contextlib.suppress(OSError):
                 os.rename(aside, self.path)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+    def grow(self, asked: Asked, command: Command) -> Growth:
+        """Change the plan to what is asked for; UserError while `clean --dropped` runs."""
+        revision, growth = self.grown(asked, command)
+        if revision is None:
+            return growth
+        what = f"growing the sweep {self.name!r}"
+        with self.changing(what, wait=GROW_SECONDS, waits_for=what):
+            while True:
+                revision, growth = self.grown(asked, command)
+                if revision is None or plans.write(self.path, revision):
+                    return growth
+
+    def grown(self, asked: Asked, command: Command) -> tuple[Revision | None, Growth]:
+        """What `grow` would make of the plan, None where it stays as it is, and what changes."""
+        newest = plans.read(self.path, self._known_header())
+        wish = Wish(asked.spec, asked.description, time.time(), command.as_json())
+        begun = self.begun()
+        revision, growth = growing.grown(newest, wish, asked.rows, command, begun)
+        if revision is newest:
+            return None, growth
+        self._check_same_runs(newest, asked.rows, begun)
+        return revision, growth
+
+    def _check_same_runs(
+        self, newest: Revision, wanted: Sequence[PlanRow], begun: set[str]
+    ) -> None:
+        planned = newest.keys
+        where = plans.path(self.path, newest.head.number).name
+        for row in wanted:
+            known = planned.get(row.run_key)
+            if known is not None and known.config != row.config:
+                growing.check_same_run(self.name, row.run_key, known.config, row.config, where)
+            if row.run_key in begun:
+                file = self.path / "runs" / row.run_key / "config.json"
+                config = read_json(file)
+                if config is not None:
+                    named = str(file.relative_to(self.path))
+                    given = {**row.config, "run_key": row.run_key, "cell_key": row.cell_key}
+                    growing.check_same_run(self.name, row.run_key, config, given, named)
+
+    def changing(
+        self, what: str, wait: float = 0.0, waits_for: str | None = None
+    ) -> contextlib.AbstractContextManager[lock.Lock]:
+        """Let nobody else change the plan, or remove runs that are not in it, in this block."""
+        path = self.path / "plan.lock"
+        return lock.exclusive(path, what, wait, waits_for=waits_for, lease=claims.LEASE_SECONDS)
 
     @property
     def name(self) -> str:
@@ -166,20 +199,38 @@ class SweepFolder:
 
     def plan(self) -> list[PlannedRun]:
         """All runs of the sweep, in the order of its cells, seeds within a cell."""
-        return [
-            PlannedRun(
-                row["run_key"],
-                row["cell_key"],
-                row["config"],
-                RunFolder(self.path / "runs" / row["run_key"]),
-                bool(row.get("pretraining")),
-            )
-            for row in read_lines(self.path / "plan.jsonl")
-        ]
+        return self.revision()[1]
 
-    def find(self, prefix: str) -> PlannedRun:
-        """The run whose key begins so; UserError if none does, or more than one."""
+    def revision(self) -> tuple[int, list[PlannedRun]]:
+        """The number of the newest revision of the plan, and its runs."""
+        newest = plans.read(self.path, self._known_header())
+        return newest.head.number, [self._planned(row) for row in newest.rows]
+
+    def newest_revision(self) -> int:
+        """The number of the newest revision of the plan: one look at the folder."""
+        return plans.newest_number(self.path)
+
+    def dropped(self) -> list[str]:
+        """The keys of the runs that are no longer asked for and still have a folder."""
+        dropped = plans.read_head(self.path, self._known_header()).dropped
+        return sorted(dropped & self.begun()) if dropped else []
+
+    def wishes(self) -> tuple[Wish, ...]:
+        """What was asked for: the newest wish, and those of others that it was united with."""
+        return plans.read_head(self.path, self._known_header()).wishes
+
+    def _planned(self, row: PlanRow) -> PlannedRun:
+        folder = RunFolder(self.path / "runs" / row.run_key)
+        return PlannedRun(row.run_key, row.cell_key, row.config, folder, row.pretraining)
+
+    def find(self, prefix: str, *, dropped: bool = False) -> PlannedRun:
+        """The run whose key begins so; UserError if none does, or more than one.
+
+        dropped: also of the runs that are no longer asked for, and are still there.
+        """
         plan = self.plan()
+        if dropped:
+            plan += filter(None, map(self.last_planned, self.dropped()))
         matches = [run for run in plan if prefix and run.run_key.startswith(prefix)]
         if len(matches) == 1:
             return matches[0]
@@ -189,11 +240,28 @@ class SweepFolder:
             raise UserError(
                 f"run {prefix!r} of sweep {self.name!r} is ambiguous: it can be {some}{more}"
             )
+        for key in self.dropped() if prefix else ():
+            if key.startswith(prefix):
+                raise UserError(
+                    f"run {key} is no longer asked for in sweep {self.name!r}; what it came to is "
+                    f"in {self.path / 'runs' / key}"
+                )
         guess = did_you_mean(prefix, [run.run_key for run in plan])
         raise UserError(
             f"no run {prefix!r} in sweep {self.name!r}{guess} "
             f"(`mixbench status {self.name}` shows the keys)"
         )
+
+    def last_planned(self, run_key: str) -> PlannedRun | None:
+        """The run as it was last planned, though it may no longer be; None if it is not known."""
+        row = plans.last_row(self.path, run_key)
+        if row is None:
+            config = read_json(self.path / "runs" / run_key / "config.json")
+            if config is None:
+                return None
+            _, _, cell_key = (config.pop(key, "") for key in ("schema", "run_key", "cell_key"))
+            row = PlanRow(run_key, cell_key, config)
+        return self._planned(row)
 
     def begun(self) -> set[str]:
         """The keys of the runs that were ever claimed."""
@@ -222,24 +290,29 @@ class SweepFolder:
             for run in self.plan()
         }
 
+    def state_of(self, run_key: str) -> RunState:
+        """The state of a run, planned or not."""
+        return RunFolder(self.path / "runs" / run_key).state()
+
     def header(self) -> dict[str, Any]:
-        """`sweep.json`: schema, name, description, spec, created, commit."""
+        """`sweep.json` (schema, name, created, commit), with the newest spec and description."""
+        header = self._first_header()
+        newest = plans.read_head(self.path, header).wishes[0]
+        return {**header, "spec": newest.spec, "description": newest.description}
+
+    def _known_header(self) -> dict[str, Any]:
+        return read_json(self.path / "sweep.json") or {}
+
+    def _first_header(self) -> dict[str, Any]:
         header = read_json(self.path / "sweep.json")
         if header is None:
             raise UserError(f"{self.path / 'sweep.json'}: not readable as JSON")
         return header
 
 
-def _plan_lines(
-    rows: Iterable[tuple[str, str, dict[str, Any]]], pretraining: Collection[str]
-) -> str:
-    lines = []
-    for key, cell, config in rows:
-        row: dict[str, Any] = {"run_key": key, "cell_key": cell, "config": config}
-        if cell in pretraining:
-            row["pretraining"] = True
-        lines.append(json.dumps(row) + "\n")
-    return "".join(lines)
+def planned_rows(runs: Iterable[Row], pretraining: Collection[str] = ()) -> tuple[PlanRow, ...]:
+    """The rows of a plan; pretraining: the cells that others start from, and that is all."""
+    return tuple(PlanRow(key, cell, config, cell in pretraining) for key, cell, config in runs)
 
 
 def _in_short(run: PlannedRun) -> str:

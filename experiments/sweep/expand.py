@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mixbench.experiments.config.schema import RunConfig, check_key
@@ -46,6 +46,21 @@ class Sweep:
             if cell[0] != cell_key:
                 cell = (cell_key, run.model_dump(mode="json"))
             yield run_key, cell_key, {**cell[1], "seed": run.seed}
+
+
+def united(sweeps: Sequence[Sweep]) -> Sweep:
+    """Return the first sweep with the runs that only others of the same name have."""
+    first, *others = sweeps
+    if not others:
+        return first
+    runs = {keys: run for one in sweeps for keys, run in zip(one.keys, one.runs, strict=True)}
+    compared = {cell for one in sweeps for _, cell in one.keys if cell not in one.pretraining}
+    only = frozenset(cell for _, cell in runs if cell not in compared)
+    # Pretrainings come first, as they are the first to be done.
+    keys = sorted(runs, key=lambda pair: pair[1] not in only)
+    return replace(
+        first, runs=tuple(runs[pair] for pair in keys), keys=tuple(keys), pretraining=only
+    )
 
 
 def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Sweep:

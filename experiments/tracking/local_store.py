@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store import rights
-from mixbench.experiments.tracking import lock
+from mixbench.experiments.store import lock, rights
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from mixbench.experiments.store import lock
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.experiments.tracking import local_store, lock, moved_store, write
-from mixbench.experiments.tracking.changes import Changes, Version, version
+from mixbench.experiments.tracking import local_store, moved_store, write
+from mixbench.experiments.tracking.changes import Changes, version
 from mixbench.experiments.tracking.outages import StoreUnavailable, in_words
 from mixbench.experiments.tracking.parameters import Plan
 from mixbench.experiments.tracking.records import (
@@ -117,7 +118,7 @@ class Projector:
         self._changes = Changes()
         self._standing: dict[str, tuple[str, int | None]] = {}
         self._undrawn: dict[str, PlannedRun] = {}
-        self._plan: tuple[Version, Plan] | None = None
+        self._plan: tuple[int, Plan] | None = None
         self._moved: str | None = None
 
     def __enter__(self) -> Projector:
@@ -173,10 +174,16 @@ class Projector:
 
     def _known_plan(self) -> Plan:
         # Read once: there may be ten thousand configurations.
-        stat = (self._sweep.path / "plan.jsonl").stat()
-        now = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        if self._plan is None or self._plan[0] != now:
-            self._plan = now, Plan(self._sweep.plan())
+        number = self._sweep.newest_revision()
+        if self._plan is None or self._plan[0] != number:
+            number, runs = self._sweep.revision()
+            self._plan = number, Plan(runs)
+            # Names, and what all runs have in common, are those of the new plan.
+            self._changes = Changes()
+            planned = {run.run_key for run in runs}
+            for known in (self._standing, self._undrawn):
+                for key in known.keys() - planned:
+                    del known[key]
         return self._plan[1]
 
     def _update(self, ends: float | None, working: bool) -> Summary:
@@ -189,7 +196,8 @@ class Projector:
         begun = self._sweep.begun()
         # The parent is there before its children, and is completed after them: a sweep that
         # MLflow shows as finished has all its runs.
-        parent_id = self._parent(client, stored)
+        parent_id = self._parent(client, stored, plan)
+        self._leave_out_dropped(client, stored, plan)
         child_tags = {KIND: "run", PARENT: parent_id}
         changed = self._changes.of(run for run in plan.runs if run.run_key in begun)
         # Running ones first: somebody may be watching them.
@@ -219,13 +227,33 @@ class Projector:
     def _identity(self, key: str) -> dict[str, str]:
         return {SWEEP_ID: self._sweep_id, **({RUN_KEY: key} if key else {})}
 
-    def _parent(self, client: MlflowClient, stored: dict[str, StoredRun]) -> str:
-        """The id of the sweep's own run, made if there is none."""
+    def _parent(self, client: MlflowClient, stored: dict[str, StoredRun], plan: Plan) -> str:
+        """The id of the sweep's own run, made if there is none.
+
+        Made anew when a change of the plan changed what all runs have in common: MLflow can't take
+        a parameter back.
+        """
         name = self._sweep.name
+        there = stored.get("")
+        if there is not None and not there.params.items() <= plan.fixed.items():
+            with self._doubting(""):
+                client.delete_run(stored.pop("").run_id)
         parent = Record("", name, "RUNNING", {}, {}, sweep_started(self._sweep), None)
         tags = {**self._identity(""), KIND: "sweep"}
         with self._doubting(""):
             return self._existing(client, stored, parent, tags).run_id
+
+    def _leave_out_dropped(
+        self, client: MlflowClient, stored: dict[str, StoredRun], plan: Plan
+    ) -> None:
+        """Delete runs in MLflow, where they can be restored, that are no longer asked for.
+
+        One that is asked for again is made anew from its folder.
+        """
+        planned = {run.run_key for run in plan.runs}
+        for key in [key for key in stored if key and key not in planned]:
+            with self._doubting(key):
+                client.delete_run(stored.pop(key).run_id)
 
     def _project_run(
         self,
@@ -266,7 +294,7 @@ class Projector:
         with self._doubting(record.key):
             outcome = "updated" if record.key in stored else "created"
             run = self._existing(client, stored, record, tags)
-            if not write.continues(run.tags.get(SENT), record):
+            if not write.continues(run.tags.get(SENT), record) or write.contradicts(run, record):
                 client.delete_run(stored.pop(record.key).run_id)
                 run = self._existing(client, stored, record, tags)
                 outcome = "replaced"

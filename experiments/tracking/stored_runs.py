@@ -31,7 +31,7 @@ class StoredRun:
     status: str
     ended: int | None
     tags: dict[str, str]
-    params: set[str]
+    params: dict[str, str]
 
 
 def sweep_id(sweep: SweepFolder) -> str:
@@ -102,5 +102,5 @@ def as_stored(run: Run) -> StoredRun:
         # Zero is the protocol's word for none.
         ended=run.info.end_time or None,
         tags=dict(run.data.tags),
-        params=set(run.data.params),
+        params=dict(run.data.params),
     )

@@ -122,6 +122,7 @@ class _Comparison:
         self._bulk = True
         self._plan = Plan(sweep.plan())
         self._planned = {run.run_key: run for run in self._plan.runs}
+        self._dropped = set(sweep.dropped())
         self._standing: list[tuple[str, int | None]] = []
         self._verdict = Verdict(sweep.name, uri)
 
@@ -148,7 +149,9 @@ class _Comparison:
                 elif key in seen:
                     verdict.differs(_name(run), f"a second run in MLflow, {run.info.run_id}")
                 elif (record := self._record(key)) is None:
-                    verdict.differs(_name(run), f"in MLflow, {run.info.run_id}, but in no folder")
+                    verdict.differs(
+                        _name(run), f"in MLflow, {run.info.run_id}, but not planned or in no folder"
+                    )
                 else:
                     seen.add(key)
                     fresh.append((run, record))

@@ -42,6 +42,11 @@ def continues(sent: str | None, record: Record) -> bool:
     return finals == "-" or finals == short_hash(record.finals)
 
 
+def contradicts(run: StoredRun, record: Record) -> bool:
+    """Has the store another value of a parameter? It can't be changed there."""
+    return any(record.params.get(key, value) != value for key, value in run.params.items())
+
+
 def log(
     client: MlflowClient,
     run: StoredRun,

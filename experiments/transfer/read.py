@@ -153,7 +153,7 @@ def check_done(run: PlannedRun, sweep: str) -> None:
 def find_run(sweep: SweepFolder, key: str) -> PlannedRun:
     """The run of that key; UserError where the sweep does not plan it."""
     try:
-        return sweep.find(key)
+        return sweep.find(key, dropped=True)
     except UserError as error:
         raise UserError(f"transfer.weights: {error}") from None
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
+from mixbench.experiments.errors import UserError
 from mixbench.experiments.signals import Stop
 from mixbench.experiments.store import claims, dependencies
 from mixbench.experiments.store.claims import Claim, Watch
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.states import Outcome, RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
+
+log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 2.0
 """Seconds between two looks at the sweep while no run is free."""
@@ -28,10 +32,20 @@ class ClaimLoop:
 
     exit_when_idle: end instead of waiting while living workers hold all runs that are left. Runs
     that wait for a pretraining are unclaimed, so no worker ends while there are any.
+
+    The plan may grow meanwhile: the newest is looked for at every claim, and before this ends.
+
+    knows: can this worker's code do a run that was planned since? If not, it is left to others.
     """
 
     def __init__(
-        self, folder: SweepFolder, worker: str, stop: Stop, *, exit_when_idle: bool = False
+        self,
+        folder: SweepFolder,
+        worker: str,
+        stop: Stop,
+        *,
+        exit_when_idle: bool = False,
+        knows: Callable[[PlannedRun], bool] = lambda _: True,
     ) -> None:
         self.folder = folder
         self.worker = worker
@@ -42,15 +56,28 @@ class ClaimLoop:
         """run_key -> the run that it needs."""
         self.refused: dict[str, OSError] = {}
         """run_key -> why this user can't do the run."""
+        self._knows = knows
         self._stop = stop
         self._watch = Watch()
+        self._plan: dict[str, PlannedRun] = {}
+        self._revision = 0
+        self._unreadable = 0
+        self._known: dict[str, bool] = {}
 
     def __iter__(self) -> Iterator[tuple[Claim, PlannedRun]]:
-        plan = self.folder.plan()
-        self.needs = dependencies.needed(plan)
-        todo = by_seed(plan, self.needs)
+        self._read_plan()
+        self._known = dict.fromkeys(self._plan, True)
+        revision = 0
+        todo: list[PlannedRun] = []
         failed: list[PlannedRun] = []
-        while todo:
+        tried_before: set[str] = set()
+        while self._read_newer_plan() or self._revision != revision or todo:
+            if self._revision != revision:
+                revision = self._revision
+                in_order = by_seed(list(self._plan.values()), self.needs)
+                todo = [run for run in in_order if run.run_key not in self.refused]
+                todo.sort(key=lambda run: run.run_key in tried_before)
+                failed = []
             unclaimed: list[PlannedRun] = []
             tried: list[PlannedRun] = []
             needed_states: dict[str, RunState | None] = {}
@@ -61,21 +88,24 @@ class ClaimLoop:
                     if state == RunState.FAILED:
                         failed.append(planned)
                     continue
+                if not self._can_do(planned):
+                    continue
                 try:
                     claim = self._claim(planned, needed_states)
                 except PermissionError as error:
                     self.refused[planned.run_key] = error
                     claim = None
-                if planned.run_key in self.refused:
-                    continue
-                if claim is None:
-                    unclaimed.append(planned)
-                    continue
-                self._stop.check()
-                yield claim, planned
-                needed_states.clear()
+                if claim is not None:
+                    self._stop.check()
+                    yield claim, planned
+                    needed_states.clear()
+                    tried_before.add(planned.run_key)
                 if planned.run_key not in self.refused:
-                    tried.append(planned)
+                    (unclaimed if claim is None else tried).append(planned)
+                if self._revision != revision:
+                    break
+            if self._revision != revision:
+                continue
             retried, failed = _split_retried(failed)
             # Retried runs come after those that were not tried yet.
             todo = unclaimed + tried + retried
@@ -83,14 +113,50 @@ class ClaimLoop:
                 if self.exit_when_idle and self._others_work_on(todo):
                     return
                 time.sleep(WAIT_SECONDS)
-        self._raise_refusal(plan)
+        self._raise_refusal()
 
-    def _raise_refusal(self, plan: list[PlannedRun]) -> None:
+    def _raise_refusal(self) -> None:
         """Raise the first refusal of a run that nobody else has done meanwhile."""
-        for planned in plan:
+        for planned in self._plan.values():
             error = self.refused.get(planned.run_key)
             if error is not None and planned.folder.state_on_file() is None:
                 raise error
+
+    def _read_newer_plan(self) -> bool:
+        """Read the plan if somebody changed it since, which costs one look at the sweep's folder.
+
+        A plan that this version can't read is left to workers that can.
+        """
+        number = self.folder.newest_revision()
+        if number <= max(self._revision, self._unreadable):
+            return False
+        try:
+            self._read_plan()
+        except UserError as error:
+            self._unreadable = number
+            log.warning("going on with the plan as it was: %s", error)
+            return False
+        return True
+
+    def _read_plan(self) -> None:
+        self._revision, plan = self.folder.revision()
+        self._plan = {planned.run_key: planned for planned in plan}
+        self.needs = dependencies.needed(plan)
+
+    def _can_do(self, planned: PlannedRun) -> bool:
+        """Does this worker's code know the run, and those that it needs?
+
+        Of the first plan it must: a run that it does not know fails, with the reason.
+        """
+        needed = dependencies.chain(planned.run_key, self.needs)
+        return all(self._is_known(run) for run in (planned, *needed))
+
+    def _is_known(self, planned: PlannedRun) -> bool:
+        if planned.run_key not in self._known:
+            self._known[planned.run_key] = is_known = self._knows(planned)
+            if not is_known:
+                log.warning("%s: left to workers with newer code", planned.run_key)
+        return self._known[planned.run_key]
 
     def _claim(
         self, planned: PlannedRun, needed_states: dict[str, RunState | None]
@@ -111,9 +177,13 @@ class ClaimLoop:
                 self.held = claim, planned
         if claim is None:
             return None
+        # After the claim: what is removed as no longer asked for, is claimed before.
+        self._read_newer_plan()
+        is_planned = planned.run_key in self._plan
         # The holder before us may have finished between the look and the claim. So may somebody
         # have retried the failed run that this one needs.
-        if planned.folder.state_on_file() is not None or self._must_wait(planned, {}):
+        is_ended = planned.folder.state_on_file() is not None
+        if not is_planned or is_ended or self._must_wait(planned, {}):
             claim.release(Outcome.NOTHING_TO_DO)
             return None
         try:

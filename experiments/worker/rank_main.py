@@ -47,7 +47,11 @@ def main() -> int:
         torch.backends.cudnn.benchmark = True
     store = join_store(arguments.address, arguments.size)
     folder = SweepFolder(arguments.sweep.absolute())
-    planned = next(run for run in folder.plan() if run.run_key == arguments.run_key)
+    # Though the plan may have changed since rank 0 claimed the run.
+    planned = folder.last_planned(arguments.run_key)
+    if planned is None:
+        print(f"{folder.path}: run {arguments.run_key} was never planned", file=sys.stderr)
+        return 1
     import_what_ddp_needs()
     store.set(arrival_key(arguments.rank), "")
     try:

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mixbench.experiments.errors import UserError
 from mixbench.experiments.signals import Stop, Stopped
 from mixbench.experiments.store import attempts, claims, dependencies, processes, rights
 from mixbench.experiments.store.claims import Claim, ClaimLost
@@ -55,7 +56,9 @@ class Worker:
         self.retries = retries
         self._device_name = device
         self._stop = stop or Stop(folder.stop_reason)
-        self.runs = ClaimLoop(folder, name, self._stop, exit_when_idle=exit_when_idle)
+        self.runs = ClaimLoop(
+            folder, name, self._stop, exit_when_idle=exit_when_idle, knows=_is_known
+        )
         self._started = time.time()
 
     def work(self) -> int:
@@ -214,6 +217,19 @@ class Worker:
         folder = self.folder.path / "workers"
         folder.mkdir(exist_ok=True)
         atomic_write(folder / f"{self.name}.json", dump(presence))
+
+
+def _is_known(planned: PlannedRun) -> bool:
+    """Does the code of this worker make the same run of its configuration?
+
+    A sweep may have been grown with newer code than that of a worker which runs already.
+    """
+    from mixbench.experiments.config import resolve
+
+    try:
+        return resolve.parse(planned.config).run_key == planned.run_key
+    except UserError:
+        return False
 
 
 def _check_device(device: torch.device) -> None:

@@ -11,13 +11,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixbench.augmentations.methods.cutmix import CutMix
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import claims
 from mixbench.experiments.store.claims import Watch
@@ -121,47 +119,14 @@ def test_creating_again_changes_nothing(runs: Path) -> None:
     before = files(runs)
     running.planned(running.spec("one"))
     assert files(runs) == before
-    # The same runs in another order, in other words: only the words are new.
+    # The same runs in another order, in other words: a revision with the words is new.
     grid = {"augmentation": [{"name": "cutmix", "alpha": 1}, "none"]}
     other = running.spec("one", grid=grid, seeds=[1, 0])
-    assert running.planned(other).spec == other
+    folder = running.planned(other)
+    assert folder.spec == other and folder.dropped() == []
     after = files(runs)
-    old, new = (json.loads(found.pop("one/sweep.json")) for found in (before, after))
-    assert after == before and old["created"] == new["created"]
+    assert after.pop("one/plan.2.jsonl") and after == before
     assert sorted(path.name for path in runs.iterdir()) == ["one"]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "old", "new"),
-    [
-        ({"training.epochs": 9}, "4 of its 4 runs are not in this one", "4 are new"),
-        ({"augmentation": "none"}, "2 of its 4 runs are not in this one", "0 are new"),
-    ],
-)
-def test_another_configuration_needs_another_name(
-    runs: Path, overrides: dict[str, Any], old: str, new: str
-) -> None:
-    running.planned(running.spec("one"))
-    before = files(runs)
-    with pytest.raises(UserError, match="exists with another configuration") as caught:
-        running.planned(running.spec("one"), overrides)
-    for part in (old, new, "--name"):
-        assert part in str(caught.value)
-    assert files(runs) == before
-    assert sorted(path.name for path in runs.iterdir()) == ["one"]
-
-
-def test_a_sweep_of_another_version_is_left_as_it_is(
-    runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its runs would be drawn otherwise now, and be mixed with those that are done."""
-    running.planned(running.spec("one"))
-    before = files(runs)
-    monkeypatch.setattr(CutMix, "revision", 7)
-    with pytest.raises(UserError, match="planned by another version of mixbench") as caught:
-        running.planned(running.spec("one"))
-    assert "2 of its 4 runs" in str(caught.value) and "--name" in str(caught.value)
-    assert files(runs) == before
 
 
 CREATE = """

@@ -22,11 +22,11 @@ import pytest
 
 from mixbench.experiments import tracking
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store import lock
 from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.retry import retry_failed
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.experiments.tracking import lock
 from mixbench.experiments.tracking.parameters import Plan, valid_name
 from tests.support import tracking_fixtures as made
 
@@ -677,7 +677,7 @@ def test_the_lock_of_a_dead_process_is_taken_by_one_of_many(tmp_path: Path) -> N
     place = tmp_path / "it.lock"
     script = """
 import os, pathlib, signal, sys
-from mixbench.experiments.tracking import lock
+from mixbench.experiments.store import lock
 with lock.exclusive(pathlib.Path(sys.argv[1]), "dying"):
     os.kill(os.getpid(), signal.SIGKILL)
 """
