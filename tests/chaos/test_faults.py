@@ -478,20 +478,25 @@ def test_a_worker_whose_time_is_up_saves_and_lets_go(lab: Lab) -> None:
     assert running.outcome(folder) == lab.whole(spec())
 
 
-def test_a_sweep_that_was_changed_changes_nothing(
+def test_a_grown_sweep_that_would_be_another_changes_nothing(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     description = spec()
     folder = interrupted(lab)
+    (run,) = folder.plan()
+    stored = run.folder.path / "config.json"
+    as_it_was = stored.read_text()
+    stored.write_text(as_it_was.replace('"learning_rate": 0.', '"learning_rate": 3.'))
     monkeypatch.setenv("MIXBENCH_RUNS", str(folder.path.parent))
     before = files(folder.path.parent)
     changed = tmp_path / "faults.yaml"
-    changed.write_text(json.dumps(spec(learning_rate=0.05)))
+    changed.write_text(json.dumps({**description, "seeds": [0, 1]}))
     done = running.mixbench("sweep", str(changed), "--device", "cpu")
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert "'faults' exists with another configuration" in line and "--name" in line
+    assert "training.learning_rate was 3." in line and "--name" in line
     assert files(folder.path.parent) == before
+    stored.write_text(as_it_was)
     # As it was, it goes on.
     changed.write_text(json.dumps(description))
     child = lab.worker(folder, "second")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -306,15 +307,46 @@ def test_corrupt_data(
     assert not runs.exists()
 
 
-def test_a_sweep_edited_under_its_name(
+@pytest.mark.parametrize("verb", ["plan", "sweep"])
+def test_another_run_under_the_key_of_a_begun_one(
+    here: Path, runs: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    folder = running.planned(GOOD)
+    run = folder.plan()[1]
+    run.folder.path.mkdir()
+    other = json.loads(json.dumps(run.config))
+    other["training"]["epochs"] = 77
+    (run.folder.path / "config.json").write_text(json.dumps(other))
+    (here / "good.yaml").write_text(yaml.safe_dump(changed(seeds=[0, 1, 2])))
+    before = files(runs)
+    said = refused(capsys, here.parent, verb, "good.yaml")
+    assert f"run {run.run_key} of sweep 'good': training.epochs was 77" in said
+    assert f"is {run.config['training']['epochs']} now" in said and "--name" in said
+    assert files(runs) == before
+
+
+@pytest.mark.parametrize("option", [["--set", "training.epochs=1"], ["--name", "other"]])
+def test_a_begun_sweep_is_changed_by_its_yaml_alone(
+    here: Path, runs: Path, capsys: pytest.CaptureFixture[str], option: list[str]
+) -> None:
+    del runs
+    running.planned(GOOD)
+    said = refused(capsys, here.parent, "plan", "good", *option)
+    assert f"{option[0]}: needs the YAML file of the sweep" in said
+
+
+def test_a_plan_of_another_version(
     here: Path, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    running.planned(GOOD)
+    folder = running.planned(GOOD)
+    path = folder.path / "plan.2.jsonl"
+    path.write_text(json.dumps({"schema": 99, "revision": 2, "runs": 0}) + "\n")
+    before = files(runs)
     (here / "good.yaml").write_text(yaml.safe_dump(changed(seeds=[0, 1, 2])))
-    said = refused(capsys, here.parent, "sweep", "good.yaml")
-    assert "exists with another configuration" in said and "--name" in said
-    said = refused(capsys, here.parent, "sweep", "good.yaml", "--set", "training.epochs=1")
-    assert "exists with another configuration" in said
+    for verb, name in (("sweep", "good.yaml"), ("plan", "good"), ("report", "good")):
+        said = refused(capsys, here.parent, verb, name)
+        assert f"{path}: written by another version of mixbench (schema 99, this" in said
+    assert files(runs) == before
 
 
 @pytest.mark.parametrize(
