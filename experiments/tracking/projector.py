@@ -197,7 +197,12 @@ class Projector:
         # The parent is there before its children, and is completed after them: a sweep that
         # MLflow shows as finished has all its runs.
         parent_id = self._parent(client, stored, plan)
-        self._leave_out_dropped(client, stored, plan)
+        try:
+            write.delete_dropped(client, stored, {run.run_key for run in plan.runs})
+        except BaseException:
+            # The answer may be lost, and not the request.
+            self.forget()
+            raise
         child_tags = {KIND: "run", PARENT: parent_id}
         changed = self._changes.of(run for run in plan.runs if run.run_key in begun)
         # Running ones first: somebody may be watching them.
@@ -242,18 +247,6 @@ class Projector:
         tags = {**self._identity(""), KIND: "sweep"}
         with self._doubting(""):
             return self._existing(client, stored, parent, tags).run_id
-
-    def _leave_out_dropped(
-        self, client: MlflowClient, stored: dict[str, StoredRun], plan: Plan
-    ) -> None:
-        """Delete runs in MLflow, where they can be restored, that are no longer asked for.
-
-        One that is asked for again is made anew from its folder.
-        """
-        planned = {run.run_key for run in plan.runs}
-        for key in [key for key in stored if key and key not in planned]:
-            with self._doubting(key):
-                client.delete_run(stored.pop(key).run_id)
 
     def _project_run(
         self,

@@ -47,6 +47,18 @@ def contradicts(run: StoredRun, record: Record) -> bool:
     return any(record.params.get(key, value) != value for key, value in run.params.items())
 
 
+def delete_dropped(
+    client: MlflowClient, stored: dict[str, StoredRun], planned: Container[str]
+) -> None:
+    """Delete runs in MLflow, where they can be restored, that are no longer asked for.
+
+    One that is asked for again is made anew from its folder.
+    """
+    for key in [key for key in stored if key and key not in planned]:
+        client.delete_run(stored[key].run_id)
+        del stored[key]
+
+
 def log(
     client: MlflowClient,
     run: StoredRun,
