@@ -45,7 +45,7 @@ class Watching:
         """Watch to the end; return the last status."""
         from mixbench.experiments.manage.render import Display
 
-        with Display(names.cell_names(self._observer.plan)) as display:
+        with Display(names.follow_cell_names(self._observer)) as display:
             while True:
                 now = self._observer.snapshot()
                 is_over = now.settled or now.stopped is not None or self._nobody_is_left(now)
