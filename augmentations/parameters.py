@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -58,6 +60,7 @@ class Rule:
 
     def parse(self, value: Any) -> Any:
         """Return `value` in its canonical type; ValueError with what is allowed."""
+        value = as_python(value)
         if self.kind is bool:
             if isinstance(value, bool):
                 return value
@@ -68,8 +71,9 @@ class Rule:
             if self.kind is int and isinstance(value, float) and not value.is_integer():
                 pass
             elif math.isfinite(value) and self._within(value):
-                return self.kind(value)
-        raise ValueError(f"got {value!r}, expected {self.allowed()}")
+                # Adding 0 makes 0.0 of -0.0: they are one setting.
+                return self.kind(value) + 0
+        raise ValueError(f"got {value!r}, expected {self.allowed()}{decimal_comma(value)}")
 
     def to_json(self, value: Any) -> Any:
         """Return a checked value as a JSON value."""
@@ -106,6 +110,8 @@ class ListRule:
 
     def parse(self, value: Any) -> tuple[Any, ...]:
         """Return `value` as a tuple of canonical items; ValueError with what is allowed."""
+        if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist"):
+            value = [as_python(item) for item in value]
         if not isinstance(value, list | tuple) or not (value or self.may_be_empty):
             raise ValueError(f"got {value!r}, expected {self.allowed()}")
         try:
@@ -206,6 +212,41 @@ def rules(method: type) -> dict[str, tuple[AnyRule, Any]]:
     ]
     declared.sort(key=lambda item: item[0] in common)
     return {name: (rule, default) for name, rule, default in declared}
+
+
+def as_python(value: Any) -> Any:
+    """Return a scalar of NumPy or torch as Python's number, and anything else as it is.
+
+    A float32 becomes the shortest decimal that it stands for, so that settings from an array are
+    those that were written.
+
+    Examples:
+        >>> import numpy as np
+        >>> as_python(np.float32(0.2)), as_python(np.int64(3)), as_python("mean")
+        (0.2, 3, 'mean')
+    """
+    if not hasattr(value, "item") or getattr(value, "ndim", None) != 0:
+        return value
+    form = {"float32": "f", "float16": "e"}.get(str(value.dtype).rpartition(".")[2])
+    value = value.item()
+    if form is not None and math.isfinite(value) and not (value % 1 == 0 and abs(value) < 2**24):
+        bits = struct.pack(form, value)
+        texts = (f"{value:.{digits}g}" for digits in range(1, 10))
+        return next((float(t) for t in texts if struct.pack(form, float(t)) == bits), value)
+    return value
+
+
+def decimal_comma(value: Any) -> str:
+    """Suggest the number where a text is one with a decimal comma, as the end of a message.
+
+    Examples:
+        >>> decimal_comma("0,5")
+        '; did you mean 0.5?'
+        >>> decimal_comma("half")
+        ''
+    """
+    is_comma = isinstance(value, str) and re.fullmatch(r"[-+]?\d+,\d+", value.strip())
+    return f"; did you mean {value.strip().replace(',', '.')}?" if is_comma else ""
 
 
 def nearest(name: Any, valid: Iterable[str]) -> str:

@@ -6,15 +6,21 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
+from mixbench.augmentations.parameters import as_python
+
 
 def as_number(value: Any) -> Any:
-    """Return the number that a text says, and anything else as it is: YAML reads 1e-3 as text."""
+    """Return the number that a text says, and anything else as it is: YAML reads 1e-3 as text.
+
+    -0.0 is returned as 0.0, as two ways to write a setting must not give two keys.
+    """
+    value = as_python(value)
     if isinstance(value, str):
         try:
-            return float(value)
+            value = float(value)
         except ValueError:
             return value
-    return value
+    return value + 0.0 if isinstance(value, float) else value
 
 
 Number = Annotated[float, BeforeValidator(as_number)]
@@ -28,11 +34,16 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_bool_for_number(cls, value: Any, info: Any) -> Any:
+        value = as_python(value)
         # bool is an int in Python; `epochs: true` is a mistake, not a 1.
         if isinstance(value, bool):
             annotation = cls.model_fields[info.field_name].annotation
             if "bool" not in str(annotation):
-                raise ValueError(f"a number or a name, not {str(value).lower()}")
+                words = "yes, on and true" if value else "no, off and false"
+                raise ValueError(
+                    f"a number or a name, not {str(value).lower()} (YAML takes {words} for "
+                    f"{str(value).lower()}; in quotes they are names)"
+                )
         return value
 
 

@@ -1,6 +1,10 @@
-"""Words for messages: counts with their noun, durations, the first line of an error."""
+"""Words for messages: counts, durations, first lines; and terminals that lack characters."""
 
 from __future__ import annotations
+
+import codecs
+import sys
+import unicodedata
 
 
 def plural(count: int, noun: str, nouns: str = "") -> str:
@@ -26,3 +30,49 @@ def first_line(text: str | BaseException | None) -> str:
     if lines:
         return lines[0]
     return type(text).__name__ if isinstance(text, BaseException) else ""
+
+
+_ERRORS = "mixbench"
+_IN_ASCII = {
+    **{"α": "alpha", "β": "beta", "γ": "gamma", "λ": "lambda", "σ": "sigma", "ε": "epsilon"},
+    **{"±": "+/-", "×": "x", "−": "-", "≤": "<=", "≥": ">=", "≈": "~", "→": "->", "·": "*"},
+    **{"–": "-", "—": "-", "…": "...", "“": '"', "”": '"', "„": '"', "’": "'", "‘": "'"},
+    **{"━": "-", "─": "-", "│": "|", "╸": "-", "╺": "-", "•": "*", "█": "#", "░": ".", "✓": "ok"},
+    **{"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "AE", "µ": "u"},
+}
+
+
+def show_every_character() -> None:
+    """Have standard output and error replace what their encoding lacks by something readable."""
+    codecs.register_error(_ERRORS, _replace)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        encoding = getattr(stream, "encoding", None) or "ascii"
+        if reconfigure is not None and codecs.lookup(encoding).name != "utf-8":
+            reconfigure(errors=_ERRORS)
+        elif reconfigure is not None and stream.errors == "strict":
+            # Names of files may hold bytes that are no text.
+            reconfigure(errors="backslashreplace")
+
+
+def one_line(message: str, longest: int = 1500) -> str:
+    """Return a message without line ends and control characters, its middle left out if long."""
+    text = " ".join(message.split())
+    text = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    if len(text) > longest:
+        text = f"{text[: longest * 2 // 3]} [...] {text[-longest // 4 :]}"
+    return text
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(map(_readable, text)), error.end
+
+
+def _readable(character: str) -> str:
+    if character in _IN_ASCII:
+        return _IN_ASCII[character]
+    base = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return base or f"\\u{ord(character):04x}"

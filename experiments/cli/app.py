@@ -37,7 +37,13 @@ from mixbench.experiments.cli.sweep import sweep
 from mixbench.experiments.cli.track import track
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.store import processes, rights
+from mixbench.experiments.text import one_line, show_every_character
 
+_OF_THE_DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
+)
+"""Errors of a place where files can't be read or written, rather than of the code."""
 SECTIONS: dict[str, dict[str, Any]] = {
     "Look around": {"list": list_, "inspect": inspect, "preview": preview, "check": check},
     "Run": {"plan": plan, "sweep": sweep, "profile": profile_group},
@@ -114,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else [*arguments]
     command_begins(processes.began() if arguments is None else time.time())
+    show_every_character()
     try:
         with interrupts.not_dropped():
             exit_status = app(args=words or ["--help"], standalone_mode=False)
@@ -126,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if rights.is_refusal(error):
             return _complain(rights.describe(error, "the sweep folder"))
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno not in _OF_THE_DISK:
             raise
         # The command is right, and results are written whole or not at all.
         _complain(
@@ -159,5 +166,5 @@ def _reworded(message: str, words: Sequence[str]) -> str:
 
 
 def _complain(message: str) -> int:
-    print(f"mixbench: {' '.join(message.split())}", file=sys.stderr)
+    print(f"mixbench: {one_line(message)}", file=sys.stderr)
     return 2

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from mixbench.augmentations.parameters import decimal_comma
 from mixbench.experiments.errors import unknown
 from mixbench.experiments.section import section_in
 
@@ -55,4 +56,4 @@ def _message(item: Any, model: type[BaseModel]) -> str:
         "model_type": "a mapping of keys to values",
         "dict_type": "a mapping of keys to values",
     }.get(item["type"], message)
-    return f"{where}: got {item['input']!r}, expected {expected}"
+    return f"{where}: got {item['input']!r}, expected {expected}{decimal_comma(item['input'])}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import uuid
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,26 @@ def write_once(path: Path, content: bytes | str) -> bool:
     finally:
         aside.unlink(missing_ok=True)
     return True
+
+
+def no_folder(path: Path) -> str:
+    """Say why `path` is no folder and can't be made one; "" if it is or can be, by its looks."""
+    for place in (path, *path.parents):
+        try:
+            is_link = stat.S_ISLNK(place.lstat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            return f"{str(place)!r}: {error.strerror}"
+        if place.is_dir():
+            return ""
+        if is_link and not place.exists():
+            return (
+                f"{str(place)!r} is a link to {os.readlink(place)!r}, which leads nowhere (a disk "
+                "that is not mounted?)"
+            )
+        return f"{str(place)!r} is not a folder"
+    return ""
 
 
 def dump(value: Any) -> str:

@@ -18,7 +18,14 @@ from mixbench.experiments.errors import UserError, did_you_mean
 from mixbench.experiments.store import claims, lock
 from mixbench.experiments.store import growth as growing
 from mixbench.experiments.store import plan as plans
-from mixbench.experiments.store.files import SCHEMA, atomic_write, dump, folder_aside, read_json
+from mixbench.experiments.store.files import (
+    SCHEMA,
+    atomic_write,
+    dump,
+    folder_aside,
+    no_folder,
+    read_json,
+)
 from mixbench.experiments.store.growth import Growth
 from mixbench.experiments.store.plan import Command, PlanRow, Revision, Wish
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
@@ -31,10 +38,15 @@ GROW_SECONDS = 60.0
 
 
 def root() -> Path:
-    """Where sweeps live: `$MIXBENCH_RUNS`, or `runs` in the working folder."""
+    """Where sweeps live: `$MIXBENCH_RUNS`, or `runs` in the working folder.
+
+    UserError where no folder is, or can be made: a file, a link that leads nowhere.
+    """
     path = Path(os.environ.get("MIXBENCH_RUNS") or "runs").absolute()
-    if path.exists() and not path.is_dir():
-        raise UserError(f"MIXBENCH_RUNS: {str(path)!r} is not a folder")
+    problem = no_folder(path)
+    if problem:
+        name = "MIXBENCH_RUNS: " if os.environ.get("MIXBENCH_RUNS") else "the runs folder "
+        raise UserError(f"{name}{problem}")
     return path
 
 
@@ -103,6 +115,8 @@ class SweepFolder:
         command = command or Command(time.time())
         folder = cls(root() / name)
         if not (folder.path / "sweep.json").exists():
+            if problem := no_folder(folder.path):
+                raise UserError(f"sweep {name!r}: {problem}")
             header = {
                 "schema": SCHEMA,
                 "name": name,

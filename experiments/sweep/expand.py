@@ -18,6 +18,7 @@ KEYS = (
     *("name", "description", "baseline", "fallback", "fixed", "grid", "zip", "include"),
     *("exclude", "seeds", "pretrain", "scales"),
 )
+MOST_RUNS = 200_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -83,6 +84,11 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
     raw_cells = list(grid.cells(spec, for_cells))
     if not raw_cells:
         raise UserError(f"sweep {name!r} has no runs: exclude removes every cell")
+    if len(raw_cells) * len(seeds) > MOST_RUNS:
+        raise UserError(
+            f"sweep {name!r}: {len(raw_cells):,} cells with {len(seeds):,} seeds each are "
+            f"{len(raw_cells) * len(seeds):,} runs, expected at most {MOST_RUNS:,}"
+        )
     parser = CellParser()
     pretrainings = Pretrainings(spec.get("pretrain"), seeds, parser, for_pretrainings)
     cells = _parse_cells(name, raw_cells, seeds, parser, pretrainings)

@@ -6,6 +6,7 @@ Cells that `exclude` matches are left out; each item of `include` adds a cell.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from mixbench.experiments.config.schema import check_key
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.merge import matches, merge
 
+MOST_CELLS = 200_000
+"""Before `exclude`: far more than anybody trains, and expanded in minutes."""
 Change = tuple[str, Any]
 """A dotted key with its value."""
 
@@ -29,6 +32,7 @@ def cells(spec: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator[dic
     last = list(overrides.items())
     axes = _axes(spec, "grid")
     rows = _zipped(spec)
+    _check_number(axes, rows)
     excluded = _partial_cells(spec, "exclude")
     included = _partial_cells(spec, "include")
     points = [] if only_included else itertools.product(*axes, rows)
@@ -85,6 +89,16 @@ def _axes(spec: Mapping[str, Any], part: str) -> list[list[list[Change]]]:
             raise UserError(f"{part}.{key}: got {values!r}, expected a list of at least one value")
         axes.append([[(key, value)] for value in values])
     return axes
+
+
+def _check_number(axes: list[list[list[Change]]], rows: list[list[Change]]) -> None:
+    number = math.prod(map(len, [*axes, rows]))
+    if number > MOST_CELLS:
+        sizes = " x ".join(str(len(part)) for part in (*axes, rows) if len(part) > 1)
+        raise UserError(
+            f"grid: {sizes} = {number:,} cells, expected at most {MOST_CELLS:,}; write several "
+            "sweeps, or fewer values"
+        )
 
 
 def _zipped(spec: Mapping[str, Any]) -> list[list[Change]]:

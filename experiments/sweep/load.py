@@ -67,8 +67,11 @@ def parse_override(text: str, example: str) -> tuple[str, Any]:
         raise UserError(f"--set: got {text!r}, expected key=value, such as {example}")
     try:
         return key, yaml_file.value(value_text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {key}: {value_text!r} is not a value that YAML can read") from None
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"--set {key}: {value_text!r} is not a value that YAML can read: "
+            f"{yaml_file.reason(error)}"
+        ) from None
 
 
 def _find(name_or_path: str) -> Path:
@@ -77,8 +80,13 @@ def _find(name_or_path: str) -> Path:
         return known[name_or_path]
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or "/" in name_or_path:
-        if not path.is_file():
-            raise UserError(f"sweep file {name_or_path!r} does not exist")
+        try:
+            is_file = path.is_file()
+        except OSError as error:
+            raise UserError(f"sweep file {name_or_path!r}: {error.strerror}") from None
+        if not is_file:
+            problem = "does not exist as a file" if path.exists() else "does not exist"
+            raise UserError(f"sweep file {name_or_path!r} {problem}")
         return path
     raise unknown("sweep", name_or_path, known, " (or the path of a YAML file)")
 

@@ -29,6 +29,7 @@ from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.states import Outcome
 from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.text import show_every_character
 from mixbench.experiments.worker.exit_status import NO_STORE, describe, is_unwritable
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ def main() -> int:
     Returns the exit status: 0 when all is measured, 1 when a measurement failed, NO_STORE when the
     sweep's folder can't be written to.
     """
+    show_every_character()
     parser = argparse.ArgumentParser(description="Measure finished runs of a sweep.")
     parser.add_argument("sweep", type=Path)
     parser.add_argument("--device", default="cpu")

@@ -1,8 +1,13 @@
 """The words of messages: counts, durations, first lines."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from mixbench.experiments.text import duration, first_line, plural
+from mixbench.experiments.text import duration, first_line, one_line, plural
 
 
 @pytest.mark.parametrize(
@@ -32,3 +37,31 @@ def test_the_first_line_of_an_error_says_something() -> None:
     assert first_line("one\ntwo") == "one"
     assert first_line(ValueError()) == "ValueError"
     assert first_line("") == first_line(None) == ""
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_terminals_that_are_not_utf_8(encoding: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "MIXBENCH_RUNS": str(tmp_path)}
+    code = (
+        "import sys\nfrom mixbench.experiments import cli\n"
+        "for words in (['list'], ['status'], ['list', 'augmentations']):\n"
+        "    assert cli.main(words) == 0\n"
+        "print('α=0.2 ±1 −2 “ä” 漢')\n"
+        "sys.exit(cli.main(['list', 'α']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 2, done.stderr
+    shown = {"latin-1": 'alpha=0.2 ±1 -2 "ä" \\u6f22', "ascii": 'alpha=0.2 +/-1 -2 "a" \\u6f22'}
+    lines = done.stdout.decode(encoding).splitlines()
+    assert lines[-1] == shown[encoding]
+    assert any("lambda ~ Beta(alpha, alpha)" in line for line in lines)
+    (line,) = done.stderr.decode(encoding).splitlines()
+    assert "'alpha' is not one of" in line
+
+
+def test_messages_are_one_line_of_readable_length() -> None:
+    assert one_line("a\n  b\x1b[31m\tc") == "a b\\x1b[31m c"
+    long = one_line(f"begin {'x' * 9000} end")
+    assert len(long) < 1500 and long.startswith("begin") and long.endswith("end")

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixbench.experiments import cli
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import claims
 from mixbench.experiments.store.claims import Watch
@@ -463,3 +464,30 @@ def test_a_state_on_file_needs_no_look_at_claims(tmp_path: Path) -> None:
     assert claim and folder.state_on_file() is None and folder.state() == "running"
     folder.fail("E: no", "", 1)
     assert folder.state_on_file() == folder.state() == "failed"
+
+
+@pytest.mark.parametrize("place", ["link", "link/below", "loop", "file", "file/below", "x" * 300])
+def test_a_runs_folder_that_can_be_none(
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "purged")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MIXBENCH_RUNS", str(tmp_path / place))
+    for words in (["status"], ["sweep", "demo_digits"]):
+        assert cli.main(words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"mixbench: MIXBENCH_RUNS: {str(tmp_path / place.split('/')[0])!r}")
+    assert not (tmp_path / "purged").exists()
+
+
+def test_a_sweep_that_is_a_link_to_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "demo_digits").symlink_to(tmp_path / "purged")
+    monkeypatch.setenv("MIXBENCH_RUNS", str(tmp_path))
+    assert cli.main(["sweep", "demo_digits"]) == 2
+    assert "demo_digits' is a link to" in capsys.readouterr().err
