@@ -55,11 +55,25 @@ def workers(folder: SweepFolder) -> list[Worker]:
             body = read_json(path)
         except OSError:
             continue
-        if body is not None:
+        if body is not None and not is_of_another(folder, body.get("folder")):
             name = str(body.get("worker") or path.stem)
             worker = Worker(name, path, body, None)
             listed.append(replace(worker, alive=_is_alive(folder, worker)))
     return sorted(listed, key=lambda worker: worker.body.get("started") or 0.0)
+
+
+def is_of_another(folder: SweepFolder, recorded: object) -> bool:
+    """Was a record left by processes of another folder, of which this one is a copy?
+
+    recorded: the sweep's folder as they knew it. If it is gone, the folder was moved, and they with
+    it.
+    """
+    if not isinstance(recorded, str):
+        return False
+    try:
+        return not os.path.samefile(recorded, folder.path)
+    except OSError:
+        return False
 
 
 def _is_alive(folder: SweepFolder, worker: Worker) -> bool | None:

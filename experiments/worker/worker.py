@@ -206,6 +206,7 @@ class Worker:
         """Let others know where this worker is, and which run it holds."""
         presence = {
             "worker": self.name,
+            "folder": str(self.folder.path),
             **processes.this_process(),
             "job": processes.this_job(),
             "device": self._device_name,
