@@ -48,7 +48,7 @@ def wait(folder: SweepFolder, seconds: float) -> Iterator[list[str]]:
 
 
 def _terminate(worker: Worker) -> bool:
-    if not worker.is_running_here():
+    if worker.alive is False or not worker.is_running_here():
         return False
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(int(worker.body["pid"]), signal.SIGTERM)

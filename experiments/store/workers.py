@@ -17,7 +17,8 @@ class Worker:
     """One worker process. `body` is its file in `workers/`.
 
     alive: on this machine, is its process there? Elsewhere, does it send heartbeats for the run
-    that it holds? None where neither can be told: it is on another machine and holds no run.
+    that it holds? None where neither can be told: it is on another machine and holds no run. False
+    for those of another folder, of which this one is a copy.
     """
 
     name: str
@@ -55,7 +56,7 @@ def workers(folder: SweepFolder) -> list[Worker]:
             body = read_json(path)
         except OSError:
             continue
-        if body is not None and not is_of_another(folder, body.get("folder")):
+        if body is not None:
             name = str(body.get("worker") or path.stem)
             worker = Worker(name, path, body, None)
             listed.append(replace(worker, alive=_is_alive(folder, worker)))
@@ -77,6 +78,8 @@ def is_of_another(folder: SweepFolder, recorded: object) -> bool:
 
 
 def _is_alive(folder: SweepFolder, worker: Worker) -> bool | None:
+    if is_of_another(folder, worker.body.get("folder")):
+        return False
     if worker.here and not processes.is_hidden(int(worker.body["pid"])):
         return worker.is_running_here()
     run, number = worker.body.get("run_key"), worker.body.get("claim")

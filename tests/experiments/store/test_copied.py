@@ -40,7 +40,8 @@ def test_a_copy_does_not_stop_the_workers_of_the_original(
     atomic_write(folder.path / "workers" / "one.json", dump(body))
     copy = SweepFolder(runs / "copy")
     shutil.copytree(folder.path, copy.path)
-    assert cancel.terminate(copy) == 0 and not workers.workers(copy)
+    assert [worker.alive for worker in workers.workers(copy)] == [False]
+    assert cancel.terminate(copy) == 0
     assert process.poll() is None
     # Moved, it is the same sweep, and its workers are its own.
     folder.path.rename(runs / "moved")
