@@ -190,6 +190,8 @@ class Method(ABC):
             shape: (B, C, H, W) of the images.
             device: Where the plan's tensors will be.
             generator: Source of the random numbers, on that device; None for its default generator.
+                All workers of a DataLoader have copies of one from the main process: seed it there
+                from `torch.utils.data.get_worker_info().seed`.
             images: The batch itself (B, C, H, W), for a method whose decision depends on it
                 (`needs_images`).
 

@@ -50,7 +50,7 @@ def mix_targets(
     per_box: Collection[str],
 ) -> list[dict[str, Any]]:
     """Return the targets of the images that a plan mixes; arguments as of `Plan.mix_boxes`."""
-    if not 0 <= visibility <= 1:
+    if not isinstance(visibility, (int, float)) or not 0 <= visibility <= 1:
         raise ValueError(f"visibility: expected a number from 0 to 1, got {visibility!r}")
     if len(targets) != plan.batch:
         raise ValueError(f"targets: expected {plan.batch}, one per sample, got {len(targets)}")

@@ -172,14 +172,21 @@ class Fragments:
     def _overlap(
         self, patches: Patches, patch: Integers, old: Integers
     ) -> tuple[Integers, Integers, Floats]:
-        scale, shift = patches.place[patch, :2], patches.place[patch, 2:]
-        region, piece = patches.region[patch], self.piece[old]
-        low = np.maximum(piece[:, :2] * scale + shift, region[:, :2])
-        high = np.minimum(piece[:, 2:] * scale + shift, region[:, 2:])
-        seen = (high > low).all(axis=1)
         # A box that nothing clips stays, also one without area.
-        seen |= self.whole[old] & _is_whole(region)
-        return patch[seen], old[seen], np.concatenate([low[seen], high[seen]], axis=1)
+        whole = self.whole[old] & _is_whole(patches.region)[patch]
+        edges: list[Floats] = []
+        # What does not overlap in x is not compared in y.
+        for axis in (0, 1):
+            scale, shift = patches.place[patch, axis], patches.place[patch, axis + 2]
+            low = self.piece[old, axis] * scale + shift
+            high = self.piece[old, axis + 2] * scale + shift
+            low = np.maximum(low, patches.region[patch, axis])
+            high = np.minimum(high, patches.region[patch, axis + 2])
+            seen = (high > low) | whole
+            patch, old, whole = patch[seen], old[seen], whole[seen]
+            edges = [edge[seen] for edge in (*edges, low, high)]
+        x1, x2, y1, y2 = edges
+        return patch, old, np.stack([x1, y1, x2, y2], axis=1)
 
     def _multiplied(
         self, patches: Patches, patch: Integers, old: Integers

@@ -166,20 +166,21 @@ def _moved_masks(masks: Tensor, seen: Sightings, _given: Floats) -> Tensor:
 
 
 def _moved_keypoints(points: Tensor, seen: Sightings, _given: Floats) -> Tensor:
-    """Move points (S, K, 2 or 3) with their boxes; hidden ones get the visibility 0."""
-    moves = (seen.place != np.array(IN_PLACE)).any(axis=1)
-    place = torch.from_numpy(seen.place).to(points.device)[:, None]
-    at = points[..., :2].double() * place[..., :2] + place[..., 2:]
-    moved = points.clone()
-    which = torch.from_numpy(moves).to(points.device)[:, None, None]
-    moved[..., :2] = torch.where(which, at.to(points.dtype), points[..., :2])
+    """Move points (S, K, 2 or 3) with their boxes; hidden ones become 0, 0, 0."""
+    before = points.detach().cpu()
+    place = torch.from_numpy(seen.place)[:, None]
+    at = before[..., :2].double() * place[..., :2] + place[..., 2:]
+    moved = before.clone()
+    # A point that stays is not rounded.
+    stays = torch.from_numpy((seen.place == np.array(IN_PLACE)).all(axis=1))[:, None, None]
+    moved[..., :2] = torch.where(stays, before[..., :2], at.to(points.dtype))
     if points.shape[2] == 3:
         for index in (~seen.whole).nonzero()[0].tolist():
             x, y = at[index, :, :1], at[index, :, 1:]
-            x1, y1, x2, y2 = torch.from_numpy(seen.pieces_of(index)).to(points.device).unbind(1)
+            x1, y1, x2, y2 = torch.from_numpy(seen.pieces_of(index)).unbind(1)
             shown = ((x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)).any(dim=1)
             moved[index, ~shown] = 0
-    return moved
+    return moved.to(points.device)
 
 
 CHANGED = {"area": _scaled_area, "masks": _moved_masks, "keypoints": _moved_keypoints}

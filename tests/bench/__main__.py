@@ -20,6 +20,7 @@ ALL = (
     "checkpoints",
     "projection",
     "augment",
+    "boxes",
     "paths",
     "device",
     "transfer",

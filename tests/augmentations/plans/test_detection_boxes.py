@@ -629,6 +629,7 @@ def test_a_wrong_key_per_box_is_named() -> None:
 
 
 def test_a_visibility_that_is_no_share_is_named() -> None:
-    for wrong in (-0.1, 1.5, float("nan")):
+    wrong: Any
+    for wrong in (-0.1, 1.5, float("nan"), "half", None):
         with pytest.raises(ValueError, match=r"visibility: expected a number from 0 to 1, got"):
             cutmix_plan().mix_boxes([one([0.0, 0.0, 1.0, 1.0])] * 2, visibility=wrong)
