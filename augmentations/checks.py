@@ -161,8 +161,11 @@ def check_detection_target(target: Any, index: int, device: torch.device) -> Non
         )
     fits = isinstance(boxes, Tensor) and boxes.is_floating_point()
     if not fits or boxes.dim() != 2 or boxes.shape[1] != 4:
+        hint = ""
+        if isinstance(boxes, Tensor) and boxes.dim() == 2 and not boxes.is_floating_point():
+            hint = " (mixed edges lie between pixels: convert them to float first)"
         raise ValueError(
-            f"boxes of target {index}: expected (N, 4) floating point, got {describe(boxes)}"
+            f"boxes of target {index}: expected (N, 4) floating point, got {describe(boxes)}{hint}"
         )
     check_device(f"boxes of target {index}", boxes, device)
     for name in ("labels", "weights"):

@@ -172,7 +172,7 @@ class Blend(Plan):
         visibility: float = 0.1,
         per_box: Collection[str] = (),
     ) -> list[dict[str, Any]]:
-        return mix_targets(self, targets, visibility, per_box)
+        return mix_targets([self], targets, visibility, per_box)
 
     @property
     def traces_boxes(self) -> bool:

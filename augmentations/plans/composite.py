@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from mixbench.augmentations.checks import check_features, check_images, describe
 from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.blend import Blend
-from mixbench.augmentations.plans.detection_boxes import mix_targets
+from mixbench.augmentations.plans.detection_boxes import mix_boxes_of, mix_in_turn, mix_targets
 from mixbench.augmentations.plans.fragments import Fragments
 from mixbench.augmentations.tensor_types import keeps_type
 
@@ -67,7 +66,7 @@ class AtDepth(Plan):
         visibility: float = 0.1,
         per_box: Collection[str] = (),
     ) -> list[dict[str, Any]]:
-        return _mixed_boxes(self.plan, targets, visibility, per_box)
+        return mix_boxes_of(self.plan, targets, visibility, per_box)
 
     @property
     def traces_boxes(self) -> bool:
@@ -162,15 +161,7 @@ class Chain(Plan):
         visibility: float = 0.1,
         per_box: Collection[str] = (),
     ) -> list[dict[str, Any]]:
-        if self.traces_boxes:
-            return mix_targets(self, targets, visibility, per_box)
-        mixed: Sequence[Mapping[str, Any]] = targets
-        # Stages that follow boxes are judged together, the others one by one.
-        for traces, group in groupby(self.stages, key=lambda stage: stage.traces_boxes):
-            stages = tuple(group)
-            for plan in (Chain(stages),) if traces else stages:
-                mixed = _mixed_boxes(plan, mixed, visibility, per_box)
-        return list(mixed)  # type: ignore[arg-type]
+        return mix_in_turn(self.stages, targets, visibility, per_box)
 
     @property
     def traces_boxes(self) -> bool:
@@ -284,8 +275,8 @@ class Select(Plan):
         per_box: Collection[str] = (),
     ) -> list[dict[str, Any]]:
         if self.traces_boxes:
-            return mix_targets(self, targets, visibility, per_box)
-        mixed = [_mixed_boxes(plan, targets, visibility, per_box) for plan in self.plans]
+            return mix_targets([self], targets, visibility, per_box)
+        mixed = [mix_boxes_of(plan, targets, visibility, per_box) for plan in self.plans]
         # The host waits anyway: the number of boxes decides the shapes.
         return [mixed[which][sample] for sample, which in enumerate(self.choice.tolist())]
 
@@ -392,17 +383,6 @@ def select(choice: Tensor, plans: Sequence[Plan]) -> Plan:
 def stages_of(plan: Plan) -> tuple[Plan, ...]:
     """Return the plans that `plan` applies one after another, each at its own depth."""
     return plan.stages if isinstance(plan, Chain) else (plan,)
-
-
-def _mixed_boxes(
-    plan: Plan,
-    targets: Sequence[Mapping[str, Any]],
-    visibility: float,
-    per_box: Collection[str],
-) -> list[dict[str, Any]]:
-    """Mix targets by a plan that may be older than `per_box`, as long as that is not used."""
-    named = {"per_box": per_box} if per_box else {}
-    return plan.mix_boxes(targets, visibility=visibility, **named)
 
 
 def _at(plan: Plan, depth: int) -> Plan:

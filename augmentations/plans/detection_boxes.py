@@ -26,6 +26,8 @@ device.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,30 +46,71 @@ if TYPE_CHECKING:
 
 
 def mix_targets(
-    plan: Plan,
+    stages: Sequence[Plan],
     targets: Sequence[Mapping[str, Any]],
     visibility: float,
     per_box: Collection[str],
 ) -> list[dict[str, Any]]:
-    """Return the targets of the images that a plan mixes; arguments as of `Plan.mix_boxes`."""
-    if not isinstance(visibility, (int, float)) or not 0 <= visibility <= 1:
+    """Return the targets of the images that plans mix, one after another.
+
+    Args:
+        stages: Plans that trace boxes.
+        targets: As `Plan.mix_boxes`, and the others.
+        visibility: The share of a box that must be visible after the last stage.
+        per_box: Further keys with one row per box.
+    """
+    batch, device = max(stage.batch for stage in stages), stages[0].device
+    if not isinstance(visibility, Real) or not 0 <= visibility <= 1:
         raise ValueError(f"visibility: expected a number from 0 to 1, got {visibility!r}")
-    if len(targets) != plan.batch:
-        raise ValueError(f"targets: expected {plan.batch}, one per sample, got {len(targets)}")
+    if len(targets) != batch:
+        raise ValueError(f"targets: expected {batch}, one per sample, got {len(targets)}")
     for index, target in enumerate(targets):
-        check_detection_target(target, index, plan.device)
-    keys = per_box_keys(targets, per_box, plan.device)
+        check_detection_target(target, index, device)
+    keys = per_box_keys(targets, per_box, device)
     counts = [len(target["boxes"]) for target in targets]
-    sample = np.repeat(np.arange(plan.batch), counts)
+    sample = np.repeat(np.arange(batch), counts)
     raw = _numbers([target["boxes"] for target in targets])
     boxes = _to_xyxy(raw, [box_format(target["boxes"]) for target in targets], sample)
     _check_edges(boxes, raw, sample, targets)
-    fragments = plan.trace_boxes(Fragments.of(boxes, sample, plan.batch))
+    fragments = Fragments.of(boxes, sample, batch)
+    for stage in stages:
+        fragments = stage.trace_boxes(fragments)
     _check_sizes(targets, fragments.size)
     seen = look(fragments, boxes)
     kept = (seen.visible >= visibility - NEGLIGIBLE) & (seen.visible > NEGLIGIBLE)
     kept &= seen.weight > NEGLIGIBLE
     return _targets(targets, keys, seen.only(kept), boxes, raw)
+
+
+def mix_in_turn(
+    stages: Sequence[Plan],
+    targets: Sequence[Mapping[str, Any]],
+    visibility: float,
+    per_box: Collection[str],
+) -> list[dict[str, Any]]:
+    """Mix targets by plans of which some may not trace boxes; arguments as of `mix_targets`.
+
+    Plans that trace them and follow each other are judged together, the others one by one.
+    """
+    mixed: Sequence[Mapping[str, Any]] = targets
+    for traces, group in groupby(stages, key=lambda stage: stage.traces_boxes):
+        if traces:
+            mixed = mix_targets(list(group), mixed, visibility, per_box)
+        else:
+            for stage in group:
+                mixed = mix_boxes_of(stage, mixed, visibility, per_box)
+    return [dict(target) for target in mixed]
+
+
+def mix_boxes_of(
+    plan: Plan,
+    targets: Sequence[Mapping[str, Any]],
+    visibility: float,
+    per_box: Collection[str],
+) -> list[dict[str, Any]]:
+    """Call `mix_boxes` of a plan that may be older than `per_box`, as long as that is not used."""
+    named = {"per_box": per_box} if per_box else {}
+    return plan.mix_boxes(targets, visibility=visibility, **named)
 
 
 def _targets(

@@ -193,7 +193,7 @@ class Paste(Plan):
         visibility: float = 0.1,
         per_box: Collection[str] = (),
     ) -> list[dict[str, Any]]:
-        return mix_targets(self, targets, visibility, per_box)
+        return mix_targets([self], targets, visibility, per_box)
 
     @property
     def traces_boxes(self) -> bool:

@@ -58,8 +58,7 @@ def per_box_keys(targets: Targets, named: Collection[str], device: torch.device)
     for key in keys:
         for index, target in enumerate(targets):
             _check_rows(key, target[key], len(target["boxes"]), index, device)
-        if isinstance(targets[0][key], Tensor):
-            _check_alike(key, targets)
+        _check_alike(key, targets)
     return keys
 
 
@@ -93,7 +92,12 @@ def _check_alike(key: str, targets: Targets) -> None:
     first = targets[0][key]
     for index, target in enumerate(targets):
         values = target[key]
-        if not isinstance(values, Tensor) or values.shape[1:] != first.shape[1:]:
+        if not isinstance(first, Tensor):
+            if isinstance(values, Tensor):
+                raise ValueError(
+                    f"{key} of target {index}: expected a list, as target 0 has, got a tensor"
+                )
+        elif not isinstance(values, Tensor) or values.shape[1:] != first.shape[1:]:
             raise ValueError(
                 f"{key} of target {index}: expected rows of the shape that target 0 has, "
                 f"{tuple(first.shape[1:])}, got {describe(values)}"
