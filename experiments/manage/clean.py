@@ -11,7 +11,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,13 +54,17 @@ def unneeded(
     items: list[Item] = []
     begun = folder.begun()
     plan = folder.plan()
-    awaited = _awaited(folder, plan) if weights else set()
+    needed = awaited(folder, plan) if weights else set()
     for planned in plan:
         if planned.run_key in begun:
-            can_go = weights and planned.run_key not in awaited
+            can_go = weights and planned.run_key not in needed
             items += _of_run(planned.folder, can_go, now)
     items += _temporary(folder.path, now)
     items += _half_taken_over(folder.path, now)
+    for path in folder.earlier_plans():
+        # A worker may be reading one.
+        if _age(path, now) > OLD_SECONDS:
+            items += _file(path, "earlier plans of the sweep")
     people = workers.workers(folder)
     items += _of_workers(folder.path / "workers", people, now)
     somebody = any(_may_live(worker, now) for worker in people)
@@ -89,8 +93,9 @@ def delete(items: list[Item]) -> int:
     return freed
 
 
-def _awaited(folder: SweepFolder, plan: list[PlannedRun]) -> set[str]:
-    """Return the runs from whose weights an unfinished run starts, in this sweep or another."""
+def awaited(folder: SweepFolder, runs: Sequence[PlannedRun]) -> set[str]:
+    """Return which of the runs an unfinished one is to start from, in this sweep or another."""
+    plan = folder.plan()
     needed = {
         other.run_key
         for key, other in dependencies.needed(plan).items()
@@ -106,8 +111,8 @@ def _awaited(folder: SweepFolder, plan: list[PlannedRun]) -> set[str]:
         for key, weights in wanted:
             if weights is not None and weights.startswith(prefix) and not _is_done(others, key):
                 start = weights.removeprefix(prefix)
-                needed |= {run.run_key for run in plan if run.run_key.startswith(start)}
-    return needed
+                needed |= {run.run_key for run in runs if run.run_key.startswith(start)}
+    return needed & {run.run_key for run in runs}
 
 
 def _is_done(folder: SweepFolder, key: str) -> bool:
@@ -146,7 +151,7 @@ def _temporary(folder: Path, now: float) -> Iterator[Item]:
 def _half_taken_over(folder: Path, now: float) -> Iterator[Item]:
     for path in folder.glob(f"{take_over.ASIDE}*"):
         if _is_folder(path) and _age(path, now) > OLD_SECONDS:
-            yield Item(path, _size(path), "files left half-written")
+            yield Item(path, freed_by(path), "files left half-written")
 
 
 def _of_workers(folder: Path, people: list[workers.Worker], now: float) -> Iterator[Item]:
@@ -177,7 +182,7 @@ def _of_code(folder: Path, now: float) -> Iterator[Item]:
     latest = max(whole, key=lambda path: path.stat().st_mtime, default=None)
     for path in sorted(copies):
         if path != latest and _age(path, now) > OLD_SECONDS:
-            yield Item(path, _size(path), "copies of the code that no worker runs")
+            yield Item(path, freed_by(path), "copies of the code that no worker runs")
 
 
 def _of_jobs(folder: Path, jobs: set[str] | None, now: float) -> Iterator[Item]:
@@ -224,7 +229,8 @@ def _freed(info: os.stat_result) -> int:
     return info.st_size if info.st_nlink == 1 else 0
 
 
-def _size(folder: Path) -> int:
+def freed_by(folder: Path) -> int:
+    """Return the bytes that deleting a folder frees."""
     return sum(
         _freed(os.lstat(os.path.join(parent, name)))
         for parent, _, names in os.walk(folder)

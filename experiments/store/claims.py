@@ -146,12 +146,18 @@ class Claim:
             raise
 
 
-def acquire(run_folder: Path, worker: str, watch: Watch) -> Claim | None:
-    """Claim the run if it is free; None if somebody works on it, or was faster."""
+def acquire(
+    run_folder: Path, worker: str, watch: Watch, *, from_stale: bool = False
+) -> Claim | None:
+    """Claim the run if it is free; None if somebody works on it, or was faster.
+
+    from_stale: also from a worker elsewhere that by its clock has sent no heartbeat for 3 minutes.
+    """
     folder = run_folder / "claims"
     number, content = _latest(folder)
     if number and not _is_free(_claim_path(folder, number), content, watch):
-        return None
+        if not (from_stale and is_stale(_parse(content))):
+            return None
     if not number:
         # Without parents: a sweep that was moved must not be recreated in its old folder.
         run_folder.mkdir(exist_ok=True)
@@ -174,6 +180,11 @@ def acquire(run_folder: Path, worker: str, watch: Watch) -> Claim | None:
         # A server may have made the link and lost its answer: two links mean that it is ours.
         if temporary.stat().st_nlink != 2:
             return None
+    except FileNotFoundError:
+        # Removed as no longer asked for, since we looked; but a sweep that is gone is an error.
+        if not run_folder.parent.is_dir():
+            raise
+        return None
     finally:
         temporary.unlink(missing_ok=True)
     return Claim(path, number + 1, body)

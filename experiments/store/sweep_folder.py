@@ -224,6 +224,10 @@ class SweepFolder:
         """The number of the newest revision of the plan: one look at the folder."""
         return plans.newest_number(self.path)
 
+    def earlier_plans(self) -> list[Path]:
+        """The revisions of the plan between the first and the newest: nothing reads them."""
+        return plans.older(self.path)
+
     def dropped(self) -> list[str]:
         """The keys of the runs that are no longer asked for and still have a folder."""
         dropped = plans.read_head(self.path, self._known_header()).dropped
