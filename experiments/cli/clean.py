@@ -33,8 +33,8 @@ def clean(
 
     That is: earlier checkpoints of done runs, half-written files, old claims, logs of workers that
     ended, copies of the code that no worker runs, scripts and logs of ended jobs. Results, metrics,
-    predictions and whatever an unfinished run needs always stay, except, with --dropped, in runs that
-    the sweep no longer asks for and that no other run is to start from.
+    predictions and whatever an unfinished run needs always stay, but for runs that the sweep no
+    longer asks for, with --dropped.
 
     Example: mixbench clean demo
     """
