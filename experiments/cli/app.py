@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except OSError as error:
         if rights.is_refusal(error):
-            return _complain(rights.describe(error, "the sweep folder"))
+            return _complain(rights.describe(error))
         if error.errno not in _OF_THE_DISK:
             raise
         # The command is right, and results are written whole or not at all.

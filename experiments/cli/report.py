@@ -108,6 +108,8 @@ def _write_report(
     from mixbench.analysis.report.build import write_report
 
     try:
+        # Before minutes of drawing.
+        rights.check_folder(out or folder.path / "report")
         written = write_report(folder, out, baseline)
     except PermissionError as error:
         if out is not None:

@@ -10,6 +10,10 @@ from pathlib import Path
 REFUSALS = (errno.EACCES, errno.EPERM)
 
 
+class NotWritable(PermissionError):
+    """The path itself is what this user can't write to."""
+
+
 def is_refusal(error: BaseException) -> bool:
     """Does the error mean that this user lacks a right to a file?"""
     return isinstance(error, OSError) and error.errno in REFUSALS
@@ -19,21 +23,32 @@ def check_writable(*paths: Path) -> None:
     """Raise PermissionError for the first path that exists and that this user can't write to."""
     for path in paths:
         if path.exists() and not _may(path, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            raise NotWritable(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
-def describe(error: OSError, default: Path | str) -> str:
+def check_folder(path: Path) -> None:
+    """Raise PermissionError where this user can't write to the folder, or can't make it."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not _may(there, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def describe(error: OSError, default: Path | None = None) -> str:
     """Describe a refusal in a line: the path, whose it is, and what to do.
 
     default: the path where the error has none.
     """
-    path = Path(os.fsdecode(error.filename or default)).absolute()
-    return f"{error.strerror or os.strerror(errno.EACCES)}: {path}; {_advice(path)}"
+    reason = error.strerror or os.strerror(errno.EACCES)
+    name = error.filename if isinstance(error.filename, str) else default
+    if name is None:
+        return reason
+    path = Path(name).absolute()
+    place = path if isinstance(error, NotWritable) else _cause(path)
+    return f"{reason}: {path}; {_advice(place, path)}"
 
 
-def _advice(path: Path) -> str:
-    """Name the file or folder that stands in the way, its owner, and what to ask for."""
-    place = _cause(path)
+def _advice(place: Path, path: Path) -> str:
+    """Name what stands in the way, its owner, and what to ask for."""
     info = place.stat()
     owner, group = _user(info.st_uid), _group(info.st_gid)
     what = "it" if place == path else str(place)

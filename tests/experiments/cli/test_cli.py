@@ -26,6 +26,33 @@ from tests.support import running
 QUIET = ("--no-track", "--no-report")
 
 
+STRUCK = (
+    "import os, signal, sys\n"
+    "class Strike:\n"
+    "    def find_spec(name, *_):\n"
+    "        if name == sys.argv[1]:\n"
+    "            os.kill(os.getpid(), signal.SIGINT)\n"
+    "sys.meta_path.insert(0, Strike)\n"
+    "from mixbench.experiments import cli\n"
+    "sys.exit(cli.main(sys.argv[2:]))"
+)
+"""The command, with Ctrl-C at the import of one module."""
+
+
+@pytest.mark.parametrize(
+    "module", ["typer", "mixbench.experiments.cli.track", "mixbench.experiments.manage.observe"]
+)
+def test_ctrl_c_during_imports_ends_without_a_traceback(runs: Path, module: str) -> None:
+    running.planned(running.spec("one", seeds=[0]))
+    struck = running.start(sys.executable, "-c", STRUCK, module, "status", "one")
+    said, errors = struck.communicate(timeout=60)
+    assert (struck.returncode, said, errors) == (130, "", "")
+
+
+def test_ctrl_c_after_the_command_was_imported_is_the_caller_s() -> None:
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 PINNED = (
     "import os, sys; from mixbench.experiments import cli\n"
     "os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[int(sys.argv[1])]})\n"

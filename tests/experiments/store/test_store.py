@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from mixbench.experiments import cli
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import claims
 from mixbench.experiments.store.claims import Watch
-from mixbench.experiments.store.files import atomic_write, dump
+from mixbench.experiments.store.files import atomic_write, dump, folder_aside
 from mixbench.experiments.store.retry import retry_failed
 from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder, root
@@ -58,6 +60,37 @@ def test_atomic_write_is_for_colleagues_to_read(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_what_is_made_gets_the_group_and_rights_that_its_folder_gives(tmp_path: Path) -> None:
+    """As any program's files: setgid is handed on, and a default ACL stands in for the umask."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    if os.geteuid() == 0:
+        os.chown(shared, -1, 54_300)
+    shared.chmod(0o2770)
+    before = os.umask(0o077)
+    try:
+        atomic_write(shared / "private", "x")
+        with contextlib.suppress(OSError):
+            # u::rwx, g::rwx, o::---: what `setfacl -d -m u::rwx,g::rwx,o::-` sets.
+            entries = b"".join(struct.pack("<HHI", tag, rights, 2**32 - 1) for tag, rights in ACL)
+            os.setxattr(shared, "system.posix_acl_default", struct.pack("<I", 2) + entries)
+        has_acl = "system.posix_acl_default" in os.listxattr(shared)
+        atomic_write(shared / "file", "x")
+        made = folder_aside(shared / "folder")
+    finally:
+        os.umask(before)
+    group = shared.stat().st_gid
+    assert [path.stat().st_gid for path in (shared / "private", shared / "file", made)] == [
+        group
+    ] * 3
+    assert (shared / "private").stat().st_mode & 0o777 == 0o600
+    assert (shared / "file").stat().st_mode & 0o777 == (0o660 if has_acl else 0o600)
+    assert made.stat().st_mode & 0o7777 == (0o2770 if has_acl else 0o2700)
+
+
+ACL = ((1, 7), (4, 7), (0x20, 0))
 
 
 @pytest.fixture
