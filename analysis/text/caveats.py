@@ -13,6 +13,7 @@ from mixbench.analysis.statistics.estimates import SEEDS_WANTED
 from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.plugins import PluginUse
 from mixbench.analysis.tables.schedules import PHASES
+from mixbench.analysis.tables.skipped import skipped
 from mixbench.analysis.tables.transfers import WEIGHTS
 from mixbench.analysis.text.formatting import joined, seeds
 from mixbench.analysis.text.plugin_warnings import plugin_warnings
@@ -38,7 +39,7 @@ def caveats(
 
     pretraining: the runs that are there only because others start from them.
     """
-    warnings = [*_missing(comparison.cells, runs), *plugin_warnings(plugins)]
+    warnings = [*_skipped(runs), *_missing(comparison.cells, runs), *plugin_warnings(plugins)]
     warnings += [*_fallback(runs, spec), *_few_seeds(comparison)]
     warnings += [*_pretraining(pretraining), *_weights(runs, pretraining), *_plateaus(runs)]
     if comparison.note:
@@ -58,6 +59,18 @@ def why_missing(rows: pd.DataFrame) -> str:
         if len(group):
             parts.append(f"{_seeds(group)} {words}")
     return "; ".join(parts)
+
+
+def _skipped(runs: pd.DataFrame) -> list[str]:
+    files = skipped(runs)
+    if not files:
+        return []
+    some = [f"{name} ({reason})" if reason else name for name, reason in sorted(files.items())]
+    more = f" and {len(some) - 3:,} more" if len(some) > 3 else ""
+    return [
+        f"{plural(len(files), 'image file')} skipped: {'; '.join(some[:3])}{more}. "
+        "`mixbench inspect FOLDER` names them all."
+    ]
 
 
 def _missing(cells: pd.DataFrame, runs: pd.DataFrame) -> list[str]:

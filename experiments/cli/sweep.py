@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import time
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import typer
@@ -261,7 +262,7 @@ def _print_ends(folder: SweepFolder, tasks: Overview) -> None:
 def _print_summary(folder: SweepFolder, now: Status, seconds: float) -> None:
     """Print how many runs are done, why runs failed, and which images were skipped."""
     print(f"{now.done} of {now.total} runs done in {duration(seconds)}", flush=True)
-    skipped: set[str] = set()
+    skipped: dict[str, str] = {}
     plan = folder.plan()
     labels = names.cell_names(plan) if now.failed else {}
     for planned in plan:
@@ -272,9 +273,13 @@ def _print_summary(folder: SweepFolder, now: Status, seconds: float) -> None:
             print(f"failed: {run}: {first_line(failure['error'])}")
         result = planned.folder.result()
         if result is not None:
-            skipped.update(result["dataset"].get("skipped", []))
+            data = result["dataset"]
+            files = data.get("skipped", [])
+            skipped |= dict(zip_longest(files, data.get("skipped_because", []), fillvalue=""))
     if skipped:
-        print(f"images that could not be read were skipped: {names.a_few(sorted(skipped))}")
+        some = [f"{path} ({why})" if why else path for path, why in sorted(skipped.items())]
+        print(f"{plural(len(skipped), 'image file')} skipped: {names.a_few(some)}")
+        print("`mixbench inspect FOLDER` names them all")
     if now.failed:
         print(f"the tracebacks are in {folder.path / 'runs'}/*/failure.json")
 

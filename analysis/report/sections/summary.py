@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mixbench.analysis.report.data import ReportData, short_dataset
+from mixbench.analysis.tables.skipped import skipped
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.verdict import summarise
 from mixbench.experiments.text import plural
@@ -20,6 +21,8 @@ def section(data: ReportData) -> dict[str, Any]:
         f"{plural(len(seeds), 'seed')} ({formatting.seeds(map(int, seeds))})",
         f"{len(data.done)} of {len(runs)} runs done",
     ]
+    if files := skipped(runs):
+        parts.append(f"{plural(len(files), 'image file')} skipped")
     return {
         "name": data.folder.name,
         "description": data.folder.description,

@@ -234,6 +234,23 @@ def test_few_seeds_are_warned_of_and_five_are_not(tmp_path: Path) -> None:
     assert not warned(write_sweep(tmp_path, "enough", grid([NONE, CUTMIX], range(5))))
 
 
+def test_skipped_images_are_on_the_first_screen(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, "skips", grid([NONE, CUTMIX], range(2)))
+    files = [f"/data/leaves/oak/{number}.png" for number in range(5)]
+    for planned, mine in zip(sweep.plan(), (files[:1], files, [], files[:4]), strict=True):
+        path = planned.folder.path / "result.json"
+        result = json.loads(path.read_text())
+        result["dataset"] |= {"source": "/data/leaves", "skipped": mine}
+        if mine:
+            result["dataset"]["skipped_because"] = ["not an image"] * len(mine)
+        path.write_text(json.dumps(result))
+    report = write_report(sweep)
+    above = report.markdown.read_text().split("## Results")[0]
+    assert "5 image files skipped\n" in above
+    assert "5 image files skipped: oak/0.png (not an image); oak/1.png (not an image); " in above
+    assert files[4] in report.csv.read_text()
+
+
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> | `tick` [a](http://b) **c**'
 
 
