@@ -19,7 +19,7 @@ _JUNK_FOLDERS = (
     "system volume information",
 )
 _SIGNATURES = (
-    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*"),
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"8BPS"),
     b"\0\0\0\x0cjP  \r\n\x87\n",
 )
 _BRANDS = (b"ftypavif", b"ftypheic", b"ftypheix", b"ftypmif1")
@@ -160,8 +160,10 @@ def _looks_like_an_image(path: Path) -> bool:
             head = file.read(16)
     except OSError:
         return False
-    is_riff = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    return head.startswith(_SIGNATURES) or head[4:].startswith(_BRANDS) or is_riff
+    is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    is_bmp = head[:2] == b"BM" and head[6:10] == b"\0\0\0\0"
+    is_iso = head[4:].startswith(_BRANDS)
+    return head.startswith(_SIGNATURES) or is_webp or is_bmp or is_iso
 
 
 def has_images(folder: Path, root: Path) -> bool:
