@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store import workers
 from mixbench.experiments.store.files import read_lines
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.slurm.programs import Unavailable, ask, output_of
@@ -139,16 +140,21 @@ def _name_of(sweep: SweepFolder, submitted: Submitted) -> str:
 
 def record(sweep: SweepFolder, submitted: Submitted) -> None:
     """Record an array that was submitted."""
-    row = dataclasses.asdict(submitted)
+    row = {**dataclasses.asdict(submitted), "folder": str(sweep.path)}
     with (folder_of(sweep) / "jobs.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 
 def recorded(sweep: SweepFolder) -> list[Submitted]:
-    """Return the arrays that were ever submitted for the sweep, oldest first."""
+    """Return the arrays that were ever submitted for the sweep, oldest first.
+
+    Not those of another sweep's folder, of which this one is a copy.
+    """
     arrays = []
     # A line may be torn where its writer was killed.
     for row in read_lines(folder_of(sweep) / "jobs.jsonl"):
+        if workers.is_of_another(sweep, row.get("folder")):
+            continue
         with contextlib.suppress(KeyError, TypeError):
             arrays.append(
                 Submitted(

@@ -203,7 +203,7 @@ def _row(run: PlannedRun, result: Mapping[str, Any] | None, label: str) -> dict[
     state = run.folder.state()
     if state == RunState.DONE and result is None:
         state = RunState.FAILED
-        failure = "result.json cannot be read as JSON"
+        failure = "result.json cannot be read as JSON, or is of another run"
     else:
         failure = _failure(run) if state == RunState.FAILED else ""
     epochs = run.config.get("training", {}).get("epochs")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mixbench.experiments.cli import growing, names, reuse
+from mixbench.experiments.cli import adoption, growing, names, reuse
 from mixbench.experiments.cli.options import (
     AnySweepArgument,
     Cluster,
@@ -53,6 +53,7 @@ def plan(
     sweep = names.any_sweep(name, overrides or [], rename, scale)
     options = WorkplaceOptions(cluster, profile, workers, per_gpu, device, slurm=slurm or ())
     workplace = options.resolve(len(sweep.runs), devices_per_run(sweep))
+    adoption.check(sweep)
     change = growing.preview(sweep, growing.command(name, continues=names.is_begun(name)))
     show(sweep, workplace, change, reuse.find(sweep, reuse=reuse_runs))
 
@@ -77,7 +78,7 @@ def show(sweep: Sweep, workplace: Workplace, change: Change | None, found: Found
     if workplace.profile is not None:
         # Before anything is printed: the profile may not fit the runs.
         per_task = workplace.profile.workers_for(devices_per_run(sweep))
-    states: dict[str, RunState] = {}
+    states = adoption.states(sweep)
     epochs: dict[str, float] = {}
     costs: dict[str, estimate.Cost] = {}
     if change is not None:
@@ -87,6 +88,8 @@ def show(sweep: Sweep, workplace: Workplace, change: Change | None, found: Found
         costs = estimate.measured(change.folder, epochs)
         # Those that come back, and those that were put there by hand.
         states |= {key: change.folder.state_of(key) for key in change.growth.added}
+    odd = adoption.misfits(sweep)
+    states |= dict.fromkeys(odd.others, RunState.WAITING)
     _print_cells(sweep, states)
     if change is not None:
         wanted = {key: states.get(key, RunState.WAITING) for key, _ in sweep.keys}

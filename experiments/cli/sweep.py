@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mixbench.experiments.cli import (
+    adoption,
     growing,
     local_run,
     names,
@@ -92,6 +93,7 @@ def sweep(
     workplace = options.resolve(len(wanted.runs), plan.devices_per_run(wanted))
     _check_tracking(track, uri)
     command = growing.command(name, continues=names.is_begun(name))
+    adoption.check(wanted)
     change = growing.preview(wanted, command)
     if dry_run:
         plan.show(wanted, workplace, change, reuse.find(wanted, reuse=reuse_runs))
@@ -141,6 +143,7 @@ def _start(wanted: Sweep, command: Command, found: Found) -> tuple[SweepFolder, 
     from mixbench.experiments.store.retry import retry_failed
     from mixbench.experiments.store.sweep_folder import SweepFolder
 
+    adoption.set_aside(wanted)
     folder, growth = SweepFolder.create_or_grow(
         wanted.name, growing.asked(wanted), provenance.commit(), command
     )

@@ -31,8 +31,10 @@ class RunFolder:
         return self.path.name
 
     def result(self) -> dict[str, Any] | None:
-        """`result.json`, the done marker; None while the run is not done."""
-        return read_json(self.path / "result.json")
+        """`result.json`, the done marker; None while the run is not done, or if it is another's."""
+        result = read_json(self.path / "result.json")
+        is_own = result is None or result.get("run_key", self.run_key) == self.run_key
+        return result if is_own else None
 
     def failure(self) -> dict[str, Any] | None:
         """`failure.json`: the error and its traceback, when the last attempt failed."""

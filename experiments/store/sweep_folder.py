@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mixbench.experiments.errors import UserError, did_you_mean
-from mixbench.experiments.store import claims, lock
+from mixbench.experiments.store import adopt, claims, lock
 from mixbench.experiments.store import growth as growing
 from mixbench.experiments.store import plan as plans
 from mixbench.experiments.store.files import (
@@ -126,7 +126,10 @@ class SweepFolder:
                 "commit": commit,
                 "by": command.as_json(),
             }
-            folder._install(header, asked.rows)
+            if adopt.check_destination(folder.path):
+                adopt.adopt(folder.path, header, plans.lines(asked.rows))
+            else:
+                folder._install(header, asked.rows)
         folder = cls.open(name)
         return folder, folder.grow(asked, command)
 
@@ -179,7 +182,8 @@ class SweepFolder:
             if row.run_key in begun:
                 file = self.path / "runs" / row.run_key / "config.json"
                 config = read_json(file)
-                if config is not None:
+                # One of another run is a folder that was copied here: it is set aside.
+                if config is not None and config.get("run_key", row.run_key) == row.run_key:
                     named = str(file.relative_to(self.path))
                     given = {**row.config, "run_key": row.run_key, "cell_key": row.cell_key}
                     growing.check_same_run(self.name, row.run_key, config, given, named)

@@ -14,6 +14,7 @@ from mixbench.experiments.manage import cancel
 from mixbench.experiments.store import processes, workers
 from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.slurm import queue
 from tests.support import running
 
 
@@ -38,13 +39,16 @@ def test_a_copy_does_not_stop_the_workers_of_the_original(
     }
     (folder.path / "workers").mkdir()
     atomic_write(folder.path / "workers" / "one.json", dump(body))
+    (folder.path / "slurm").mkdir()
+    queue.record(folder, queue.Submitted("7", 3, "a100", 3))
     copy = SweepFolder(runs / "copy")
     shutil.copytree(folder.path, copy.path)
     assert [worker.alive for worker in workers.workers(copy)] == [False]
-    assert cancel.terminate(copy) == 0
+    assert cancel.terminate(copy) == 0 and not queue.recorded(copy)
     assert process.poll() is None
     # Moved, it is the same sweep, and its workers are its own.
     folder.path.rename(runs / "moved")
+    assert [array.job for array in queue.recorded(SweepFolder(runs / "moved"))] == ["7"]
     assert [worker.alive for worker in workers.workers(SweepFolder(runs / "moved"))] == [True]
     assert cancel.terminate(SweepFolder(runs / "moved")) == 1
     assert process.wait(timeout=30) != 0
