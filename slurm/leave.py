@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Collection, Iterator
 
+from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import claims
 from mixbench.experiments.store.claims import Claim, ClaimLost, Watch
 from mixbench.experiments.store.states import Outcome, RunState
@@ -32,7 +33,8 @@ def cancel_siblings(sweep: SweepFolder, order: Order | None = None) -> int:
     cancelled where SLURM can't be asked, or while somebody submits more.
     """
     measure = None if order is None else order.text()
-    with contextlib.suppress(Unavailable, OSError, ClaimLost):
+    # UserError: a plan of a newer version, which its own tasks will complete.
+    with contextlib.suppress(Unavailable, OSError, ClaimLost, UserError):
         # First without a claim: mostly there is nothing to cancel.
         if not _is_complete(sweep, order) or not _waiting(sweep, measure):
             return 0
@@ -63,10 +65,12 @@ def submitting(sweep: SweepFolder) -> Iterator[None]:
 
 def has_grown(sweep: SweepFolder, planned: Collection[str]) -> bool:
     """Does the sweep's plan hold runs that are not in `planned` and that nobody works on?"""
-    return any(
-        run.run_key not in planned and run.folder.state() == RunState.WAITING
-        for run in sweep.plan()
-    )
+    with contextlib.suppress(UserError):
+        return any(
+            run.run_key not in planned and run.folder.state() == RunState.WAITING
+            for run in sweep.plan()
+        )
+    return False
 
 
 def _is_complete(sweep: SweepFolder, order: Order | None) -> bool:

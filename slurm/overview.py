@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import plural
 from mixbench.slurm import queue, reasons, task_ends
+from mixbench.slurm.measuring import Order
 from mixbench.slurm.queue import Submitted, Task
+from mixbench.slurm.requeue import runs_left
 from mixbench.slurm.task_ends import EndedTask, Kind
 
 T = TypeVar("T")
@@ -69,6 +71,11 @@ class Overview:
             hidden = len(lines) - MOST_LINES
             lines[MOST_LINES:] = [f"and {hidden} more like these: mixbench logs {self.sweep.name}"]
         return lines
+
+    def measuring_is_done(self) -> bool:
+        """Is nothing missing of what the last submission to measure was for?"""
+        orders = {job.measure for job in self.latest(measuring=True) if job.measure is not None}
+        return not any(runs_left(self.sweep, Order.parse(text)) for text in orders)
 
     def never_began(self) -> list[str]:
         """Say how many tasks of the last submission to train left the queue without a log."""

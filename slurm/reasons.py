@@ -40,7 +40,8 @@ def explain(reason: str, tasks: Collection[Task]) -> str:
         return f"{reason}{f': {nodes}' if nodes else ''}"
     if reason.startswith(("QOS", "Assoc", "MaxJobs", "MaxSubmit")):
         return f"{reason} (a limit of your account or QOS)"
-    meaning = _MEANINGS.get(reason)
+    jobs = ",".join(dict.fromkeys(task.array for task in tasks))
+    meaning = _MEANINGS.get(reason, "").replace("JOB", jobs)
     return f"{reason} ({meaning})" if meaning else reason
 
 

@@ -105,7 +105,7 @@ def ended(
     """Return those tasks of `jobs` that began and are not in the queue.
 
     queued: names of the tasks in the queue. with_workers: names of tasks of which a worker is
-    known to have started.
+    known to have started. Processes that measure leave no trace; of them those count that began.
     """
     submitted = {job.job: job for job in jobs}
     tasks = []
@@ -120,7 +120,9 @@ def ended(
             if record.get("comes_back"):
                 # It began once more since, or was cancelled while it waited.
                 record = {}
-            kind = _kind(submitted[job], record.get("status"), name in with_workers)
+            began = path.with_name(f"{name}_starts.jsonl").exists()
+            worked = began and (submitted[job].measure is not None or name in with_workers)
+            kind = _kind(submitted[job], record.get("status"), worked)
             why = str(record.get("why") or "")
             has_cause = why and not why.startswith(GAVE_UP)
             tasks.append(EndedTask(name, job, kind, path, why if has_cause else None))
@@ -161,7 +163,7 @@ def tail(path: Path, count: int | None = None) -> list[str]:
 def _kind(job: Submitted, status: int | None, worked: bool) -> Kind:
     if status == 0:
         return Kind.WELL
-    if not worked and job.measure is None:
+    if not worked:
         return Kind.NO_WORKER
     if status is not None:
         return Kind.GAVE_UP

@@ -56,7 +56,8 @@ def look(folder: SweepFolder, workers: Sequence[Worker]) -> Overview | None:
 def describe(tasks: Overview, *, settled: bool) -> list[str]:
     """Say how many tasks there are, why some wait, and why some ended without their work.
 
-    settled: every run of the sweep is done or failed, so that what tasks met no longer matters.
+    Where that has been done since, what they met no longer matters. settled: every run of the sweep
+    is done or failed.
     """
     lines = []
     for kind, measuring in (("", False), (" that measure", True)):
@@ -64,7 +65,11 @@ def describe(tasks: Overview, *, settled: bool) -> list[str]:
         if counts:
             states = ", ".join(f"{count} {state}" for state, count in counts.items())
             lines.append(f"SLURM tasks{kind}: {states}")
-    return [*lines, *tasks.why_waiting(), *([] if settled else tasks.why_ended())]
+    lines += tasks.why_waiting()
+    if not settled:
+        lines += tasks.why_ended(measuring=False)
+    problems = tasks.why_ended(measuring=True)
+    return [*lines, *([] if problems and tasks.measuring_is_done() else problems)]
 
 
 def leave_queue(folder: SweepFolder) -> None:

@@ -200,7 +200,8 @@ def test_how_tasks_ended(sweep: SweepFolder) -> None:
         "7_4": ("no worker", {"status": 1, "why": f"{GAVE_UP} 1"}, "too few GPUs"),
         # Put back, and killed at once when it began again: what its end was before is no more.
         "7_5": ("killed", {"status": 0, "why": "its time is up", "comes_back": True}, "Killed"),
-        "8": ("killed", None, ""),
+        "8": ("no worker", None, ""),
+        "8_1": ("killed", None, "Killed"),
         "9": ("no worker", None, "module: not found"),
         "9_1": ("well", None, "an older one that worked says no end"),
     }
@@ -211,6 +212,8 @@ def test_how_tasks_ended(sweep: SweepFolder) -> None:
         if name == "7_4":
             text += f"{stamp}{GAVE_UP} 1: not put back into the queue\n"
         (folder / f"{name}_0_log.out").write_text(text if said else "")
+        if name not in ("7_1", "8"):
+            (folder / f"{name}_starts.jsonl").write_text("{}\n")
         if record is not None:
             (folder / f"{name}_end.json").write_text(json.dumps(record))
     for other in ("7_6_0_log.out", "70_0_0_log.out", "7_submission.sh"):
