@@ -85,7 +85,8 @@ class Submitted:
 
     measure: the order (`mixbench.slurm.measuring`) of tasks that measure finished runs; None: they
     train. name: the job's; None: that of before 0.3. time: when; the same for all arrays of one
-    command. says_end: do its tasks record how they ended (`task_ends`)?
+    command. says_end: do its tasks record how they ended (`task_ends`)? code: the name of the copy
+    of the code that they run. revision: of the sweep's plan, then.
     """
 
     job: str
@@ -96,6 +97,15 @@ class Submitted:
     name: str | None = None
     time: float = 0.0
     says_end: bool = False
+    code: str | None = None
+    revision: int | None = None
+
+    def knows_runs_of(self, code: str, revision: int) -> bool:
+        """Do its tasks know all runs of this revision of the plan, which `code` made?
+
+        Older code may not know a method that the sweep has grown by since.
+        """
+        return self.code in (None, code) or self.revision == revision
 
 
 def folder_of(sweep: SweepFolder) -> Path:
@@ -166,6 +176,8 @@ def recorded(sweep: SweepFolder) -> list[Submitted]:
                     row.get("name"),
                     row.get("time") or 0.0,
                     bool(row.get("says_end")),
+                    row.get("code"),
+                    row.get("revision"),
                 )
             )
     return arrays

@@ -97,26 +97,38 @@ def _task_options(
 
 def _lacking_tasks(script: TaskScript, needed: int) -> tuple[int, list[str]]:
     """Return how many of the `needed` tasks are not in the queue yet, and lines for the user."""
+    sweep = script.sweep
     try:
-        queued = [
+        alike = [
             task
-            for task in queue.query_tasks(script.sweep)
+            for task in queue.query_tasks(sweep)
             if task.state != "COMPLETING"
             and task.can_start
             and task.measure == script.measure
-            and not task_ends.is_ending(script.sweep, task.name)
+            and not task_ends.is_ending(sweep, task.name)
         ]
     except Unavailable as error:
         return needed, [f"{error}; tasks submitted earlier are not taken into account"]
+    revision = sweep.newest_revision()
+    knowing = {
+        job.job
+        for job in queue.recorded(sweep)
+        if script.measure is not None or job.knows_runs_of(script.code.name, revision)
+    }
+    queued = [task for task in alike if task.array in knowing]
     lacking = max(0, needed - len(queued))
+    lines = []
+    if len(queued) < len(alike):
+        older = plural(len(alike) - len(queued), "task")
+        lines.append(f"{older} of before the sweep has grown, with other code: not counted")
     if not queued:
-        return lacking, []
+        return lacking, lines
     waiting = sum(task.waits for task in queued)
     line = (
         f"{plural(len(queued), 'task')} of this sweep in the queue already "
         f"({waiting} waiting); {lacking or 'no'} more needed"
     )
-    return lacking, [line]
+    return lacking, [*lines, line]
 
 
 def check_possible(profile: Profile, *, devices: int = 1) -> None:
@@ -171,7 +183,7 @@ def _submit_arrays(script: TaskScript, lacking: int, workers: int) -> list[str]:
     throttle = max(1, profile.throttle // len(sizes)) if profile.throttle else None
     arrays: list[Submitted] = []
     refusal = None
-    now = time.time()
+    now, revision = time.time(), script.sweep.newest_revision()
     try:
         for size in sizes:
             array, refusal = _submit_one(script, size, throttle)
@@ -187,6 +199,8 @@ def _submit_arrays(script: TaskScript, lacking: int, workers: int) -> list[str]:
                         name=script.job_name,
                         time=now,
                         says_end=True,
+                        code=script.code.name,
+                        revision=revision,
                     )
                 )
             if refusal is not None:

@@ -171,7 +171,9 @@ def test_tasks_with_nothing_to_do_leave_the_queue(
     assert "ended without" not in said(capsys, "status", "many")
 
 
-def test_nobody_cancels_what_a_launcher_counts_on(slurm: Cluster) -> None:
+def test_nobody_cancels_what_a_launcher_counts_on(
+    slurm: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweep = sweep_of("growing", runs=2)
     send(sweep, flags={"hold": True})
     first, second = queue.query_tasks(sweep)
@@ -187,9 +189,18 @@ def test_nobody_cancels_what_a_launcher_counts_on(slurm: Cluster) -> None:
     assert not leave.has_grown(sweep, planned)
     (sweep.plan()[1].folder.path / "result.json").unlink()
     assert leave.has_grown(sweep, planned) and leave.cancel_siblings(sweep) == 0
-    assert send(sweep)[0].startswith("1 task of this sweep in the queue already (1 waiting)")
+    there = "1 task of this sweep in the queue already (1 waiting)"
+    assert send(sweep)[0].startswith(there)
+    # Tasks with older code count until the sweep grows: they may not know the new runs.
+    monkeypatch.setattr(snapshot, "take", lambda sweep: sweep.path / "code" / "edited")
+    assert send(sweep)[0].startswith(there)
+    sweep_of("growing", runs=3)
+    assert send(sweep, flags={"hold": True})[:1] == [
+        "1 task of before the sweep has grown, with other code: not counted"
+    ]
+    assert send(sweep, flags={"hold": True})[1].startswith("2 tasks of this sweep in the queue al")
     finish(sweep)
-    assert leave.cancel_siblings(sweep) == 2
+    assert leave.cancel_siblings(sweep) == 4
     assert queue.query_tasks(sweep) == [] and second.waits
 
 
