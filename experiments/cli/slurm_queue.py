@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from mixbench.slurm.overview import Overview
     from mixbench.slurm.queue import Task
 
+SCRIPT = "_submission.sh"
+"""The end of the name of a job's script, whose owner submitted it."""
 ASK_SECONDS = 30.0
 """How often to ask SLURM while watching a sweep: it serves everybody."""
 
@@ -85,11 +88,21 @@ def leave_queue(folder: SweepFolder) -> None:
 
 
 def job_ids(folder: SweepFolder) -> set[str] | None:
-    """Return the ids of the sweep's jobs in the queue; None if it had some and SLURM is silent."""
+    """Return the ids of the sweep's jobs in the queue; None if it had some and SLURM is silent.
+
+    Jobs of other users may not be shown: those whose scripts are still there count as queued.
+    """
     if not was_submitted(folder):
         return set()
     tasks = _tasks(folder)
-    return None if tasks is None else {task.array for task in tasks}
+    if tasks is None:
+        return None
+    others = {
+        path.name.removesuffix(SCRIPT)
+        for path in (folder.path / "slurm").glob(f"*{SCRIPT}")
+        if path.lstat().st_uid != os.geteuid()
+    }
+    return others | {task.array for task in tasks}
 
 
 def cancel_tasks(folder: SweepFolder) -> int:

@@ -28,6 +28,7 @@ import PIL
 
 from mixbench.experiments.data import picture_store
 from mixbench.experiments.data.picture_store import Damaged, PictureStore
+from mixbench.experiments.store.files import folder_aside
 from mixbench.experiments.store.sweep_folder import root
 from mixbench.experiments.text import first_line
 
@@ -162,11 +163,10 @@ def _make(path: Path, wanted: Wanted, threads: int) -> None:
         )
     started = time.monotonic()
     log.info("decoding %d pictures once, into %s", len(wanted.paths), path)
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    work = folder_aside(path)
     try:
         about = {"source": str(wanted.root), "settings": wanted.settings}
         picture_store.write(work, wanted.paths, wanted.decode, wanted.dtype, about, threads)
-        os.chmod(work, 0o755)
         os.rename(work, path)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
