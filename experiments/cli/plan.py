@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mixbench.experiments.cli import adoption, growing, names, reuse
+from mixbench.experiments.cli import adoption, growing, names, prepare, reuse
 from mixbench.experiments.cli.options import (
     AnySweepArgument,
     Cluster,
@@ -55,7 +55,9 @@ def plan(
     workplace = options.resolve(len(sweep.runs), devices_per_run(sweep))
     adoption.check(sweep)
     change = growing.preview(sweep, growing.command(name, continues=names.is_begun(name)))
-    show(sweep, workplace, change, reuse.find(sweep, reuse=reuse_runs))
+    found = reuse.find(sweep, reuse=reuse_runs)
+    prepare.check_networks(sweep, found.sources)
+    show(sweep, workplace, change, found)
 
 
 def devices_per_run(sweep: Sweep) -> int:

@@ -49,11 +49,7 @@ def check_runs(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
             from mixbench.experiments.data.load import check_sizes
 
             check_sizes(dataset)
-    for model in dict.fromkeys(run.model for run in sweep.runs):
-        if model.small_stem:
-            from mixbench.experiments.models.build import build
-
-            build(model, channels=3, classes=10, size=32, seed=0)
+    check_networks(sweep, taken_over)
     if any(run.transfer is not None for run in sweep.runs):
         from mixbench.experiments.transfer import dry_check, load
 
@@ -62,6 +58,29 @@ def check_runs(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
         load.check_weights(
             _unfinished_runs(sweep, taken_over), dict(zip(cell_keys, sweep.runs, strict=True))
         )
+
+
+def check_networks(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
+    """Raise UserError for a network that can't take the images of a run that is not done yet.
+
+    What finished runs have shown is not checked again, so that torch need not be imported.
+    """
+    from mixbench.experiments.config import datasets
+
+    missing = list(_unfinished_runs(sweep, taken_over))
+    to_do = set(map(id, missing))
+    known = {_network_and_images(run) for run in sweep.runs if id(run) not in to_do}
+    for run in {_network_and_images(run): run for run in missing}.values():
+        if _network_and_images(run) not in known:
+            from mixbench.experiments.models.dry_forward import check_size
+
+            facts = datasets.info(run.dataset.name)
+            size = run.dataset.image_size or facts.size
+            check_size(run.model, channels=facts.channels, classes=facts.classes, size=size)
+
+
+def _network_and_images(run: RunConfig) -> tuple[object, ...]:
+    return run.model, run.dataset.name, run.dataset.image_size
 
 
 def _unfinished_runs(sweep: Sweep, taken_over: Collection[str]) -> Iterator[RunConfig]:

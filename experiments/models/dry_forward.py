@@ -1,0 +1,41 @@
+"""Check that a network can take images of a size, without weights and without computing."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from mixbench.experiments.config.schema import ModelConfig
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.models.build import Size, build
+from mixbench.experiments.text import first_line
+
+
+@cache
+def check_size(config: ModelConfig, *, channels: int, classes: int, size: Size) -> None:
+    """Raise UserError unless the network can take two images of `channels` and `size`.
+
+    size: the side of squares, or height and width in pixels; the model's own `input_size` counts.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    try:
+        # On the meta device tensors have shapes alone: a large network takes a second or two.
+        with torch.device("meta"), torch.no_grad():
+            network = build(config, channels=channels, classes=classes, size=size, seed=0)
+            network(torch.empty(2, channels, height, width))
+    except UserError:
+        raise
+    except NotImplementedError:
+        # An operator without shapes alone; the run itself will tell.
+        return
+    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+        if "meta" in str(error):
+            return
+        pixels = config.input_size or size
+        given = f"{pixels} x {pixels}" if isinstance(pixels, int) else f"{height} x {width}"
+        where = "model.input_size" if config.input_size else "dataset.image_size"
+        raise UserError(
+            f"model.name: {config.name} can't take images of {given} pixels ({first_line(error)}); "
+            f"give another {where}, or another network"
+        ) from None

@@ -1,0 +1,67 @@
+"""A network that can't take the images is found before any run, as a real forward would find it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixbench.experiments import cli
+from mixbench.experiments.config.models import our_networks
+from mixbench.experiments.config.schema import ModelConfig
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.models.build import build
+from mixbench.experiments.models.dry_forward import check_size
+
+NETWORKS = (
+    *our_networks(),
+    "timm/resnet18",
+    "timm/mobilenetv3_small_050",
+    "timm/vit_tiny_patch16_224",
+)
+SIZES: tuple[int | tuple[int, int], ...] = (1, 2, 4, 8, 15, 16, (16, 32))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_a_real_forward_takes_is_accepted_and_nothing_else(name: str) -> None:
+    config = ModelConfig(name=name)
+    for size in SIZES:
+        height, width = (size, size) if isinstance(size, int) else size
+        try:
+            network = build(config, channels=3, classes=4, size=size, seed=0)
+            with torch.no_grad():
+                network(torch.zeros(2, 3, height, width))
+            works = True
+        except (RuntimeError, ValueError, AssertionError, UserError):
+            works = False
+        if works:
+            check_size(config, channels=3, classes=4, size=size)
+        else:
+            with pytest.raises(UserError, match=f"{name} can't take"):
+                check_size(config, channels=3, classes=4, size=size)
+
+
+def test_an_input_size_of_its_own_counts() -> None:
+    vit = {"channels": 1, "classes": 4, "size": 8}
+    check_size(ModelConfig(name="timm/vit_tiny_patch16_224", input_size=32), **vit)
+    with pytest.raises(UserError, match=r"give another model.input_size"):
+        check_size(ModelConfig(name="timm/vit_tiny_patch16_224", input_size=8), **vit)
+
+
+@pytest.mark.parametrize("verb", ["plan", "sweep"])
+def test_plan_and_sweep_refuse_it_in_one_line(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "name: deep\nfixed: {dataset: {name: digits}}\n"
+        "grid: {model.name: [small_cnn, timm/vgg11], augmentation: [none]}\n"
+    )
+    monkeypatch.setenv("MIXBENCH_RUNS", str(tmp_path / "runs"))
+    assert cli.main([verb, str(tmp_path / "a.yaml")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("mixbench: model.name: timm/vgg11 can't take images of 8 x 8 pixels (")
+    assert line.endswith("; give another dataset.image_size, or another network")
+    assert not (tmp_path / "runs").exists()
