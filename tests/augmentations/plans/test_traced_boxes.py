@@ -274,6 +274,19 @@ def test_the_same_object_twice_at_one_place_is_one_box() -> None:
     assert first["weights"].tolist() == pytest.approx([0.42 + 0.12, 0.18 + 0.28])
 
 
+@pytest.mark.parametrize("visibility", [0.1, 0.3, 1.0])
+def test_an_object_seen_whole_through_four_cells_is_one_box(visibility: float) -> None:
+    cell = torch.tensor([[0, 0, 4, 4], [0, 4, 4, 8], [4, 0, 8, 4], [4, 4, 8, 8]])
+    targets = [
+        {"boxes": torch.empty(0, 4), "labels": torch.empty(0, dtype=torch.int64)},
+        {"boxes": torch.tensor([[2.0, 2, 6, 6]]), "labels": torch.tensor([7])},
+    ]
+    plan = Paste((8, 8), cell.expand(2, -1, -1), torch.tensor([[1] * 4, [0] * 4]))
+    first, second = plan.mix_boxes(targets, visibility=visibility)
+    assert (first["boxes"].tolist(), first["labels"].tolist()) == ([[2, 2, 6, 6]], [7])
+    assert second["boxes"].shape == (0, 4)
+
+
 def test_a_box_that_cannot_be_seen_any_more_is_gone() -> None:
     """Its smallest box around what each stage leaves is never small."""
 
