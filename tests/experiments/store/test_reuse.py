@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mixbench.experiments import tracking
+from mixbench.experiments.manage import clean
 from mixbench.experiments.store import checkpoint, evaluations, plugin_code, reuse, take_over
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.states import RunState
@@ -260,6 +261,40 @@ def forget() -> None:
     """Look at the installed packages again."""
     test_plugins.forget()
     plugin_code._installed.cache_clear()
+
+
+def test_weights_of_a_run_elsewhere_must_be_of_that_very_training(runs: Path) -> None:
+    bases = [running.planned(running.spec(name, seeds=[0])) for name in ("one", "two", "three")]
+    for base, mark in zip(bases, ("same", "same", "another"), strict=True):
+        finish(base.plan()[0], mark)
+
+    def starting_from(name: str, base: SweepFolder) -> SweepFolder:
+        weights = f"run:{base.name}/{base.plan()[0].run_key}"
+        grid = {"transfer.weights": [weights]}
+        return running.planned(running.spec(name, grid=grid, seeds=[0]))
+
+    old, same, another = (
+        starting_from(f"from_{base.name}", base) for base in (bases[0], bases[1], bases[2])
+    )
+    assert {run.run_key for run in old.plan()} == {run.run_key for run in another.plan()}
+    finish(old.plan()[0])
+    assert len(find(starting_from("again", bases[0])).sources) == 1
+    assert len(find(same).sources) == 1
+    refused = find(another)
+    assert not refused.sources and "another training" in str(refused.refused)
+
+
+def test_what_a_kill_left_is_cleaned_after_an_hour(both: tuple[SweepFolder, SweepFolder]) -> None:
+    old, new = both
+    aside = new.path / f"{take_over.ASIDE}{old.plan()[0].run_key}.0"
+    aside.mkdir()
+    os.link(old.plan()[0].folder.path / "checkpoint.pt", aside / "checkpoint.pt")
+    assert clean.unneeded(new) == []
+    os.utime(aside, (0, 0))
+    (item,) = clean.unneeded(new)
+    assert (item.path, item.size) == (aside, 0)
+    clean.delete([item])
+    assert not aside.exists() and (old.plan()[0].folder.path / "checkpoint.pt").exists()
 
 
 @pytest.fixture
