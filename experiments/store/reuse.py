@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mixbench.experiments.store import dependencies, plugin_code
+from mixbench.experiments.store import dependencies, plugin_code, rights
 from mixbench.experiments.store.files import SCHEMA, read_json
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.states import RunState
@@ -75,13 +75,20 @@ def find(
                 # Not finished there, or being deleted.
                 continue
             except OSError as error:
-                found.refused[planned.run_key] = f"{name}: {error.strerror}"
+                found.refused[planned.run_key] = f"{name}: {reason(error)}"
             else:
                 found.sources[planned.run_key] = source
                 found.refused.pop(planned.run_key, None)
                 break
     _drop_without_weights(plan, needs, found)
     return found
+
+
+def reason(error: Exception) -> str:
+    """Say in a line why a run can't be taken over."""
+    if isinstance(error, OSError):
+        return rights.describe(error) if rights.is_refusal(error) else str(error.strerror)
+    return str(error)
 
 
 def _candidates(sweep: Path, wanted: Collection[str]) -> dict[str, list[tuple[str, str]]]:

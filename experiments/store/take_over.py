@@ -22,7 +22,7 @@ from typing import Any
 
 from mixbench.experiments.store import dependencies, evaluations
 from mixbench.experiments.store.files import atomic_write, dump, read_json
-from mixbench.experiments.store.reuse import Refused, Source, check_whole
+from mixbench.experiments.store.reuse import Refused, Source, check_whole, reason
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 
 ORIGIN = "origin.json"
@@ -65,8 +65,7 @@ def take_over(sweep: Path, plan: Sequence[PlannedRun], sources: Mapping[str, Sou
             if _put_together(sweep, planned, source):
                 taken.sweeps[planned.run_key] = source.sweep
         except (Refused, OSError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            taken.refused[planned.run_key] = f"{source.sweep}: {why}"
+            taken.refused[planned.run_key] = f"{source.sweep}: {reason(error)}"
     return taken
 
 
