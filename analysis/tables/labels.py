@@ -24,7 +24,6 @@ _RESOLVED_BY_DATASET = (
     "dataset.image_size",
     "dataset.fit",
     "training.crop",
-    "training.crop_scale",
     "training.crop_padding",
     "training.flip",
 )
@@ -188,6 +187,8 @@ def _decider(key: str) -> str | None:
     section = _section(key)
     if key in _RESOLVED_BY_DATASET:
         return "dataset.name"
+    if key == "training.crop_scale":
+        return "training.crop"
     by = _DECIDES.get(section, f"{section}.name")
     return None if key == by or section not in _SECTIONS else by
 

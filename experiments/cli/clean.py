@@ -32,9 +32,9 @@ def clean(
     """List files of a sweep that are no longer needed; with --delete, delete them.
 
     That is: earlier checkpoints of done runs, half-written files, old claims, logs of workers that
-    ended, copies of the code that no worker runs, scripts and logs of ended jobs. Results, metrics,
-    predictions and whatever an unfinished run needs always stay, but for runs that the sweep no
-    longer asks for, with --dropped.
+    ended, copies of the code that no worker runs, scripts and logs of ended jobs, decoded pictures
+    of its image folders. Results, metrics, predictions and whatever an unfinished run needs always
+    stay, but for runs that the sweep no longer asks for, with --dropped.
 
     Example: mixbench clean demo
     """

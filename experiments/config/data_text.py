@@ -27,7 +27,7 @@ def training_images(config: RunConfig) -> str:
         parts.append("no random crops")
     parts.append("half of them mirrored" if training.flip else "none mirrored")
     fit = config.dataset.fit
-    test = f"; {'tests see' if crops else 'of'} {_FITS[fit]}" if fit else ""
+    test = f"; {'tests see' if crops else 'an image is'} {_FITS[fit]}" if fit else ""
     return f"{', '.join(parts)}{test}"
 
 

@@ -130,6 +130,11 @@ def entries(source: Path | None = None) -> list[Entry]:
     return found
 
 
+def left_by_the_killed() -> list[Path]:
+    """Folders of entries that were not finished, or are still being made."""
+    return [path for path in folder().glob(".*") if path.is_dir() and not path.is_symlink()]
+
+
 def discard(path: Path) -> None:
     """Remove an entry; processes that read it go on doing so."""
     with contextlib.suppress(OSError):
@@ -167,6 +172,8 @@ def _make(path: Path, wanted: Wanted, threads: int) -> None:
     try:
         about = {"source": str(wanted.root), "settings": wanted.settings}
         picture_store.write(work, wanted.paths, wanted.decode, wanted.dtype, about, threads)
+        if path.exists():  # half of an entry that somebody is deleting
+            discard(path)
         os.rename(work, path)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)

@@ -32,7 +32,7 @@ _ROW = np.dtype(
 )
 _AT_ONCE = 64
 """Pictures that are decoded before they are written: what a process needs in memory."""
-_MAPPED_BYTES = 2**28
+_MAPPED_BYTES = 2**26
 """After so many bytes read, the pages are given back: the system keeps them as long as it likes."""
 
 Pixels = NDArray[Any]

@@ -1,7 +1,8 @@
 """Find and delete files of a sweep that are no longer needed.
 
 Never a result, a configuration, metrics, predictions, a log of a run, or anything of a run that is
-not done; never anything outside the folder: links are not followed, and not removed.
+not done; never anything outside the folder, but decoded pictures in the cache, which are made again
+when they are needed: links are not followed, and not removed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixbench.experiments.config import datasets
+from mixbench.experiments.data import picture_cache
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import claims, dependencies, evaluations, take_over, workers
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
@@ -71,6 +74,7 @@ def unneeded(
     if not somebody and jobs is not None and not jobs:
         items += _of_code(folder.path / "code", now)
     items += _of_jobs(folder.path / "slurm", jobs, now)
+    items += _decoded_pictures(folder, plan, now)
     return items
 
 
@@ -198,6 +202,36 @@ def _of_jobs(folder: Path, jobs: set[str] | None, now: float) -> Iterator[Item]:
         # Without a number its job is unknown.
         if numbers and not numbers & jobs and _age(path, now) > OLD_SECONDS:
             yield from _file(path, "scripts and logs of SLURM jobs that ended")
+
+
+def _decoded_pictures(folder: SweepFolder, plan: list[PlannedRun], now: float) -> Iterator[Item]:
+    """What the cache has of the sweep's image folders, and of those that are gone.
+
+    Not of a folder on which a worker of any sweep may be at work.
+    """
+    cached = picture_cache.entries()
+    if not cached and not picture_cache.folder().is_dir():
+        return
+    own, used = _image_folders(plan), set[str]()
+    for name in SweepFolder.names():
+        try:
+            other = folder if name == folder.name else SweepFolder.open(name)
+            if any(_may_live(worker, now) for worker in workers.workers(other)):
+                used |= own if other is folder else _image_folders(other.plan())
+        except UserError:
+            continue
+    for entry in cached:
+        is_gone = not Path(entry.source).is_dir()
+        if entry.source not in used and (entry.source in own or is_gone):
+            yield Item(entry.path, entry.size, "decoded pictures, made again when needed")
+    for path in picture_cache.left_by_the_killed():
+        if _age(path, now) > OLD_SECONDS:
+            yield Item(path, freed_by(path), "files left half-written")
+
+
+def _image_folders(plan: list[PlannedRun]) -> set[str]:
+    names = {str(planned.config["dataset"]["name"]) for planned in plan}
+    return {path for name in names if (path := datasets.folder_path(name)) is not None}
 
 
 def _file(path: Path, kind: str) -> Iterator[Item]:

@@ -25,6 +25,7 @@ ALL = (
     "device",
     "transfer",
     "evaluate",
+    "pictures",
 )
 
 

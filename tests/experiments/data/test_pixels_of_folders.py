@@ -6,6 +6,7 @@ import errno
 import logging
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mixbench.experiments import cli
 from mixbench.experiments.config import resolve
 from mixbench.experiments.config.data_text import training_images
 from mixbench.experiments.data import folder_pixels, picture_cache, picture_store
@@ -26,6 +28,8 @@ from mixbench.experiments.data.pixel_range import survey
 from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.data.stored_split import CroppedSplit, StoredSplit
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.sweep.expand import expand
 
 RANDOM = np.random.RandomState(3)
 CROPS = (0.08, 1.0)
@@ -174,8 +178,8 @@ def test_what_training_sees_in_words(tmp_path: Path) -> None:
         "the full picture, half of them mirrored; tests see the middle of each picture"
     )
     assert words({**folder, "fit": "pad"}, {"crop": "none", "flip": False}) == (
-        "training sees 96 x 64 pixels (height x width), no random crops, none mirrored; of all of "
-        "each picture, with black borders"
+        "training sees 96 x 64 pixels (height x width), no random crops, none mirrored; an image "
+        "is all of each picture, with black borders"
     )
     assert "moved by up to 2 pixels, half" in words({"name": "fashion_mnist"}, {})
     # An eighth of the shorter side, where the data set has no usual padding.
@@ -400,3 +404,22 @@ def test_several_at_once_make_it_once_and_a_kill_leaves_nothing(
     assert len({path.name.split()[0] for path in marks.iterdir()}) == 2  # one more, not both
     assert [path.name[0] for path in no_memory.iterdir()] != ["."]
     assert len(list(no_memory.iterdir())) == 1
+
+
+def test_clean_lists_and_deletes_what_the_sweep_has_in_the_cache(
+    tmp_path: Path, no_memory: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("MIXBENCH_RUNS", str(tmp_path / "runs"))
+    here, gone = photographs(tmp_path / "here"), photographs(tmp_path / "gone")
+    other = photographs(tmp_path / "other")
+    for folder in (here, gone, other):
+        opened(folder)
+    shutil.rmtree(gone)
+    kept = picture_cache.entries(other)
+    sweep = expand({"name": "s", "fixed": {"dataset": {"name": f"imagefolder:{here}"}}})
+    SweepFolder.create("s", "", sweep.spec, sweep.rows(), None)
+    assert cli.main(["clean", "s"]) == 0
+    assert "decoded pictures, made again when needed       2" in capsys.readouterr().out
+    assert len(picture_cache.entries()) == 3
+    assert cli.main(["clean", "s", "--delete"]) == 0
+    assert picture_cache.entries() == kept and len(list(no_memory.iterdir())) == 1
