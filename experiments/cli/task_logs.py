@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING
 
 from mixbench.experiments.cli import slurm_queue
-from mixbench.experiments.store.workers import workers
 from mixbench.experiments.text import plural
 
 if TYPE_CHECKING:
@@ -46,6 +45,8 @@ def _heading(job: Submitted) -> str:
 
 def _states(folder: SweepFolder) -> dict[str, str]:
     """Return task -> what is known of it; nothing of any where SLURM can't be asked."""
+    from mixbench.experiments.store.workers import workers
+
     tasks = slurm_queue.look(folder, workers(folder))
     if tasks is None:
         return {}
