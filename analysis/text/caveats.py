@@ -69,7 +69,7 @@ def _skipped(runs: pd.DataFrame) -> list[str]:
     more = f" and {len(some) - 3:,} more" if len(some) > 3 else ""
     return [
         f"{plural(len(files), 'image file')} skipped: {'; '.join(some[:3])}{more}. "
-        "`mixbench inspect FOLDER` names them all."
+        "The command “mixbench inspect FOLDER” names them all."
     ]
 
 

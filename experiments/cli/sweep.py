@@ -277,14 +277,19 @@ def _print_summary(folder: SweepFolder, now: Status, seconds: float) -> None:
         result = planned.folder.result()
         if result is not None:
             data = result["dataset"]
-            files = data.get("skipped", [])
+            files = [_from(path, data.get("source", "")) for path in data.get("skipped", [])]
             skipped |= dict(zip_longest(files, data.get("skipped_because", []), fillvalue=""))
     if skipped:
         some = [f"{path} ({why})" if why else path for path, why in sorted(skipped.items())]
         print(f"{plural(len(skipped), 'image file')} skipped: {names.a_few(some)}")
-        print("`mixbench inspect FOLDER` names them all")
+        print("mixbench inspect FOLDER names them all")
     if now.failed:
         print(f"the tracebacks are in {folder.path / 'runs'}/*/failure.json")
+
+
+def _from(path: str, folder: str) -> str:
+    """Name a file from its folder on."""
+    return path.removeprefix(f"{folder}/") if folder else path
 
 
 def _status(folder: SweepFolder, now: Status, unusable: str | None, held: int) -> int:

@@ -196,4 +196,4 @@ def warn_once(path: Path, reason: str, warned: dict[str, str]) -> None:
     """Log that a file is left out, the first time; `warned` has the paths so far, with reasons."""
     if str(path) not in warned:
         warned[str(path)] = reason
-        log.warning("skipped %s: not readable as an image (%s)", path, reason)
+        log.warning("skipped %s: %s", path, reason)

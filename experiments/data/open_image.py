@@ -70,6 +70,8 @@ def why_unreadable(path: Path, error: Exception) -> str:
         if package is not None and not _register(package):
             return f"needs the package {package.replace('_', '-')}, which is not installed"
         return "not an image that Pillow can read"
+    if isinstance(error, Image.DecompressionBombError):
+        return "more pixels than Pillow opens, as an image made to fill the memory would have"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return first_line(error)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -15,7 +17,8 @@ from PIL import Image
 from mixbench.experiments.data.open_image import open_image, orientation, why_unreadable
 
 WIDE = ("I", "F")
-_SIDE = 256
+_DRAFTED = ("JPEG", "MPO")
+_SIDE = 64
 """Large JPEG files are decoded to no less than this: quicker, and a broken one is found as well."""
 
 
@@ -57,14 +60,32 @@ def examine(paths: Sequence[Path], tell: Callable[[int], None] | None = None) ->
                 facts.append(one)
                 if tell is not None:
                     tell(number)
+            alike = _to_decode_in_full(facts)
+            in_full = pool.map(partial(_facts, side=0), [paths[number] for number in alike])
+            for number, one in zip(alike, in_full, strict=True):
+                facts[number] = one
     return facts
 
 
-def _facts(path: Path) -> Facts:
+def _to_decode_in_full(facts: Sequence[Facts]) -> list[int]:
+    """The JPEG files that may be the same as others: their small versions don't tell."""
+    seen = Counter(one.content for one in facts)
+    sizes = {(one.width, one.height) for one in facts if one.kind not in _DRAFTED}
+    return [
+        number
+        for number, one in enumerate(facts)
+        if one.kind in _DRAFTED
+        and (seen[one.content] > 1 or {(one.width, one.height), (one.height, one.width)} & sizes)
+    ]
+
+
+def _facts(path: Path, side: int = _SIDE) -> Facts:
+    """Decode a file; side: that of large JPEG files, 0 for their own."""
     try:
         with open_image(path) as image:
             width, height, mode = image.width, image.height, image.mode
-            image.draft(None, (_SIDE, _SIDE))
+            if side:
+                image.draft(None, (side, side))
             pixels = _colours(image)
             total = hashlib.blake2b(f"{width} {height} {pixels.mode}".encode(), digest_size=16)
             total.update(pixels.tobytes())

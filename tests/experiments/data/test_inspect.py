@@ -90,6 +90,22 @@ def test_it_says_what_is_odd(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert found["sizes"] == {"width": [8, 20, 60], "height": [8, 10, 60]}
 
 
+def test_same_pixels_are_found_in_another_format(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = fill(tmp_path, images=8)
+    first = picture(root / "cat" / "a.jpg", (300, 200))
+    with Image.open(first) as image:
+        image.load()
+        image.save(root / "dog" / "converted.png")
+        # The same file again, and a picture that differs in one pixel.
+        (root / "cat" / "b.jpg").write_bytes(first.read_bytes())
+        image.putpixel((7, 7), (255, 0, 255))
+        image.save(root / "cat" / "other.png")
+    (group,) = inspected(capsys, root)["same_pixels"]
+    assert sorted(group) == ["cat/a.jpg", "cat/b.jpg", "dog/converted.png"]
+
+
 def test_a_clean_folder_has_no_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "clean"
     for part, images in (("train", 30), ("val", 5), ("test", 60)):
