@@ -16,6 +16,7 @@ from mixbench.analysis.statistics.metrics import ACCURACY, Metric, metrics_of
 from mixbench.analysis.tables.labels import JOIN
 from mixbench.experiments.store.states import RunState
 
+REPLICATE = "replicate"
 ALL = "all"
 """The stratum of a sweep whose cells are all compared with each other."""
 
@@ -32,6 +33,7 @@ class Comparison:
         estimates: (cell_key, metric key) -> mean and interval over seeds.
         differences: (cell_key, metric key) -> paired difference to the baseline cell, with
             simultaneous intervals: a family is one metric over all comparisons of the sweep.
+        unit: What is paired between cells: "seed" or "replicate".
         best: block -> cell_keys that can't be told apart from the best in test accuracy.
         note: Why there is nothing to compare, empty otherwise.
     """
@@ -42,6 +44,7 @@ class Comparison:
     differences: Mapping[tuple[str, str], Contrast]
     best: Mapping[int, Sequence[str]]
     note: str
+    unit: str = "seed"
 
     @property
     def has_baseline(self) -> bool:
@@ -89,17 +92,20 @@ def compare(
     differences = {
         (contrast.cell, metric.key): contrast
         for metric in metrics
-        for contrast in compare_metric(cells, values, metric)
+        for contrast in compare_metric(cells, values, metric, unit_of(runs))
     }
     if not differences and not note:
         note = "every cell is its own baseline; another can be named with --baseline"
-    return Comparison(cells, metrics, estimates, differences, _best(cells, values), note)
+    return Comparison(
+        cells, metrics, estimates, differences, _best(cells, values), note, unit_of(runs)
+    )
 
 
 def compare_metric(
     cells: pd.DataFrame,
     values: Mapping[tuple[str, str], Mapping[int, float | None]],
     metric: Metric,
+    unit: str,
 ) -> list[Contrast]:
     """Compare every cell with its baseline on one metric: one family over all blocks.
 
@@ -107,6 +113,7 @@ def compare_metric(
         cells: Those of a `Comparison`.
         values: (cell_key, metric key) -> seed -> value.
         metric: What is compared.
+        unit: What is paired, see `Comparison`.
     """
     strata = []
     for title, members in blocks(cells):
@@ -117,7 +124,16 @@ def compare_metric(
         ]
         of_block = {key: values.get((key, metric.key), {}) for pair in pairs for key in pair}
         strata.append(Stratum(title or ALL, of_block, pairs))
-    return contrasts.compare(strata, better=metric.better, margin=metric.margin, unit="seed")
+    return contrasts.compare(strata, better=metric.better, margin=metric.margin, unit=unit)
+
+
+def unit_of(runs: pd.DataFrame) -> str:
+    """Return what is paired between the cells of these runs: "seed" or "replicate".
+
+    Args:
+        runs: One row per run, as `mixbench.analysis.tables.load.load` makes them.
+    """
+    return REPLICATE if REPLICATE in runs else "seed"
 
 
 def _best(
@@ -134,14 +150,15 @@ def _best(
 def seed_values(
     runs: pd.DataFrame, keys: list[str]
 ) -> dict[tuple[str, str], dict[int, float | None]]:
-    """Return the metrics of the finished runs by cell and seed.
+    """Return the metrics of the finished runs by cell and seed, or by cell and replicate.
 
     Args:
-        runs: One row per run: cell_key, seed, state, and metrics as columns.
+        runs: One row per run: cell_key, (replicate,) seed, state, and metrics as columns.
         keys: The metrics.
 
     Returns:
-        (cell_key, metric) -> seed -> value (NaN where the run has none).
+        (cell_key, metric) -> seed -> value (NaN where the run has none). In a sweep with
+        replicates -> replicate -> mean over the seeds that all cells have in it.
 
     Examples:
         >>> runs = pd.DataFrame({
@@ -151,11 +168,48 @@ def seed_values(
         >>> seed_values(runs, ["test/accuracy"])
         {('a', 'test/accuracy'): {0: 0.8}}
     """
+    done = runs[runs["state"] == RunState.DONE]
+    if REPLICATE not in runs:
+        return {
+            (str(cell), key): dict(zip(rows["seed"], rows[key], strict=True))
+            for cell, rows in done.groupby("cell_key")
+            for key in keys
+        }
     return {
-        (str(cell), key): dict(zip(rows["seed"], rows[key], strict=True))
-        for cell, rows in runs[runs["state"] == RunState.DONE].groupby("cell_key")
+        (str(cell), key): {int(str(r)): float(mean) for r, mean in means[key].items()}
+        for cell, rows in _crossed_alike(done).groupby("cell_key")
+        for means in [rows.groupby(REPLICATE)[keys].mean()]
         for key in keys
     }
+
+
+def crossed_values(runs: pd.DataFrame, key: str) -> dict[str, dict[tuple[int, int], float]]:
+    """Return a metric of the finished runs by cell, replicate and seed.
+
+    Args:
+        runs: One row per run, as `mixbench.analysis.tables.load.load` makes them.
+        key: The metric.
+
+    Returns:
+        cell_key -> (replicate, seed) -> value; empty in a sweep without replicates.
+    """
+    values: dict[str, dict[tuple[int, int], float]] = {}
+    if REPLICATE in runs and key in runs:
+        done = runs[runs["state"] == RunState.DONE].dropna(subset=[key])
+        columns = (done[name] for name in ("cell_key", REPLICATE, "seed", key))
+        for cell, replicate, seed, value in zip(*columns, strict=True):
+            values.setdefault(str(cell), {})[int(replicate), int(seed)] = float(value)
+    return values
+
+
+def _crossed_alike(done: pd.DataFrame) -> pd.DataFrame:
+    """Keep the seeds that all cells have in a replicate: means over others would not be pairs."""
+    cells = done.groupby(REPLICATE)["cell_key"].transform("nunique")
+    have = done.groupby([REPLICATE, "seed"])["cell_key"].transform("nunique")
+    shared = have == cells
+    # Where no seed is shared by all, take what is there.
+    has_shared = shared.groupby(done[REPLICATE]).transform("any")
+    return done[shared | ~has_shared]
 
 
 def blocks(cells: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mixbench.analysis.statistics.comparison import seed_values
+from mixbench.analysis.statistics.comparison import seed_values, unit_of
 from mixbench.analysis.statistics.contrasts import Contrast, Stratum, compare
 from mixbench.analysis.statistics.metrics import ACCURACY
 from mixbench.analysis.tables.labels import factor_text, name_cells, value_text
@@ -129,7 +129,7 @@ def _differences(
         for setting, by_value in varied.items()
         if reference in by_value
     ]
-    contrasts = compare(strata, margin=ACCURACY.margin, unit="seed")
+    contrasts = compare(strata, margin=ACCURACY.margin, unit=unit_of(runs))
     return {contrast.cell: contrast for contrast in contrasts}
 
 

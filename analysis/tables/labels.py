@@ -61,10 +61,20 @@ def settings(configs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Schedules without a name get one. Fields of a section that no configuration uses are left out.
     """
-    flat = [flatten(config) for config in configs]
+    flat = [flatten(of_cell(config)) for config in configs]
     schedules.named(flat)
     transfers.spread(flat)
     return flat
+
+
+def of_cell(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the configuration with what its cell has in place of its replicate's split seed."""
+    replicate = config.get("replicate")
+    if replicate is None:
+        return {key: value for key, value in config.items() if key != "replicate"}
+    dataset = {**config["dataset"], "split_seed": config["dataset"]["split_seed"] - replicate}
+    rest = {key: value for key, value in config.items() if key != "replicate"}
+    return {**rest, "dataset": dataset}
 
 
 def cell_labels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -28,10 +28,10 @@ _EXTRAS = {"dataset": "data", "provenance": "provenance", "timing": "timing"}
 class Tables:
     """The tables of one sweep.
 
-    runs: one row per planned run, in plan order: run_key, cell_key, label, seed, state, failure
-        (its first line), every field of the configuration as a dotted column (object dtype, so
-        that 2000 stays 2000 beside a missing value), every metric under its own name (float64),
-        data.*, provenance.* and timing.*; origin.* of runs that were taken over.
+    runs: one row per planned run, in plan order: run_key, cell_key, label, (replicate,) seed,
+        state, failure (its first line), every field of the configuration as a dotted column
+        (object dtype, so that 2000 stays 2000 beside a missing value), every metric under its own
+        name (float64), data.*, provenance.* and timing.*; origin.* of runs that were taken over.
     cells: one row per cell, in plan order: cell_key, label, method, group, planned, one count per
         state, and the configuration without the seed.
     occlusion: cell_key, run_key, seed, shape, point (position on the curve), fraction, accuracy.
@@ -129,7 +129,9 @@ def _runs(
 ) -> pd.DataFrame:
     rows = [_row(run, results[run.run_key], names[run.cell_key]) for run in plan]
     parts = [pd.DataFrame(rows)]
-    parts.append(_frame([configs[run.run_key] for run in plan], config_columns, object))
+    # A cell has the split seed of the sweep, its runs have their own.
+    own = [_with_split_seed(configs[run.run_key], run) for run in plan]
+    parts.append(_frame(own, config_columns, object))
     metrics = [
         {key: _number(value) for key, value in _section(results[run.run_key], "metrics").items()}
         for run in plan
@@ -213,7 +215,7 @@ def _row(run: PlannedRun, result: Mapping[str, Any] | None, label: str) -> dict[
         "run_key": run.run_key,
         "cell_key": run.cell_key,
         "label": label,
-        "seed": run.config["seed"],
+        **_draw(run),
         "state": str(state),
         "failure": failure,
         "progress": f"epoch {done} of {epochs}" if done is not None else "",
@@ -283,3 +285,16 @@ def _mixing(run: PlannedRun) -> list[dict[str, Any]]:
 
 def _keys(run: PlannedRun) -> dict[str, Any]:
     return {"cell_key": run.cell_key, "run_key": run.run_key, "seed": run.config["seed"]}
+
+
+def _with_split_seed(config: dict[str, Any], run: PlannedRun) -> dict[str, Any]:
+    if run.config.get("replicate") is None:
+        return config
+    return {**config, "dataset.split_seed": run.config["dataset"]["split_seed"]}
+
+
+def _draw(run: PlannedRun) -> dict[str, int]:
+    """Return the seed, and the replicate in a sweep that has replicates."""
+    replicate = run.config.get("replicate")
+    drawn = {} if replicate is None else {"replicate": replicate}
+    return {**drawn, "seed": run.config["seed"]}

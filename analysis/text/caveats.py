@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from mixbench.analysis.numbers import is_number
-from mixbench.analysis.statistics.comparison import Comparison
+from mixbench.analysis.statistics.comparison import Comparison, unit_of
 from mixbench.analysis.statistics.estimates import SEEDS_WANTED
+from mixbench.analysis.statistics.metrics import ACCURACY
 from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.plugins import PluginUse
 from mixbench.analysis.tables.schedules import PHASES
@@ -117,20 +118,22 @@ def _asked_dataset(spec: Mapping[str, Any]) -> str | None:
 
 
 def _few_seeds(comparison: Comparison) -> list[str]:
-    done = comparison.cells.loc[comparison.cells["done"] > 0, "done"]
-    if done.empty or done.min() >= SEEDS_WANTED:
+    unit = comparison.unit
+    counts = [comparison.estimates[key, ACCURACY.key].n for key in comparison.cells["cell_key"]]
+    done = [count for count in counts if count]
+    if not done or min(done) >= SEEDS_WANTED:
         return []
-    low, high = int(done.min()), int(done.max())
+    low, high = min(done), max(done)
     if high == 1:
         return [
-            f"One seed per cell: there are no intervals, and no difference can be shown. Use at "
-            f"least {SEEDS_WANTED} seeds."
+            f"One {unit} per cell: there are no intervals, and no difference can be shown. Use at "
+            f"least {SEEDS_WANTED} {unit}s."
         ]
-    have = plural(low, "seed") if low == high else f"{low} to {plural(high, 'seed')}"
-    single = " A cell with one seed has no interval." if low == 1 else ""
+    have = plural(low, unit) if low == high else f"{low} to {plural(high, unit)}"
+    single = f" A cell with one {unit} has no interval." if low == 1 else ""
     return [
         f"Only {have} per cell: the intervals are wide, a small effect will be missed, and a few "
-        f"seeds that agree by luck can look clear. Use at least {SEEDS_WANTED}.{single}"
+        f"{unit}s that agree by luck can look clear. Use at least {SEEDS_WANTED}.{single}"
     ]
 
 
@@ -160,6 +163,7 @@ def _differing(runs: pd.DataFrame) -> list[str]:
             "dataset.train_size",
             "dataset.train_fraction",
             "dataset.split_seed",
+            "dataset.validation_size",
             "dataset.image_size",
         ]
         present = [column for column in groups if column in done]
@@ -219,5 +223,5 @@ def _undefined(comparison: Comparison, runs: pd.DataFrame) -> list[str]:
 
 
 def _seeds(rows: pd.DataFrame) -> str:
-    word = "seed" if len(rows) == 1 else "seeds"
-    return f"{word} {seeds(rows['seed'])}"
+    unit = unit_of(rows)
+    return f"{unit}{'' if len(rows) == 1 else 's'} {seeds(rows[unit])}"

@@ -50,6 +50,11 @@ def summarise(comparison: Comparison, setting: str) -> Summary:
         f"This holds for this data set, model and regime only ({setting}), and says nothing about "
         "others."
     )
+    if comparison.unit == "seed":
+        reach += (
+            " All runs have one training subset and validation split: what another would change "
+            "is in no interval, and more seeds don't show it; `replicates` do."
+        )
     if not comparison.differences:
         headline, detail = _without_baseline(comparison, finished)
         return Summary(headline, detail, (), reach)
@@ -81,8 +86,9 @@ def _without_baseline(comparison: Comparison, finished: pd.DataFrame) -> tuple[s
     if not known:
         return "No accuracy was measured.", ""
     decimals = formatting.digits([score.half_width for _, score in known], percent=True)
+    unit = comparison.unit
     texts = [
-        f"{label} {formatting.estimate(score, True, decimals)}% ({plural(score.n, 'seed')})"
+        f"{label} {formatting.estimate(score, True, decimals)}% ({plural(score.n, unit)})"
         for label, score in known
     ]
     note = f" No differences are tested: {comparison.note}." if comparison.note else ""
@@ -123,11 +129,11 @@ def _block(comparison: Comparison, members: pd.DataFrame) -> tuple[str, str]:
             parts.append(f"{words}: {_listed(differences, by[kind], decimals)}.")
     undecided = [name for name in by[Verdict.UNDECIDED] if differences[name].low is not None]
     if undecided:
-        parts.append(f"Undecided: {_undecided(differences, undecided, decimals)}.")
+        parts.append(f"Undecided: {_undecided(differences, undecided, decimals, comparison.unit)}.")
     unknown = [name for name, difference in differences.items() if difference.low is None]
     if unknown:
         parts.append(_unknown(differences, unknown, decimals))
-    return _headline(differences, by, best, base_name, decimals), " ".join(parts)
+    return _headline(differences, by, best, base_name, decimals, comparison.unit), " ".join(parts)
 
 
 def _names_of_best(comparison: Comparison, members: pd.DataFrame) -> list[str]:
@@ -143,10 +149,11 @@ def _headline(
     best: Sequence[str],
     base_name: str,
     decimals: int,
+    unit: str,
 ) -> str:
     """Return the sentence on what is best. by: verdict -> names, the best first."""
     fewest = min((d.n for d in differences.values() if d.n > 1), default=0)
-    few = f" (only {plural(fewest, 'seed')})" if 0 < fewest < SEEDS_WANTED else ""
+    few = f" (only {plural(fewest, unit)})" if 0 < fewest < SEEDS_WANTED else ""
     if all(difference.low is None for difference in differences.values()):
         return f"Nothing can be told apart from the baseline ({base_name}) yet."
     if not by[Verdict.BETTER]:
@@ -181,7 +188,9 @@ def _margin(differences: dict[str, Contrast]) -> str:
     return formatting.number(margin, True, 1)
 
 
-def _undecided(differences: dict[str, Contrast], names: Sequence[str], decimals: int) -> str:
+def _undecided(
+    differences: dict[str, Contrast], names: Sequence[str], decimals: int, unit: str
+) -> str:
     shown = []
     for name in names:
         difference = differences[name]
@@ -190,7 +199,7 @@ def _undecided(differences: dict[str, Contrast], names: Sequence[str], decimals:
             seen = formatting.number(difference.detectable, True, decimals)
             text += f", where {seen} points would have been seen"
             if difference.more_replicates:
-                more = plural(difference.more_replicates, "more seed")
+                more = plural(difference.more_replicates, f"more {unit}")
                 text += f" ({more} for {_margin(differences)})"
         shown.append(text)
     return "; ".join(shown)
@@ -203,7 +212,7 @@ def _basis(comparison: Comparison) -> str:
     )
     if not pairs:
         return ""
-    over = plural(pairs[-1], "seed")
+    over = plural(pairs[-1], comparison.unit)
     over = f"{pairs[0]} to {over}" if len(pairs) > 1 else over
     interval = " with intervals that hold together at 95%" if pairs[-1] > 1 else ""
     return f"All are differences in points{interval}, paired over {over}."

@@ -158,10 +158,10 @@ def _needed_before(runs: Sequence[RunConfig]) -> dict[int, int]:
     ]
     if not any(cells):
         return {}
-    indices = {(run.cell_key, run.seed): index for index, run in enumerate(runs)}
+    indices = {(run.cell_key, run.replicate, run.seed): index for index, run in enumerate(runs)}
     needed = {}
     for index, (run, cell) in enumerate(zip(runs, cells, strict=True)):
-        other = None if cell is None else indices.get((cell, run.seed))
+        other = None if cell is None else indices.get((cell, run.replicate, run.seed))
         if other is not None and other < index:
             needed[index] = other
     return needed

@@ -38,9 +38,12 @@ class DatasetInfo:
     source: str
     """Where it comes from, for `mixbench list`."""
 
-    def validation_share(self, fraction: float) -> float:
-        """The share of the training images to validate on, where `fraction` is asked for."""
-        return fraction if self.validation is None else 0.0
+    def validation_share(self, fraction: float, size: int | None = None) -> float:
+        """The share of the images of a run to validate on, where `fraction` is asked for.
+
+        None of them where a `size` is: other images validate, as far as there are any.
+        """
+        return fraction if self.validation is None and size is None else 0.0
 
 
 @cache

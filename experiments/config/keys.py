@@ -42,6 +42,9 @@ def section_texts(sections: Mapping[str, Any]) -> dict[str, str]:
         transfer = dict(sections["transfer"])
         if "weights" in transfer:
             transfer["weights"] = weights.identity(transfer["weights"])
+            if "replicate" in sections and str(transfer["weights"]).startswith("cell:"):
+                # The same cell pretrains on another subset in each replicate.
+                transfer["replicate"] = sections["replicate"]
         identifying_parts["transfer"] = transfer
     return {name: to_json(part) for name, part in identifying_parts.items()}
 

@@ -159,6 +159,12 @@ def _check_train_size(config: RunConfig, facts: datasets.DatasetInfo) -> None:
             f"dataset.train_size: got {size}, expected at most {facts.train}, the training "
             f"images of {facts.name}"
         )
+    validation = config.dataset.validation_size
+    if validation is not None and facts.train is not None and validation >= facts.train:
+        raise ValueError(
+            f"dataset.validation_size: got {validation}, expected less than {facts.train}, the "
+            f"training images of {facts.name}"
+        )
 
 
 def _model(config: RunConfig) -> Any:
@@ -175,7 +181,8 @@ def _staging(config: RunConfig, facts: datasets.DatasetInfo) -> StagingConfig | 
     dataset, training, transfer = config.dataset, config.training, config.transfer
     most = facts.train or _UNKNOWN_SIZE
     size = dataset.train_size or (dataset.train_fraction or 1.0) * most
-    trained = min(size, most) * (1 - facts.validation_share(dataset.validation_fraction))
+    share = facts.validation_share(dataset.validation_fraction, dataset.validation_size)
+    trained = min(size, most - (dataset.validation_size or 0)) * (1 - share)
     # When the layers of a gradual unfreezing come is known only when the network is built.
     is_gradual = transfer is not None and transfer.unfreeze == "gradual"
     length = Length(

@@ -28,16 +28,19 @@ CROP_SCALE = (0.08, 1.0)
 class DatasetConfig(Section):
     """Which images, how many, how they are split, and what becomes of their pixels.
 
-    `image_size` is the side of square images, or height and width. `fit` says how a picture of
-    another shape gets it: its middle (`crop`), all of it with black borders (`pad`) or distorted
-    (`stretch`); None where no image is of another shape. `pixel_range` are the values of black and
-    white of pixels with more than 8 bits; None: those of the data set.
+    `validation_size` images validate, taken first from those that don't train; then all of
+    `train_size` train, and `validation_fraction` says nothing. `image_size` is the side of square
+    images, or height and width. `fit` says how a picture of another shape gets it: its middle
+    (`crop`), all of it with black borders (`pad`) or distorted (`stretch`); None where no image is
+    of another shape. `pixel_range` are the values of black and white of pixels with more than 8
+    bits; None: those of the data set.
     """
 
     name: str
     train_size: int | None = Field(None, ge=1)
     train_fraction: Number | None = Field(None, gt=0, le=1)
     validation_fraction: Number = Field(0.1, gt=0, lt=1)
+    validation_size: int | None = Field(None, ge=1)
     split_seed: int = Field(0, ge=0)
     image_size: int | tuple[int, int] | None = None
     fit: Literal["crop", "pad", "stretch"] | None = None
@@ -83,6 +86,10 @@ class DatasetConfig(Section):
     def _check_one_size(self) -> DatasetConfig:
         if self.train_size is not None and self.train_fraction is not None:
             raise ValueError("give train_size or train_fraction, not both")
+        default = DatasetConfig.model_fields["validation_fraction"].default
+        # Stored configurations hold the default, so that is accepted.
+        if self.validation_size is not None and self.validation_fraction != default:
+            raise ValueError("give validation_size or validation_fraction, not both")
         return self
 
 
@@ -247,7 +254,9 @@ class EvaluationConfig(Section):
 class RunConfig(Section):
     """One run: everything that decides its result, and nothing else.
 
-    `resolve.parse` makes one whose defaults are filled in.
+    `resolve.parse` makes one whose defaults are filled in. `replicate` is set in sweeps with
+    `replicates`: `dataset.split_seed` is then that of the sweep plus the replicate, and a cell has
+    all replicates. It is no part of the run's key, because it changes nothing else.
     """
 
     dataset: DatasetConfig
@@ -261,6 +270,16 @@ class RunConfig(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(0, ge=0, lt=2**63)
+    replicate: int | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _check_replicate(self) -> RunConfig:
+        if self.replicate is not None and self.dataset.split_seed < self.replicate:
+            raise ValueError(
+                f"replicate: got {self.replicate}, expected at most dataset.split_seed "
+                f"({self.dataset.split_seed}), which holds it"
+            )
+        return self
 
     @field_validator("transfer")
     @classmethod
@@ -289,11 +308,14 @@ class RunConfig(Section):
 
     @property
     def cell_key(self) -> str:
-        """Identifies the run but for its seed: cells are compared, seeds are paired."""
-        return keys.cell_key(self.section_texts())
+        """Identifies the run but for seed and replicate, which are paired between cells."""
+        split_seed = self.dataset.split_seed - (self.replicate or 0)
+        dataset = self.dataset.model_copy(update={"split_seed": split_seed})
+        cell = self.model_copy(update={"dataset": dataset, "replicate": None})
+        return keys.cell_key(cell.section_texts())
 
     def section_texts(self) -> dict[str, str]:
-        """Return what identifies the cell, as `keys` takes it."""
+        """Return what identifies the run but for its seed, as `keys` takes it."""
         return keys.section_texts(self.model_dump(mode="json", exclude_none=True))
 
 

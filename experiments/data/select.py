@@ -29,11 +29,15 @@ class _Ranking:
 
 def choose(labels: NDArray[np.integer], size: int, seed: int) -> Indices:
     """`size` indices into `labels`, ascending: stratified, and a subset of any larger choice."""
+    return np.sort(_order(labels, seed)[:size])
+
+
+def _order(labels: NDArray[np.integer], seed: int) -> Indices:
+    """All indices, in the order in which classes take turns."""
     ranking = _rank(labels, seed)
     share = (ranking.rank + 0.5) / ranking.count
     share[ranking.rank == 0] = 0.0
-    order = np.lexsort((ranking.turn, share))
-    return np.sort(order[:size])
+    return np.asarray(np.lexsort((ranking.turn, share)))
 
 
 def train_and_validation(
@@ -67,10 +71,39 @@ def train_and_validation(
     return chosen[~validates], chosen[validates]
 
 
+def train_beside_validation(
+    labels: NDArray[np.integer], *, size: int, validation_size: int, seed: int, name: str
+) -> tuple[Indices, Indices]:
+    """Take (train, validation) indices, ascending, disjoint: the first and the last of one order.
+
+    All of `size` train, where as many are left. Validation images are the same for every `size`
+    that leaves them, so that an image that ever trains there never validates. Raises UserError
+    when the images left to train on are fewer than the classes.
+    """
+    _check_size(labels, size, name)
+    classes, most = len(np.unique(labels)), len(labels)
+    if most - validation_size < classes:
+        raise UserError(
+            f"dataset.validation_size: got {validation_size}, expected at most {most - classes}, "
+            f"the {most} training images of {name} less one for each class"
+        )
+    order = _order(labels, seed)
+    train = order[: min(size, most - validation_size)]
+    return np.sort(train), np.sort(order[most - validation_size :])
+
+
 def configured_indices(
     config: DatasetConfig, labels: NDArray[np.integer]
 ) -> tuple[Indices, Indices]:
     """The (train, validation) indices that a configuration takes of the training images."""
+    if config.validation_size is not None:
+        return train_beside_validation(
+            labels,
+            size=_size(config, labels),
+            validation_size=config.validation_size,
+            seed=config.split_seed,
+            name=config.name,
+        )
     return train_and_validation(
         labels,
         size=_size(config, labels),
@@ -82,6 +115,10 @@ def configured_indices(
 
 def configured_training_indices(config: DatasetConfig, labels: NDArray[np.integer]) -> Indices:
     """The training images that a configuration takes where others are there to validate on."""
+    if config.validation_size is not None:
+        raise UserError(
+            f"dataset.validation_size: {config.name} has its own validation images; leave it out"
+        )
     size = _size(config, labels)
     _check_size(labels, size, config.name)
     return choose(labels, size, config.split_seed)

@@ -134,7 +134,9 @@ def _sizes(config: RunConfig) -> tuple[int, int, int]:
     facts = datasets.info(config.dataset.name)
     available = facts.train or 10_000
     taken = config.dataset.train_size or round(available * (config.dataset.train_fraction or 1.0))
-    share = facts.validation_share(config.dataset.validation_fraction)
+    share = facts.validation_share(
+        config.dataset.validation_fraction, config.dataset.validation_size
+    )
     taken = min(taken, available)
     train = round(taken * (1 - share))
     validation = taken - train if facts.validation is None else facts.validation

@@ -1,7 +1,8 @@
 """Which run of a sweep needs which: one that starts from the weights of a pretraining.
 
-`transfer.weights: cell:KEY` means the run of that cell with the same seed, in the same sweep. A
-run waits until the one that it needs is done, and fails with it. Standard library only.
+`transfer.weights: cell:KEY` means the run of that cell with the same seed and replicate, in the
+same sweep. A run waits until the one that it needs is done, and fails with it. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -35,16 +36,21 @@ def cell_of(config: Mapping[str, Any]) -> str | None:
     return None
 
 
+def draw_of(config: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Return replicate and seed of a run: what pairs runs of different cells."""
+    return config.get("replicate"), config.get("seed")
+
+
 def needed(plan: Iterable[PlannedRun]) -> dict[str, PlannedRun]:
     """run_key -> the run that it needs, of those that need one of the sweep's."""
     plan = list(plan)
     wanted = [(run, cell) for run in plan if (cell := cell_of(run.config)) is not None]
     if not wanted:
         return {}
-    by_cell = {(run.cell_key, run.config.get("seed")): run for run in plan}
+    by_cell = {(run.cell_key, *draw_of(run.config)): run for run in plan}
     needs = {}
     for run, cell in wanted:
-        other = by_cell.get((cell, run.config.get("seed")))
+        other = by_cell.get((cell, *draw_of(run.config)))
         # Don't wait for a run that is not in the plan: loading the weights reports it.
         if other is not None and other.run_key != run.run_key:
             needs[run.run_key] = other

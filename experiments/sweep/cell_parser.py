@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from mixbench.experiments.config import keys
 from mixbench.experiments.config.resolve import check_mixing, parse
-from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.schema import DatasetConfig, RunConfig
+
+Draw = tuple[int | None, int]
+"""A replicate (None where the sweep has none) and a seed."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs of one configuration, one for each seed."""
+    """The runs of one configuration, one for each draw."""
 
     key: str
     run_keys: list[str]
@@ -27,10 +31,11 @@ class CellParser:
         # Both with the JSON that goes into the keys.
         self._bases: dict[str, tuple[RunConfig, dict[str, str]]] = {}
         self._augmentations: dict[str, tuple[dict[str, Any], str]] = {}
+        self._subsets: dict[tuple[DatasetConfig, int], tuple[DatasetConfig, str]] = {}
         self._fitting: set[tuple[str, int | tuple[int, int] | None, str]] = set()
 
-    def parse(self, raw: dict[str, Any], seeds: Iterable[int]) -> Cell:
-        """Return the runs of a cell: what `resolve.parse` gives for each seed, but faster.
+    def parse(self, raw: dict[str, Any], draws: Sequence[Draw]) -> Cell:
+        """Return the runs of a cell: what `resolve.parse` gives for each draw, but faster.
 
         Raises UserError as `resolve.parse` does.
         """
@@ -52,7 +57,31 @@ class CellParser:
             check_mixing(augmentation, None, *fits[1:])
             self._fitting.add(fits)
         texts = {"augmentation": text, **other_texts}
-        runs = [
-            base.model_copy(update={"augmentation": augmentation, "seed": seed}) for seed in seeds
-        ]
-        return Cell(keys.cell_key(texts), keys.run_keys(texts, seeds), runs)
+        cell = base.model_copy(update={"augmentation": augmentation})
+        run_keys: list[str] = []
+        runs: list[RunConfig] = []
+        for replicate, of_replicate in groupby(draws, key=lambda draw: draw[0]):
+            seeds = [seed for _, seed in of_replicate]
+            own, own_texts = self._of_replicate(cell, texts, replicate)
+            run_keys += keys.run_keys(own_texts, seeds)
+            runs += [own.model_copy(update={"seed": seed}) for seed in seeds]
+        return Cell(keys.cell_key(texts), run_keys, runs)
+
+    def _of_replicate(
+        self, cell: RunConfig, texts: dict[str, str], replicate: int | None
+    ) -> tuple[RunConfig, dict[str, str]]:
+        """Return a cell and its texts with the training subset of a replicate."""
+        if replicate is None:
+            return cell, texts
+        identity = cell.dataset, replicate
+        if identity not in self._subsets:
+            split_seed = cell.dataset.split_seed + replicate
+            dataset = cell.dataset.model_copy(update={"split_seed": split_seed})
+            text = cell.model_copy(update={"dataset": dataset}).section_texts()["dataset"]
+            self._subsets[identity] = dataset, text
+        dataset, text = self._subsets[identity]
+        own = cell.model_copy(update={"dataset": dataset, "replicate": replicate})
+        if own.transfer is not None:
+            # Which weights it starts from may depend on the replicate.
+            return own, own.section_texts()
+        return own, {**texts, "dataset": text}

@@ -11,12 +11,12 @@ from mixbench.experiments.config.schema import RunConfig, check_key
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.merge import matches
 from mixbench.experiments.sweep import grid, scales
-from mixbench.experiments.sweep.cell_parser import Cell, CellParser
+from mixbench.experiments.sweep.cell_parser import Cell, CellParser, Draw
 from mixbench.experiments.sweep.pretraining import Pretrainings
 
 KEYS = (
     *("name", "description", "baseline", "fallback", "fixed", "grid", "zip", "include"),
-    *("exclude", "seeds", "pretrain", "scales"),
+    *("exclude", "seeds", "replicates", "pretrain", "scales"),
 )
 MOST_RUNS = 200_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -37,7 +37,7 @@ class Sweep:
 
     @property
     def cells(self) -> int:
-        """How many configurations are compared, seeds aside."""
+        """How many configurations are compared, seeds and replicates aside."""
         return len({cell_key for _, cell_key in self.keys} - self.pretraining)
 
     def rows(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -46,7 +46,7 @@ class Sweep:
         for run, (run_key, cell_key) in zip(self.runs, self.keys, strict=True):
             if cell[0] != cell_key:
                 cell = (cell_key, run.model_dump(mode="json"))
-            yield run_key, cell_key, {**cell[1], "seed": run.seed}
+            yield run_key, cell_key, _with_draw(cell[1], run)
 
 
 def united(sweeps: Sequence[Sweep]) -> Sweep:
@@ -78,7 +78,7 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
         if key not in (*KEYS, "scale"):
             raise unknown("key in the sweep", key, KEYS)
     name = _checked_name(spec.get("name"))
-    seeds = _checked_seeds(spec)
+    draws = checked_draws(spec)
     overrides = overrides or {}
     for_cells, for_pretrainings = _split_overrides(overrides)
     raw_cells = list(grid.cells(spec, for_cells))
@@ -90,8 +90,8 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
             f"{len(raw_cells) * len(seeds):,} runs, expected at most {MOST_RUNS:,}"
         )
     parser = CellParser()
-    pretrainings = Pretrainings(spec.get("pretrain"), seeds, parser, for_pretrainings)
-    cells = _parse_cells(name, raw_cells, seeds, parser, pretrainings)
+    pretrainings = Pretrainings(spec.get("pretrain"), draws, parser, for_pretrainings)
+    cells = _parse_cells(name, raw_cells, draws, parser, pretrainings)
     if not overrides:
         # An override may have removed the baseline; the report says so.
         _check_baseline(spec.get("baseline"), cells)
@@ -118,7 +118,7 @@ def size(spec: dict[str, Any]) -> tuple[int, int]:
     The cells are not checked, so that no library has to be imported for it.
     """
     cells = sum(1 for _ in grid.cells(spec, {}))
-    return cells, cells * len(_checked_seeds(spec))
+    return cells, cells * len(checked_draws(spec))
 
 
 def _checked_name(name: Any) -> str:
@@ -129,6 +129,40 @@ def _checked_name(name: Any) -> str:
             "(at most 100, the first a letter or digit)"
         )
     return name
+
+
+def _with_draw(config: dict[str, Any], run: RunConfig) -> dict[str, Any]:
+    """Return a cell's configuration with the seed and the training subset of one of its runs."""
+    if run.replicate is None:
+        # As configurations were before there were replicates.
+        return {name: value for name, value in config.items() if name != "replicate"} | {
+            "seed": run.seed
+        }
+    dataset = {**config["dataset"], "split_seed": run.dataset.split_seed}
+    return {**config, "dataset": dataset, "seed": run.seed, "replicate": run.replicate}
+
+
+def checked_draws(spec: dict[str, Any]) -> list[Draw]:
+    """Return the replicates and seeds of every cell; UserError if they are wrong.
+
+    Without `seeds`, the seed of a replicate is its number; with both, they are crossed.
+    """
+    replicates = spec.get("replicates")
+    if replicates is None:
+        return [(None, seed) for seed in _checked_seeds(spec)]
+    is_count = type(replicates) is int and replicates > 0
+    numbers = list(range(replicates)) if is_count else replicates
+    are_numbers = isinstance(numbers, list) and all(
+        type(number) is int and 0 <= number < 2**31 for number in numbers
+    )
+    if not are_numbers or not numbers or len(set(numbers)) != len(numbers):
+        raise UserError(
+            f"replicates: got {replicates!r}, expected how many, or a list of whole numbers from "
+            "0, each once"
+        )
+    if spec.get("seeds") is None:
+        return [(number, number) for number in numbers]
+    return [(number, seed) for number in numbers for seed in _checked_seeds(spec)]
 
 
 def _checked_seeds(spec: dict[str, Any]) -> list[int]:
@@ -160,7 +194,7 @@ def _split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[st
 def _parse_cells(
     name: str,
     raw_cells: list[dict[str, Any]],
-    seeds: list[int],
+    draws: list[Draw],
     parser: CellParser,
     pretrainings: Pretrainings,
 ) -> dict[str, Cell]:
@@ -170,7 +204,9 @@ def _parse_cells(
     for number, raw in enumerate(raw_cells, start=1):
         if "seed" in raw:
             raise UserError("seed: give `seeds` at the top of the sweep, a list for all cells")
-        cell = parser.parse(pretrainings.resolve(raw), seeds)
+        if "replicate" in raw:
+            raise UserError("replicate: give `replicates` at the top of the sweep, for all cells")
+        cell = parser.parse(pretrainings.resolve(raw), draws)
         pretrainings.check_network(cell.runs[0])
         if cell.key in cells:
             raise UserError(

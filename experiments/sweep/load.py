@@ -15,7 +15,7 @@ from mixbench.experiments.sweep import scales
 from mixbench.experiments.sweep.expand import KEYS, Sweep, expand
 
 SHIPPED = Path(__file__).parent / "shipped"
-_OF_THE_SWEEP = ("seeds", "name", "description")
+_OF_THE_SWEEP = ("seeds", "replicates", "name", "description")
 """What `--set` changes in the sweep itself, rather than in its cells."""
 
 

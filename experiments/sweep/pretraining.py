@@ -20,7 +20,7 @@ from mixbench.experiments.config.schema import RunConfig, check_key
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.merge import merge
 from mixbench.experiments.store.dependencies import CELL, cell_of
-from mixbench.experiments.sweep.cell_parser import Cell, CellParser
+from mixbench.experiments.sweep.cell_parser import Cell, CellParser, Draw
 
 PREFIX = "pretrain:"
 FROM_THE_CELL = ("model", "evaluation")
@@ -36,12 +36,12 @@ class Pretrainings:
     def __init__(
         self,
         descriptions: Any,
-        seeds: Sequence[int],
+        draws: Sequence[Draw],
         parser: CellParser,
         overrides: Mapping[str, Any],
     ) -> None:
         self._descriptions = _checked(descriptions)
-        self._seeds = seeds
+        self._draws = draws
         self._parser = parser
         self._overrides: dict[str, list[tuple[str, Any]]] = {}
         for key, value in overrides.items():
@@ -116,9 +116,12 @@ class Pretrainings:
         raw = merge(inherited, description.items(), self._overrides.get(name, ()))
         raw = self.resolve(raw, (*above, name))
         try:
-            if "seed" in raw:
-                raise UserError("seed: the pretraining has that of the run that starts from it")
-            pretraining = self._parser.parse(raw, self._seeds)
+            for draw in ("seed", "replicate"):
+                if draw in raw:
+                    raise UserError(
+                        f"{draw}: the pretraining has that of the run that starts from it"
+                    )
+            pretraining = self._parser.parse(raw, self._draws)
         except UserError as error:
             raise UserError(f"pretrain.{name}: {error}") from None
         self._names.setdefault(pretraining.key, name)

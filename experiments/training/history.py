@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,15 @@ class History:
         """For a checkpoint."""
         return {name: value for name, value in vars(self).items() if name != "path"}
 
+    def dose(self) -> float:
+        """The mean over all images of all epochs of the share that is not their own label's."""
+        shares = [row["mix/own_weight"] for row in map(json.loads, self.path.open())]
+        return max(0.0, 1.0 - math.fsum(shares) / max(1, len(shares)))
+
     def summary(self) -> dict[str, Any]:
-        """Speed over all epochs, and the best of them on the validation split."""
+        """Speed and dose over all epochs, and the best of them on the validation split."""
         return {
+            "dose": self.dose(),
             "train_seconds": self.seconds,
             "images_per_second": self.images / self.seconds,
             "best_epoch": self.best_epoch,

@@ -30,7 +30,7 @@ def load_weights(network: nn.Module, config: RunConfig, runs: Path) -> None:
     source = weights.parts(config.transfer.weights)
     if source.kind == "cell":
         sweep = SweepFolder(runs.parent)
-        run = read.find_cell(sweep, source.key, config.seed)
+        run = read.find_cell(sweep, source.key, config.replicate, config.seed)
         state = read.read_run(run, sweep.name)
     else:
         state = _read_state(network, config, source, runs.parent.parent)

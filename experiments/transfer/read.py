@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mixbench.experiments.config import weights
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import checkpoint
+from mixbench.experiments.store.dependencies import draw_of
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -158,13 +159,14 @@ def find_run(sweep: SweepFolder, key: str) -> PlannedRun:
         raise UserError(f"transfer.weights: {error}") from None
 
 
-def find_cell(sweep: SweepFolder, cell: str, seed: int) -> PlannedRun:
-    """The run of a cell with a seed; UserError where the sweep does not plan one."""
+def find_cell(sweep: SweepFolder, cell: str, replicate: int | None, seed: int) -> PlannedRun:
+    """The run of a cell with a replicate and a seed; UserError where the sweep plans none."""
     for run in sweep.plan():
-        if run.cell_key == cell and run.config["seed"] == seed:
+        if run.cell_key == cell and draw_of(run.config) == (replicate, seed):
             return run
+    which = f"seed {seed}" if replicate is None else f"replicate {replicate} and seed {seed}"
     raise UserError(
-        f"transfer.weights: sweep {sweep.name!r} plans no run of cell {cell} with seed {seed}"
+        f"transfer.weights: sweep {sweep.name!r} plans no run of cell {cell} with {which}"
     )
 
 

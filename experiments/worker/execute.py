@@ -70,17 +70,19 @@ def execute(
     by_rank = ranks.gather(sorted(dataset.skipped.items()))
     skipped = dict(entry for entries in by_rank for entry in entries)
     _write_predictions(folder.path / "predictions.npz", measured)
-    best = {
+    of_training = {
         "best/epoch": summary.pop("best_epoch"),
         "best/validation_accuracy": summary.pop("best_validation_accuracy"),
+        "mix/dose": summary.pop("dose"),
     }
     result = {
         "schema": SCHEMA,
         "run_key": config.run_key,
         "cell_key": config.cell_key,
         "seed": config.seed,
+        **({} if config.replicate is None else {"replicate": config.replicate}),
         "attempt": claim.number,
-        "metrics": {**measured.metrics, **best},
+        "metrics": {**measured.metrics, **of_training},
         "curves": measured.curves,
         "dataset": _describe(dataset, skipped),
         "provenance": {

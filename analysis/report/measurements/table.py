@@ -36,7 +36,7 @@ def compare_measurement(
         (contrast.cell, one.metric.key): contrast
         for one in shown
         if one.is_compared
-        for contrast in compare_metric(compared.cells, values, one.metric)
+        for contrast in compare_metric(compared.cells, values, one.metric, compared.unit)
         if contrast.n
     }
     return estimates, differences

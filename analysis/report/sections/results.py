@@ -10,7 +10,8 @@ from mixbench.analysis.figures.canvas import ReportFigure, on_both_papers
 from mixbench.analysis.figures.methods import methods_figure
 from mixbench.analysis.report.data import ReportData, with_unit
 from mixbench.analysis.report.parts import TONES, Cell, Row, Table
-from mixbench.analysis.statistics.comparison import Comparison, blocks
+from mixbench.analysis.statistics.comparison import Comparison, blocks, crossed_values
+from mixbench.analysis.statistics.components import components
 from mixbench.analysis.statistics.metrics import ACCURACY, GAP, Metric
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.caveats import why_missing
@@ -23,10 +24,12 @@ def section(data: ReportData) -> dict[str, Any]:
     return {
         "table": _main_table(data),
         "has_differences": data.comparison.has_baseline,
+        "unit": data.comparison.unit,
         "margin": formatting.number(ACCURACY.margin, True, 1),
         "comparisons": sum(difference.p is not None for difference in differences),
         "bins": _bins(data),
         "occluded": _occluded(data),
+        "components": _components_table(data),
         "others": _difference_table(data),
         "figures": _figures(data),
     }
@@ -34,7 +37,7 @@ def section(data: ReportData) -> dict[str, Any]:
 
 def _main_table(data: ReportData) -> Table:
     compared = data.comparison
-    columns = ["Seeds"]
+    columns = ["Replicates" if compared.unit == "replicate" else "Seeds"]
     for metric in compared.metrics:
         columns.append(with_unit(metric))
         if metric is ACCURACY and compared.has_baseline:
@@ -49,7 +52,9 @@ def _main_table(data: ReportData) -> Table:
                 rows.append(Row(str(cell.series), note=f"no finished run: {why_missing(runs)}"))
                 continue
             is_baseline = str(cell.baseline_key) == str(cell.cell_key) and compared.has_baseline
-            entries = (Cell(str(cell.done)), *_entries(data, str(cell.cell_key)))
+            of_accuracy = compared.estimates.get((str(cell.cell_key), ACCURACY.key))
+            drawn = cell.done if of_accuracy is None else of_accuracy.n
+            entries = (Cell(str(drawn)), *_entries(data, str(cell.cell_key)))
             rows.append(Row(str(cell.series), entries, is_baseline=is_baseline))
     return Table(columns, rows)
 
@@ -82,7 +87,28 @@ def _difference_cells(compared: Comparison, key: str, metric: Metric, decimals: 
     mean = formatting.number(difference.mean, metric.percent, decimals, sign=True)
     interval = formatting.interval(difference, metric.percent, decimals)
     minor = "" if interval == formatting.MISSING else interval
-    return [Cell(mean, minor, tone), Cell(verdict_words(difference))]
+    return [Cell(mean, minor, tone), Cell(verdict_words(difference, compared.unit))]
+
+
+def _components_table(data: ReportData) -> Table | None:
+    """Return what the spread of each difference is made of, where replicates have seeds."""
+    compared = data.comparison
+    values = crossed_values(data.tables.runs, ACCURACY.key)
+    rows = []
+    for cell in compared.cells.itertuples():
+        parts = components(
+            {
+                draw: value - values[str(cell.baseline_key)][draw]
+                for draw, value in values.get(str(cell.cell_key), {}).items()
+                if draw in values.get(str(cell.baseline_key), {})
+            }
+        )
+        if parts is None or str(cell.baseline_key) == str(cell.cell_key):
+            continue
+        shown = (formatting.number(sd, True, 2) for sd in (parts.replicate, parts.seed, parts.rest))
+        entries = (*map(Cell, shown), Cell(parts.better_more))
+        rows.append(Row(str(cell.label), entries))
+    return Table(["Subset", "Seed", "Rest", "More of"], rows) if rows else None
 
 
 def _difference_table(data: ReportData) -> Table | None:
@@ -151,10 +177,10 @@ def _figures(data: ReportData) -> list[ReportFigure]:
         on_both_papers(
             "methods.png",
             "Accuracy, calibration and robustness by method",
-            "Mean with its 95% t interval over seeds (an arrowhead: it goes on beyond the "
-            "panel); the small dots are single seeds."
+            f"Mean with its 95% t interval over {compared.unit}s (an arrowhead: it goes on beyond "
+            "the panel); the small dots are single runs."
             f"{reference} Intervals of two methods may overlap although their paired "
-            "difference is clear, as that is taken seed by seed.",
+            f"difference is clear, as that is taken {compared.unit} by {compared.unit}.",
             f"Dot plot of {formatting.joined(metric.title for metric in shown)} by method",
             lambda paper: methods_figure(compared.cells, means, seeds, shown, paper),
         )

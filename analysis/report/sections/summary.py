@@ -14,11 +14,12 @@ from mixbench.experiments.text import plural
 def section(data: ReportData) -> dict[str, Any]:
     """Return the sweep's name, description and size, and what the statistics say."""
     setting = _setting(data)
-    runs, seeds = data.tables.runs, data.tables.runs["seed"].unique()
+    runs, unit = data.tables.runs, data.comparison.unit
+    drawn = runs[unit].unique()
     parts = [
         setting,
         plural(len(data.tables.cells), "configuration"),
-        f"{plural(len(seeds), 'seed')} ({formatting.seeds(map(int, seeds))})",
+        f"{plural(len(drawn), unit)} ({formatting.seeds(map(int, drawn))})",
         f"{len(data.done)} of {len(runs)} runs done",
     ]
     if files := skipped(runs):
