@@ -62,15 +62,15 @@ def test_replicates_are_crossed_with_seeds() -> None:
 
 @pytest.mark.parametrize("wrong", [0, -1, [], [1, 1], "3", 2.5, True, [0, "a"]])
 def test_wrong_replicates_are_one_line(wrong: Any) -> None:
-    with pytest.raises(UserError, match="replicates: got .* expected how many, or a list"):
+    with pytest.raises(UserError, match=r"replicates: got .* expected how many, or a list"):
         made(replicates=wrong)
 
 
 def test_a_cell_has_no_replicate_of_its_own() -> None:
     with pytest.raises(UserError, match="give `replicates` at the top"):
         made(grid={"replicate": [0, 1]})
+    fixed = {**FIXED, "dataset": {**FIXED["dataset"], "validation_fraction": 0.2}}
     with pytest.raises(UserError, match="not both"):
-        fixed = {**FIXED, "dataset": {**FIXED["dataset"], "validation_fraction": 0.2}}
         made(fixed=fixed)
 
 
