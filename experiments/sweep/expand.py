@@ -84,10 +84,10 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
     raw_cells = list(grid.cells(spec, for_cells))
     if not raw_cells:
         raise UserError(f"sweep {name!r} has no runs: exclude removes every cell")
-    if len(raw_cells) * len(seeds) > MOST_RUNS:
+    if len(raw_cells) * len(draws) > MOST_RUNS:
         raise UserError(
-            f"sweep {name!r}: {len(raw_cells):,} cells with {len(seeds):,} seeds each are "
-            f"{len(raw_cells) * len(seeds):,} runs, expected at most {MOST_RUNS:,}"
+            f"sweep {name!r}: {len(raw_cells):,} cells with {len(draws):,} runs each are "
+            f"{len(raw_cells) * len(draws):,} runs, expected at most {MOST_RUNS:,}"
         )
     parser = CellParser()
     pretrainings = Pretrainings(spec.get("pretrain"), draws, parser, for_pretrainings)
@@ -150,7 +150,7 @@ def checked_draws(spec: dict[str, Any]) -> list[Draw]:
     replicates = spec.get("replicates")
     if replicates is None:
         return [(None, seed) for seed in _checked_seeds(spec)]
-    is_count = type(replicates) is int and replicates > 0
+    is_count = type(replicates) is int and 0 < replicates <= MOST_RUNS
     numbers = list(range(replicates)) if is_count else replicates
     are_numbers = isinstance(numbers, list) and all(
         type(number) is int and 0 <= number < 2**31 for number in numbers

@@ -149,7 +149,7 @@ _NINE = "".join(
         ),
         (
             f"  training.epochs: {[*range(1, 501)]}\nseeds: {[*range(500)]}\n",
-            "500 cells with 500 seeds each are 250,000 runs, expected at most 200,000",
+            "500 cells with 500 runs each are 250,000 runs, expected at most 200,000",
         ),
     ],
 )

@@ -60,7 +60,7 @@ def test_replicates_are_crossed_with_seeds() -> None:
     assert len({key for key, _ in found.keys}) == 8
 
 
-@pytest.mark.parametrize("wrong", [0, -1, [], [1, 1], "3", 2.5, True, [0, "a"]])
+@pytest.mark.parametrize("wrong", [0, -1, 10**12, [], [1, 1], "3", 2.5, True, [0, "a"]])
 def test_wrong_replicates_are_one_line(wrong: Any) -> None:
     with pytest.raises(UserError, match=r"replicates: got .* expected how many, or a list"):
         made(replicates=wrong)
