@@ -119,7 +119,8 @@ def _others(sweep: Path) -> Iterator[tuple[str, Path]]:
         runs = os.path.realpath(path / "runs")
         if runs in seen or os.path.commonpath([root, runs]) != root:
             continue
-        if (path / "sweep.json").is_file():
+        # Not `Path.is_file`, which raises where another user keeps a sweep private.
+        if os.path.isfile(path / "sweep.json"):
             seen.add(runs)
             yield name, path / "runs"
 

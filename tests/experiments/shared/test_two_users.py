@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from mixbench.experiments.cli import main
-from mixbench.experiments.store import checkpoint, claims, processes
+from mixbench.experiments.cli import main, slurm_queue
+from mixbench.experiments.store import checkpoint, claims, processes, reuse
 from mixbench.experiments.store.states import Outcome, RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.training import checkpoints
@@ -29,6 +29,7 @@ from tests.support.users import (
     User,
     hide_processes_of_others,
     private,
+    read_only_what_is_allowed,
     shared_folder,
 )
 
@@ -255,6 +256,38 @@ def test_a_hidden_process_of_another_user_is_not_dead(lab: Path) -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     assert BOB.does(looks, before=hide_processes_of_others) == 2
+
+
+def test_jobs_that_another_user_submitted_count_as_queued(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM may not show them; their scripts, logs and code must stay."""
+    folder = planned_by_alice("queued")
+
+    def submit() -> None:
+        (folder.path / "slurm").mkdir()
+        (folder.path / "slurm" / "jobs.jsonl").write_text('{"job": "84"}\n')
+        (folder.path / "slurm" / "84_submission.sh").write_text("#!/bin/sh\n")
+
+    assert ALICE.does(submit) == 0
+    # SLURM answers that none of the user's own tasks is in the queue.
+    monkeypatch.setattr(slurm_queue, "_tasks", lambda _: [])
+    assert ALICE.does(lambda: slurm_queue.job_ids(folder) != set()) == 0
+    assert BOB.does(lambda: slurm_queue.job_ids(folder) != {"84"}) == 0
+
+
+def test_a_private_sweep_of_another_user_is_in_nobodys_way(lab: Path) -> None:
+    folder = planned_by_alice("private", umask=0o077)
+
+    def act() -> int:
+        read_only_what_is_allowed()
+        with pytest.raises(PermissionError):
+            folder.plan()
+        found = reuse.find(lab / "new", {"0" * 16}, list)
+        assert (found.sources, found.refused) == ({}, {})
+        return main(["status"])
+
+    assert BOB.does(act) == 0
 
 
 def test_a_sweep_that_the_group_can_not_write_to(
