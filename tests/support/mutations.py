@@ -40,10 +40,11 @@ def mutated(source: str, random_state: random.Random) -> bytes:
 
 
 def _structure(source: str, state: random.Random) -> bytes:
-    tree = yaml.safe_load(source)
+    tree = yaml.load(source, yaml.CSafeLoader)
     for _ in range(state.choice((1, 1, 1, 2, 3))):
         _change(tree, state)
-    text = yaml.dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    options = {"sort_keys": False, "allow_unicode": True, "default_flow_style": None}
+    text: str = yaml.dump(tree, Dumper=yaml.CSafeDumper, **options)
     return text.encode("utf-8", "surrogatepass")
 
 
