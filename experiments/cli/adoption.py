@@ -41,10 +41,11 @@ def misfits(sweep: Sweep) -> Misfits:
 
     folder = SweepFolder(root() / sweep.name)
     planned = {run_key for run_key, _ in sweep.keys}
-    known = set()
-    if (folder.path / "sweep.json").exists():
+    begun = folder.begun()
+    known: set[str] = set()
+    if not begun <= planned and (folder.path / "sweep.json").exists():
         known = {run.run_key for run in folder.plan()} | set(folder.dropped())
-    found = adopt.misfits(folder.path / "runs", folder.begun(), planned, known)
+    found = adopt.misfits(folder.path / "runs", begun, planned, known)
     if found.unplanned:
         count = plural(len(found.unplanned), "folder")
         print(
