@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from mixbench.experiments.store.reuse import Found
     from mixbench.experiments.sweep.expand import Sweep
 
+MOST_KINDS = 4
+"""Kinds of training images that are described."""
+
 
 def plan(
     name: AnySweepArgument,
@@ -135,6 +138,23 @@ def _print_cells(sweep: Sweep, states: dict[str, RunState]) -> None:
         table.add_row(key[:8], f"{labels[key]}{only}", *map(str, counts))
     print(render.printed(table), end="")
     print(f"{sweep.name}: {len(cells)} cells, {len(sweep.runs)} runs{_dependent_runs(sweep)}")
+    _print_what_training_sees(sweep)
+
+
+def _print_what_training_sees(sweep: Sweep) -> None:
+    """Print what becomes of the images of folders, and of those that are cut at random."""
+    from mixbench.experiments.config import datasets
+    from mixbench.experiments.config.data_text import training_images
+
+    texts: dict[str, None] = {}
+    for run in sweep.runs:
+        if run.dataset.fit or run.training.random_crops:
+            where = "" if datasets.is_folder(run.dataset.name) else f"{run.dataset.name}: "
+            texts[f"{where}{training_images(run)}"] = None
+    for text in list(texts)[:MOST_KINDS]:
+        print(text)
+    if len(texts) > MOST_KINDS:
+        print(f"and {plural(len(texts) - MOST_KINDS, 'more kind')} of training images")
 
 
 def _dependent_runs(sweep: Sweep) -> str:

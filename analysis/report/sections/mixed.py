@@ -15,7 +15,8 @@ from mixbench.analysis.text import formatting
 def section(data: ReportData) -> dict[str, Any]:
     """Return the figure, where any run drew a strip."""
     strips = _strips(data)
-    return {"figures": [_figure(strips)] if strips else []}
+    cut = data.fixed.get("training.crop") == "resized"
+    return {"figures": [_figure(strips, cut)] if strips else []}
 
 
 def _strips(data: ReportData) -> dict[tuple[str, str], Path]:
@@ -35,7 +36,7 @@ def _strips(data: ReportData) -> dict[tuple[str, str], Path]:
     return strips
 
 
-def _figure(strips: dict[tuple[str, str], Path]) -> ReportFigure:
+def _figure(strips: dict[tuple[str, str], Path], cut: bool) -> ReportFigure:
     headings = list(dict.fromkeys(heading for heading, _ in strips))
     rows = [
         (heading if len(headings) > 1 else "", name, path)
@@ -46,7 +47,8 @@ def _figure(strips: dict[tuple[str, str], Path]) -> ReportFigure:
     return on_both_papers(
         "mixed.png",
         "What each method does",
-        "The same training images in every row; strength and region are drawn per sample.",
+        f"The same training images{', cropped as in training,' if cut else ''} in every row; "
+        "strength and region are drawn per sample.",
         f"Strips of training images mixed by {formatting.joined(name for _, name, _ in rows)}",
         lambda paper: mixed_figure(rows, paper),
     )

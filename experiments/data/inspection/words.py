@@ -11,6 +11,7 @@ import numpy as np
 from mixbench.experiments.config.image_folder.files import shown
 from mixbench.experiments.config.image_folder.names import listed
 from mixbench.experiments.data.inspection.inspect import SPLITS, Inspection
+from mixbench.experiments.data.inspection.training import Training
 from mixbench.experiments.data.inspection.warn import warnings
 from mixbench.experiments.text import plural
 
@@ -20,6 +21,7 @@ MOST_REASONS = 12
 
 def as_json(seen: Inspection) -> dict[str, Any]:
     """Return an inspection as JSON has it."""
+    training = _training(seen)
     return {
         "folder": shown(seen.listing.root),
         "splits": seen.splits,
@@ -32,6 +34,9 @@ def as_json(seen: Inspection) -> dict[str, Any]:
         "formats": dict(_counted(picture.facts.kind for picture in seen.pictures)),
         "sizes": _sizes(seen),
         "lost_by_the_square": _lost(seen),
+        "training_sees": training.sees,
+        "pixel_range": training.survey.scale.describe(),
+        "cached_bytes": training.cached_bytes,
         "same_pixels": [[seen.name(picture) for picture in group] for group in seen.same],
         "other_files": dict(sorted(seen.listing.others.items())),
     }
@@ -39,11 +44,15 @@ def as_json(seen: Inspection) -> dict[str, Any]:
 
 def as_text(seen: Inspection) -> str:
     """Return an inspection as lines to be read."""
+    training = _training(seen)
     rows = [
         ("sizes", _sizes_text(seen)),
         ("modes", _counts_text(picture.facts.mode for picture in seen.pictures)),
         ("formats", _counts_text(picture.facts.kind for picture in seen.pictures)),
         ("central square", _lost_text(seen)),
+        ("pixels", training.range_text),
+        ("training", training.sees.removeprefix("training ")),
+        ("cache", training.cache_text),
         ("same pixels", _same_text(seen)),
         ("other files", _counts_text(seen.listing.others.elements())),
     ]
@@ -62,6 +71,10 @@ def as_text(seen: Inspection) -> str:
     if texts := warnings(seen):
         lines += ["", "warnings:", *(f"  - {text}" for text in texts)]
     return "\n".join(lines)
+
+
+def _training(seen: Inspection) -> Training:
+    return Training(seen.listing.root, [picture.path for picture in seen.pictures])
 
 
 def _skipped(seen: Inspection) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import multiprocessing
 import os
@@ -420,6 +421,12 @@ def test_clean_lists_and_deletes_what_the_sweep_has_in_the_cache(
     SweepFolder.create("s", "", sweep.spec, sweep.rows(), None)
     assert cli.main(["clean", "s"]) == 0
     assert "decoded pictures, made again when needed       2" in capsys.readouterr().out
+    assert cli.main(["plan", "s", "--device", "cpu"]) == 0
+    assert "training sees 224 x 224 pixels" in capsys.readouterr().out
+    assert cli.main(["inspect", str(here), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["cached_bytes"] == sum(entry.size for entry in picture_cache.entries(here)) > 0
+    assert told["pixel_range"] == {} and "random crops of 8 to 100 %" in told["training_sees"]
     assert len(picture_cache.entries()) == 3
     assert cli.main(["clean", "s", "--delete"]) == 0
     assert picture_cache.entries() == kept and len(list(no_memory.iterdir())) == 1
