@@ -85,10 +85,8 @@ def measure(subject: Subject, settings: LocalisationSettings) -> Measured:
             "map": list(where.size),
         }
         if settings.boxes is not None:
-            name = subject.config.dataset.name
-            photographs = boxed(
-                Path(settings.boxes), name, subject.dataset.classes, form_of(subject)
-            )
+            name, classes = subject.config.dataset.name, subject.dataset.classes
+            photographs = boxed(Path(settings.boxes), name, classes, form_of(subject))
             with showing(subject, 1) as (predict, size, _):
                 map_scores["boxes"] = _scored(
                     subject,
