@@ -66,18 +66,19 @@ def layout(root: Path) -> Layout:
 
 def _descend(level: Level) -> Level:
     """Go down where the whole data set is in one folder, such as `dataset/train`."""
+    found = inner = level
     for _ in range(_DEPTH):
-        if len(level.folders) != 1 or level.beside.images:
+        if len(inner.folders) != 1 or inner.beside.images:
             break
-        (name,) = level.folders
+        (name,) = inner.folders
         if split_kind(name) == "train":
             break
-        inner = level.level(name)
-        has_train = any(split_kind(below) == "train" for below in inner.folders)
-        if not (has_train or (folded(name) in names.CONTAINERS and inner.folders)):
-            break
-        level = inner
-    return level
+        above, inner = inner, inner.level(name)
+        if any(split_kind(below) == "train" for below in inner.folders):
+            return inner
+        if found is above and folded(name) in names.CONTAINERS and inner.folders:
+            found = inner
+    return found
 
 
 def _is_only_split(level: Level, train: list[str]) -> bool:
@@ -219,9 +220,7 @@ def _class_folders(level: Level) -> dict[str, Path]:
         )
     problem = names.why_not_classes(list(level.folders))
     if problem:
-        raise refused(
-            level.root, f"{_of(level)} has the folders {listed(level.names)}: they {problem}"
-        )
+        raise refused(level.root, f"the folders {listed(level.places())} {problem}")
     _check_same_subfolders(level)
     by_name: dict[str, Path] = {}
     for name, path in level.folders.items():
@@ -238,20 +237,36 @@ def _class_folders(level: Level) -> dict[str, Path]:
 
 def _check_same_subfolders(level: Level) -> None:
     """Raise UserError where all "classes" hold the same folders: then those are the classes."""
-    common: dict[str, str] | None = None
+    inner: list[Level] = []
     for name in level.folders:
-        below = {folded(one): one for one in level.level(name).folders}
-        common = below if common is None else {k: v for k, v in common.items() if k in below}
+        inner.append(level.level(name))
+        if not inner[-1].folders:
+            return
+    for _ in range(_DEPTH):
+        below = [{folded(name) for name in one.folders} for one in inner]
+        common, every = set.intersection(*below), set.union(*below)
         if not common:
             return
-    first = next(iter(level.folders.values()))
-    same = [one for one in (common or {}).values() if has_images(first / one, level.root)]
-    if len(same) > 1:
-        raise refused(
-            level.root,
-            f"the folders {listed(level.places())} all hold the same folders, "
-            f"{listed(map(shown, same))}, so they look like splits or parts, not classes",
-        )
+        same = [name for name in inner[0].folders if folded(name) in common]
+        if len(same) == 1 and common <= names.CONTAINERS:
+            # As in cat/images: what counts is in there.
+            inner = [_only_common(one, common) for one in inner]
+            continue
+        same = [name for name in same if has_images(inner[0].folders[name], level.root)]
+        # A part of the data may lack a class.
+        most = len(every) > 1 and 2 * len(common) >= len(every)
+        if len(same) > 1 or (same and most and not any(one.beside.images for one in inner)):
+            raise refused(
+                level.root,
+                f"the folders {listed(level.places())} all hold the same folders, "
+                f"{listed(map(shown, same))}, so they look like splits or parts, not classes",
+            )
+        return
+
+
+def _only_common(level: Level, common: set[str]) -> Level:
+    """The level below the one folder that all others have as well."""
+    return level.level(next(name for name in level.folders if folded(name) in common))
 
 
 def _of(level: Level) -> str:

@@ -54,8 +54,8 @@ def test_splits_go_by_their_usual_names(tmp_path: Path, folders: tuple[str, ...]
     # The whole data set in one more folder, as many archives have it, with what a Mac adds.
     (tmp_path / "outer").mkdir()
     (tmp_path / "outer" / "__MACOSX").mkdir()
-    inner = tmp_path / "outer" / "data_v2"
-    inner.mkdir()
+    inner = tmp_path / "outer" / "data_v2" / "v2"
+    inner.mkdir(parents=True)
     for name in folders:
         (tmp_path / name).rename(inner / name)
     assert read(tmp_path / "outer") == (("cat", "dog"), SPLITS[folders])
@@ -83,6 +83,7 @@ REFUSED = {
     "VOC": ("Annotations JPEGImages ImageSets", "", "look like images and their masks"),
     "Roboflow": ("train valid test", "images labels", "look like images and their masks"),
     "years": ("2019 2020", "cat dog", "all hold the same folders, cat, dog"),
+    "domains": ("amazon/images dslr/images", "cat dog", "all hold the same folders, cat, dog"),
     "splits in Spanish": ("entrenamiento prueba", "cat dog", "all hold the same folders"),
     "classes first": ("cat dog", "train test", "all hold the same folders, test, train"),
     "CycleGAN": ("trainA trainB testA testB", "", "look like splits"),
@@ -109,6 +110,16 @@ def test_other_layouts_are_refused_with_what_was_seen(tmp_path: Path, case: str)
         scan(str(tmp_path))
     assert expected in str(caught.value) and "expected" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_part_of_the_data_may_lack_a_class(tmp_path: Path) -> None:
+    fill(tmp_path / "2019", ("cat", "dog"))
+    fill(tmp_path / "2020", ("dog",))
+    with pytest.raises(UserError, match="2019, 2020 all hold the same folders, dog, so"):
+        scan(str(tmp_path))
+    # With images of their own they are classes, and the folder is a part of them.
+    fill(tmp_path, ("2019", "2020"))
+    assert read(tmp_path)[0] == ("2019", "2020")
 
 
 CLASSES = {
