@@ -55,14 +55,14 @@ class Kill:
         self.links = links
         self.after = after
 
-    def __call__(self, source: Any, target: Any) -> None:
+    def __call__(self, source: Any, target: Any, **options: Any) -> None:
         self.links -= 1
         if self.links != 0:
-            os_link(source, target)
+            os_link(source, target, **options)
             return
         if self.after:
             with contextlib.suppress(FileExistsError):
-                os_link(source, target)
+                os_link(source, target, **options)
         raise Killed
 
 
@@ -204,9 +204,12 @@ class GrowingSweep(RuleBasedStateMachine):
             claim.path.write_text(json.dumps({**claim.body, **NOBODY}))
             self.held[worker] = None
 
-    @rule(name=st.sampled_from(LETTERS))
-    def reuse(self, name: str) -> None:
-        """A run that another sweep has finished is taken over where it is asked for, not begun."""
+    @rule(name=st.sampled_from(LETTERS), links=st.integers(0, 2), after=st.booleans())
+    def reuse(self, name: str, links: int, after: bool) -> None:
+        """A run that another sweep has finished is taken over where it is asked for, not begun.
+
+        Killed at one of its links, it is not there at all.
+        """
         self.trained += 1
         run = self.root / "other" / "runs" / key(name)
         shutil.rmtree(run, ignore_errors=True)
@@ -215,13 +218,17 @@ class GrowingSweep(RuleBasedStateMachine):
         about = {"schema": files.SCHEMA, "run_key": key(name), "metrics": {}}
         (run / "config.json").write_text(json.dumps(about))
         (run / "result.json").write_text(json.dumps({**about, "number": self.trained}))
-        is_begun = key(name) in self.folder.begun()
+        wanted = name in self.planned and key(name) not in self.folder.begun()
         found = reuse.find(self.folder.path, self.folder.states(), self.folder.plan)
-        taken = take_over(self.folder.path, self.folder.plan(), found.sources)
-        assert bool(taken.sweeps) == (name in self.planned and not is_begun), taken
-        for run_key in taken.sweeps:
-            assert run_key == key(name)
-            self.results[name] = self.trained
+        assert set(found.sources) == ({key(name)} if wanted else set())
+        kill = Kill(links, after=after)
+        with killed(self.folder.path, kill) if links else contextlib.nullcontext():
+            taken = take_over(self.folder.path, self.folder.plan(), found.sources)
+            assert taken.sweeps.keys() == found.sources.keys() and not taken.refused
+        if wanted:
+            assert (key(name) in self.folder.begun()) == (not links)
+            if not links:
+                self.results[name] = self.trained
         shutil.rmtree(run)
 
     @precondition(lambda self: self.failed)
