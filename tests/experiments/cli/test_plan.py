@@ -170,7 +170,7 @@ def test_a_sweep_that_was_begun_is_planned_by_its_name(
     for planned in folder.plan():
         did(planned, 1.0, 0.0, "cpu: x", 1)
     assert cli.main(["plan", "begun"]) == 0
-    assert "begun: 2 cells, 4 runs\nnothing is missing\n" in capsys.readouterr().out
+    assert "begun: 2 cells, 4 runs\n4 done\nnothing is missing\n" in capsys.readouterr().out
     shutil.rmtree(folder.path)
     assert cli.main(["plan", "begun"]) == 2
 

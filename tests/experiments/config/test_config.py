@@ -28,6 +28,7 @@ EVERY_FIELD = [
     ("dataset.name", "cifar10"),
     ("dataset.train_size", 1000),
     ("dataset.validation_fraction", 0.2),
+    ("dataset.validation_size", 500),
     ("dataset.split_seed", 1),
     ("dataset.image_size", 32),
     ("dataset.image_size", [32, 24]),
@@ -123,6 +124,7 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "train_size": 2000,
             "train_fraction": None,
             "validation_fraction": 0.1,
+            "validation_size": None,
             "split_seed": 0,
             "image_size": 28,
             "fit": None,
@@ -176,6 +178,7 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             },
         },
         "seed": 0,
+        "replicate": None,
     }
     long = resolve.parse(json.loads(json.dumps(short.model_dump(mode="json"))))
     assert long == short
