@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from mixbench.experiments.store.files import atomic_write, dump, read_json
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -20,6 +21,8 @@ from mixbench.slurm import queue
 from mixbench.slurm.queue import Submitted
 
 TAIL_BYTES = 20_000
+REQUEUE_SECONDS = 120.0
+"""How long SLURM lets a task wait that was put back into the queue."""
 GAVE_UP = "the workers ended with status"
 """In the last line of a task whose workers could not work; the cause is above it."""
 
@@ -116,10 +119,7 @@ def ended(
         job, index = match.groups()
         name = job if index is None else f"{job}_{index}"
         if name not in queued:
-            record = read_json(_end_path(sweep, name)) or {}
-            if record.get("comes_back"):
-                # It began once more since, or was cancelled while it waited.
-                record = {}
+            record = _last_end(path, _end_path(sweep, name))
             began = path.with_name(f"{name}_starts.jsonl").exists()
             worked = began and (submitted[job].measure is not None or name in with_workers)
             kind = _kind(submitted[job], record.get("status"), worked)
@@ -158,6 +158,19 @@ def tail(path: Path, count: int | None = None) -> list[str]:
         return []
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     return lines if count is None else lines[len(lines) - min(count, len(lines)) :]
+
+
+def _last_end(log: Path, path: Path) -> dict[str, Any]:
+    """Return the task's record of its last start; empty where it left none."""
+    record = read_json(path) or {}
+    if not record.get("comes_back"):
+        return record
+    # It was put back, and has left the queue since. A start that dies before its first line of
+    # Python leaves the record of the start before as it is, and words in the log.
+    with contextlib.suppress(OSError):
+        if log.stat().st_mtime > path.stat().st_mtime + REQUEUE_SECONDS / 2:
+            return {}
+    return {"status": 0, "why": f"{record.get('why')}; cancelled while it waited there"}
 
 
 def _kind(job: Submitted, status: int | None, worked: bool) -> Kind:

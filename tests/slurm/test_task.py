@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -198,8 +199,13 @@ def test_how_tasks_ended(sweep: SweepFolder) -> None:
         "7_2": ("killed", None, "slurmstepd: error: Detected 1 oom_kill event"),
         "7_3": ("gave up", {"status": 1, "why": "no run got further"}, "no run got further"),
         "7_4": ("no worker", {"status": 1, "why": f"{GAVE_UP} 1"}, "too few GPUs"),
-        # Put back, and killed at once when it began again: what its end was before is no more.
+        # Put back, and killed at once when it began again; cancelled before it began again.
         "7_5": ("killed", {"status": 0, "why": "its time is up", "comes_back": True}, "Killed"),
+        "7_7": (
+            "well",
+            {"status": 0, "why": "back (preempted)", "comes_back": True},
+            "back (preempted); cancelled while it waited there",
+        ),
         "8": ("no worker", None, ""),
         "8_1": ("killed", None, "Killed"),
         "9": ("no worker", None, "module: not found"),
@@ -216,9 +222,10 @@ def test_how_tasks_ended(sweep: SweepFolder) -> None:
             (folder / f"{name}_starts.jsonl").write_text("{}\n")
         if record is not None:
             (folder / f"{name}_end.json").write_text(json.dumps(record))
+    os.utime(folder / "7_5_end.json", (1, time.time() - 120))
     for other in ("7_6_0_log.out", "70_0_0_log.out", "7_submission.sh"):
         (folder / other).write_text("of a task in the queue, of no job here, no log")
-    found = task_ends.ended(sweep, {"7_6"}, {"7_0", "7_2", "7_3", "7_5", "9_1"}, jobs)
+    found = task_ends.ended(sweep, {"7_6"}, {"7_0", "7_2", "7_3", "7_5", "7_7", "9_1"}, jobs)
     assert {task.name: (str(task.kind), task.said) for task in found} == {
         name: (kind, said) for name, (kind, _, said) in wanted.items()
     }
