@@ -29,7 +29,7 @@ from mixbench.experiments.data.decode import (
 from mixbench.experiments.data.file_split import FileSplit, loader_workers
 from mixbench.experiments.data.geometry import Shape, kept_size
 from mixbench.experiments.data.picture_store import PictureStore
-from mixbench.experiments.data.pixel_range import Survey, survey
+from mixbench.experiments.data.pixel_range import Survey
 from mixbench.experiments.data.split import ArraySplit, Split
 from mixbench.experiments.data.stored_split import (
     CroppedSplit,
@@ -37,6 +37,7 @@ from mixbench.experiments.data.stored_split import (
     PicturesInMemory,
     StoredSplit,
 )
+from mixbench.experiments.data.survey_cache import surveyed
 from mixbench.experiments.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class FolderPixels:
 
     def __post_init__(self) -> None:
         self._threads = max(1, torch.get_num_threads())
-        self._survey = survey(self.files, self.config.pixel_range, self._threads)
+        self._survey = surveyed(self.root, self.files, self.config.pixel_range, self._threads)
         for note in self._survey.notes:
             log.info("%s", note)
         self._form = Form(Shape(*self.config.sides, self.config.fit or "crop"), self._survey.scale)

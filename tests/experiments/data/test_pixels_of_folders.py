@@ -20,7 +20,7 @@ from PIL import Image
 from mixbench.experiments import cli
 from mixbench.experiments.config import resolve
 from mixbench.experiments.config.data_text import training_images
-from mixbench.experiments.data import folder_pixels, picture_cache, picture_store
+from mixbench.experiments.data import folder_pixels, picture_cache, picture_store, survey_cache
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.file_split import FileSplit
 from mixbench.experiments.data.geometry import Shape, crop_area, lost, window
@@ -268,6 +268,28 @@ def test_a_range_that_is_given(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"pixel_range: got \[0.0, 4095.0\], but all images"):
             refusing(config)
     assert not opened(bytes_, pixel_range=[0, 255]).scale.is_wide
+
+
+def test_many_files_are_looked_at_once(
+    tmp_path: Path, no_memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = (RAMP * 4095).astype("uint16")
+    paths = sorted(grey(tmp_path / "x", [array, array - 5], "png").rglob("*.png"))
+    monkeypatch.setattr(survey_cache, "MANY", 8)
+    first = survey_cache.surveyed(tmp_path, paths, None, 1)
+    assert first.scale.whole == (0, 65535) and first.sizes.tolist() == [[40, 40]] * 8
+    with monkeypatch.context() as patch:
+        patch.setattr(survey_cache, "survey", None)
+        again = survey_cache.surveyed(tmp_path, paths, None, 2)
+    assert (again.scale, again.notes) == (first.scale, first.notes)
+    assert np.array_equal(again.sizes, first.sizes)
+    (entry,) = picture_cache.entries(tmp_path)
+    (entry.path / "entry.json").write_text("{")
+    assert survey_cache.surveyed(tmp_path, paths, None, 1).scale == first.scale
+    save(paths[1], array)
+    os.utime(paths[1], ns=(1, time.time_ns()))
+    assert survey_cache.surveyed(tmp_path, paths, (0.0, 9.0), 1).scale.whole == (0, 9)
+    assert no_memory.is_dir()
 
 
 def test_bytes_among_more_bits_keep_their_own_scale(tmp_path: Path) -> None:
