@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mixbench.experiments import ranks
 from mixbench.experiments.config import resolve
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.data import folder_pixels
+from mixbench.experiments.data import folder_pixels, picture_cache
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.load import load
 from mixbench.experiments.data.split import ArraySplit
@@ -83,7 +83,8 @@ def of_files(root: Path) -> dict[str, Any]:
 def loaded(made: RunConfig) -> Dataset:
     """Image folders are streamed, by two loader processes."""
     folder_pixels.IN_MEMORY_BYTES = 0
-    return load(made.dataset, workers=2)
+    picture_cache.open_or_make = lambda *_: None
+    return load(made.dataset, workers=2, crops=made.training.random_crops)
 
 
 def without_batch_norm(dataset: Dataset) -> nn.Module:
