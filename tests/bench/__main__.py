@@ -26,6 +26,7 @@ ALL = (
     "transfer",
     "evaluate",
     "pictures",
+    "time_to_verdict",
 )
 
 
