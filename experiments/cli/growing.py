@@ -56,16 +56,18 @@ class Change:
     growth: Growth
     new: frozenset[str]
     dropped: tuple[str, ...]
+    checked: int = 0
+    """The revision of the plan in which no run would become another one."""
 
     @classmethod
-    def of(cls, folder: SweepFolder, growth: Growth) -> Change:
+    def of(cls, folder: SweepFolder, growth: Growth, checked: int = 0) -> Change:
         """Look up on disk what `growth` adds and leaves out."""
         runs = folder.path / "runs"
         begun = folder.begun() if growth.added else set()
         done = {key for key in begun & {*growth.added} if (runs / key / "result.json").exists()}
         gone_before = sorted(set(folder.dropped()) - set(growth.added))
         dropped = dict.fromkeys([*growth.dropped, *gone_before])
-        return cls(folder, growth, frozenset(growth.added) - done, tuple(dropped))
+        return cls(folder, growth, frozenset(growth.added) - done, tuple(dropped), checked)
 
     def counts(self, states: Mapping[str, RunState]) -> str:
         """Say how many of the runs are done, failed, running, new, no longer asked for."""
@@ -115,7 +117,8 @@ def preview(sweep: Sweep, command: Command) -> Change | None:
     if not (root() / sweep.name / "sweep.json").exists():
         return None
     folder = SweepFolder.open(sweep.name)
-    return Change.of(folder, folder.grown(asked(sweep), command)[1])
+    number = folder.newest_revision()
+    return Change.of(folder, folder.grown(asked(sweep), command)[1], number)
 
 
 def _why_other_keys(sweep: Sweep, growth: Growth) -> list[str]:

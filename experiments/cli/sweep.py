@@ -102,7 +102,7 @@ def sweep(
     wanted = prepare.with_data(wanted, overrides or [], rename)
     found = reuse.find(wanted, reuse=reuse_runs)
     prepare.check_runs(wanted, found.sources)
-    folder, missing = _start(wanted, command, found)
+    folder, missing = _start(wanted, command, found, change.checked if change else 0)
     status = 0
     if missing and workplace.profile is not None:
         _submit(folder, workplace.profile, workers, missing, retries, hang_seconds)
@@ -133,10 +133,10 @@ def _check_slurm(wanted: Sweep, workplace: Workplace) -> None:
         submit.check_possible(workplace.profile, devices=plan.devices_per_run(wanted))
 
 
-def _start(wanted: Sweep, command: Command, found: Found) -> tuple[SweepFolder, int]:
+def _start(wanted: Sweep, command: Command, found: Found, checked: int) -> tuple[SweepFolder, int]:
     """Create, continue or grow the sweep's folder; return it and how many runs are missing.
 
-    found: runs to take over from other sweeps.
+    found: runs to take over from other sweeps. checked: see `Change`.
     """
     from mixbench.experiments.manage.plugin_changes import plugin_changes
     from mixbench.experiments.store import provenance
@@ -145,7 +145,7 @@ def _start(wanted: Sweep, command: Command, found: Found) -> tuple[SweepFolder, 
 
     adoption.set_aside(wanted)
     folder, growth = SweepFolder.create_or_grow(
-        wanted.name, growing.asked(wanted), provenance.commit(), command
+        wanted.name, growing.asked(wanted), provenance.commit(), command, checked
     )
     if any(run.folder.state_on_file() != RunState.DONE for run in folder.plan()):
         # Before any worker starts: each would find it out by itself.

@@ -114,24 +114,21 @@ def check_same_run(
         )
 
 
-def _differences(
-    was: Mapping[str, Any], wanted: Mapping[str, Any]
-) -> Iterator[tuple[str, Any, Any]]:
-    flat_was, flat_wanted = dict(_flat(was)), dict(_flat(wanted))
-    for field, now in flat_wanted.items():
-        before = flat_was.get(field)
-        if before is None or now is None or before == now or field in _SAME_WHEREVER:
-            continue
-        yield field, before, now
-
-
-def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a configuration by dotted names, those of lists by their places."""
-    if isinstance(config, Mapping):
-        for key, value in config.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(config, list) and any(isinstance(part, Mapping) for part in config):
-        for place, part in enumerate(config):
-            yield from _flat(part, f"{prefix}.{place}")
+def _differences(was: Any, wanted: Any, field: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the dotted names of the values that both have and that differ, with both values."""
+    # Equal parts are compared whole: there may be ten thousand configurations.
+    if was is None or wanted is None or was == wanted or field in _SAME_WHEREVER:
+        return
+    if isinstance(was, dict) and isinstance(wanted, dict):
+        parts = [(str(key), was.get(key), value) for key, value in wanted.items()]
+    elif _is_list_of_sections(was) and _is_list_of_sections(wanted) and len(was) == len(wanted):
+        parts = [(str(place), *pair) for place, pair in enumerate(zip(was, wanted, strict=True))]
     else:
-        yield prefix, config
+        yield field, was, wanted
+        return
+    for name, before, now in parts:
+        yield from _differences(before, now, f"{field}.{name}" if field else name)
+
+
+def _is_list_of_sections(value: Any) -> bool:
+    return isinstance(value, list | tuple) and any(isinstance(part, dict) for part in value)

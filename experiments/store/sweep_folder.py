@@ -106,7 +106,12 @@ class SweepFolder:
 
     @classmethod
     def create_or_grow(
-        cls, name: str, asked: Asked, commit: str | None, command: Command | None = None
+        cls,
+        name: str,
+        asked: Asked,
+        commit: str | None,
+        command: Command | None = None,
+        checked: int = 0,
     ) -> tuple[SweepFolder, Growth]:
         """The folder of a new sweep, or the one that is there with its plan changed, and how.
 
@@ -131,7 +136,7 @@ class SweepFolder:
             else:
                 folder._install(header, asked.rows)
         folder = cls.open(name)
-        return folder, folder.grow(asked, command)
+        return folder, folder.grow(asked, command, checked)
 
     def _install(self, header: dict[str, Any], rows: Sequence[PlanRow]) -> None:
         # Made aside and renamed into place: two launchers at once, or a crash, leave one whole
@@ -147,27 +152,35 @@ class SweepFolder:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
-    def grow(self, asked: Asked, command: Command) -> Growth:
+    def grow(self, asked: Asked, command: Command, checked: int = 0) -> Growth:
         """Change the plan to what is asked for; UserError while `clean --dropped` runs."""
-        revision, growth = self.grown(asked, command)
+        revision, growth = self.grown(asked, command, checked)
         if revision is None:
             return growth
         what = f"growing the sweep {self.name!r}"
         with self.changing(what, wait=GROW_SECONDS, waits_for=what):
-            while True:
+            while revision is not None:
+                is_next = revision.head.number == self.newest_revision() + 1
+                if is_next and plans.write(self.path, revision):
+                    break
                 revision, growth = self.grown(asked, command)
-                if revision is None or plans.write(self.path, revision):
-                    return growth
+        return growth
 
-    def grown(self, asked: Asked, command: Command) -> tuple[Revision | None, Growth]:
-        """What `grow` would make of the plan, None where it stays as it is, and what changes."""
+    def grown(
+        self, asked: Asked, command: Command, checked: int = 0
+    ) -> tuple[Revision | None, Growth]:
+        """What `grow` would make of the plan, None where it stays as it is, and what changes.
+
+        checked: a revision of which it is known that no run would be another one.
+        """
         newest = plans.read(self.path, self._known_header())
         wish = Wish(asked.spec, asked.description, time.time(), command.as_json())
         begun = self.begun()
         revision, growth = growing.grown(newest, wish, asked.rows, command, begun)
         if revision is newest:
             return None, growth
-        self._check_same_runs(newest, asked.rows, begun)
+        if newest.head.number != checked:
+            self._check_same_runs(newest, asked.rows, begun)
         return revision, growth
 
     def _check_same_runs(
@@ -180,11 +193,10 @@ class SweepFolder:
             if known is not None and known.config != row.config:
                 growing.check_same_run(self.name, row.run_key, known.config, row.config, where)
             if row.run_key in begun:
-                file = self.path / "runs" / row.run_key / "config.json"
-                config = read_json(file)
+                named = f"runs/{row.run_key}/config.json"
+                config = read_json(Path(f"{self.path}/{named}"))
                 # One of another run is a folder that was copied here: it is set aside.
                 if config is not None and config.get("run_key", row.run_key) == row.run_key:
-                    named = str(file.relative_to(self.path))
                     given = {**row.config, "run_key": row.run_key, "cell_key": row.cell_key}
                     growing.check_same_run(self.name, row.run_key, config, given, named)
 

@@ -14,6 +14,7 @@ ALL = (
     "throughput",
     "expansion",
     "claiming",
+    "growth",
     "status",
     "reuse",
     "overhead",
