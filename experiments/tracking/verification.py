@@ -149,9 +149,8 @@ class _Comparison:
                 elif key in seen:
                     verdict.differs(_name(run), f"a second run in MLflow, {run.info.run_id}")
                 elif (record := self._record(key)) is None:
-                    verdict.differs(
-                        _name(run), f"in MLflow, {run.info.run_id}, but not planned or in no folder"
-                    )
+                    why = "no longer asked for" if key in self._dropped else "in no folder"
+                    verdict.differs(_name(run), f"in MLflow, {run.info.run_id}, but {why}")
                 else:
                     seen.add(key)
                     fresh.append((run, record))

@@ -78,6 +78,19 @@ def number_or_text(cell: str) -> float | str:
     return cell
 
 
+def test_the_sweep_grows(tmp_path: Path) -> None:
+    runs = copied(tmp_path)
+    plan = (runs / "old_sweep" / "plan.jsonl").read_bytes()
+    grown = tmp_path / "grown.yaml"
+    text = (MADE / "old_sweep.yaml").read_text(encoding="utf-8")
+    assert text.count("seeds: [0, 1]") == 1
+    grown.write_text(text.replace("seeds: [0, 1]", "seeds: [0, 2]"), encoding="utf-8")
+    said = output_here(runs, "plan", str(grown))
+    assert "\n2 done, 2 new, 2 no longer asked for\n" in said
+    assert [path.name for path in (runs / "old_sweep").glob("plan*")] == ["plan.jsonl"]
+    assert (runs / "old_sweep" / "plan.jsonl").read_bytes() == plan
+
+
 def test_names_in_mlflow(projected: Path) -> None:
     found = {}
     with contextlib.closing(sqlite3.connect(projected / "mlflow.db")) as database:

@@ -9,6 +9,7 @@ from mixbench.analysis.report.data import ReportData, short_dataset
 from mixbench.analysis.tables.labels import factor_text, flatten, value_text
 from mixbench.analysis.tables.nested_methods import in_full
 from mixbench.analysis.tables.schedules import PHASES
+from mixbench.experiments.text import plural
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -19,6 +20,12 @@ def section(data: ReportData) -> dict[str, Any]:
     plugins = dict.fromkeys(f"{use.distribution} {use.code}" for use in data.tables.plugins)
     if plugins:
         settings.append(("Plug-ins", "; ".join(plugins)))
+    dropped = len(data.folder.dropped())
+    if dropped:
+        text = (
+            f"{plural(dropped, 'run')} that the sweep no longer asks for; what they came to stays"
+        )
+        settings.append(("Left out", text))
     return {"settings": [*settings, *_varying(data)], "methods": _methods(data)}
 
 

@@ -501,6 +501,26 @@ def test_a_sweep_made_anew_under_its_name_leaves_the_old_runs(sweep: SweepFolder
     assert len(client.search_runs([experiment.experiment_id])) == 7 + 2
 
 
+def test_runs_that_are_no_longer_asked_for_are_left_out_and_come_back(root: Path) -> None:
+    sweep = made.make_sweep("study", made.METHODS[:2], seeds=2)
+    for run in sweep.plan():
+        made.finish(run)
+    uri = tracking.project(sweep).uri
+    dropped = sweep.plan()[2:]
+    with tracking.Projector(sweep) as follower:
+        follower.update()
+        made.make_sweep("study", made.METHODS[:1], seeds=3)
+        assert [run.run_key for run in dropped] == sweep.dropped()
+        said = str(tracking.verify(sweep))
+        assert said.count("but no longer asked for") == 2
+        follower.update()
+    assert set(read_back(uri, "study")) == {"", *(run.run_key for run in sweep.plan()[:2])}
+    assert tracking.verify(sweep).equal, "one that projects all the time sees it"
+    made.make_sweep("study", made.METHODS[:2], seeds=2)
+    assert tracking.project(sweep).created == 2
+    assert tracking.verify(sweep).equal and len(read_back(uri, "study")) == 5
+
+
 def test_two_runs_for_one_key_become_one(sweep: SweepFolder) -> None:
     # A server that answers with an error may have created the run all the same.
     from mlflow import MlflowClient
