@@ -46,7 +46,7 @@ def _simulated(
     return [_contrasts(sample) for sample in values]
 
 
-# Of 200 sweeps, a true 95 % shows 91 % or more in 99 % of simulations.
+# Of 150 sweeps, a true 95 % shows more than 90 % in 99 % of simulations.
 @pytest.mark.parametrize("n", [3, 5, 10, 20])
 @pytest.mark.parametrize("spreads", [(ALONE / 2**0.5,) * 7, DEMO], ids=["equal", "unequal"])
 def test_simultaneous_intervals_cover_and_hold_the_familywise_error(
@@ -54,7 +54,7 @@ def test_simultaneous_intervals_cover_and_hold_the_familywise_error(
 ) -> None:
     means = np.array([80.0, 80, 80, 80, 80.5, 81, 79])
     truth = means[1:] - means[0]
-    sweeps = _simulated(n, spreads, means, 200, seed=n)
+    sweeps = _simulated(n, spreads, means, 150, seed=n)
     covered = [
         all(c.low <= true <= c.high for c, true in zip(sweep, truth, strict=True))  # type: ignore[operator]
         for sweep in sweeps
@@ -63,14 +63,14 @@ def test_simultaneous_intervals_cover_and_hold_the_familywise_error(
         any(c.p < 0.05 for c, true in zip(sweep, truth, strict=True) if true == 0)  # type: ignore[operator]
         for sweep in sweeps
     ]
-    assert np.mean(covered) >= 0.91
-    assert np.mean(false) <= 0.09
+    assert np.mean(covered) > 0.9
+    assert np.mean(false) < 0.1
 
 
 def test_a_noisy_baseline_does_not_make_all_intervals_too_narrow() -> None:
     means = np.zeros(7)
     for n, least in ((3, 0.88), (5, 0.91), (10, 0.93)):
-        sweeps = _simulated(n, (1.0, *(0.325,) * 6), means, 200, seed=n)
+        sweeps = _simulated(n, (1.0, *(0.325,) * 6), means, 150, seed=n)
         covered = [all(c.low <= 0 <= c.high for c in sweep) for sweep in sweeps]  # type: ignore[operator]
         assert np.mean(covered) >= least
 
@@ -78,7 +78,7 @@ def test_a_noisy_baseline_does_not_make_all_intervals_too_narrow() -> None:
 def test_power_is_that_of_a_pooled_test_where_holms_paired_t_has_half() -> None:
     """at +0.82 points and five replicates 79 % against 38 %."""
     means = np.array([0, 0.82, 0, 0, 0, 0, 0])
-    sweeps = _simulated(5, (ALONE / 2**0.5,) * 7, means, 300, seed=1)
+    sweeps = _simulated(5, (ALONE / 2**0.5,) * 7, means, 200, seed=1)
     assert np.mean([sweep[0].verdict == Verdict.BETTER for sweep in sweeps]) >= 0.7
     draw = np.random.default_rng(1)
     first = 0

@@ -125,6 +125,7 @@ def test_the_result_is_what_the_contract_says(trained: SweepFolder) -> None:
             "validation/nll",
             "best/epoch",
             "best/validation_accuracy",
+            "mix/dose",
         }
         for shape in ("centre", "patches"):
             names |= {
