@@ -197,8 +197,8 @@ class SweepFolder:
                 config = read_json(Path(f"{self.path}/{named}"))
                 # One of another run is a folder that was copied here: it is set aside.
                 if config is not None and config.get("run_key", row.run_key) == row.run_key:
-                    given = {**row.config, "run_key": row.run_key, "cell_key": row.cell_key}
-                    growing.check_same_run(self.name, row.run_key, config, given, named)
+                    stored = config.get("config", config)
+                    growing.check_same_run(self.name, row.run_key, stored, row.config, named)
 
     def changing(
         self, what: str, wait: float = 0.0, waits_for: str | None = None
@@ -290,11 +290,10 @@ class SweepFolder:
         """The run as it was last planned, though it may no longer be; None if it is not known."""
         row = plans.last_row(self.path, run_key)
         if row is None:
-            config = read_json(self.path / "runs" / run_key / "config.json")
-            if config is None:
+            about = read_json(self.path / "runs" / run_key / "config.json")
+            if about is None:
                 return None
-            _, _, cell_key = (config.pop(key, "") for key in ("schema", "run_key", "cell_key"))
-            row = PlanRow(run_key, cell_key, config)
+            row = PlanRow(run_key, about.get("cell_key", ""), about.get("config", {}))
         return self._planned(row)
 
     def begun(self) -> set[str]:

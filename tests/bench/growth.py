@@ -76,7 +76,7 @@ def _begun(path: Path, runs: int) -> int:
     for planned in done:
         planned.folder.path.mkdir()
         about = {"schema": 1, "run_key": planned.run_key, "cell_key": planned.cell_key}
-        (planned.folder.path / "config.json").write_text(dump(about | planned.config))
+        (planned.folder.path / "config.json").write_text(dump({**about, "config": planned.config}))
         (planned.folder.path / "result.json").write_text('{"metrics": {}}')
     return len(done)
 

@@ -316,7 +316,7 @@ def test_another_run_under_the_key_of_a_begun_one(
     run.folder.path.mkdir()
     other = json.loads(json.dumps(run.config))
     other["training"]["epochs"] = 77
-    (run.folder.path / "config.json").write_text(json.dumps(other))
+    (run.folder.path / "config.json").write_text(json.dumps({"config": other}))
     (here / "good.yaml").write_text(yaml.safe_dump(changed(seeds=[0, 1, 2])))
     before = files(runs)
     said = refused(capsys, here.parent, verb, "good.yaml")

@@ -170,12 +170,13 @@ def test_another_run_under_the_same_key() -> None:
     with pytest.raises(UserError, match=message):
         folder.grow(Asked({}, "", rows), Command(time.time()))
     finish(folder, "a")
-    (folder.path / "runs" / key("a") / "config.json").write_text('{"seed": 3, "added": null}')
+    stored = folder.path / "runs" / key("a") / "config.json"
+    stored.write_text('{"config": {"seed": 3, "added": null}}')
     with pytest.raises(UserError, match=r"seed was 3 \(runs/.*/config.json\), and is 0 now"):
         ask("ac")
     assert newest_number(folder.path) == 1 and not list(folder.path.glob("*.lock"))
     # Options that only one of the two has are of another version.
-    (folder.path / "runs" / key("a") / "config.json").write_text('{"seed": 0, "old": 1}')
+    stored.write_text('{"config": {"seed": 0, "old": 1}}')
     assert planned(ask("ac")[0]) == "ac"
 
 
