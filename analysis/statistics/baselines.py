@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mixbench.analysis.tables.labels import flatten, value_text
-from mixbench.analysis.tables.schedules import ALWAYS, NAME, PHASES
+from mixbench.analysis.tables.schedules import ALWAYS, NAME, TOLD_BY_NAME
 from mixbench.experiments.errors import UserError
 
 Baseline = Mapping[str, Any] | str | None
@@ -16,7 +16,7 @@ Baseline = Mapping[str, Any] | str | None
 
 _USUAL = (("augmentation.name", "none"), (NAME, ALWAYS))
 """The baseline where nobody names one, the first that there is."""
-_OF_MIXING = (NAME, PHASES, "transfer.mixing", "transfer.cache")
+_OF_MIXING = (NAME, *TOLD_BY_NAME, "transfer.mixing", "transfer.cache")
 """Fields that mean nothing in a run without augmentation."""
 
 

@@ -12,7 +12,7 @@ from mixbench.analysis.statistics.comparison import seed_values, unit_of
 from mixbench.analysis.statistics.contrasts import Contrast, Stratum, compare
 from mixbench.analysis.statistics.metrics import ACCURACY
 from mixbench.analysis.tables.labels import factor_text, name_cells, value_text
-from mixbench.analysis.tables.schedules import ALWAYS, NAME, PHASES
+from mixbench.analysis.tables.schedules import ALWAYS, NAME, TOLD_BY_NAME
 from mixbench.analysis.tables.transfers import WEIGHTS
 
 FACTORS = {
@@ -82,7 +82,7 @@ def pivot(
     Returns:
         The pivot; None where the field never varies alone.
     """
-    factor = (NAME, PHASES) if key == NAME else (key,)
+    factor = (NAME, *TOLD_BY_NAME) if key == NAME else (key,)
     fields = [column for column in cells.columns if "." in column and column not in factor]
     by_setting: dict[Setting, dict[Any, str]] = {}
     configs: dict[Setting, dict[str, Any]] = {}

@@ -18,8 +18,6 @@ _SYMBOLS = {"alpha": "α", "beta": "β"}
 _SECTIONS = ("augmentation", "model", "dataset", "transfer", "staging")
 _DECIDES = {"transfer": transfers.WEIGHTS, "staging": "augmentation.name"}
 """The field that those of a section depend on, where that is not the section's name."""
-_REDUNDANT = (schedules.PHASES,)
-"""Fields that another field tells."""
 _RESOLVED_BY_DATASET = (
     "dataset.image_size",
     "dataset.fit",
@@ -104,7 +102,8 @@ def name_cells(configs: Sequence[Flat], origins: Mapping[str, str] | None = None
     the cells that others start from are called.
     """
     origins = origins or {}
-    keys = list(dict.fromkeys(key for config in configs for key in config if key not in _REDUNDANT))
+    used = dict.fromkeys(key for config in configs for key in config)
+    keys = [key for key in used if key not in schedules.TOLD_BY_NAME]
     varying = [key for key in keys if _distinct(configs, key) > 1]
     parameters = [key for key in varying if _section(key) == "augmentation"]
     factors = [key for key in varying if key not in parameters and not _implied(configs, key)]
@@ -256,7 +255,7 @@ def factor_text(short: str, key: str, value: Any, origins: Mapping[str, str]) ->
         kind, colon, path = str(value).partition(":")
         return f"{kind}:{PurePath(path).name}" if colon and path else str(value)
     if key == schedules.NAME:
-        return f"staging {value}"
+        return str(value) if str(value).startswith("dose ") else f"staging {value}"
     if _section(key) == "transfer":
         return transfers.words(key, value, origins)
     return f"{short} {value_text(value)}"

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 NAME, PHASES = "staging.name", "staging.phases"
+TOLD_BY_NAME = (PHASES, "staging.match_dose", "staging.shape")
+"""Fields of a schedule that its name tells."""
 ALWAYS = "always"
 """The name for no schedule, in a sweep where other runs have one."""
 _SHORT = 30

@@ -142,7 +142,7 @@ def _schedule_sections(schedules: list[str]) -> list[tuple[str, dict[str, Any]]]
     from mixbench.experiments.errors import unknown
     from mixbench.experiments.staging.named import NAMED
 
-    expected = "a mapping with `staging` (and `transfer`) or with `phases`"
+    expected = "a mapping with `staging` (and `transfer`), `phases` or `match_dose`"
     by_name: dict[str, dict[str, Any]] = {}
     for text in schedules:
         if text == "all":
@@ -154,7 +154,8 @@ def _schedule_sections(schedules: list[str]) -> list[tuple[str, dict[str, Any]]]
                 raise UserError(f"--staging: there is no file {text!r}")
             content = yaml_file.load(Path(text), expected)
             sections = content if "staging" in content else {"staging": content}
-            if not {"staging", "phases"} & set(content) or set(sections) - {"staging", "transfer"}:
+            known = {"staging", "phases", "match_dose"} & set(content)
+            if not known or set(sections) - {"staging", "transfer"}:
                 raise UserError(f"{text}: expected {expected}, got {', '.join(map(str, content))}")
             by_name[Path(text).stem] = sections
         else:

@@ -191,10 +191,13 @@ def _staging(config: RunConfig, facts: datasets.DatasetInfo) -> StagingConfig | 
         unfreezings=None if is_gradual else config.unfreezings,
     )
     staging = config.staging
-    resolved = resolve_phases(staging.name, staging.written, config.augmentation, length)
+    dose = staging.dose
+    asked = staging.name if dose is None else dose
+    resolved = resolve_phases(asked, staging.written, config.augmentation, length)
     if resolved is None:
         return None
-    return StagingConfig(name=resolved.name, phases=resolved.phases)
+    doses: dict[str, Any] = {} if dose is None else {"match_dose": dose.share, "shape": dose.shape}
+    return StagingConfig(name=resolved.name, phases=resolved.phases, **doses)
 
 
 def _or(value: Any, default: Any) -> Any:

@@ -15,10 +15,12 @@ from mixbench.augmentations.registry import identifying
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.section import as_number
 from mixbench.experiments.staging import moments, spans
+from mixbench.experiments.staging.doses import Dose
 from mixbench.experiments.staging.methods import method_at, resolve_method
 from mixbench.experiments.staging.moments import Moment
 from mixbench.experiments.staging.named import NAMED, phases_of
 from mixbench.experiments.staging.values import SCHEDULED, SHAPES, changing
+from mixbench.experiments.text import plural
 
 KEYS = ("from", "to", "every", "method", *SCHEDULED)
 Phase = dict[str, Any]
@@ -36,25 +38,28 @@ class Phases:
 
 
 def resolve_phases(
-    name: str | None,
+    asked: str | Dose | None,
     written: Sequence[Mapping[str, Any]] | None,
     augmentation: Mapping[str, Any],
     length: spans.Length,
 ) -> Phases | None:
     """Return the phases of a run with this augmentation; None where they change nothing.
 
-    written: the phases as the user wrote them; None for those of the schedule `name`.
+    asked: the name of a schedule, or a dose. written: the phases as the user wrote them; None for
+    those of `asked`.
 
     Raises UserError, which names the phase and the key.
     """
+    if isinstance(asked, Dose):
+        return _of_dose(asked, written, augmentation, length)
     named = {name: _resolved(phases_of(name, augmentation), augmentation) for name in NAMED}
     if written is None:
-        phases = named[name or "always"]
+        phases = named[asked or "always"]
     else:
         phases = _resolved(written, augmentation)
-        if name is not None and phases != named[name]:
+        if asked is not None and phases != named[asked]:
             raise UserError(
-                f"staging: got the name {name!r} with other phases, expected either a name or "
+                f"staging: got the name {asked!r} with other phases, expected either a name or "
                 "phases"
             )
     spans.check_order(phases, length)
@@ -64,6 +69,35 @@ def resolve_phases(
         return None
     # The same phases are the same run, whether they were called by their name or written out.
     return Phases(next((name for name in NAMED if named[name] == phases), None), phases)
+
+
+def _of_dose(
+    dose: Dose,
+    written: Sequence[Mapping[str, Any]] | None,
+    augmentation: Mapping[str, Any],
+    length: spans.Length,
+) -> Phases | None:
+    always = _resolved(phases_of("always", augmentation), augmentation)
+    phases = always
+    if augmentation["name"] != "none":
+        phases = _resolved(dose.phases(augmentation, length.epochs), augmentation)
+    # What was resolved before has the phases too.
+    if written is not None and _resolved(written, augmentation) != phases:
+        raise UserError("staging: got match_dose beside phases, expected one of the two")
+    _check_steps(dose, phases, length)
+    return None if phases == always else Phases(dose.name, phases)
+
+
+def _check_steps(dose: Dose, phases: Sequence[Phase], length: spans.Length) -> None:
+    """Raise UserError where a phase has no step, or a ramp only one."""
+    of_phases = spans.PhaseSpans(phases, length.steps, length.steps_per_epoch).at((), ())
+    for phase, (start, end) in zip(phases, of_phases, strict=True):
+        if end - start < (2 if changing(phase) else 1):
+            raise UserError(
+                f"staging.match_dose: got {dose.share!r} with shape {dose.shape!r}, expected a "
+                "dose of which each part has a step, and a ramp two: the training has "
+                f"{plural(length.steps, 'step')}"
+            )
 
 
 def identifying_phases(phases: Sequence[Mapping[str, Any]]) -> list[Phase]:

@@ -36,7 +36,9 @@ def origins(runs: Iterable[PlannedRun]) -> dict[str, str]:
 
 
 def is_in_names(key: str, config: Mapping[str, Any]) -> bool:
-    """Does a run's name have to say this parameter?  Not the phases of a schedule with a name."""
+    """Does a run's name have to say this parameter?  Not what the name of a schedule tells."""
+    if key in ("staging.match_dose", "staging.shape"):
+        return False
     return key != PHASES or config.get(NAME) == CUSTOM
 
 

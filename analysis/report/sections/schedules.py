@@ -14,6 +14,7 @@ from mixbench.analysis.tables.load import Tables
 from mixbench.analysis.tables.schedules import NAME, PHASES, in_words, planned
 
 MOST_PANELS = 24
+MOST_PHASES = 8
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -29,7 +30,17 @@ def _words(tables: Tables) -> list[tuple[str, str]]:
                 text = in_words(json.loads(cell[PHASES]), cell["augmentation.name"])
                 rows.setdefault(cell[NAME], []).append(text)
     # A name's phases can depend on the method, as not every method has boxes.
-    return [(name, " | ".join(dict.fromkeys(texts))) for name, texts in rows.items()]
+    return [
+        (name, " | ".join(dict.fromkeys(map(_shortened, texts)))) for name, texts in rows.items()
+    ]
+
+
+def _shortened(text: str) -> str:
+    """Leave out the middle of many phases, such as those of every second or third epoch."""
+    phases = text.split("; ")
+    if len(phases) <= MOST_PHASES:
+        return text
+    return f"{'; '.join(phases[:3])}; …; {phases[-1]} ({len(phases)} phases)"
 
 
 def _figures(tables: Tables) -> list[ReportFigure]:

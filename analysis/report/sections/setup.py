@@ -8,7 +8,7 @@ from typing import Any
 from mixbench.analysis.report.data import ReportData, short_dataset
 from mixbench.analysis.tables.labels import factor_text, flatten, value_text
 from mixbench.analysis.tables.nested_methods import in_full
-from mixbench.analysis.tables.schedules import PHASES
+from mixbench.analysis.tables.schedules import TOLD_BY_NAME
 from mixbench.experiments.text import plural
 
 
@@ -48,7 +48,7 @@ def _shared(data: ReportData) -> dict[str, list[str]]:
     shared: dict[str, list[str]] = {}
     for key, value in data.fixed.items():
         section, _, name = key.partition(".")
-        if section == "augmentation" or value is None or key == PHASES:
+        if section == "augmentation" or value is None or key in TOLD_BY_NAME:
             continue
         if section == "transfer":
             text = _factor(data, key, value)
@@ -64,7 +64,9 @@ def _varying(data: ReportData) -> list[tuple[str, str]]:
     columns = [
         column
         for column in data.tables.config_columns
-        if column not in data.fixed and not column.startswith("augmentation.") and column != PHASES
+        if column not in data.fixed
+        and not column.startswith("augmentation.")
+        and column not in TOLD_BY_NAME
     ]
     rows = []
     for column in columns:

@@ -168,13 +168,13 @@ def test_a_grid_resolves_phases_as_parse_does() -> None:
         for staging in ("cautious", None, "linear_up", "always", {"phases": [{"to": 0.5}]}):
             for epochs in (10, 20):
                 spec = raw(staging, method, epochs)
-                cell = parser.parse(spec, [0, 3])
+                cell = parser.parse(spec, [(None, 0), (None, 3)])
                 expected = [resolve.parse({**spec, "seed": seed}) for seed in (0, 3)]
                 assert cell.runs == expected
                 assert cell.key == expected[0].cell_key
                 assert cell.run_keys == [one.run_key for one in expected]
     with pytest.raises(UserError, match="mixup has no max_area"):
-        parser.parse(raw({"phases": [{"max_area": 0.5}]}, "mixup"), [0])
+        parser.parse(raw({"phases": [{"max_area": 0.5}]}, "mixup"), [(None, 0)])
 
 
 UNFROZEN = {"freeze": "all", "unfreeze": [{"at": 0.5, "down_to": "all"}]}
