@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -36,6 +37,19 @@ def _set(cell: dict[str, Any], key: str, value: Any) -> None:
         cell[part] = dict(inner) if isinstance(inner, dict) else {}
         cell = cell[part]
     cell[last] = value
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested configuration with dotted keys; lists become JSON text, so are hashable."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            flat[f"{prefix}{key}"] = json.dumps(list(value))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def matches(cell: Any, pattern: Any) -> bool:

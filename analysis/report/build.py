@@ -20,6 +20,7 @@ from mixbench.analysis.report.sections import (
     occlusion,
     pretraining,
     provenance,
+    question,
     reproduction,
     results,
     runs,
@@ -37,6 +38,7 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 SECTIONS: dict[str, Callable[[ReportData], dict[str, Any]]] = {
     "summary": summary.section,
     "warnings": warnings.section,
+    "question": question.section,
     "mixed": mixed.section,
     "results": results.section,
     "factors": factors.section,

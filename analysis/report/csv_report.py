@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from mixbench.analysis.report.contrast_rows import contrast_columns, contrast_row
 from mixbench.analysis.report.files import write_pages
 from mixbench.analysis.report.page import render_contrasts
-from mixbench.analysis.report.parts import TONES, Cell, Row, Table
-from mixbench.analysis.report.verdicts import VERDICTS, Judged, dump, stratum_titles
+from mixbench.analysis.report.parts import Cell, Row, Table
+from mixbench.analysis.report.verdicts import VERDICTS, Judged, dump
 from mixbench.analysis.statistics.best_set import best_set
+from mixbench.analysis.statistics.blocks import stratum_titles
 from mixbench.analysis.statistics.contrasts import (
     Contrast,
     Stratum,
@@ -33,8 +34,8 @@ from mixbench.analysis.tables.from_csv import (
     read_csv,
 )
 from mixbench.analysis.text import formatting
+from mixbench.analysis.text.answer import best_headline
 from mixbench.analysis.text.formatting import joined
-from mixbench.analysis.text.verdict import verdict_words
 from mixbench.experiments.errors import UserError, did_you_mean
 from mixbench.experiments.text import plural
 
@@ -91,7 +92,7 @@ def write_csv_report(path: Path, out: Path, baseline: str | None = None) -> CsvR
         title: best_set(_values(rows, first), -1 if is_lower_better(first) else 1)
         for title, rows in strata.items()
     }
-    headline = _headline(best, methods, first)
+    headline = best_headline(best, methods, first)
     page = {
         "name": path.stem,
         "line": " · ".join([plural(len(methods), "method"), *observations.notes]),
@@ -157,11 +158,12 @@ def _part(
             value = estimate(list(by_replicate.values()))
             shown = formatting.estimate(value, percent, decimals)
             means.append(Row(method, (Cell(str(value.n)), Cell(shown))))
-        rows += [_row(one, percent, decimals) for one in contrasts if one.stratum == title]
-    unit = ", points" if percent else ""
+        rows += [
+            contrast_row(f"{one.cell} − {one.against}", one, percent, decimals, REPLICATE)
+            for one in contrasts
+            if one.stratum == title
+        ]
     margin = margin_of(metric)
-    columns = [f"Difference{unit}", "95% together", "P(better by the margin)", "Verdict"]
-    columns.append("Would have been seen")
     arrow = "lower is better" if is_lower_better(metric) else "higher is better"
     shown_margin = formatting.number(margin, percent, 1 if percent else 3)
     note = (
@@ -178,38 +180,9 @@ def _part(
     return {
         "title": metric,
         "means": Table(["n", f"Mean{', %' if percent else ''}"], means),
-        "contrasts": Table(columns, rows, first="Contrast"),
+        "contrasts": Table(contrast_columns(percent), rows, first="Contrast"),
         "note": note,
     }
-
-
-def _row(contrast: Contrast, percent: bool, decimals: int) -> Row:
-    name = f"{contrast.cell} − {contrast.against}"
-    if contrast.difference is None:
-        return Row(name, note=contrast.note)
-    p = contrast.p_better
-    cells = (
-        formatting.number(contrast.difference, percent, decimals, sign=True),
-        formatting.interval(contrast, percent, decimals),
-        formatting.MISSING if p is None or not math.isfinite(p) else f"{p:.2f}",
-        verdict_words(contrast, "replicate"),
-        formatting.number(contrast.detectable, percent, decimals),
-    )
-    tone = TONES.get(contrast.verdict, "")
-    return Row(name, (Cell(cells[0], tone=tone), *(Cell(text) for text in cells[1:])))
-
-
-def _headline(best: Mapping[str, Sequence[str]], methods: Sequence[str], metric: str) -> str:
-    if len(best) > 1:
-        always = [method for method in methods if all(method in names for names in best.values())]
-        if always:
-            verb = "is" if len(always) == 1 else "are"
-            return f"{joined(always)} {verb} in the best set on {metric} everywhere."
-        return f"No method is in the best set on {metric} everywhere."
-    names = next(iter(best.values()))
-    if len(names) == 1:
-        return f"{names[0]} is the best on {metric}."
-    return f"{joined(names)} can't be told apart from the best on {metric}."
 
 
 def _best_sentence(title: str, names: Sequence[str], metric: str) -> str:

@@ -17,6 +17,7 @@ from mixbench.analysis.statistics.metrics import GAP, Metric
 from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.load import Tables, load
 from mixbench.analysis.text import formatting
+from mixbench.experiments import question as questions
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -24,13 +25,17 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 
 @dataclass(frozen=True)
 class ReportData:
-    """A sweep's tables and statistics. baseline: the one that the user asked for, if any."""
+    """A sweep's tables and statistics. baseline: the one that the user asked for, if any.
+
+    problem: why the question of the sweep can't be read, empty otherwise.
+    """
 
     folder: SweepFolder
     tables: Tables
     comparison: Comparison
     measured: tuple[Measured, ...]
     baseline: Baseline = None
+    problem: str = ""
 
     @cached_property
     def spec(self) -> Mapping[str, Any]:
@@ -79,8 +84,15 @@ def collect(folder: SweepFolder, baseline: Baseline) -> ReportData:
             f"sweep {folder.name!r}: none of its {len(tables.runs)} runs has finished, so "
             f"there is nothing to report{_reasons(tables.runs)}"
         )
-    comparison = compare(tables.cells, tables.runs, folder.spec.get("baseline"), baseline)
-    return ReportData(folder, tables, comparison, load_measured(folder, tables.runs), baseline)
+    question, problem = None, ""
+    try:
+        question = questions.read(folder.spec)
+    except UserError as error:
+        problem = str(error)
+    spec_baseline = folder.spec.get("baseline")
+    comparison = compare(tables.cells, tables.runs, spec_baseline, baseline, question)
+    measured = load_measured(folder, tables.runs)
+    return ReportData(folder, tables, comparison, measured, baseline, problem)
 
 
 def short_dataset(name: str) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mixbench.analysis.statistics.comparison import Comparison, blocks
+from mixbench.analysis.statistics.blocks import blocks, stratum_titles
+from mixbench.analysis.statistics.comparison import Comparison
 from mixbench.analysis.statistics.contrasts import Contrast
-from mixbench.analysis.statistics.metrics import ACCURACY
 
 VERDICTS = "verdicts.json"
 
@@ -27,7 +27,10 @@ class Judged:
 
 
 def of_comparison(comparison: Comparison) -> str:
-    """Return the file for a sweep: test accuracy is what it was made to compare."""
+    """Return the file for a sweep.
+
+    What its question declares is primary; without one, test accuracy against the baseline.
+    """
     names = dict(zip(comparison.cells["cell_key"], comparison.cells["series"], strict=True))
     titles = stratum_titles([title for title, _ in blocks(comparison.cells)])
     stratum_of: dict[str, str] = {}
@@ -36,36 +39,39 @@ def of_comparison(comparison: Comparison) -> str:
         stratum_of |= dict.fromkeys(map(str, members["cell_key"]), title)
         keys = comparison.best.get(int(members["block"].iloc[0]), ())
         best[title] = [str(names[key]) for key in keys]
+    judged = _declared(comparison)
+    known = {(one.contrast.cell, one.contrast.against, one.metric) for one in judged}
     directed = {metric.key for metric in comparison.metrics if metric.better}
-    judged = [
+    judged += [
         Judged(
             contrast,
             metric,
             str(names[cell]),
             str(names[contrast.against]),
             stratum_of[cell],
-            metric == ACCURACY.key,
+            comparison.is_declared(contrast, metric),
         )
         for (cell, metric), contrast in comparison.differences.items()
-        if metric in directed
+        if metric in directed and (cell, contrast.against, metric) not in known
     ]
     return dump(judged, best)
 
 
-def stratum_titles(titles: Iterable[str]) -> list[str]:
-    """Return a name for each stratum, "all" for the only one, no name twice.
-
-    Examples:
-        >>> stratum_titles([""]), stratum_titles(["small", "others", "others"])
-        (['all'], ['small', 'others', 'others (2)'])
-    """
-    names: list[str] = []
-    for title in titles:
-        name, number = title or "all", 2
-        while name in names:
-            name, number = f"{title or 'all'} ({number})", number + 1
-        names.append(name)
-    return names
+def _declared(comparison: Comparison) -> list[Judged]:
+    declared = comparison.declared
+    if declared is None:
+        return []
+    return [
+        Judged(
+            one.contrast,
+            declared.metric.key,
+            one.label,
+            one.against,
+            one.contrast.stratum,
+            is_primary=True,
+        )
+        for one in declared.contrasts
+    ]
 
 
 def dump(judged: Iterable[Judged], best: Mapping[str, list[str]]) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from mixbench.analysis.tables.labels import flatten, value_text
+from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.schedules import ALWAYS, NAME, TOLD_BY_NAME
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.merge import flatten
 
 Baseline = Mapping[str, Any] | str | None
 """Dotted or nested keys and values, or as text "cutmix" or "key=value,key=value"."""

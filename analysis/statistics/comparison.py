@@ -10,10 +10,12 @@ import pandas as pd
 from mixbench.analysis.statistics import contrasts
 from mixbench.analysis.statistics.baselines import Baseline, assign_baselines
 from mixbench.analysis.statistics.best_set import best_set
+from mixbench.analysis.statistics.blocks import blocks, with_blocks
 from mixbench.analysis.statistics.contrasts import Contrast, Stratum
+from mixbench.analysis.statistics.declared import ByMetric, Declared, declare
 from mixbench.analysis.statistics.estimates import Estimate, estimate
-from mixbench.analysis.statistics.metrics import ACCURACY, Metric, metrics_of
-from mixbench.analysis.tables.labels import JOIN
+from mixbench.analysis.statistics.metrics import ACCURACY, Metric, metric_of, metrics_of
+from mixbench.experiments.question import Question
 from mixbench.experiments.store.states import RunState
 
 REPLICATE = "replicate"
@@ -33,9 +35,11 @@ class Comparison:
         estimates: (cell_key, metric key) -> mean and interval over seeds.
         differences: (cell_key, metric key) -> paired difference to the baseline cell, with
             simultaneous intervals: a family is one metric over all comparisons of the sweep.
+            What is declared is tested in the family of the declared contrasts.
         unit: What is paired between cells: "seed" or "replicate".
-        best: block -> cell_keys that can't be told apart from the best in test accuracy.
+        best: block -> cell_keys that can't be told apart from the best in the primary metric.
         note: Why there is nothing to compare, empty otherwise.
+        declared: The contrasts that the sweep's question declares; None without a question.
     """
 
     cells: pd.DataFrame
@@ -45,6 +49,24 @@ class Comparison:
     best: Mapping[int, Sequence[str]]
     note: str
     unit: str = "seed"
+    declared: Declared | None = None
+
+    @property
+    def primary(self) -> Metric:
+        """The metric that the sweep was made to compare: test accuracy without a question."""
+        if self.declared is not None:
+            return self.declared.metric
+        return next((one for one in self.metrics if one.key == ACCURACY.key), ACCURACY)
+
+    def is_declared(self, contrast: Contrast, metric: str) -> bool:
+        """Tell whether a contrast on a metric is one that the sweep was made for.
+
+        Without a question, that is every difference to the baseline in test accuracy.
+        """
+        if self.declared is None:
+            return metric == ACCURACY.key
+        pair = (contrast.cell, contrast.against)
+        return metric == self.declared.metric.key and pair in self.declared.by_cells
 
     @property
     def has_baseline(self) -> bool:
@@ -61,6 +83,8 @@ def compare(
     runs: pd.DataFrame,
     spec_baseline: Baseline = None,
     baseline: Baseline = None,
+    question: Question | None = None,
+    planned: int | None = None,
 ) -> Comparison:
     """Estimate every cell, and its difference to its baseline.
 
@@ -73,6 +97,8 @@ def compare(
         spec_baseline: The sweep's own baseline; without one, augmentation "none".
         baseline: Goes before `spec_baseline`. A text "none" means {"augmentation.name": "none"},
             a text "key=value,key=value" the mapping.
+        question: What the sweep declared before it ran.
+        planned: Give what could be detected with so many replicates, instead of those there are.
 
     Returns:
         The comparison of all finished runs.
@@ -80,10 +106,17 @@ def compare(
     Raises:
         UserError: `baseline` fits no cell, or several that would serve one cell.
     """
-    metrics = metrics_of(runs)
+    metrics = metrics_of(runs, question.margins if question else None)
     assigned, note = assign_baselines(cells, spec_baseline, baseline)
-    cells = _with_blocks(cells, assigned)
+    asked = assigned if baseline is None else assign_baselines(cells, spec_baseline, None)[0]
+    of_question = with_blocks(cells, asked)
+    cells = with_blocks(cells, assigned)
     values = seed_values(runs, [metric.key for metric in metrics])
+    unit = unit_of(runs)
+    declared = None
+    if question is not None:
+        metric = metric_of(question.metric, question.margins)
+        declared = declare(question, of_question, values, metric, unit, planned)
     estimates = {
         (cell, metric.key): estimate(list(values.get((cell, metric.key), {}).values()))
         for cell in cells["cell_key"]
@@ -92,13 +125,13 @@ def compare(
     differences = {
         (contrast.cell, metric.key): contrast
         for metric in metrics
-        for contrast in compare_metric(cells, values, metric, unit_of(runs))
+        for contrast in compare_metric(cells, values, metric, unit, declared)
     }
     if not differences and not note:
         note = "every cell is its own baseline; another can be named with --baseline"
-    return Comparison(
-        cells, metrics, estimates, differences, _best(cells, values), note, unit_of(runs)
-    )
+    primary = declared.metric if declared else ACCURACY
+    best = _best(cells, values, primary)
+    return Comparison(cells, metrics, estimates, differences, best, note, unit, declared)
 
 
 def compare_metric(
@@ -106,25 +139,33 @@ def compare_metric(
     values: Mapping[tuple[str, str], Mapping[int, float | None]],
     metric: Metric,
     unit: str,
+    declared: Declared | None = None,
 ) -> list[Contrast]:
     """Compare every cell with its baseline on one metric: one family over all blocks.
+
+    What is declared has its test already, in the family of the declared contrasts.
 
     Args:
         cells: Those of a `Comparison`.
         values: (cell_key, metric key) -> seed -> value.
         metric: What is compared.
         unit: What is paired, see `Comparison`.
+        declared: The declared contrasts, maybe of another metric.
     """
-    strata = []
+    known = declared.by_cells if declared and declared.metric.key == metric.key else {}
+    tested, strata = [], []
     for title, members in blocks(cells):
         pairs = [
             (str(cell), base)
             for cell, base in zip(members["cell_key"], members["baseline_key"], strict=True)
             if isinstance(base, str) and base != cell
         ]
+        tested += [known[pair] for pair in pairs if pair in known]
+        pairs = [pair for pair in pairs if pair not in known]
         of_block = {key: values.get((key, metric.key), {}) for pair in pairs for key in pair}
         strata.append(Stratum(title or ALL, of_block, pairs))
-    return contrasts.compare(strata, better=metric.better, margin=metric.margin, unit=unit)
+    rest = contrasts.compare(strata, better=metric.better, margin=metric.margin, unit=unit)
+    return [*tested, *rest]
 
 
 def unit_of(runs: pd.DataFrame) -> str:
@@ -136,12 +177,11 @@ def unit_of(runs: pd.DataFrame) -> str:
     return REPLICATE if REPLICATE in runs else "seed"
 
 
-def _best(
-    cells: pd.DataFrame, values: Mapping[tuple[str, str], Mapping[int, float | None]]
-) -> dict[int, list[str]]:
+def _best(cells: pd.DataFrame, values: ByMetric, metric: Metric) -> dict[int, list[str]]:
     return {
         int(str(block)): best_set(
-            {str(key): values.get((str(key), ACCURACY.key), {}) for key in members["cell_key"]}
+            {str(key): values.get((str(key), metric.key), {}) for key in members["cell_key"]},
+            metric.better,
         )
         for block, members in cells.groupby("block", sort=False)
     }
@@ -210,43 +250,3 @@ def _crossed_alike(done: pd.DataFrame) -> pd.DataFrame:
     # Where no seed is shared by all, take what is there.
     has_shared = shared.groupby(done[REPLICATE]).transform("any")
     return done[shared | ~has_shared]
-
-
-def blocks(cells: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Group cells that are compared with each other.
-
-    Args:
-        cells: Those of a `Comparison`.
-
-    Returns:
-        (what the cells of a block have in common, its cells); the first is empty where there is
-        one block only.
-    """
-    groups = [members for _, members in cells.groupby("block", sort=False)]
-    if len(groups) == 1:
-        return [("", groups[0])]
-    # Without a name of its own a block would seem to belong to the one above it.
-    return [(members["title"].iloc[0] or "others", members) for members in groups]
-
-
-def _with_blocks(cells: pd.DataFrame, assigned: Mapping[str, str | None]) -> pd.DataFrame:
-    cells = cells.copy()
-    cells["baseline_key"] = pd.Series([assigned[key] for key in cells["cell_key"]], dtype=object)
-    if not any(assigned.values()) and cells["method"].nunique() == 1:
-        cells["block"] = 0  # one method in several settings, without a baseline: side by side
-    else:
-        pairs = zip(cells["cell_key"], cells["group"], strict=True)
-        roots = [assigned[cell] or f"group {group}" for cell, group in pairs]
-        cells["block"] = pd.factorize(pd.Series(roots, dtype=object))[0]
-    parts = [[part for part in group.split(JOIN) if part] for group in cells["group"]]
-    shared: dict[int, list[str]] = {}
-    for block, names in zip(cells["block"], parts, strict=True):
-        shared[block] = [part for part in shared.get(block, names) if part in names]
-    titles = [shared[block] for block in cells["block"]]
-    cells["title"] = [JOIN.join(title) for title in titles]
-    columns = zip(cells["method"], cells["label"], parts, titles, strict=True)
-    cells["series"] = [
-        JOIN.join([method, *(part for part in names if part not in title)]) if method else label
-        for method, label, names, title in columns
-    ]
-    return cells

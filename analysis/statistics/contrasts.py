@@ -169,6 +169,7 @@ def compare(
     margin: float | None = None,
     level: float = LEVEL,
     unit: str = "replicate",
+    planned: int | None = None,
 ) -> list[Contrast]:
     """Compare cells within each replicate, and judge all contrasts of a metric as one family.
 
@@ -182,6 +183,7 @@ def compare(
         margin: The smallest difference that matters, above 0, in the metric's unit.
         level: The familywise error.
         unit: What a replicate is called in notes.
+        planned: Give what could be detected with so many replicates, instead of those there are.
 
     Returns:
         The contrasts in the order given.
@@ -201,7 +203,7 @@ def compare(
     models = [_fit(stratum, unit) for stratum in strata]
     reference = _Reference([model for model in models if model.family is not None], level)
     return [
-        _judge(model, fitted, reference, better, margin)
+        _judge(model, fitted, reference, better, margin, planned)
         for model in models
         for fitted in model.contrasts
     ]
@@ -300,7 +302,12 @@ def _estimate(
 
 
 def _judge(
-    model: _Model, fitted: _Fitted, reference: _Reference, better: int, margin: float | None
+    model: _Model,
+    fitted: _Fitted,
+    reference: _Reference,
+    better: int,
+    margin: float | None,
+    planned: int | None,
 ) -> Contrast:
     n = len(fitted.replicates)
     plain = {
@@ -321,6 +328,11 @@ def _judge(
     verdict = Verdict.UNDECIDED
     if low > 0 or high < 0:
         verdict = Verdict.BETTER if difference * (better or 1) > 0 else Verdict.WORSE
+
+    def with_replicates(n: int) -> tuple[float, float]:
+        degrees = model.df_with(n)
+        return degrees, reference.critical(model, degrees, reference.level)
+
     p_better = more = None
     if margin is not None:
         narrow = reference.critical(model, df, 2 * reference.level) * error
@@ -328,15 +340,13 @@ def _judge(
             verdict = Verdict.EQUIVALENT
         if better:
             p_better = float(stats.t.cdf((difference * better - margin) / error, df))
-
-        def with_replicates(n: int) -> tuple[float, float]:
-            degrees = model.df_with(n)
-            return degrees, reference.critical(model, degrees, reference.level)
-
         needed = power.replicates_needed(margin, error * math.sqrt(n), with_replicates)
         more = None if needed is None else max(0, needed - n)
         if verdict != Verdict.UNDECIDED:
             more = 0
+    seen = power.detectable(error, df, critical)
+    if planned is not None:
+        seen = power.detectable(error * math.sqrt(n / planned), *with_replicates(planned))
     return Contrast(
         **plain,  # type: ignore[arg-type]
         standard_error=error,
@@ -346,7 +356,7 @@ def _judge(
         p=reference.p(model, df, abs(difference) / error),
         p_better=p_better,
         verdict=verdict,
-        detectable=power.detectable(error, df, critical),
+        detectable=seen,
         more_replicates=more,
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -42,11 +43,28 @@ _BEFORE_OCCLUSION = (
 _AFTER_OCCLUSION = (Metric("train/accuracy", "Train accuracy", True, 0),)
 
 
-def metrics_of(runs: pd.DataFrame) -> tuple[Metric, ...]:
+def metric_of(key: str, margins: Mapping[str, float] | None = None) -> Metric:
+    """Return a metric of the main table by its name.
+
+    Args:
+        key: Such as "test/ece" or "occlusion/patches/area".
+        margins: Metric key -> the smallest difference that matters, in place of the usual one.
+
+    Examples:
+        >>> metric_of("test/ece").better, metric_of("test/ece", {"test/ece": 0.02}).margin
+        (-1, 0.02)
+    """
+    return metrics_of(pd.DataFrame(columns=[key]), margins)[0]
+
+
+def metrics_of(
+    runs: pd.DataFrame, margins: Mapping[str, float] | None = None
+) -> tuple[Metric, ...]:
     """Return the metrics of the main table that any run has, in the order of its columns.
 
     Args:
         runs: One row per run, metrics as columns under their own names.
+        margins: Metric key -> the smallest difference that matters, in place of the usual one.
 
     Examples:
         >>> runs = pd.DataFrame({"test/accuracy": [0.8], "occlusion/patches/area": [0.6]})
@@ -63,4 +81,9 @@ def metrics_of(runs: pd.DataFrame) -> tuple[Metric, ...]:
         for shape in shapes
     ]
     known = [*_BEFORE_OCCLUSION, *occlusion, *_AFTER_OCCLUSION]
-    return tuple(metric for metric in known if metric.key in runs.columns)
+    margins = margins or {}
+    return tuple(
+        replace(metric, margin=margins.get(metric.key, metric.margin))
+        for metric in known
+        if metric.key in runs.columns
+    )

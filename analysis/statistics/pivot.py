@@ -54,22 +54,32 @@ class Pivot:
     differences: Mapping[str, Contrast]
 
 
-def pivots(cells: pd.DataFrame, runs: pd.DataFrame, origins: Mapping[str, str]) -> list[Pivot]:
+def pivots(
+    cells: pd.DataFrame,
+    runs: pd.DataFrame,
+    origins: Mapping[str, str],
+    margin: float | None = ACCURACY.margin,
+) -> list[Pivot]:
     """Return a pivot for each factor of `FACTORS` that varies while all others stay the same.
 
     Args:
         cells: One row per cell: cell_key, and the configuration as dotted columns.
         runs: One row per run: cell_key, seed, state, and metrics as columns.
         origins: cell_key -> the name of a cell whose weights others start from.
+        margin: The smallest difference in accuracy that matters.
     """
     if ACCURACY.key not in runs:
         return []
-    candidates = (pivot(cells, runs, key, origins) for key in FACTORS if key in cells)
+    candidates = (pivot(cells, runs, key, origins, margin) for key in FACTORS if key in cells)
     return [candidate for candidate in candidates if candidate is not None]
 
 
 def pivot(
-    cells: pd.DataFrame, runs: pd.DataFrame, key: str, origins: Mapping[str, str]
+    cells: pd.DataFrame,
+    runs: pd.DataFrame,
+    key: str,
+    origins: Mapping[str, str],
+    margin: float | None = ACCURACY.margin,
 ) -> Pivot | None:
     """Return what any one field of the configuration changes.
 
@@ -78,6 +88,7 @@ def pivot(
         runs: One row per run: cell_key, seed, state, and metrics as columns.
         key: The field's dotted key, one of the columns of `cells`.
         origins: cell_key -> the name of a cell whose weights others start from.
+        margin: The smallest difference in accuracy that matters.
 
     Returns:
         The pivot; None where the field never varies alone.
@@ -111,12 +122,15 @@ def pivot(
             for setting, by_value in varied.items()
             for value, cell in by_value.items()
         },
-        differences=_differences(varied, reference, runs),
+        differences=_differences(varied, reference, runs, margin),
     )
 
 
 def _differences(
-    varied: Mapping[Setting, Mapping[Any, str]], reference: Any, runs: pd.DataFrame
+    varied: Mapping[Setting, Mapping[Any, str]],
+    reference: Any,
+    runs: pd.DataFrame,
+    margin: float | None,
 ) -> dict[str, Contrast]:
     """Compare each cell with the reference of its setting, all as one family."""
     accuracies = seed_values(runs, [ACCURACY.key])
@@ -129,7 +143,7 @@ def _differences(
         for setting, by_value in varied.items()
         if reference in by_value
     ]
-    contrasts = compare(strata, margin=ACCURACY.margin, unit=unit_of(runs))
+    contrasts = compare(strata, margin=margin, unit=unit_of(runs))
     return {contrast.cell: contrast for contrast in contrasts}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from mixbench.analysis.tables import schedules, transfers
 from mixbench.analysis.tables.nested_methods import KEY, short_names
+from mixbench.experiments.merge import flatten
 
 JOIN = " · "
 EMPTY = "[]"
@@ -39,19 +40,6 @@ class Label:
     @property
     def text(self) -> str:
         return JOIN.join(part for part in (self.method, self.group) if part)
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a nested configuration with dotted keys; lists become JSON text, so are hashable."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, list | tuple):
-            flat[f"{prefix}{key}"] = json.dumps(list(value))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def settings(configs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

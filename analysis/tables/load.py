@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,17 @@ def load(folder: SweepFolder) -> Tables:
     )
 
 
+def cells_of(
+    configs: Mapping[str, Mapping[str, Any]], compared: Collection[str]
+) -> pd.DataFrame:
+    """Return the table of cells without any run: cell_key, label, method, group, configuration.
+
+    configs: cell_key -> the configuration of one of its runs. compared: the cells to return.
+    """
+    flat = dict(zip(configs, settings(configs.values()), strict=True))
+    return _described({key: flat[key] for key in configs if key in compared}, origins_of(configs))
+
+
 def _state_counts(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     counts = pd.crosstab(runs["cell_key"], runs["state"]).reindex(columns=list(STATES))
     counts = counts.reindex(cells["cell_key"]).fillna(0).astype(int).reset_index(drop=True)
@@ -183,19 +194,27 @@ def _cells(
     for run in plan:
         first.setdefault(run.cell_key, run)
         planned[run.cell_key] = planned.get(run.cell_key, 0) + 1
+    cells = _described({key: configs[run.run_key] for key, run in first.items()}, origins)
+    cells.insert(4, "planned", [planned[key] for key in first])
+    return cells
+
+
+def _described(
+    configs: Mapping[str, Mapping[str, Any]], origins: Mapping[str, str]
+) -> pd.DataFrame:
+    """Return a row per cell: its key, its names and its flattened configuration."""
     flat = [
-        {key: value for key, value in configs[run.run_key].items() if key != "seed"}
-        for run in first.values()
+        {key: value for key, value in config.items() if key != "seed"}
+        for config in configs.values()
     ]
     labels = name_cells(flat, origins)
     columns = tuple(dict.fromkeys(key for config in flat for key in config))
     head = pd.DataFrame(
         {
-            "cell_key": list(first),
+            "cell_key": list(configs),
             "label": [label.text for label in labels],
             "method": [label.method for label in labels],
             "group": [label.group for label in labels],
-            "planned": [planned[key] for key in first],
         }
     )
     return pd.concat([head, _frame(flat, columns, object)], axis=1)

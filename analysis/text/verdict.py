@@ -9,10 +9,13 @@ import pandas as pd
 
 from mixbench.analysis.statistics.comparison import Comparison
 from mixbench.analysis.statistics.contrasts import Contrast, Verdict
+from mixbench.analysis.statistics.declared import Declared
 from mixbench.analysis.statistics.estimates import SEEDS_WANTED, Estimate
 from mixbench.analysis.statistics.metrics import ACCURACY, GAP, Metric
 from mixbench.analysis.text import formatting
+from mixbench.analysis.text.answer import answer, asked
 from mixbench.analysis.text.formatting import joined
+from mixbench.experiments.question import BASELINE
 from mixbench.experiments.text import plural
 
 TRAINED_ON_RECTANGLES = ("cutout", "random_erasing")
@@ -55,10 +58,14 @@ def summarise(comparison: Comparison, setting: str) -> Summary:
             " All runs have one training subset and validation split: what another would change "
             "is in no interval, and more seeds don't show it; `replicates` do."
         )
+    declared = comparison.declared
+    if declared is not None and not _is_usual(comparison, declared):
+        headline, detail = answer(comparison, declared)
+        return Summary(headline, detail, tuple(_other_measures(comparison)), reach)
     if not comparison.differences:
         headline, detail = _without_baseline(comparison, finished)
         return Summary(headline, detail, (), reach)
-    sentences = []
+    sentences = [] if declared is None else [asked(declared)]
     headlines = []
     for _, members in cells.groupby("block", sort=False):
         headline, detail = _block(comparison, members)
@@ -67,11 +74,22 @@ def summarise(comparison: Comparison, setting: str) -> Summary:
         headlines.append(headline)
         sentences.append(detail if is_one or not title else f"With {title}: {detail}")
     sentences.append(_basis(comparison))
+    if declared is not None:
+        sentences.append("All else on this page is exploratory.")
     if len(comparison.differences) > len(comparison.metrics):
         reach = f"The differences are to the baseline. {reach}"
     headline = headlines[0] if len(headlines) == 1 else _tally(comparison)
     beyond = tuple(_other_measures(comparison))
     return Summary(headline, " ".join(sentences), beyond, reach)
+
+
+def _is_usual(comparison: Comparison, declared: Declared) -> bool:
+    """Tell whether it asks what a sweep without a question is taken to ask."""
+    if declared.metric.key != ACCURACY.key or declared.question.contrasts != BASELINE:
+        return False
+    # Those of a baseline that only this report has are not declared.
+    differences = comparison.of_metric(ACCURACY.key).values()
+    return all(comparison.is_declared(one, ACCURACY.key) for one in differences)
 
 
 def _without_baseline(comparison: Comparison, finished: pd.DataFrame) -> tuple[str, str]:
@@ -185,7 +203,7 @@ def _headline(
 
 def _margin(differences: dict[str, Contrast]) -> str:
     margin = next((d.margin for d in differences.values() if d.margin is not None), None)
-    return formatting.number(margin, True, 1)
+    return formatting.MISSING if margin is None else f"{margin * 100:g}"
 
 
 def _undecided(
@@ -238,6 +256,8 @@ def _other_measures(comparison: Comparison) -> list[str]:
     equal = []
     names = dict(zip(comparison.cells["cell_key"], comparison.cells["label"], strict=True))
     for metric in comparison.metrics:
+        if metric.key == comparison.primary.key:
+            continue
         if metric.key not in BEYOND and not metric.key.startswith("occlusion/"):
             continue
         differences = {
@@ -266,7 +286,9 @@ def _other_measures(comparison: Comparison) -> list[str]:
             f"The hidden parts are rectangles of the mean colour, which is what {joined(blanking)} "
             f"{verb} on: other hidden parts might favour them less."
         )
-    return sentences
+    if comparison.declared is None:
+        return sentences
+    return [f"Exploratory: {sentence[0].lower()}{sentence[1:]}" for sentence in sentences]
 
 
 def _reversed_calibration(comparison: Comparison) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mixbench.experiments.cli import adoption, growing, names, prepare, reuse
+from mixbench.experiments.cli import adoption, growing, names, prepare, question, reuse
 from mixbench.experiments.cli.options import (
     AnySweepArgument,
     Cluster,
@@ -96,6 +96,8 @@ def show(sweep: Sweep, workplace: Workplace, change: Change | None, found: Found
     odd = adoption.misfits(sweep)
     states |= dict.fromkeys(odd.others, RunState.WAITING)
     _print_cells(sweep, states)
+    for line in question.lines(sweep, None if change is None else change.folder):
+        print(line)
     if change is not None:
         wanted = {key: states.get(key, RunState.WAITING) for key, _ in sweep.keys}
         print("\n".join([change.counts(wanted), *change.notes(sweep)]))

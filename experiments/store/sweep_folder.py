@@ -218,6 +218,11 @@ class SweepFolder:
         return dict(self.header()["spec"])
 
     @property
+    def first_spec(self) -> dict[str, Any]:
+        """The sweep as it was given when it began."""
+        return dict(self._first_header()["spec"])
+
+    @property
     def description(self) -> str:
         """Its author's description."""
         return str(self.header().get("description") or "")

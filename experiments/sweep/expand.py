@@ -10,13 +10,13 @@ from typing import Any
 from mixbench.experiments.config.schema import RunConfig, check_key
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.merge import matches
-from mixbench.experiments.sweep import grid, scales
+from mixbench.experiments.sweep import declared, grid, scales
 from mixbench.experiments.sweep.cell_parser import Cell, CellParser, Draw
 from mixbench.experiments.sweep.pretraining import Pretrainings
 
 KEYS = (
     *("name", "description", "baseline", "fallback", "fixed", "grid", "zip", "include"),
-    *("exclude", "seeds", "replicates", "pretrain", "scales"),
+    *("exclude", "seeds", "replicates", "question", "pretrain", "scales"),
 )
 MOST_RUNS = 200_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -79,6 +79,7 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
             raise unknown("key in the sweep", key, KEYS)
     name = _checked_name(spec.get("name"))
     draws = checked_draws(spec)
+    question = declared.read(spec)
     overrides = overrides or {}
     for_cells, for_pretrainings = _split_overrides(overrides)
     raw_cells = list(grid.cells(spec, for_cells))
@@ -93,8 +94,11 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
     pretrainings = Pretrainings(spec.get("pretrain"), draws, parser, for_pretrainings)
     cells = _parse_cells(name, raw_cells, draws, parser, pretrainings)
     if not overrides:
-        # An override may have removed the baseline; the report says so.
+        # An override may have removed the baseline, or what is asked about; the report says so.
         _check_baseline(spec.get("baseline"), cells)
+        if question is not None:
+            compared = {key: cell.runs[0] for key, cell in cells.items()}
+            declared.check(question, compared, spec.get("baseline"))
         pretrainings.check_used()
     only = {key: cell for key, cell in pretrainings.cells.items() if key not in cells}
     for part in ("description", "fallback"):

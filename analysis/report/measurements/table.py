@@ -12,7 +12,8 @@ import pandas as pd
 
 from mixbench.analysis.report.measurements.catalogue import Shown
 from mixbench.analysis.report.parts import TONES, Cell, Row, Table
-from mixbench.analysis.statistics.comparison import Comparison, blocks, compare_metric, seed_values
+from mixbench.analysis.statistics.blocks import blocks
+from mixbench.analysis.statistics.comparison import Comparison, compare_metric, seed_values
 from mixbench.analysis.statistics.contrasts import Contrast
 from mixbench.analysis.statistics.estimates import Estimate, estimate
 from mixbench.analysis.statistics.metrics import Metric

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from mixbench.analysis.report.data import ReportData
 from mixbench.analysis.report.parts import TONES, Cell, Row, Table
 from mixbench.analysis.statistics.comparison import Comparison
-from mixbench.analysis.statistics.contrasts import Verdict
+from mixbench.analysis.statistics.contrasts import Contrast, Verdict
 from mixbench.analysis.statistics.metrics import ACCURACY
 from mixbench.analysis.statistics.pivot import Pivot, pivots
 from mixbench.analysis.text import formatting
@@ -16,8 +18,25 @@ from mixbench.analysis.text import formatting
 def section(data: ReportData) -> dict[str, Any]:
     """Return the tables, with a sentence for each row."""
     tables = data.tables
-    factors = pivots(tables.cells, tables.runs, tables.origins)
-    return {"tables": [_factor(pivot, data.comparison) for pivot in factors]}
+    accuracy = next((m for m in data.comparison.metrics if m.key == ACCURACY.key), ACCURACY)
+    factors = pivots(tables.cells, tables.runs, tables.origins, accuracy.margin)
+    shared = [_with_one_test(pivot, data.comparison) for pivot in factors]
+    return {"tables": [_factor(pivot, data.comparison) for pivot in shared]}
+
+
+def _with_one_test(pivot: Pivot, compared: Comparison) -> Pivot:
+    """Take the test of a contrast that is declared, or in the main table, from there."""
+    known = {
+        (cell, contrast.against): contrast
+        for cell, contrast in compared.of_metric(ACCURACY.key).items()
+    }
+    if compared.declared is not None and compared.declared.metric.key == ACCURACY.key:
+        known |= compared.declared.by_cells
+    differences = {
+        cell: known.get((cell, contrast.against), contrast)
+        for cell, contrast in pivot.differences.items()
+    }
+    return replace(pivot, differences=differences)
 
 
 def _factor(pivot: Pivot, compared: Comparison) -> dict[str, Any]:
@@ -34,9 +53,18 @@ def _factor(pivot: Pivot, compared: Comparison) -> dict[str, Any]:
         "title": f"By {pivot.title}",
         "table": Table(pivot.columns, rows),
         "reference": pivot.reference if pivot.differences else "",
+        "status": _status(differences, compared),
         "comparisons": sum(difference.p is not None for difference in differences),
         "sentences": [text for name in pivot.rows if (text := _sentence(pivot, name, decimals))],
     }
+
+
+def _status(differences: Iterable[Contrast], compared: Comparison) -> str:
+    if compared.declared is None:
+        return ""
+    if any(compared.is_declared(one, ACCURACY.key) for one in differences):
+        return " (those that the question declares as declared, others exploratory)"
+    return " (exploratory)"
 
 
 def _entry(pivot: Pivot, compared: Comparison, name: str, column: str, decimals: int) -> Cell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,8 @@ from mixbench.analysis.figures.canvas import ReportFigure, on_both_papers
 from mixbench.analysis.figures.methods import methods_figure
 from mixbench.analysis.report.data import ReportData, with_unit
 from mixbench.analysis.report.parts import TONES, Cell, Row, Table
-from mixbench.analysis.statistics.comparison import Comparison, blocks, crossed_values
+from mixbench.analysis.statistics.blocks import blocks
+from mixbench.analysis.statistics.comparison import Comparison, crossed_values
 from mixbench.analysis.statistics.components import components
 from mixbench.analysis.statistics.metrics import ACCURACY, GAP, Metric
 from mixbench.analysis.text import formatting
@@ -21,18 +23,36 @@ from mixbench.analysis.text.verdict import verdict_words
 def section(data: ReportData) -> dict[str, Any]:
     """Return the tables, the figure, and what the notes below them need."""
     differences = data.comparison.of_metric(ACCURACY.key).values()
+    accuracy = next((m for m in data.comparison.metrics if m.key == ACCURACY.key), ACCURACY)
     return {
         "table": _main_table(data),
         "has_differences": data.comparison.has_baseline,
         "unit": data.comparison.unit,
-        "margin": formatting.number(ACCURACY.margin, True, 1),
+        "margin": f"{(accuracy.margin or 0) * 100:g}",
         "comparisons": sum(difference.p is not None for difference in differences),
         "bins": _bins(data),
         "occluded": _occluded(data),
+        "status": _status(data.comparison, [ACCURACY.key]),
+        "others_status": _status(
+            data.comparison, [m.key for m in data.comparison.metrics if m.key != ACCURACY.key]
+        ),
         "components": _components_table(data),
         "others": _difference_table(data),
         "figures": _figures(data),
     }
+
+
+def _status(compared: Comparison, metrics: Sequence[str]) -> str:
+    """Say whether differences to the baseline are what the question declares."""
+    if compared.declared is None:
+        return ""
+    found = [
+        (contrast, key) for (_, key), contrast in compared.differences.items() if key in metrics
+    ]
+    declared = sum(compared.is_declared(contrast, key) for contrast, key in found)
+    if not declared:
+        return "exploratory"
+    return "declared" if declared == len(found) else f"{declared} declared, the rest exploratory"
 
 
 def _main_table(data: ReportData) -> Table:
@@ -40,7 +60,7 @@ def _main_table(data: ReportData) -> Table:
     columns = ["Replicates" if compared.unit == "replicate" else "Seeds"]
     for metric in compared.metrics:
         columns.append(with_unit(metric))
-        if metric is ACCURACY and compared.has_baseline:
+        if metric.key == ACCURACY.key and compared.has_baseline:
             columns += ["Difference, points", "Verdict"]
     rows = []
     for heading, members in blocks(compared.cells):
@@ -70,7 +90,7 @@ def _entries(data: ReportData, key: str) -> list[Cell]:
         if value.half_width is not None:
             minor = f"± {formatting.number(value.half_width, metric.percent, decimals)}"
         entries.append(Cell(mean, minor))
-        if metric is ACCURACY and data.comparison.has_baseline:
+        if metric.key == ACCURACY.key and data.comparison.has_baseline:
             decimals = data.difference_decimals(metric)
             entries += _difference_cells(data.comparison, key, metric, decimals)
     return entries
@@ -117,7 +137,7 @@ def _difference_table(data: ReportData) -> Table | None:
     metrics = [
         metric
         for metric in compared.metrics
-        if metric is not ACCURACY and (metric.better or metric.key == GAP)
+        if metric.key != ACCURACY.key and (metric.better or metric.key == GAP)
     ]
     if not compared.has_baseline or not metrics:
         return None

@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 from mixbench.analysis.report.data import ReportData, short_dataset
-from mixbench.analysis.tables.labels import factor_text, flatten, value_text
+from mixbench.analysis.tables.labels import factor_text, value_text
 from mixbench.analysis.tables.nested_methods import in_full
 from mixbench.analysis.tables.schedules import TOLD_BY_NAME
+from mixbench.experiments.merge import flatten
 from mixbench.experiments.text import plural
 
 

@@ -11,6 +11,20 @@ from mixbench.analysis.text.caveats import caveats
 def section(data: ReportData) -> dict[str, Any]:
     """Return the warnings, the gravest first."""
     tables = data.tables
-    return {
-        "list": caveats(data.comparison, tables.runs, data.spec, tables.pretraining, tables.plugins)
-    }
+    found = caveats(data.comparison, tables.runs, data.spec, tables.pretraining, tables.plugins)
+    return {"list": [*_of_question(data), *found]}
+
+
+def _of_question(data: ReportData) -> list[str]:
+    if data.problem:
+        return [f"The sweep's question can't be read, so nothing is declared: {data.problem}."]
+    declared = data.comparison.declared
+    if declared is None:
+        return []
+    warnings = [f"The declared question has no answer here: {note}." for note in declared.notes]
+    if data.folder.first_spec.get("question") != data.spec.get("question"):
+        warnings.append(
+            "The question was declared or changed after the sweep began: its contrasts may have "
+            "been chosen with results at hand."
+        )
+    return warnings

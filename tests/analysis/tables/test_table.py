@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mixbench.analysis.tables.labels import cell_labels, flatten, name_cells
+from mixbench.analysis.tables.labels import cell_labels, name_cells
 from mixbench.analysis.tables.load import load
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.merge import flatten
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support.written_sweeps import METHODS, config, grid, keys, write_sweep
 

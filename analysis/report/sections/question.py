@@ -1,0 +1,65 @@
+"""The declared question: its contrasts in a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mixbench.analysis.report.contrast_rows import contrast_columns, contrast_row
+from mixbench.analysis.report.data import ReportData
+from mixbench.analysis.report.parts import Row, Table
+from mixbench.analysis.statistics.declared import Declared
+from mixbench.analysis.text import formatting
+from mixbench.analysis.text.answer import asked, metric_in_words
+from mixbench.experiments import question as questions
+from mixbench.experiments.text import plural
+
+
+def section(data: ReportData) -> dict[str, Any]:
+    """Return the table of the declared contrasts, None without a question."""
+    declared = data.comparison.declared
+    if declared is None or not declared.contrasts:
+        return {"table": None, "sentence": "", "notes": []}
+    return {
+        "table": _table(declared, data.comparison.unit),
+        "sentence": asked(declared),
+        "notes": _notes(declared, data.comparison.unit),
+    }
+
+
+def _table(declared: Declared, unit: str) -> Table:
+    metric = declared.metric
+    found = [one.contrast for one in declared.contrasts]
+    decimals = formatting.digits([contrast.half_width for contrast in found], metric.percent)
+    decimals = formatting.difference_digits(found, metric.percent, decimals)
+    strata = list(dict.fromkeys(contrast.stratum for contrast in found))
+    rows: list[Row] = []
+    for stratum in strata:
+        if len(strata) > 1:
+            rows.append(Row(stratum, heading=True))
+        rows += [
+            contrast_row(
+                f"{one.label} − {one.against}", one.contrast, metric.percent, decimals, unit
+            )
+            for one in declared.contrasts
+            if one.contrast.stratum == stratum
+        ]
+    return Table(contrast_columns(metric.percent), rows, first="Contrast")
+
+
+def _notes(declared: Declared, unit: str) -> list[str]:
+    metric = declared.metric
+    direction = "lower is better" if metric.better < 0 else "higher is better"
+    in_words = metric_in_words(metric)
+    notes = [
+        f"{in_words[0].upper()}{in_words[1:]}: {direction}. Paired by {unit}; the intervals hold "
+        f"together, over {plural(len(declared.contrasts), 'declared contrast')}, with a confidence "
+        "of 95%. Would have been seen: with a probability of 80%."
+    ]
+    if declared.question.contrasts == questions.BEST:
+        notes.append(
+            "Each configuration against the best of the others, which the data choose: the "
+            "intervals are those of all pairs."
+        )
+    if any(one.size > 1 for one in declared.contrasts):
+        notes.append("Where a name stands for several configurations, their mean is compared.")
+    return notes

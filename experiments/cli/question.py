@@ -1,0 +1,97 @@
+"""What a sweep's question asks, and what its design can detect, for `mixbench plan`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.text import plural
+
+if TYPE_CHECKING:
+    from mixbench.analysis.statistics.declared import Declared
+    from mixbench.analysis.statistics.metrics import Metric
+    from mixbench.experiments.config.schema import RunConfig
+    from mixbench.experiments.question import Question
+    from mixbench.experiments.store.sweep_folder import SweepFolder
+    from mixbench.experiments.sweep.expand import Sweep
+
+
+def lines(sweep: Sweep, begun: SweepFolder | None) -> list[str]:
+    """Return the question of a sweep in a line or two; none where it has no question."""
+    from mixbench.experiments import question as questions
+
+    asked = questions.read(sweep.spec)
+    if asked is None:
+        return []
+    declared = _declared(sweep, asked)
+    metric = declared.metric
+    unit = "replicate" if sweep.runs[0].replicate is not None else "seed"
+    planned = len({run.replicate if unit == "replicate" else run.seed for run in _compared(sweep)})
+    number = len(declared.contrasts)
+    what = f"{plural(number, 'contrast')} ({asked.contrasts})"
+    if asked.contrasts == questions.BEST:
+        what = f"the best of {sweep.cells} cells"
+    elif asked.contrasts == questions.NAMED:
+        what = f"{plural(number, 'contrast')} ({', '.join(asked.groups)})"
+    margin = questions.in_words(metric.key, metric.margin or 0)
+    first = f"question: {what} in {metric.key}, margin {margin}, {plural(planned, unit)}"
+    found = [first, *(f"question: {note}" for note in declared.notes)]
+    if begun is not None:
+        found += _detectable(begun, sweep, asked, planned, unit)
+    return found
+
+
+def _compared(sweep: Sweep) -> list[RunConfig]:
+    pairs = zip(sweep.runs, sweep.keys, strict=True)
+    return [run for run, (_, cell) in pairs if cell not in sweep.pretraining]
+
+
+def _declared(sweep: Sweep, asked: Question) -> Declared:
+    import pandas as pd
+
+    from mixbench.analysis.statistics.baselines import assign_baselines
+    from mixbench.analysis.statistics.blocks import with_blocks
+    from mixbench.analysis.statistics.declared import declare
+    from mixbench.analysis.statistics.metrics import metric_of
+    from mixbench.analysis.tables.load import cells_of
+
+    configs = {run.cell_key: run.model_dump(mode="json") for run in sweep.runs}
+    compared = {run.cell_key for run in _compared(sweep)}
+    cells: pd.DataFrame = cells_of(configs, compared)
+    assigned, _ = assign_baselines(cells, sweep.spec.get("baseline"), None)
+    metric = metric_of(asked.metric, asked.margins)
+    return declare(asked, with_blocks(cells, assigned), {}, metric, "replicate")
+
+
+def _detectable(
+    begun: SweepFolder, sweep: Sweep, asked: Question, planned: int, unit: str
+) -> list[str]:
+    """Say what the planned runs would show, with the spread of those that are done."""
+    from mixbench.analysis.statistics.comparison import compare
+    from mixbench.analysis.tables.load import load
+
+    tables = load(begun)
+    baseline = sweep.spec.get("baseline")
+    try:
+        compared = compare(tables.cells, tables.runs, baseline, None, asked, planned)
+    except UserError:
+        return []
+    if compared.declared is None:
+        return []
+    known = [one.contrast for one in compared.declared.contrasts]
+    effects = [one.detectable for one in known if one.detectable is not None]
+    if not effects:
+        return []
+    done = max(one.n for one in known)
+    metric = compared.declared.metric
+    low, high = _shown(min(effects), metric), _shown(max(effects), metric)
+    size = low if low == high else f"{low} to {high}"
+    return [
+        f"question: {plural(planned, unit)} would show a difference of {size}"
+        f"{' points' if metric.percent else ''} with a probability of 80%, with the spread of the "
+        f"{done} that are done"
+    ]
+
+
+def _shown(value: float, metric: Metric) -> str:
+    return f"{value * 100:.2f}" if metric.percent else f"{value:.3g}"
