@@ -91,7 +91,9 @@ def check_margin(where: str, margin: Any, metric: str) -> float:
     """Return a margin; UserError, which names `where`, unless it can be one of the metric."""
     is_number = isinstance(margin, int | float) and not isinstance(margin, bool)
     if not is_number or not math.isfinite(margin) or margin <= 0:
-        raise UserError(f"{where}: got {margin!r}, expected a number above 0{decimal_comma(margin)}")
+        raise UserError(
+            f"{where}: got {margin!r}, expected a number above 0{decimal_comma(margin)}"
+        )
     if _is_fraction(metric) and margin >= _LARGEST_FRACTION:
         raise UserError(
             f"{where}: got {margin!r}, but {metric} is a fraction: {margin:g} points are "

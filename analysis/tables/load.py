@@ -108,9 +108,7 @@ def load(folder: SweepFolder) -> Tables:
     )
 
 
-def cells_of(
-    configs: Mapping[str, Mapping[str, Any]], compared: Collection[str]
-) -> pd.DataFrame:
+def cells_of(configs: Mapping[str, Mapping[str, Any]], compared: Collection[str]) -> pd.DataFrame:
     """Return the table of cells without any run: cell_key, label, method, group, configuration.
 
     configs: cell_key -> the configuration of one of its runs. compared: the cells to return.

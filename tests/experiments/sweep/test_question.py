@@ -130,7 +130,7 @@ def test_scales_replace_it_whole_and_overrides_may_empty_it() -> None:
     assert scales.select(spec, "small")["question"] == {"contrasts": "best"}
     # What it asks about is gone: the report says so.
     assert made({"contrasts": EARLY_LATE}, {"staging": "first_50"}).cells == 3
-    with pytest.raises(UserError, match=r"question\.margin: got 0":
+    with pytest.raises(UserError, match=r"question\.margin: got 0"):
         made({"margin": 0}, {"staging": "first_50"})
 
 
