@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from mixbench.augmentations.parameters import decimal_comma
 from mixbench.experiments.errors import UserError, unknown
 
 KEYS = ("metric", "margin", "contrasts")
@@ -29,7 +28,15 @@ _FRACTIONS = (ACCURACY, "test/ece")
 _LARGEST_FRACTION = 0.1
 _NAME, _PHASES, _ALWAYS = "staging.name", "staging.phases", "always"
 _METHOD = "augmentation.name"
-_OF_MIXING = (_NAME, _PHASES, "transfer.mixing", "transfer.cache")
+_OF_SCHEDULES = (_NAME, _PHASES)
+"""What other fields of a schedule decide."""
+_OF_MIXING = (
+    *_OF_SCHEDULES,
+    "staging.match_dose",
+    "staging.shape",
+    "transfer.mixing",
+    "transfer.cache",
+)
 """Fields that mean nothing in a run without augmentation."""
 
 Flat = Mapping[str, Any]
@@ -91,9 +98,7 @@ def check_margin(where: str, margin: Any, metric: str) -> float:
     """Return a margin; UserError, which names `where`, unless it can be one of the metric."""
     is_number = isinstance(margin, int | float) and not isinstance(margin, bool)
     if not is_number or not math.isfinite(margin) or margin <= 0:
-        raise UserError(
-            f"{where}: got {margin!r}, expected a number above 0{decimal_comma(margin)}"
-        )
+        raise UserError(f"{where}: got {margin!r}, expected a number above 0")
     if _is_fraction(metric) and margin >= _LARGEST_FRACTION:
         raise UserError(
             f"{where}: got {margin!r}, but {metric} is a fraction: {margin:g} points are "
@@ -151,7 +156,8 @@ def pairings(rows: Mapping[str, Flat], groups: Mapping[str, Flat]) -> list[Pairi
     for name, other in combinations(groups, 2):
         wanted = {*groups[name], *groups[other]}
         sections = {key.partition(".")[0] for key in wanted}
-        narrow = [key for key in fields if key not in wanted]
+        decided = _OF_SCHEDULES if "staging" in sections else ()
+        narrow = [key for key in fields if key not in wanted and key not in decided]
         wide = [key for key in fields if key.partition(".")[0] not in sections]
         wider = [key for key in wide if "augmentation" not in sections or key not in _OF_MIXING]
         for shared in (narrow, wide, wider):
@@ -192,8 +198,8 @@ def _contrasts(given: Any) -> tuple[str, dict[str, Flat]]:
         is_filled = isinstance(pattern, Mapping) and pattern
         if not (is_text or is_filled):
             raise UserError(
-                f"question.contrasts.{name}: got {pattern!r}, expected a method's name or a mapping "
-                "such as {staging: first_50}"
+                f"question.contrasts.{name}: got {pattern!r}, expected a method's name or a "
+                "mapping such as {staging: first_50}"
             )
     return NAMED, {str(name): pattern_of(pattern) for name, pattern in given.items()}
 

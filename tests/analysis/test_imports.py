@@ -57,6 +57,8 @@ def test_only_what_reads_folders_of_experiments(path: Path) -> None:
     allowed = (
         "mixbench.experiments.store",
         "mixbench.experiments.errors",
+        "mixbench.experiments.merge",
+        "mixbench.experiments.question",
         "mixbench.experiments.text",
     )
     assert all(name.startswith(allowed) for name in ours), ours

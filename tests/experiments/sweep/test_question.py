@@ -54,7 +54,7 @@ def test_metrics_have_a_direction_and_a_margin() -> None:
         ({"metric": "occlusion/disc/area"}, "unknown metric in question 'occlusion/disc/area'"),
         ({"margin": 0}, "question.margin: got 0, expected a number above 0"),
         ({"margin": -0.1}, "question.margin: got -0.1"),
-        ({"margin": "0,5"}, "did you mean 0.5"),
+        ({"margin": "0,5"}, "question.margin: got '0,5'"),
         ({"margin": float("nan")}, "question.margin: got nan"),
         ({"margin": True}, "question.margin: got True"),
         ({"margin": 0.5}, "a fraction: 0.5 points are 0.005, and 0.5 would be 50 points"),
@@ -145,6 +145,13 @@ def test_groups_are_paired_where_all_else_is_alike() -> None:
         assert [rows[here][key] for key in alike] == [rows[there][key] for key in alike]
         assert [rows[cell]["staging.name"] for cell in (here, there)] == ["first_50", "last_50"]
     assert len(pairing.strata) == 4
+    # A dose is something else that varies, what it comes to in phases is not.
+    grid = {"augmentation": ["mixup", "cutmix"], "staging.match_dose": [0.2, 0.3]}
+    grid["staging.shape"] = ["early", "late"]
+    rows = rows_of(made(None, grid=grid, include=None))
+    groups = {shape: {"staging.shape": shape} for shape in ("early", "late")}
+    (pairing,) = questions.pairings(rows, groups)
+    assert [(len(here), len(there)) for here, there in pairing.strata] == [(1, 1)] * 4
     # Where a name stands for several cells, they are one side; schedules lack a counterpart.
     rows = rows_of(made(None))
     pattern = {"mixing": ["mixup", "cutmix"], "none": "none"}
