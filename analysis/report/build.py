@@ -14,6 +14,7 @@ from mixbench.analysis.report.files import CSV, FIGURES, HTML, MARKDOWN, write_f
 from mixbench.analysis.report.page import render
 from mixbench.analysis.report.sections import (
     calibration,
+    dose,
     factors,
     measurements,
     mixed,
@@ -43,6 +44,7 @@ SECTIONS: dict[str, Callable[[ReportData], dict[str, Any]]] = {
     "results": results.section,
     "factors": factors.section,
     "pretraining": pretraining.section,
+    "dose": dose.section,
     "schedules": schedules.section,
     "occlusion": occlusion.section,
     "calibration": calibration.section,

@@ -31,8 +31,8 @@ class Dose:
 
     @property
     def name(self) -> str:
-        """What the schedule is called, such as "dose 0.5, late"."""
-        return f"dose {self.share!r}, {self.shape}"
+        """What the schedule is called, such as "dose 0.5 late"."""
+        return f"dose {self.share!r} {self.shape}"
 
     def phases(self, augmentation: Mapping[str, Any], epochs: int) -> _Phases:
         """Return the phases, as a user would write them, of a run with this augmentation.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,9 +11,11 @@ from mixbench.analysis.figures.canvas import ReportFigure, on_both_papers
 from mixbench.analysis.figures.methods import methods_figure
 from mixbench.analysis.report.data import ReportData, with_unit
 from mixbench.analysis.report.parts import TONES, Cell, Row, Table
+from mixbench.analysis.report.sections.dose import doses
 from mixbench.analysis.statistics.blocks import blocks
 from mixbench.analysis.statistics.comparison import Comparison, crossed_values
 from mixbench.analysis.statistics.components import components
+from mixbench.analysis.statistics.estimates import Estimate
 from mixbench.analysis.statistics.metrics import ACCURACY, GAP, Metric
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.caveats import why_missing
@@ -31,6 +33,7 @@ def section(data: ReportData) -> dict[str, Any]:
         "margin": f"{(accuracy.margin or 0) * 100:g}",
         "comparisons": sum(difference.p is not None for difference in differences),
         "bins": _bins(data),
+        "has_doses": bool(doses(data)),
         "occluded": _occluded(data),
         "status": _status(data.comparison, [ACCURACY.key]),
         "others_status": _status(
@@ -56,8 +59,9 @@ def _status(compared: Comparison, metrics: Sequence[str]) -> str:
 
 
 def _main_table(data: ReportData) -> Table:
-    compared = data.comparison
+    compared, of_cells = data.comparison, doses(data)
     columns = ["Replicates" if compared.unit == "replicate" else "Seeds"]
+    columns += ["Dose, %"] if of_cells else []
     for metric in compared.metrics:
         columns.append(with_unit(metric))
         if metric.key == ACCURACY.key and compared.has_baseline:
@@ -74,9 +78,19 @@ def _main_table(data: ReportData) -> Table:
             is_baseline = str(cell.baseline_key) == str(cell.cell_key) and compared.has_baseline
             of_accuracy = compared.estimates.get((str(cell.cell_key), ACCURACY.key))
             drawn = cell.done if of_accuracy is None else of_accuracy.n
-            entries = (Cell(str(drawn)), *_entries(data, str(cell.cell_key)))
+            entries = (
+                Cell(str(drawn)),
+                *_dose_cell(of_cells, str(cell.cell_key)),
+                *_entries(data, str(cell.cell_key)),
+            )
             rows.append(Row(str(cell.series), entries, is_baseline=is_baseline))
     return Table(columns, rows)
+
+
+def _dose_cell(of_cells: Mapping[str, Estimate], key: str) -> list[Cell]:
+    """Return the dose of a cell, where the table has doses."""
+    dose = of_cells.get(key)
+    return [Cell("" if dose is None else formatting.number(dose.mean, True, 1))] * bool(of_cells)
 
 
 def _entries(data: ReportData, key: str) -> list[Cell]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from PIL import Image
 
 from mixbench.analysis.report.build import Report, write_report
-from mixbench.analysis.report.sections import calibration, mixed, occlusion, results
+from mixbench.analysis.report.data import ReportData, collect
+from mixbench.analysis.report.sections import calibration, dose, mixed, occlusion, results
 from mixbench.analysis.statistics.comparison import compare
 from mixbench.analysis.statistics.contrasts import Stratum, many_to_one
 from mixbench.analysis.statistics.contrasts import compare as compare_contrasts
@@ -20,7 +22,15 @@ from mixbench.analysis.statistics.pivot import pivot, pivots
 from mixbench.analysis.tables.load import Tables, load
 from mixbench.analysis.text.caveats import caveats
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from tests.support.staged_sweeps import CUTMIX, FIRST_50, MIXUP, run, staging_sweep, transfer_sweep
+from tests.support.staged_sweeps import (
+    CUTMIX,
+    FIRST_50,
+    MIXUP,
+    NONE,
+    run,
+    staging_sweep,
+    transfer_sweep,
+)
 from tests.support.written_sweeps import config, keys, write_sweep
 
 
@@ -207,3 +217,50 @@ def test_the_figure_of_what_was_mixed(staged_report: Report) -> None:
         pixels = np.asarray(image.convert("RGB"))
     for colour in ((0xD5, 0x5E, 0x00), (0x00, 0x72, 0xB2)):  # cutmix and mixup
         assert (pixels == colour).all(axis=2).any()
+
+
+def with_doses(root: Path, name: str, schedules: list[dict[str, float | str]]) -> ReportData:
+    """`none`, MixUp, CutMix always, and CutMix with schedules; each with the dose that it has."""
+    runs = [run(method, seed) for method in (NONE, MIXUP, CUTMIX) for seed in range(3)]
+    for staging in schedules:
+        written = {**staging, "name": f"dose {staging['match_dose']} {staging['shape']}"}
+        written["phases"] = [{"from": 0.0, "to": 1.0, "prob": staging["match_dose"]}]
+        runs += [run(CUTMIX, seed, {**written}) for seed in range(3)]
+    folder = write_sweep(root, name, runs)
+    for planned in folder.plan():
+        share = (planned.config["staging"] or {"match_dose": 1.0})["match_dose"]
+        always = {"none": 0.0, "mixup": 0.5, "cutmix": 0.3}[planned.config["augmentation"]["name"]]
+        path = planned.folder.path / "result.json"
+        result = json.loads(path.read_text())
+        result["metrics"]["mix/dose"] = always * share + 0.001 * planned.config["seed"]
+        path.write_text(json.dumps(result))
+    return collect(folder, None)
+
+
+def test_doses_are_in_the_table_and_on_lines_of_what_differs_in_nothing_else(
+    tmp_path: Path, quick: None
+) -> None:
+    shapes = ("constant", "late")
+    schedules = [{"match_dose": d, "shape": shape} for shape in shapes for d in (0.25, 0.5)]
+    data = with_doses(tmp_path, "doses", schedules)
+    table = results.section(data)["table"]
+    assert table.columns[:3] == ["Seeds", "Dose, %", "Accuracy, %"]
+    shown = {row.name: row.cells[1].text for row in table.rows}
+    assert shown["none"] == "0.1" and shown["cutmix · dose 0.5 late"] == "15.1"
+    assert shown["mixup · staging always"] == "50.1"
+    assert {len(row.cells) for row in table.rows} == {len(table.columns)}
+    points = dose._points(data)
+    accuracy = points[points["metric"] == "test/accuracy"].groupby("series")["dose"]
+    lines = {name: sorted(round(value, 3) for value in line) for name, line in accuracy}
+    # CutMix in every step is the end of the line of constant doses.
+    assert lines["cutmix · staging constant"] == [0.076, 0.151, 0.301]
+    assert lines["cutmix · staging late"] == [0.076, 0.151] and lines["none"] == [0.001]
+    assert lines["mixup · staging always"] == [0.501]
+    (figure,) = dose.section(data)["figures"]
+    with Image.open(io.BytesIO(figure.light)) as image:
+        assert image.width > 2 * image.height
+
+
+def test_methods_alone_are_no_comparison_of_doses(tmp_path: Path) -> None:
+    data = with_doses(tmp_path, "methods", [])
+    assert dose.doses(data) == {} and dose.section(data) == {"figures": []}

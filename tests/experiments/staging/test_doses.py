@@ -97,7 +97,7 @@ def test_the_same_phases_are_the_same_run_and_a_dose_has_a_name_of_its_own() -> 
     ):
         made = parsed({"match_dose": dose, "shape": shape})
         assert made.run_key == parsed(name).run_key and made.staging is not None
-        assert made.staging.name == f"dose {dose}, {shape}"
+        assert made.staging.name == f"dose {dose} {shape}"
         again = resolve.parse(json.loads(json.dumps(made.model_dump(mode="json"))))
         assert again == made
     always = parsed(None)
@@ -119,7 +119,7 @@ def test_a_grid_of_doses_and_shapes() -> None:
     }
     rows = {cell: config for _, cell, config in expand(spec).rows()}
     labels = list(cell_labels(rows).values())
-    assert labels[:2] == ["cutmix · dose 0.25, constant", "cutmix · dose 0.25, early"]
+    assert labels[:2] == ["cutmix · dose 0.25 constant", "cutmix · dose 0.25 early"]
     assert labels[-2:] == ["none", "cutmix · staging always"] and len(set(labels)) == 13
 
 
