@@ -89,7 +89,7 @@ def read(spec: Mapping[str, Any]) -> Question | None:
         if key not in KEYS:
             raise unknown("key of question", key, KEYS)
     metric = given.get("metric", ACCURACY)
-    _check_metric("question.metric", metric)
+    check_metric("question.metric", metric)
     contrasts, groups = _contrasts(given.get("contrasts", BASELINE))
     return Question(metric, contrasts, groups, _margins(given.get("margin"), metric))
 
@@ -211,12 +211,12 @@ def _margins(given: Any, metric: str) -> dict[str, float]:
         return {metric: check_margin("question.margin", given, metric)}
     margins = {}
     for name, margin in given.items():
-        _check_metric("question.margin", name)
+        check_metric("question.margin", name)
         margins[name] = check_margin(f"question.margin.{name}", margin, name)
     return margins
 
 
-def _check_metric(where: str, metric: Any) -> None:
+def check_metric(where: str, metric: Any) -> None:
     if not isinstance(metric, str) or not (metric in METRICS or _is_area(metric)):
         known = (*METRICS, "occlusion/centre/area", "occlusion/patches/area")
         raise unknown(f"metric in {where}", metric, known)

@@ -13,7 +13,7 @@ from mixbench.analysis.numbers import is_number
 from mixbench.analysis.statistics import contrasts
 from mixbench.analysis.statistics.best_set import best_set
 from mixbench.analysis.statistics.blocks import blocks, stratum_titles
-from mixbench.analysis.statistics.contrasts import Contrast, Stratum, Values
+from mixbench.analysis.statistics.contrasts import LEVEL, Contrast, Stratum, Values
 from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.tables.labels import JOIN
 from mixbench.experiments import question as questions
@@ -69,6 +69,7 @@ def declare(
     metric: Metric,
     unit: str,
     planned: int | None = None,
+    level: float = LEVEL,
 ) -> Declared:
     """Test the declared contrasts of a sweep, all as one family.
 
@@ -79,9 +80,10 @@ def declare(
         metric: The metric that the question names, with the margin that counts.
         unit: What is paired: "seed" or "replicate".
         planned: Give what could be detected with so many replicates, instead of those there are.
+        level: The familywise error.
     """
     if question.contrasts == questions.NAMED:
-        return _of_groups(question, cells, values, metric, unit, planned)
+        return _of_groups(question, cells, values, metric, unit, planned, level)
     strata, best = [], {}
     titles = stratum_titles([title for title, _ in blocks(cells)])
     names = dict(zip(cells["cell_key"], cells["series"], strict=True))
@@ -89,10 +91,15 @@ def declare(
         of_block = {str(key): values.get((str(key), metric.key), {}) for key in members["cell_key"]}
         strata.append(Stratum(title, of_block, _pairs(question, members)))
         if question.contrasts == questions.BEST:
-            keys = best_set(of_block, metric.better)
+            keys = best_set(of_block, metric.better, level)
             best[title] = [str(names[key]) for key in keys]
     found = contrasts.compare(
-        strata, better=metric.better, margin=metric.margin, unit=unit, planned=planned
+        strata,
+        better=metric.better,
+        margin=metric.margin,
+        level=level,
+        unit=unit,
+        planned=planned,
     )
     if question.contrasts == questions.BEST:
         found = _against_the_best(found, strata, metric)
@@ -138,6 +145,7 @@ def _of_groups(
     metric: Metric,
     unit: str,
     planned: int | None,
+    level: float,
 ) -> Declared:
     """Compare named groups in every setting of all else; the mean where one has several cells."""
     columns = ["cell_key", *(column for column in cells.columns if "." in column)]
@@ -174,7 +182,12 @@ def _of_groups(
         for title, group in zip(titles, groups, strict=True)
     ]
     found = contrasts.compare(
-        strata, better=metric.better, margin=metric.margin, unit=unit, planned=planned
+        strata,
+        better=metric.better,
+        margin=metric.margin,
+        level=level,
+        unit=unit,
+        planned=planned,
     )
     labelled = (DeclaredContrast(one, *names[one.cell, one.against]) for one in found)
     return Declared(question, metric, tuple(labelled), {}, tuple(notes))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mixbench.experiments import decide
 from mixbench.experiments.config.schema import RunConfig, check_key
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.merge import matches
@@ -16,7 +17,7 @@ from mixbench.experiments.sweep.pretraining import Pretrainings
 
 KEYS = (
     *("name", "description", "baseline", "fallback", "fixed", "grid", "zip", "include"),
-    *("exclude", "seeds", "replicates", "question", "pretrain", "scales"),
+    *("exclude", "seeds", "replicates", "question", "decide", "pretrain", "scales"),
 )
 MOST_RUNS = 200_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -80,6 +81,7 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
     name = _checked_name(spec.get("name"))
     draws = checked_draws(spec)
     question = declared.read(spec)
+    looks = decide.read(spec)
     overrides = overrides or {}
     for_cells, for_pretrainings = _split_overrides(overrides)
     raw_cells = list(grid.cells(spec, for_cells))
@@ -96,6 +98,7 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
     if not overrides:
         # An override may have removed the baseline, or what is asked about; the report says so.
         _check_baseline(spec.get("baseline"), cells)
+        question = question if looks is None else looks.question
         if question is not None:
             compared = {key: cell.runs[0] for key, cell in cells.items()}
             declared.check(question, compared, spec.get("baseline"))

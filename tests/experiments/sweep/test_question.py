@@ -10,6 +10,8 @@ import pytest
 from mixbench.analysis.statistics.metrics import metric_of
 from mixbench.experiments import question as questions
 from mixbench.experiments.cli import question as shown
+from mixbench.experiments.decide import Decide
+from mixbench.experiments.decide import read as read_looks
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.merge import flatten
 from mixbench.experiments.sweep import expand, scales
@@ -172,3 +174,36 @@ def test_plan_says_what_is_asked(tmp_path: Path) -> None:
         shown.lines(made({"contrasts": "best", "metric": "test/nll"}), None)
     )
     assert "6 contrasts (baseline)" in shown.lines(made({"margin": 0.01}), None)[0]
+
+
+@pytest.mark.parametrize(
+    ("decide", "message"),
+    [
+        ([5, 10], "decide: got .* expected a mapping of metric, margin, looks, level"),
+        ({"loks": [5]}, "unknown key of decide 'loks'; did you mean 'looks'"),
+        ({"margin": 0.005}, "decide.looks: got None, expected a list"),
+        ({"looks": [5, 10, 10]}, "expected numbers that rise"),
+        ({"looks": [10, 5]}, r"decide.looks: got \[10, 5\], expected numbers that rise"),
+        ({"looks": [1, 5]}, "expected a list of numbers of replicates from 2"),
+        ({"looks": [5], "level": 5}, "decide.level: got 5, expected a number above 0"),
+        ({"looks": [5], "margin": 0.5}, "decide.margin: got 0.5, but test/accuracy is a fraction"),
+        ({"looks": [5], "metric": "test/ece"}, "but question.metric is 'test/accuracy'"),
+        ({"looks": [5], "margin": 0.01}, "decide.margin: got 0.01, but question.margin is 0.005"),
+    ],
+)
+def test_wrong_looks_are_one_line(decide: Any, message: str) -> None:
+    asked = {"margin": 0.005, "contrasts": EARLY_LATE}
+    with pytest.raises(UserError, match=message):
+        made(asked, decide=decide, replicates=5)
+
+
+def test_looks_are_of_the_question() -> None:
+    decide = {"looks": [5, 10], "level": 0.1}
+    sweep = made({"margin": 0.01, "contrasts": "best"}, decide=decide, replicates=5)
+    assert sweep.keys == made(None, replicates=5).keys
+    asked = questions.Question(contrasts="best", margins={"test/accuracy": 0.01})
+    assert read_looks(sweep.spec) == Decide(asked, (5, 10), 0.1)
+    with pytest.raises(UserError, match="give `replicates` instead of `seeds`"):
+        made(None, decide=decide)
+    with pytest.raises(UserError, match="every cell is one, which leaves nothing"):
+        made(None, decide=decide, replicates=5, baseline={"training.epochs": 30})
