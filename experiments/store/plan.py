@@ -201,6 +201,8 @@ def _checked(folder: Path, number: int, line: str) -> dict[str, Any]:
             f"{path(folder, number)}: written by another version of mixbench (schema "
             f"{about.get('schema')!r}, this one reads {SCHEMA})"
         )
+    if not about.get("wishes") or "dropped" not in about or "runs" not in about:
+        raise UserError(f"{path(folder, number)}: its first line is damaged")
     return about
 
 

@@ -177,11 +177,10 @@ class SweepFolder:
         wish = Wish(asked.spec, asked.description, time.time(), command.as_json())
         begun = self.begun()
         revision, growth = growing.grown(newest, wish, asked.rows, command, begun)
-        if revision is newest:
-            return None, growth
         if newest.head.number != checked:
-            self._check_same_runs(newest, asked.rows, begun)
-        return revision, growth
+            # Of a plan that stays as it is, what is on disk need not be read again.
+            self._check_same_runs(newest, asked.rows, set() if revision is newest else begun)
+        return (None if revision is newest else revision), growth
 
     def _check_same_runs(
         self, newest: Revision, wanted: Sequence[PlanRow], begun: set[str]

@@ -169,6 +169,15 @@ def test_another_run_under_the_same_key() -> None:
     message = rf"run {key('a')} of sweep 's': name was 'a' \(plan.jsonl\), and is 'b' now"
     with pytest.raises(UserError, match=message):
         folder.grow(Asked({}, "", rows), Command(time.time()))
+    # Also where the YAML is the same to the letter, and so the plan stays as it is.
+    ab = planned_rows(
+        [
+            (key("a"), key("a"), {"name": "b", "seed": 0}),
+            (key("b"), key("b"), {"name": "b", "seed": 0}),
+        ]
+    )
+    with pytest.raises(UserError, match=message):
+        folder.grow(Asked({"runs": "ab"}, "About ab.", ab), Command(time.time()))
     finish(folder, "a")
     stored = folder.path / "runs" / key("a") / "config.json"
     stored.write_text('{"config": {"seed": 3, "added": null}}')
@@ -189,6 +198,7 @@ def test_a_damaged_plan() -> None:
         (whole[:-40], "2 of its 3 runs can be read; the file is damaged"),
         (whole.replace('"schema": 1', '"schema": 7', 1), "another version .* .schema 7, this one"),
         ("", "another version"),
+        ('{"schema": 1, "revision": 2, "runs": 0, "wishes": []}', "first line is damaged"),
     ):
         path.write_text(damaged)
         with pytest.raises(UserError, match=why):
