@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
@@ -42,9 +42,20 @@ class Section(BaseModel):
                 words = "yes, on and true" if value else "no, off and false"
                 raise ValueError(
                     f"a number or a name, not {str(value).lower()} (YAML takes {words} for "
-                    f"{str(value).lower()}; in quotes they are names)"
+                    f"{str(value).lower()}; in quotes they are names){_choices(annotation)}"
                 )
         return value
+
+
+def _choices(annotation: Any) -> str:
+    """Return "; one of ..." for a field that takes some names; else ""."""
+    names = [
+        name
+        for kind in (annotation, *get_args(annotation))
+        if get_origin(kind) is Literal
+        for name in get_args(kind)
+    ]
+    return f"; one of {', '.join(map(repr, names))}" if names else ""
 
 
 def section_in(annotation: Any) -> type[BaseModel] | None:

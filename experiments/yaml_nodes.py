@@ -110,10 +110,12 @@ def _check_comma(name: yaml.Node, whole: yaml.Node, rest: yaml.Node, nothing: ya
         and not nothing.value
         and whole.end_mark.index + 1 == rest.start_mark.index
     ):
+        # A comma before three digits may be meant either way.
+        thousands = f" (or {whole.value}{rest.value})" if len(str(rest.value)) == 3 else ""
         raise _error(
             rest,
             f"{name.value}: got {whole.value},{rest.value}, expected a decimal point, such as "
-            f"{whole.value}.{rest.value}",
+            f"{whole.value}.{rest.value}{thousands}",
         )
 
 

@@ -59,6 +59,7 @@ def plan(
     adoption.check(sweep)
     change = growing.preview(sweep, growing.command(name, continues=names.is_begun(name)))
     found = reuse.find(sweep, reuse=reuse_runs)
+    prepare.check_folders(sweep, found.sources)
     prepare.check_networks(sweep, found.sources)
     show(sweep, workplace, change, found)
 

@@ -60,6 +60,15 @@ def check_runs(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
         )
 
 
+def check_folders(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
+    """Raise UserError for an image folder that runs which are not done yet can't be trained on."""
+    for dataset in dict.fromkeys(run.dataset for run in _unfinished_runs(sweep, taken_over)):
+        if ":" in dataset.name:
+            from mixbench.experiments.data.load import check_sizes
+
+            check_sizes(dataset)
+
+
 def check_networks(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
     """Raise UserError for a network that can't take the images of a run that is not done yet.
 

@@ -18,7 +18,10 @@ def resolve_method(section: Any) -> dict[str, Any]:
     if isinstance(section, str):
         section = {"name": section}
     if not isinstance(section, Mapping) or "name" not in section:
-        raise ValueError("a name with parameters, such as {name: cutmix, alpha: 1.0}")
+        raise ValueError(
+            f"a name with parameters, such as {{name: cutmix, alpha: 1.0}}, or without them, such "
+            f"as none; got {section!r}"
+        )
     parameters = {str(key): value for key, value in section.items() if key != "name"}
     return {"name": section["name"], **augmentations.resolve(section["name"], parameters)}
 

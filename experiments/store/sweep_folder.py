@@ -141,7 +141,13 @@ class SweepFolder:
     def _install(self, header: dict[str, Any], rows: Sequence[PlanRow]) -> None:
         # Made aside and renamed into place: two launchers at once, or a crash, leave one whole
         # sweep folder or none.
-        root().mkdir(parents=True, exist_ok=True)
+        try:
+            root().mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:
+            # /proc and the like, where no one can make a folder.
+            raise UserError(
+                f"MIXBENCH_RUNS: {str(root())!r}: a folder can't be made there ({error.strerror})"
+            ) from None
         aside = folder_aside(self.path)
         try:
             atomic_write(aside / plans.FIRST, plans.lines(rows))

@@ -33,6 +33,7 @@ _LAUGHS = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in r
 _MERGES = "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 30))
 REFUSED: dict[str, tuple[bytes, str]] = {
     "decimal comma": (b"a: 1\nb: {c: 0,5, d: 1}\n", "line 2: c: got 0,5, expected a decimal point"),
+    "comma of thousands": (b"b: {c: 1,000}\n", "such as 1.000 (or 1000)"),
     "decimal commas in a list": (b"a: [0,5, 1,5]\n", "line 1: numbers with decimal commas"),
     "number as key": (b"a: {b: 1, 2: 3}\n", "line 1: the key 2 is a number, expected a name"),
     "key given twice": (b"on: 1\na: 2\non: 3\n", "line 3: the key 'on' is given twice"),
@@ -115,6 +116,7 @@ def test_a_sweep_with_anchors_is_the_one_without(tmp_path: Path) -> None:
         (["training.learning_rate=0,1"], "got '0,1', expected a number; did you mean 0.1?"),
         (["augmentation={name: mixup, alpha: 0,5}"], "got 0,5, expected a decimal point"),
         (["dataset.name=no"], "in quotes they are names"),
+        (["training.crop=no"], "in quotes they are names); one of 'none', 'pad', 'resized'"),
         (["augmentation=&a [*a]"], "holds itself"),
         (["name=" + "x" * 5000], "expected letters, digits, dots"),
         (["description=\x1b[31m"], "expected a text file"),

@@ -353,7 +353,7 @@ def test_a_folder_of_images_is_known_by_what_it_holds(tmp_path: Path) -> None:
         ("augmentation.1", 1.0, "cutmix has no parameter '1'"),
         ("augmentation", {"name": "cutmix", 1: 2}, "cutmix has no parameter '1'"),
         ("augmentation", {"alpha": 1.0}, "a name with parameters, such as {name: cutmix"),
-        ("augmentation", 3, "a name with parameters"),
+        ("augmentation", 3, "such as none; got 3"),
         ("augmentation.alpha", 0, "cutmix.alpha: got 0, expected a number above 0"),
         ("augmentation.alpha", -0.2, "cutmix.alpha: got -0.2, expected a number above 0"),
         ("augmentation.alpha", "much", "cutmix.alpha: got 'much', expected a number above 0"),

@@ -149,11 +149,16 @@ def test_a_class_that_cannot_be_read_is_refused(
     root = fill(tmp_path, ("a", "b", "c"), images=12)
     for file in (root / "c").iterdir():
         file.write_text("<html>404 not found</html>")
-    assert cli.main(["inspect", str(root)]) == 2
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
-    assert "none of the 8 train images of class 'c' can be read (c/0" in message
-    assert "not an image that Pillow can read" in message
+    sweep = tmp_path / "broken.yaml"
+    dataset = {"name": f"imagefolder:{root}", "image_size": 16}
+    written = {"name": "broken", "fixed": {"dataset": dataset}, "grid": {"augmentation": ["none"]}}
+    sweep.write_text(json.dumps(written))
+    for words in (["inspect", str(root)], ["plan", str(sweep)]):
+        assert cli.main(words) == 2
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1
+        assert "none of the 8 train images of class 'c' can be read (c/0" in message
+        assert "not an image that Pillow can read" in message
 
 
 @pytest.mark.parametrize("name", ["", "no/such", "a_file", "a" * 300, "nul\0byte", "unreadable"])
