@@ -407,3 +407,31 @@ def test_as_a_process(here: Path, runs: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1 and "did you mean 'cutmix'?" in done.stderr
     assert not runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("link", "is a link to '/no/such/disk', which leads nowhere"),
+        ("link/below", "which leads nowhere"),
+        ("file", "is not a folder"),
+        ("file/below", "is not a folder"),
+        ("/proc/mixbench", "a folder can't be made there"),
+    ],
+)
+def test_a_runs_folder_that_cannot_be(
+    place: str,
+    message: str,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (here / "link").symlink_to("/no/such/disk")
+    (here / "file").write_text("")
+    (here / "good.yaml").write_text(yaml.safe_dump(GOOD))
+    monkeypatch.setenv("MIXBENCH_RUNS", str(here / place))
+    assert cli.main(["sweep", "good.yaml", "--workers", "1", "--no-track"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+    assert error.startswith("mixbench: MIXBENCH_RUNS: ")
