@@ -115,7 +115,9 @@ def in_words(metric: str, margin: float) -> str:
         >>> in_words("test/accuracy", 0.005), in_words("test/nll", 0.02)
         ('0.005 (0.5 points)', '0.02')
     """
-    points = f" ({margin * 100:g} points)" if _is_fraction(metric) else ""
+    number = f"{margin * 100:g}"
+    unit = "point" if number == "1" else "points"
+    points = f" ({number} {unit})" if _is_fraction(metric) else ""
     return f"{margin:g}{points}"
 
 

@@ -106,7 +106,8 @@ def declare(
     labelled = (
         DeclaredContrast(one, str(names[one.cell]), str(names[one.against])) for one in found
     )
-    notes = () if found else ("there is nothing to compare among the sweep's cells",)
+    has_pairs = any(stratum.pairs for stratum in strata)
+    notes = () if has_pairs else ("there is nothing to compare among the sweep's cells",)
     return Declared(question, metric, tuple(labelled), best, notes)
 
 

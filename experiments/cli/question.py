@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 
 def lines(sweep: Sweep, begun: SweepFolder | None) -> list[str]:
-    """Return the question of a sweep in a line or two; none where it has no question."""
+    """Return the question and the looks of a sweep, a line each; none where it has neither."""
+    from mixbench.experiments import decide
     from mixbench.experiments import question as questions
 
-    asked = questions.read(sweep.spec)
+    looks = decide.read(sweep.spec)
+    asked = questions.read(sweep.spec) if looks is None else looks.question
     if asked is None:
         return []
     declared = _declared(sweep, asked)
@@ -36,6 +38,12 @@ def lines(sweep: Sweep, begun: SweepFolder | None) -> list[str]:
     margin = questions.in_words(metric.key, metric.margin or 0)
     first = f"question: {what} in {metric.key}, margin {margin}, {plural(planned, unit)}"
     found = [first, *(f"question: {note}" for note in declared.notes)]
+    if looks is not None:
+        numbers = ", ".join(map(str, looks.looks))
+        found.append(
+            f"decide: {plural(len(looks.looks), 'look')}, at {numbers} replicates, with an error "
+            f"of {looks.level * 100:g}% over all of them"
+        )
     if begun is not None:
         found += _detectable(begun, sweep, asked, planned, unit)
     return found

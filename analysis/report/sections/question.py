@@ -50,9 +50,12 @@ def _notes(declared: Declared, unit: str) -> list[str]:
     metric = declared.metric
     direction = "lower is better" if metric.better < 0 else "higher is better"
     in_words = metric_in_words(metric)
+    over = plural(len(declared.contrasts), "declared contrast")
+    if declared.question.contrasts == questions.BEST:
+        over = "all pairs"
     notes = [
         f"{in_words[0].upper()}{in_words[1:]}: {direction}. Paired by {unit}; the intervals hold "
-        f"together, over {plural(len(declared.contrasts), 'declared contrast')}, with a confidence "
+        f"together, over {over}, with a confidence "
         "of 95%. Would have been seen: with a probability of 80%."
     ]
     if declared.question.contrasts == questions.BEST:

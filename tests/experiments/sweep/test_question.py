@@ -202,6 +202,10 @@ def test_looks_are_of_the_question() -> None:
     sweep = made({"margin": 0.01, "contrasts": "best"}, decide=decide, replicates=5)
     assert sweep.keys == made(None, replicates=5).keys
     asked = questions.Question(contrasts="best", margins={"test/accuracy": 0.01})
+    assert shown.lines(sweep, None) == [
+        "question: the best of 7 cells in test/accuracy, margin 0.01 (1 point), 5 replicates",
+        "decide: 2 looks, at 5, 10 replicates, with an error of 10% over all of them",
+    ]
     assert read_looks(sweep.spec) == Decide(asked, (5, 10), 0.1)
     with pytest.raises(UserError, match="give `replicates` instead of `seeds`"):
         made(None, decide=decide)
