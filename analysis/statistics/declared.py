@@ -207,7 +207,16 @@ def _connected(pairs: Sequence[tuple[Cells, Cells]]) -> list[list[tuple[Cells, C
 def _common(labels: Mapping[str, str], group: Sequence[tuple[Cells, Cells]]) -> str:
     """Return the parts of the labels that all cells of a stratum have."""
     parts = [labels[cell].split(JOIN) for pair in group for side in pair for cell in side]
-    return JOIN.join(part for part in parts[0] if all(part in other for other in parts))
+    common = [part for part in parts[0] if all(part in other for other in parts)]
+    # "dose 0.5 early" and "dose 0.5 late" have their dose in common.
+    doses = [{part.rpartition(" ")[0] for part in each if _is_dose(part)} for each in parts]
+    if not any(map(_is_dose, common)):
+        common += doses[0].intersection(*doses)
+    return JOIN.join(common)
+
+
+def _is_dose(part: str) -> bool:
+    return part.startswith("dose ")
 
 
 def _mean_values(cells: Cells, values: ByMetric, metric: Metric) -> Values:

@@ -219,14 +219,16 @@ def test_the_figure_of_what_was_mixed(staged_report: Report) -> None:
         assert (pixels == colour).all(axis=2).any()
 
 
-def with_doses(root: Path, name: str, schedules: list[dict[str, float | str]]) -> ReportData:
+def with_doses(
+    root: Path, name: str, schedules: list[dict[str, float | str]], **spec: object
+) -> ReportData:
     """`none`, MixUp, CutMix always, and CutMix with schedules; each with the dose that it has."""
     runs = [run(method, seed) for method in (NONE, MIXUP, CUTMIX) for seed in range(3)]
     for staging in schedules:
         written = {**staging, "name": f"dose {staging['match_dose']} {staging['shape']}"}
         written["phases"] = [{"from": 0.0, "to": 1.0, "prob": staging["match_dose"]}]
         runs += [run(CUTMIX, seed, {**written}) for seed in range(3)]
-    folder = write_sweep(root, name, runs)
+    folder = write_sweep(root, name, runs, spec={"name": name, **spec})
     for planned in folder.plan():
         share = (planned.config["staging"] or {"match_dose": 1.0})["match_dose"]
         always = {"none": 0.0, "mixup": 0.5, "cutmix": 0.3}[planned.config["augmentation"]["name"]]
@@ -242,7 +244,8 @@ def test_doses_are_in_the_table_and_on_lines_of_what_differs_in_nothing_else(
 ) -> None:
     shapes = ("constant", "late")
     schedules = [{"match_dose": d, "shape": shape} for shape in shapes for d in (0.25, 0.5)]
-    data = with_doses(tmp_path, "doses", schedules)
+    question = {"contrasts": {name: {"staging.shape": name} for name in shapes}}
+    data = with_doses(tmp_path, "doses", schedules, question=question)
     table = results.section(data)["table"]
     assert table.columns[:3] == ["Seeds", "Dose, %", "Accuracy, %"]
     shown = {row.name: row.cells[1].text for row in table.rows}
@@ -256,6 +259,11 @@ def test_doses_are_in_the_table_and_on_lines_of_what_differs_in_nothing_else(
     assert lines["cutmix · staging constant"] == [0.076, 0.151, 0.301]
     assert lines["cutmix · staging late"] == [0.076, 0.151] and lines["none"] == [0.001]
     assert lines["mixup · staging always"] == [0.501]
+    # Timing is compared at equal dose.
+    assert data.comparison.declared is not None
+    declared = [one.contrast for one in data.comparison.declared.contrasts]
+    strata = ["cutmix · dose 0.25", "cutmix · dose 0.5"]
+    assert sorted(one.stratum for one in declared) == strata
     (figure,) = dose.section(data)["figures"]
     with Image.open(io.BytesIO(figure.light)) as image:
         assert image.width > 2 * image.height
