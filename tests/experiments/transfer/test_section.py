@@ -165,10 +165,10 @@ def test_a_grid_of_methods_is_checked_method_by_method() -> None:
     parser = CellParser()
     raw: dict[str, Any] = {"dataset": {"name": "digits"}, "augmentation": "none"}
     raw["transfer"] = {"freeze": "all", "cache": True}
-    parser.parse(raw, [0])
-    parser.parse({**raw, "transfer": {"freeze": "all"}, "augmentation": "mixup"}, [0])
+    parser.parse(raw, [(None, 0)])
+    parser.parse({**raw, "transfer": {"freeze": "all"}, "augmentation": "mixup"}, [(None, 0)])
     with pytest.raises(UserError, match=r"transfer\.cache: got true, but images are mixed"):
-        parser.parse({**raw, "augmentation": "mixup"}, [0])
+        parser.parse({**raw, "augmentation": "mixup"}, [(None, 0)])
 
 
 # What only the network can tell, before any run begins.
