@@ -16,7 +16,7 @@ from typing import Any
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import claims
-from mixbench.experiments.store.files import dump, read_json, write_once
+from mixbench.experiments.store.files import dump, no_folder, read_json, write_once
 
 SET_ASIDE = "set_aside"
 """The folder in a sweep's folder for what lies under the name of a run and is another run's."""
@@ -36,7 +36,7 @@ def check_destination(path: Path) -> bool:
         mode = path.stat().st_mode
     except FileNotFoundError:
         if path.is_symlink():
-            raise UserError(f"{path}: is a link that leads nowhere; {advice}") from None
+            raise UserError(f"{no_folder(path)}; {advice}") from None
         return False
     if not stat.S_ISDIR(mode):
         raise UserError(f"{path}: is a file, expected the folder of a sweep; {advice}")

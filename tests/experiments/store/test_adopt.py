@@ -117,7 +117,7 @@ def _folder(path: Path) -> None:
     ("make", "why"),
     [
         (_file, "is a file, expected the folder of a sweep"),
-        (lambda path: path.symlink_to("nowhere"), "is a link that leads nowhere"),
+        (lambda path: path.symlink_to("nowhere"), "is a link to 'nowhere', which leads nowhere"),
         (_folder, "exists and is no sweep (it holds a, b, c.txt and 1 more)"),
     ],
     ids=["a file", "a link", "a folder"],
