@@ -116,9 +116,12 @@ def _folder(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (_file, "is a file, expected the folder of a sweep"),
-        (lambda path: path.symlink_to("nowhere"), "is a link to 'nowhere', which leads nowhere"),
-        (_folder, "exists and is no sweep (it holds a, b, c.txt and 1 more)"),
+        (_file, "{}: is a file, expected the folder of a sweep"),
+        (
+            lambda path: path.symlink_to("nowhere"),
+            "'{}' is a link to 'nowhere', which leads nowhere (a disk that is not mounted?)",
+        ),
+        (_folder, "{}: exists and is no sweep (it holds a, b, c.txt and 1 more)"),
     ],
     ids=["a file", "a link", "a folder"],
 )
@@ -130,7 +133,7 @@ def test_a_destination_that_is_no_sweep(runs: Path, tmp_path: Path, make: Any, w
         refused = running.mixbench_here(verb[0], yaml_of(tmp_path), *verb[1:])
         assert (refused.returncode, refused.stdout) == (2, "")
         assert refused.stderr == (
-            f"mixbench: {runs / 'mine'}: {why}; give the sweep another name with --name, or move "
-            "it away\n"
+            f"mixbench: {why.format(runs / 'mine')}; give the sweep another name with --name, or "
+            "move it away\n"
         )
     assert sorted(runs.rglob("*")) == before
