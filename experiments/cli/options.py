@@ -108,6 +108,13 @@ ReuseOption = Annotated[
         "--reuse/--no-reuse", help="Take over runs that another sweep beside it has finished."
     ),
 ]
+UntilDecidedOption = Annotated[
+    bool,
+    typer.Option(
+        "--until-decided",
+        help="Add replicates to undecided contrasts, look by look, as `decide` says.",
+    ),
+]
 WaitOption = Annotated[
     bool, typer.Option("--wait", help="With slurm: watch until all is done, then report.")
 ]

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import time
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from mixbench.experiments.cli import (
     reuse,
     slurm_queue,
     slurm_watch,
+    until_decided,
 )
 from mixbench.experiments.cli.options import (
     AnySweepArgument,
@@ -40,6 +42,7 @@ from mixbench.experiments.cli.options import (
     SetOption,
     SlurmOption,
     TrackOption,
+    UntilDecidedOption,
     UriOption,
     WaitOption,
     WorkersOption,
@@ -76,6 +79,7 @@ def sweep(
     reuse_runs: ReuseOption = True,
     dry_run: DryRunOption = False,
     wait: WaitOption = False,
+    until: UntilDecidedOption = False,
     track: TrackOption = True,
     report: ReportOption = True,
     uri: UriOption = None,
@@ -84,15 +88,18 @@ def sweep(
 
     Ctrl-C stops it; the same command continues. After a change of the YAML it trains what is new,
     and leaves out what is no longer asked for, also while workers run. With SLURM it submits tasks
-    and ends.
+    and ends. With --until-decided, cells of undecided contrasts get more replicates, as `decide`
+    in the YAML says.
 
     Example: mixbench sweep demo --set training.epochs=10 --name short
     """
     wanted = names.any_sweep(name, overrides or [], rename, scale)
+    rounds = until_decided.Rounds(wanted) if until else None
+    wanted = rounds.plan() if rounds else wanted
     options = WorkplaceOptions(cluster, profile, workers, per_gpu, device, wait, slurm or ())
     workplace = options.resolve(len(wanted.runs), plan.devices_per_run(wanted))
     _check_tracking(track, uri)
-    command = growing.command(name, continues=names.is_begun(name))
+    command = growing.command(name, continues=names.is_begun(name) and not rounds)
     adoption.check(wanted)
     change = growing.preview(wanted, command)
     if dry_run:
@@ -103,19 +110,43 @@ def sweep(
     found = reuse.find(wanted, reuse=reuse_runs)
     prepare.check_runs(wanted, found.sources)
     folder, missing = _start(wanted, command, found, change.checked if change else 0)
-    status = 0
-    if missing and workplace.profile is not None:
-        _submit(folder, workplace.profile, workers, missing, retries, hang_seconds)
-        if not wait:
-            print(f"follow it with: mixbench status {folder.name} --watch")
-            print(f"when it is done: mixbench track {folder.name}; mixbench report {folder.name}")
-            return
-        status = _watch(folder)
-    elif missing:
-        status = _run_workers(folder, workplace, missing, retries, hang_seconds)
+    limits = Limits(workers, retries, hang_seconds)
+    if missing and workplace.profile is not None and not wait and not rounds:
+        _submit(folder, workplace.profile, limits, missing)
+        print(f"follow it with: mixbench status {folder.name} --watch")
+        print(f"when it is done: mixbench track {folder.name}; mixbench report {folder.name}")
+        return
+    status = _work(folder, workplace, limits, missing)
+    while rounds and status == 0 and rounds.goes_on(folder):
+        print("\n".join(until_decided.lines(folder)))
+        wanted = rounds.plan()
+        found = reuse.find(wanted, reuse=reuse_runs)
+        folder, missing = _start(wanted, command, found, 0)
+        status = _work(folder, workplace, limits, missing)
+    if rounds and status == 0:
+        print("\n".join(until_decided.lines(folder)))
     if any(planned.folder.result() for planned in folder.plan()):
         conclude(folder, track=track, report=report, uri=uri)
     raise typer.Exit(status)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many workers, how often a run may fail, and when a silent worker counts as hung."""
+
+    workers: int | None
+    retries: int
+    hang_seconds: float
+
+
+def _work(folder: SweepFolder, workplace: Workplace, limits: Limits, missing: int) -> int:
+    """Do the missing runs, here or on SLURM, and wait for them; return the exit status."""
+    if not missing:
+        return 0
+    if workplace.profile is None:
+        return _run_workers(folder, workplace, limits, missing)
+    _submit(folder, workplace.profile, limits, missing)
+    return _watch(folder)
 
 
 def _check_tracking(track: bool, uri: str | None) -> None:
@@ -179,14 +210,7 @@ def _print_who_can_not_write(folder: SweepFolder) -> None:
         )
 
 
-def _submit(
-    folder: SweepFolder,
-    profile: Profile,
-    workers: int | None,
-    missing: int,
-    retries: int,
-    hang_seconds: float,
-) -> None:
+def _submit(folder: SweepFolder, profile: Profile, limits: Limits, missing: int) -> None:
     from mixbench.experiments.worker import snapshot
     from mixbench.slurm import submit
 
@@ -195,17 +219,15 @@ def _submit(
         profile,
         code=snapshot.take(folder),
         missing=missing,
-        workers=workers,
-        retries=retries,
-        hang_seconds=hang_seconds,
+        workers=limits.workers,
+        retries=limits.retries,
+        hang_seconds=limits.hang_seconds,
     ):
         print(line, flush=True)
     print(f"logs of the tasks: {folder.path / 'slurm'}", flush=True)
 
 
-def _run_workers(
-    folder: SweepFolder, workplace: Workplace, missing: int, retries: int, hang_seconds: float
-) -> int:
+def _run_workers(folder: SweepFolder, workplace: Workplace, limits: Limits, missing: int) -> int:
     """Run workers on this machine and show the sweep until they end; return the exit status."""
     from mixbench.experiments.manage.observe import Observer
     from mixbench.experiments.manage.render import Display
@@ -213,7 +235,8 @@ def _run_workers(
     from mixbench.experiments.worker import snapshot
     from mixbench.slurm.pool import Pool
 
-    pool = Pool(folder, code=snapshot.take(folder), retries=retries, hang_seconds=hang_seconds)
+    code, patience = snapshot.take(folder), limits.hang_seconds
+    pool = Pool(folder, code=code, retries=limits.retries, hang_seconds=patience)
     observer = Observer(folder)
     observer.snapshot()
     began = time.monotonic()

@@ -6,24 +6,51 @@ from typing import Any
 
 from mixbench.analysis.report.contrast_rows import contrast_columns, contrast_row
 from mixbench.analysis.report.data import ReportData
+from mixbench.analysis.report.looks import looks_of
 from mixbench.analysis.report.parts import Row, Table
 from mixbench.analysis.statistics.declared import Declared
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.answer import asked, metric_in_words
 from mixbench.experiments import question as questions
+from mixbench.experiments.errors import UserError
 from mixbench.experiments.text import plural
 
 
 def section(data: ReportData) -> dict[str, Any]:
     """Return the table of the declared contrasts, None without a question."""
     declared = data.comparison.declared
+    looks = _looks(data)
     if declared is None or not declared.contrasts:
-        return {"table": None, "sentence": "", "notes": []}
+        return {"table": None, "sentence": "", "notes": looks}
     return {
         "table": _table(declared, data.comparison.unit),
         "sentence": asked(declared),
-        "notes": _notes(declared, data.comparison.unit),
+        "notes": [*_notes(declared, data.comparison.unit), *looks],
     }
+
+
+def _looks(data: ReportData) -> list[str]:
+    """Say at which look which contrast was decided, in a sweep with looks."""
+    try:
+        looks = looks_of(data.folder, data.tables)
+    except UserError as error:
+        return [str(error)]
+    if looks is None or not looks.taken:
+        return []
+    decided: dict[int, list[str]] = {}
+    for one in looks.decisions.values():
+        if one.look is not None:
+            of_look = decided.setdefault(one.look, [])
+            verdict = one.contrast.contrast.verdict
+            of_look.append(f"{one.contrast.label} {verdict} ({one.contrast.against})")
+    notes = [
+        f"Looks spend the error: decided at {look} replicates: {'; '.join(names)}."
+        for look, names in sorted(decided.items())
+    ]
+    if left := sum(one.look is None for one in looks.decisions.values()):
+        after = f"after the look at {looks.taken[-1]} replicates"
+        notes.append(f"{plural(left, 'contrast')} undecided {after}.")
+    return notes
 
 
 def _table(declared: Declared, unit: str) -> Table:

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from mixbench.experiments import question as questions
 from mixbench.experiments.merge import matches
 from mixbench.experiments.sweep import expand, load, scales
 
@@ -20,10 +21,11 @@ STUDIES = (
     "transfer",
 )
 SCALES = ("quick", "standard", "paper")
+OF_ONE_SIZE = {"demo", "demo_digits", "main", "dose"}
 
 
 def test_the_studies_ship_in_three_sizes_and_quick_comes_first() -> None:
-    assert set(STUDIES) == set(load.shipped()) - {"demo", "demo_digits"}
+    assert set(STUDIES) == set(load.shipped()) - OF_ONE_SIZE
     for name in STUDIES:
         assert scales.names(load.read_spec(name)) == SCALES
     assert all(path.stem == load.read_spec(path.stem)["name"] for path in load.shipped().values())
@@ -52,6 +54,16 @@ def test_a_study_at_every_scale(name: str) -> None:
         if scale == "quick":
             assert {run.dataset.name for run in found.runs} == {"fashion_mnist"}
     assert not keys["quick"] & keys["standard"] and not keys["standard"] & keys["paper"]
+
+
+def test_the_studies_of_replicates_are_designed_for_their_questions() -> None:
+    main, dose = load.load("main"), load.load("dose")
+    assert (main.cells, len(main.runs)) == (42, 420)
+    assert (dose.cells, len(dose.runs)) == (19, 190)
+    for found in (main, dose):
+        assert {run.dataset.validation_size for run in found.runs} == {2000}
+        assert {run.replicate for run in found.runs} == set(range(10))
+        assert questions.read(found.spec) is not None
 
 
 def test_placement_compares_boxes_that_keep_the_same_share() -> None:
