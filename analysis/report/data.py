@@ -17,7 +17,7 @@ from mixbench.analysis.statistics.metrics import GAP, Metric
 from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.load import Tables, load
 from mixbench.analysis.text import formatting
-from mixbench.experiments import question as questions
+from mixbench.experiments.design import question as questions
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder

@@ -7,7 +7,7 @@ from mixbench.analysis.statistics.blocks import with_blocks
 from mixbench.analysis.statistics.comparison import seed_values, unit_of
 from mixbench.analysis.statistics.looks import Looks, take_looks
 from mixbench.analysis.tables.load import Tables, load
-from mixbench.experiments import decide
+from mixbench.experiments.design import decide
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 

@@ -15,7 +15,7 @@ from mixbench.analysis.statistics.contrasts import Contrast, Stratum
 from mixbench.analysis.statistics.declared import ByMetric, Declared, declare
 from mixbench.analysis.statistics.estimates import Estimate, estimate
 from mixbench.analysis.statistics.metrics import ACCURACY, Metric, metric_of, metrics_of
-from mixbench.experiments.question import Question
+from mixbench.experiments.design.question import Question
 from mixbench.experiments.store.states import RunState
 
 REPLICATE = "replicate"

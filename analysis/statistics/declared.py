@@ -16,8 +16,8 @@ from mixbench.analysis.statistics.blocks import blocks, stratum_titles
 from mixbench.analysis.statistics.contrasts import LEVEL, Contrast, Stratum, Values
 from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.tables.labels import JOIN
-from mixbench.experiments import question as questions
-from mixbench.experiments.question import Cells, Question
+from mixbench.experiments.design import question as questions
+from mixbench.experiments.design.question import Cells, Question
 
 SEVERAL = "+"
 """Joins the keys of cells whose mean is one side of a contrast."""

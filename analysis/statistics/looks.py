@@ -10,7 +10,7 @@ import pandas as pd
 from mixbench.analysis.statistics.declared import SEVERAL, ByMetric, DeclaredContrast, declare
 from mixbench.analysis.statistics.metrics import metric_of
 from mixbench.analysis.statistics.sequential import look_levels
-from mixbench.experiments.decide import Decide
+from mixbench.experiments.design.decide import Decide
 
 
 @dataclass(frozen=True)

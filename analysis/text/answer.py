@@ -10,7 +10,7 @@ from mixbench.analysis.statistics.declared import Declared, DeclaredContrast
 from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.formatting import joined
-from mixbench.experiments import question as questions
+from mixbench.experiments.design import question as questions
 from mixbench.experiments.text import plural
 
 MOST_LISTED = 12

@@ -15,7 +15,7 @@ from mixbench.analysis.statistics.metrics import ACCURACY, GAP, Metric
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.answer import answer, asked
 from mixbench.analysis.text.formatting import joined
-from mixbench.experiments.question import BASELINE
+from mixbench.experiments.design.question import BASELINE
 from mixbench.experiments.text import plural
 
 TRAINED_ON_RECTANGLES = ("cutout", "random_erasing")

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from mixbench.analysis.statistics.declared import Declared
     from mixbench.analysis.statistics.metrics import Metric
     from mixbench.experiments.config.schema import RunConfig
-    from mixbench.experiments.question import Question
+    from mixbench.experiments.design.question import Question
     from mixbench.experiments.store.sweep_folder import SweepFolder
     from mixbench.experiments.sweep.expand import Sweep
 
 
 def lines(sweep: Sweep, begun: SweepFolder | None) -> list[str]:
     """Return the question and the looks of a sweep, a line each; none where it has neither."""
-    from mixbench.experiments import decide
-    from mixbench.experiments import question as questions
+    from mixbench.experiments.design import decide
+    from mixbench.experiments.design import question as questions
 
     looks = decide.read(sweep.spec)
     asked = questions.read(sweep.spec) if looks is None else looks.question

@@ -22,7 +22,7 @@ class Rounds:
     """
 
     def __init__(self, wanted: Sweep) -> None:
-        from mixbench.experiments import decide
+        from mixbench.experiments.design import decide
         from mixbench.experiments.store.sweep_folder import SweepFolder, root
         from mixbench.experiments.sweep.expand import checked_draws, expand
 

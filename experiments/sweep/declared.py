@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mixbench.experiments import question as questions
 from mixbench.experiments.config.schema import RunConfig, check_key
+from mixbench.experiments.design import question as questions
+from mixbench.experiments.design.question import BASELINE, NAMED, Question
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.merge import flatten
-from mixbench.experiments.question import BASELINE, NAMED, Question
 
 MOST_CONTRASTS = 5000
 """Of one question: an interval for each is nothing that anybody reads."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mixbench.experiments import decide
 from mixbench.experiments.config.schema import RunConfig, check_key
+from mixbench.experiments.design import decide
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.merge import matches
 from mixbench.experiments.sweep import declared, grid, scales

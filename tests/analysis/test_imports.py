@@ -56,10 +56,9 @@ def test_only_what_reads_folders_of_experiments(path: Path) -> None:
     ours = {name for name in imports(path) if name.startswith("mixbench.experiments.")}
     allowed = (
         "mixbench.experiments.store",
-        "mixbench.experiments.decide",
+        "mixbench.experiments.design",
         "mixbench.experiments.errors",
         "mixbench.experiments.merge",
-        "mixbench.experiments.question",
         "mixbench.experiments.text",
     )
     assert all(name.startswith(allowed) for name in ours), ours

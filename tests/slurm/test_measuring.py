@@ -172,7 +172,7 @@ def test_at_the_deadline_they_are_stopped(
 def test_the_script_of_tasks_that_measure(sweep: SweepFolder) -> None:
     chosen = profile.parse({"cpus": 2}, Path("x.yaml"))
     text = TaskScript(sweep, chosen, sweep.path, measure=ORDER.text()).text(3)
-    assert "#SBATCH --job-name=mixbench-one-evaluate\n" in text
+    assert "#SBATCH --job-name=one-mixbench-evaluate\n" in text
     # What the shell makes of the last line is what was meant.
     last = text.strip().splitlines()[-1].replace(f"exec {sys.executable}", "printf '%s\\n'", 1)
     done = subprocess.run(["bash", "-c", last], capture_output=True, text=True, check=True)
@@ -190,11 +190,11 @@ def test_tasks_that_train_and_that_measure_are_told_apart(
     with (queue.folder_of(sweep) / "jobs.jsonl").open("a") as file:
         file.write('{"job": "14", "tasks": 1, "profile": "x", "workers": 1}\n')
     rows = [
-        "11|11|N/A|mixbench-one|RUNNING|None|n1",
-        "12_0|12|0|mixbench-one-evaluate|PENDING|None|",
+        "11|11|N/A|mixbench-one|RUNNING|None|n1|p",
+        "12_0|12|0|mixbench-one-evaluate|PENDING|None||p",
         # Of another sweep, on a cluster that was set up anew.
-        "13|13|N/A|mixbench-one-evaluate|RUNNING|None|n1",
-        "14|14|N/A|mixbench-one|PENDING|None|",
+        "13|13|N/A|mixbench-one-evaluate|RUNNING|None|n1|p",
+        "14|14|N/A|mixbench-one|PENDING|None||p",
     ]
     program = tmp_path / "bin" / "squeue"
     program.parent.mkdir()

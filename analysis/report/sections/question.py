@@ -11,7 +11,7 @@ from mixbench.analysis.report.parts import Row, Table
 from mixbench.analysis.statistics.declared import Declared
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.answer import asked, metric_in_words
-from mixbench.experiments import question as questions
+from mixbench.experiments.design import question as questions
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.text import plural
 

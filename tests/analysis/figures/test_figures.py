@@ -148,10 +148,12 @@ def test_drawing_a_run_without_thin_bins_warns_of_nothing(tmp_path: Path) -> Non
     curve["count"] = [0] * 10 + [200] * 5
     curve["accuracy"] = [None] * 10 + [0.7] * 5
     curve["confidence"] = [None] * 10 + [0.7, 0.75, 0.83, 0.9, 0.97]
-    (tmp_path / "result.json").write_text(json.dumps(found))
+    folder = tmp_path / found["run_key"]
+    folder.mkdir()
+    (folder / "result.json").write_text(json.dumps(found))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "reliability.png" in run_figures(RunFolder(tmp_path))
+        assert "reliability.png" in run_figures(RunFolder(folder))
 
 
 def test_figures_are_the_same_again_and_leave_settings_of_pyplot_alone(

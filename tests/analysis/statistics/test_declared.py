@@ -14,7 +14,7 @@ from mixbench.analysis.statistics.comparison import Comparison, compare, seed_va
 from mixbench.analysis.statistics.contrasts import Stratum, all_pairs
 from mixbench.analysis.tables.load import Tables, load
 from mixbench.analysis.text.verdict import summarise
-from mixbench.experiments import question as questions
+from mixbench.experiments.design import question as questions
 from tests.support.staged_sweeps import CUTMIX, FIRST_50, MIXUP, NONE, run
 from tests.support.written_sweeps import write_sweep
 

@@ -11,8 +11,8 @@ from mixbench.analysis.statistics.declared import declare
 from mixbench.analysis.statistics.looks import take_looks
 from mixbench.analysis.statistics.metrics import metric_of
 from mixbench.analysis.statistics.sequential import look_levels
-from mixbench.experiments.decide import Decide
-from mixbench.experiments.question import Question
+from mixbench.experiments.design.decide import Decide
+from mixbench.experiments.design.question import Question
 
 ACCURACY = "test/accuracy"
 LOOKS = (5, 10, 20)

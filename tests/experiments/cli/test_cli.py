@@ -117,6 +117,7 @@ def test_help_is_light_and_names_the_commands() -> None:
         if "sweep" not in arguments:
             verbs = [
                 "list",
+                "inspect",
                 "preview",
                 "check",
                 "plan",

@@ -85,6 +85,8 @@ NEED_OTHERS = {
     "transfer.unfreeze",
     "transfer.mixing",
     "transfer.cache",
+    "staging.match_dose",
+    "staging.shape",
 }
 """Fields that go only with certain others, or not with others."""
 

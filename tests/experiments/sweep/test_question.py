@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mixbench.analysis.statistics.metrics import metric_of
-from mixbench.experiments import question as questions
 from mixbench.experiments.cli import question as shown
-from mixbench.experiments.decide import Decide
-from mixbench.experiments.decide import read as read_looks
+from mixbench.experiments.design import question as questions
+from mixbench.experiments.design.decide import Decide
+from mixbench.experiments.design.decide import read as read_looks
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.merge import flatten
 from mixbench.experiments.sweep import expand, scales

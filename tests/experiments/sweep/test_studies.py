@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from mixbench.experiments import question as questions
+from mixbench.experiments.design import question as questions
 from mixbench.experiments.merge import matches
 from mixbench.experiments.sweep import expand, load, scales
 

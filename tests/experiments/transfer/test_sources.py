@@ -128,7 +128,7 @@ def test_the_cells_of_a_sweep_have_the_same_keys(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     path.write_bytes(b"x")
     for weights, model in ((str(path), "small_cnn"), ("hub", "timm/resnet18.tv_in1k")):
-        cell = CellParser().parse(raw(weights, model), [0, 1])
+        cell = CellParser().parse(raw(weights, model), [(None, 0), (None, 1)])
         assert cell.key == config(weights, model).cell_key
         assert cell.run_keys[0] == config(weights, model).run_key == cell.runs[0].run_key
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from mixbench.experiments import question as questions
+from mixbench.experiments.design import question as questions
+from mixbench.experiments.design.question import Question
 from mixbench.experiments.errors import UserError, unknown
-from mixbench.experiments.question import Question
 
 KEYS = ("metric", "margin", "looks", "level")
 LEVEL = 0.05
