@@ -198,7 +198,8 @@ def test_a_rank_that_raises_says_so(runs: Path, tmp_path: Path) -> None:
     written["fixed"]["dataset"] = {"name": f"imagefolder:{images}", "image_size": 8}
     folder = running.planned(written)
     # The leader has the images in memory; the other one finds none.
-    load_once(resolve.parse(folder.plan()[0].config).dataset, "cpu")
+    config = resolve.parse(folder.plan()[0].config)
+    load_once(config.dataset, "cpu", config.training.random_crops)
     shutil.rmtree(images / "b")
     started = time.monotonic()
     with pytest.MonkeyPatch.context() as patch:
