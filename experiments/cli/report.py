@@ -111,8 +111,8 @@ def _write_report(
         # Before minutes of drawing.
         rights.check_folder(out or folder.path / "report")
         written = write_report(folder, out, baseline)
-    except PermissionError as error:
-        if out is not None:
+    except OSError as error:
+        if out is not None or not rights.is_write_refusal(error):
             raise
         raise UserError(
             f"{rights.describe(error, folder.path)}; or write it elsewhere: "

@@ -181,12 +181,14 @@ def lines(rows: Sequence[PlanRow]) -> str:
 
 def _newest_text(folder: Path, *, whole: bool = True) -> tuple[int, str]:
     for _ in range(_TRIES):
-        number = newest_number(folder)
+        number = 1
         try:
+            number = newest_number(folder)
             with path(folder, number).open(encoding="utf-8") as file:
                 return number, file.read() if whole else file.readline()
         except FileNotFoundError:
-            # Deleted since, because there is a newer one.
+            # Deleted since, because there is a newer one. No folder, or none with a plan, has no
+            # runs yet: somebody may wait for it to be made.
             if number == 1:
                 return 1, ""
         except UnicodeDecodeError:

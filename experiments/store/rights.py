@@ -19,18 +19,34 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in REFUSALS
 
 
+def is_write_refusal(error: BaseException) -> bool:
+    """Does the error mean that this user can't write there, or that nobody can?"""
+    return is_refusal(error) or (isinstance(error, OSError) and error.errno == errno.EROFS)
+
+
 def check_writable(*paths: Path) -> None:
-    """Raise PermissionError for the first path that exists and that this user can't write to."""
+    """Raise PermissionError for the first path that exists and that this user can't write to.
+
+    OSError (EROFS) where nobody can, because the file system is read-only.
+    """
     for path in paths:
         if path.exists() and not _may(path, os.W_OK):
+            _check_file_system(path, path)
             raise NotWritable(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def check_folder(path: Path) -> None:
-    """Raise PermissionError where this user can't write to the folder, or can't make it."""
+    """Raise as `check_writable` where this user can't write to the folder, or can't make it."""
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not _may(there, os.W_OK):
+        _check_file_system(there, path)
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def _check_file_system(there: Path, path: Path) -> None:
+    # Rights are no matter there, and no chmod helps.
+    if os.statvfs(there).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
 
 def describe(error: OSError, default: Path | None = None) -> str:
@@ -43,6 +59,8 @@ def describe(error: OSError, default: Path | None = None) -> str:
     if name is None:
         return reason
     path = Path(name).absolute()
+    if error.errno == errno.EROFS:
+        return f"{reason}: {path}"
     place = path if isinstance(error, NotWritable) else _cause(path)
     return f"{reason}: {path}; {_advice(place, path)}"
 

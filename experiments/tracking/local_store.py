@@ -116,7 +116,9 @@ def check_writable(root: Path, uri: str) -> None:
     try:
         # SQLite keeps its journal beside the file.
         rights.check_writable(database, database.parent, artifact_root(root, uri))
-    except PermissionError as error:
+    except OSError as error:
+        if not rights.is_write_refusal(error):
+            raise
         raise _refusal(error, database) from None
 
 
@@ -139,7 +141,7 @@ def ensure_store(uri: str) -> None:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if rights.is_refusal(error):
+        if rights.is_write_refusal(error):
             raise _refusal(error, database) from None
         raise UserError(f"{database.parent}: {error.strerror}") from None
     lock_file = database.with_name(f"{database.name}.lock")

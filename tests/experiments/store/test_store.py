@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from mixbench.experiments import cli
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store import claims
+from mixbench.experiments.store import claims, rights
 from mixbench.experiments.store.claims import Watch
 from mixbench.experiments.store.files import atomic_write, dump, folder_aside
 from mixbench.experiments.store.retry import retry_failed
@@ -103,6 +103,19 @@ def test_a_full_disk_leaves_the_old_file(small_disk: Path) -> None:
         atomic_write(small_disk / "result.json", b"x" * 200_000)
     assert caught.value.errno == errno.ENOSPC
     assert files(small_disk) == {"result.json": b"old"}
+
+
+def test_a_read_only_disk_is_no_matter_of_rights(small_disk: Path) -> None:
+    rights.check_writable(small_disk)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for path, check in (
+        (small_disk, rights.check_writable),
+        (small_disk / "report", rights.check_folder),
+    ):
+        with pytest.raises(OSError, match=os.strerror(errno.EROFS)) as caught:
+            check(path)
+        assert caught.value.errno == errno.EROFS and rights.is_write_refusal(caught.value)
+        assert rights.describe(caught.value) == f"{os.strerror(errno.EROFS)}: {path}"
 
 
 def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path: Path) -> None:
@@ -246,6 +259,15 @@ def test_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:
     assert folder.metrics() == folder.attempts() == []
     assert folder.result() is folder.failure() is folder.claim() is folder.last_claim() is None
     assert folder.state() == "waiting"
+    # Nor one of a sweep: somebody may wait for its runs to begin.
+    sweep = SweepFolder(tmp_path / "sweep")
+    assert sweep.plan() == [] and sweep.states() == {} and sweep.dropped() == []
+    # A look for changes is at a sweep that was there: one that is gone is no unchanged one.
+    with pytest.raises(FileNotFoundError):
+        sweep.newest_revision()
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        SweepFolder(tmp_path / "file").plan()
 
 
 def test_a_result_that_is_not_json_is_no_result(tmp_path: Path) -> None:
