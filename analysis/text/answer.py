@@ -178,4 +178,5 @@ def _points(metric: Metric) -> str:
 def _amount(value: float | None, metric: Metric) -> str:
     if value is None:
         return formatting.MISSING
-    return f"{value * 100 if metric.percent else value:g}{_points(metric)}"
+    shown = f"{value * 100 if metric.percent else value:g}"
+    return f"{shown} point" if metric.percent and shown == "1" else f"{shown}{_points(metric)}"

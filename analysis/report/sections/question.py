@@ -8,6 +8,7 @@ from mixbench.analysis.report.contrast_rows import contrast_columns, contrast_ro
 from mixbench.analysis.report.data import ReportData
 from mixbench.analysis.report.looks import looks_of
 from mixbench.analysis.report.parts import Row, Table
+from mixbench.analysis.statistics.contrasts import Verdict
 from mixbench.analysis.statistics.declared import Declared
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.answer import asked, metric_in_words
@@ -42,9 +43,10 @@ def _looks(data: ReportData) -> list[str]:
         if one.look is not None:
             of_look = decided.setdefault(one.look, [])
             verdict = one.contrast.contrast.verdict
-            of_look.append(f"{one.contrast.label} {verdict} ({one.contrast.against})")
+            than = "to" if verdict == Verdict.EQUIVALENT else "than"
+            of_look.append(f"{one.contrast.label} {verdict} {than} {one.contrast.against}")
     notes = [
-        f"Looks spend the error: decided at {look} replicates: {'; '.join(names)}."
+        f"Decided at {look} replicates, at the level of that look: {'; '.join(names)}."
         for look, names in sorted(decided.items())
     ]
     if left := sum(one.look is None for one in looks.decisions.values()):

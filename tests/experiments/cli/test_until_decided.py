@@ -112,6 +112,6 @@ def test_a_real_sweep_stops_when_it_is_decided(runs: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     assert "look at 2 replicates: 2 of 2 decided (2 equivalent)" in done.stdout
     assert "6 of 6 runs done" in done.stdout and "12" not in done.stdout.split("look at")[1]
-    assert "decided at 2 replicates" in (runs / "decided" / "report" / "report.md").read_text()
+    assert "Decided at 2 replicates" in (runs / "decided" / "report" / "report.md").read_text()
     refused = running.mixbench_here("sweep", "demo", "--until-decided")
     assert refused.returncode == 2 and "no `decide`" in refused.stderr
