@@ -23,8 +23,9 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session", autouse=True)
+# Of the package: tests elsewhere that run in the same process get stores as users do.
+@pytest.fixture(scope="package", autouse=True)
 def _copied_stores(empty_store: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local_store, "_create", lambda path: shutil.copy(empty_store, path))
+        patch.setattr(local_store, "_create", lambda path: shutil.copyfile(empty_store, path))
         yield

@@ -118,21 +118,28 @@ def test_a_server_killed_and_started_again_during_a_sweep(server: MlflowServer, 
     training = {"epochs": 25, "batch_size": 64}
     fixed = {**running.spec("x")["fixed"], "training": training}
     sweep = running.planned(running.spec("outlived", fixed=fixed))
+    plan = sweep.plan()
     command = [*running.COMMAND, "track", "outlived", "--follow", "--uri", server.address]
     follower = running.start(*command)
     worker = running.start_worker(sweep, "worker")
     try:
+        wait_until(lambda: any(run.folder.metrics() for run in plan), "a first epoch")
+        # Or else it may do all runs before the follower is there.
+        worker.send_signal(signal.SIGSTOP)
         wait_until(
             lambda: any(run.data.metrics for run in stored(server.address, sweep).values()),
             "metrics of a run that goes on are in MLflow",
         )
         done_before = list(sweep.states().values()).count("done")
+        assert done_before < 4
         server.kill()
+        worker.send_signal(signal.SIGCONT)
         wait_until(
             lambda: list(sweep.states().values()).count("done") > done_before,
             "a run is done while the server is away",
         )
     finally:
+        worker.send_signal(signal.SIGCONT)
         server.start()
     assert worker.wait(300) == 0
     said, errors = follower.communicate(timeout=120)
