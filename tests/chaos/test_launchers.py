@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ SPEC: dict[str, Any] = {
     "fixed": {
         "dataset": {"name": "digits"},
         "model": {"name": "small_cnn", "width": 4},
-        "training": {"epochs": 40, "batch_size": 64, "crop_padding": 1},
+        "training": {"epochs": 100, "batch_size": 64, "crop_padding": 1},
         "evaluation": {"occlusion": {"images": 100, "fractions": [0.5]}},
     },
     "grid": {"augmentation": [{"name": "none"}, {"name": "cutmix", "per_sample": True}]},
@@ -77,7 +79,7 @@ def test_a_killed_launcher_and_two_in_its_place(
     for planned in folder.plan():
         run = planned.folder
         assert [row["outcome"] for row in run.attempts()] == ["done"], "nobody was disturbed"
-        assert [row["epoch"] for row in run.metrics()] == list(range(1, 41))
+        assert [row["epoch"] for row in run.metrics()] == list(range(1, 101))
         last = run.last_claim()
         assert last is not None and (last["number"], last["released"]) == (1, "done")
     pids = {worker["pid"] for worker in roster(folder)}
@@ -91,3 +93,48 @@ def test_a_killed_launcher_and_two_in_its_place(
 def roster(folder: SweepFolder) -> list[dict[str, Any]]:
     """All workers that ever told where they are."""
     return [json.loads(path.read_text()) for path in (folder.path / "workers").glob("*.json")]
+
+
+def test_two_that_grow_a_sweep_in_opposite_ways_are_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More seeds in one terminal, another method in the other, and neither is left in peace."""
+    runs = tmp_path / "runs"
+    monkeypatch.setenv("MIXBENCH_RUNS", str(runs))
+    fixed = {**SPEC["fixed"], "training": {"epochs": 2, "batch_size": 64}}
+
+    def launch(name: str, methods: list[str], seeds: list[int]) -> tuple[str, ...]:
+        path = tmp_path / f"{name}.yaml"
+        grid = {"augmentation": methods}
+        described = {"name": "grown", "fixed": fixed, "grid": grid, "seeds": seeds}
+        path.write_text(json.dumps(described))
+        options = ("--device", "cpu", "--workers", "1", "--no-track", "--no-report")
+        return (*running.COMMAND, "sweep", str(path), *options)
+
+    begun = running.start(*launch("begun", ["none"], [0]))
+    assert begun.wait(120) == 0
+    ways = (
+        launch("seeds", ["none"], [0, 1, 2]),
+        launch("methods", ["none", "cutmix"], [0]),
+    )
+    pause = random.Random(13)
+    for _ in range(3):
+        both = [running.start(*way) for way in ways]
+        for launcher in both:
+            time.sleep(pause.uniform(0.2, 2.5))
+            launcher.kill()
+        for launcher in both:
+            launcher.wait(30)
+    last = [running.start(*way) for way in ways]
+    for launcher in last:
+        out, err = launcher.communicate(timeout=180)
+        assert (launcher.returncode, err) == (0, ""), out
+    folder = SweepFolder(runs / "grown")
+    planned = {(run.config["augmentation"]["name"], run.config["seed"]) for run in folder.plan()}
+    assert planned == {("none", 0), ("none", 1), ("none", 2), ("cutmix", 0)}
+    assert set(folder.states().values()) == {"done"} and folder.dropped() == []
+    for run in folder.plan():
+        outcomes = [row["outcome"] for row in run.folder.attempts()]
+        assert outcomes.count("done") == 1 and outcomes[-1] == "done"
+        assert [row["epoch"] for row in run.folder.metrics()] == [1, 2]
+    assert not [path for path in folder.path.iterdir() if path.name.startswith(".plan")]
