@@ -44,8 +44,9 @@ def check_runs(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
     """
     for dataset in dict.fromkeys(run.dataset for run in sweep.runs):
         # Skip the check, and torch's import, far from the limits.
-        size = dataset.train_size
-        if ":" in dataset.name or (size and size * dataset.validation_fraction < 100):
+        size = dataset.train_size or 0
+        validating = dataset.validation_size or size * dataset.validation_fraction
+        if ":" in dataset.name or (size and min(size, validating) < 100):
             from mixbench.experiments.data.load import check_sizes
 
             check_sizes(dataset)
