@@ -39,8 +39,9 @@ def test_a_study_at_every_scale(name: str) -> None:
         assert found.name == f"{name}_{scale}"
         # Enough pairs for an interval; at full size as many as a verdict needs.
         seeds = Counter(cell for _, cell in found.keys)
-        assert set(seeds.values()) == {len(found.spec["seeds"])}
-        assert len(found.spec["seeds"]) >= (5 if scale == "paper" else 3)
+        drawn = found.spec.get("replicates") or len(found.spec["seeds"])
+        assert set(seeds.values()) == {drawn}
+        assert drawn >= (5 if scale == "paper" else 3)
         runs = [run.model_dump(mode="json") for run in found.runs]
         pattern = found.spec["baseline"]
         assert any(matches(run, pattern) for run in runs)
@@ -48,7 +49,7 @@ def test_a_study_at_every_scale(name: str) -> None:
         assert "?" in found.description and found.description.count(scale.capitalize()) >= 1
         assert expand.size(found.spec) == (
             found.cells,
-            len(found.runs) - len(found.pretraining) * len(found.spec["seeds"]),
+            len(found.runs) - len(found.pretraining) * drawn,
         )
         keys[scale] = {run_key for run_key, _ in found.keys}
         if scale == "quick":
