@@ -97,7 +97,7 @@ def start_worker(folder: SweepFolder, name: str) -> subprocess.Popen[str]:
 def mixbench(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """The command, to its end."""
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=180, cwd=cwd, check=False
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=300, cwd=cwd, check=False
     )
 
 
@@ -109,7 +109,7 @@ def mixbench_here(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
 
 
-def wait_until(true: Callable[[], Any], what: str, seconds: float = 90.0) -> None:
+def wait_until(true: Callable[[], Any], what: str, seconds: float = 300.0) -> None:
     """Look again and again; AssertionError when it takes too long."""
     limit = time.monotonic() + seconds
     while not true():
