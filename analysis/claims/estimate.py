@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from mixbench.analysis.claims.claim import ClaimContrast
-from mixbench.analysis.claims.formula import Formula, Weights
+from mixbench.analysis.claims.formula import Weights
 from mixbench.analysis.claims.regimes import Regime
 from mixbench.analysis.claims.study import Study
 from mixbench.analysis.numbers import is_number
 from mixbench.analysis.statistics import contrasts
 from mixbench.analysis.statistics.contrasts import Contrast, Stratum, Values, Verdict
+from mixbench.analysis.statistics.recommendation import turned
 
 CellWeights = tuple[tuple[str, float], ...]
 """(cell_key, weight) of a contrast; the weights add up to 0."""
@@ -69,7 +70,7 @@ def estimate(
     for (metric, margin), family in families.items():
         parts |= _family(study, metric, margin, family)
     return {
-        entry: _one(wanted[entry[1]].formula, [parts[entry, place] for place in (0, 1)])
+        entry: _by_size([parts[entry, place] for place in (0, 1)])
         if wanted[entry[1]].formula.second is not None
         else _plain(parts[entry, 0])
         for entry in product(range(len(found)), range(len(wanted)))
@@ -96,29 +97,16 @@ def _in_report(study: Study, cells: CellWeights, contrast: ClaimContrast) -> Con
     if known := tests.get((plus[0], minus[0])):
         return known
     if known := tests.get((minus[0], plus[0])):
-        return _turned(known)
+        return turned(known, better=1)
     return None
-
-
-def _turned(one: Contrast) -> Contrast:
-    def negative(value: float | None) -> float | None:
-        return None if value is None else -value
-
-    return replace(
-        one,
-        cell=one.against,
-        against=one.cell,
-        difference=negative(one.difference),
-        low=negative(one.high),
-        high=negative(one.low),
-    )
 
 
 def _family(
     study: Study, metric: str, margin: float, family: Mapping[tuple[Entry, int], CellWeights]
 ) -> dict[tuple[Entry, int], Contrast]:
     values = study.values(metric)
-    strata, places = [], {}
+    strata: list[Stratum] = []
+    places: dict[tuple[Entry, int], int] = {}
     for key, cells in family.items():
         sides = {
             "more": _combined([(c, w) for c, w in cells if w > 0], values),
@@ -159,7 +147,7 @@ def _plain(one: Contrast) -> Estimated:
     )
 
 
-def _one(formula: Formula, parts: Sequence[Contrast]) -> Estimated:
+def _by_size(parts: Sequence[Contrast]) -> Estimated:
     """Return |A| - |B| from A - B and A + B."""
     difference, total = parts
     plain = _plain(difference)

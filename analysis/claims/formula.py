@@ -68,10 +68,10 @@ def parse(text: str) -> Formula:
         reader.expect("-")
         second: Weights | None = reader.size()
     else:
-        first, second = reader.sum(), None
+        first, second = reader.added(), None
     reader.expect("")
     for part in (first, second):
-        if part is not None and (sum(part.values()) or not any(part.values())):
+        if part is not None and (sum(part.values()) != 0 or not any(part.values())):
             raise UserError(
                 f"got {text!r}, expected a difference: as many groups added as subtracted, "
                 "such as cutmix - none"
@@ -119,11 +119,11 @@ class _Reader:
 
     def size(self) -> Weights:
         self.expect("|")
-        inner = self.sum()
+        inner = self.added()
         self.expect("|")
         return inner
 
-    def sum(self) -> Weights:
+    def added(self) -> Weights:
         weights: Weights = self.term()
         while self.peek() in ("+", "-"):
             sign = 1 if self.tokens[0] == "+" else -1
@@ -135,7 +135,7 @@ class _Reader:
         token = self.peek()
         if token == "(":
             self.expect("(")
-            inner = self.sum()
+            inner = self.added()
             self.expect(")")
             return inner
         if not token or token in "+-|)":

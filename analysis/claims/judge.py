@@ -22,7 +22,6 @@ from mixbench.analysis.claims.regimes import Regime, regimes
 from mixbench.analysis.claims.study import Study
 from mixbench.analysis.claims.titles import regime_title
 
-
 _MOST = 10_000
 
 
@@ -126,7 +125,9 @@ def _judge_one(study: Study, claim: Claim) -> list[Judgement]:
     judgements = []
     for number, regime in enumerate(found):
         findings = tuple(
-            Finding(contrast, estimates[number, place], _verdict(contrast, estimates[number, place]))
+            Finding(
+                contrast, estimates[number, place], _verdict(contrast, estimates[number, place])
+            )
             for place, contrast in enumerate(claim.contrasts)
         )
         if any(one.estimated.n == 0 for one in findings):
@@ -136,7 +137,7 @@ def _judge_one(study: Study, claim: Claim) -> list[Judgement]:
                 claim,
                 together([one.verdict for one in findings]),
                 study.name,
-                regime_title(study, regime, claim),
+                regime_title(study, regime),
                 findings,
                 study.unit,
                 _run_keys(study, regime, findings),

@@ -50,13 +50,18 @@ def as_markdown(judgements: Sequence[Judgement], links: Mapping[str, str]) -> st
 
     links: the name of a study -> where it is.
     """
-    judged, others = [], []
+    judged: list[list[Judgement]] = []
+    others: list[list[Judgement]] = []
     for members in _judged_first(judgements):
         is_judged = members[0].verdict != ClaimVerdict.NOT_TESTED
         (judged if is_judged else others).append(members)
     lines = [tally(judgements), ""]
     if judged:
-        lines += ["## Judged", "", _ROW.format("claim", "verdict", "difference [95 %]", "n", "where")]
+        lines += [
+            "## Judged",
+            "",
+            _ROW.format("claim", "verdict", "difference [95 %]", "n", "where"),
+        ]
         lines.append("|---|---|---|---|---|")
     numbered: list[tuple[int, Judgement]] = []
     for members in judged:
@@ -71,7 +76,13 @@ def as_markdown(judgements: Sequence[Judgement], links: Mapping[str, str]) -> st
             lines.append(_row(first, verdict_text(one), numbers, str(one.n), where))
             first = ""
     if others:
-        lines += ["", "## Not tested", "", "| claim | source | what would test it |", "|---|---|---|"]
+        lines += [
+            "",
+            "## Not tested",
+            "",
+            "| claim | source | what would test it |",
+            "|---|---|---|",
+        ]
     for members in others:
         claim = members[0].claim
         test = how_to_test(claim) if claim.missing else f"`{how_to_test(claim)}`"

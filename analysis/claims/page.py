@@ -15,10 +15,14 @@ from mixbench.analysis.claims.study import RUNS, VERDICTS
 _REPORT = "report.md"
 _HEAD = """# Claims about mixing
 
-What is said about CutMix, MixUp and their kin, with what the studies here say of it. A verdict holds for
-its regime: data, network, length of training. Differences are paired; intervals are simultaneous at 95 %: a difference
-that the study's report has keeps the test that it has there, the others of a claim are a family. *Equivalent*: the difference is smaller than the
-margin, whatever its sign. *Undecided (N more)*: so many more replicates would find a difference of the margin with a probability of 80 %.
+What is said about CutMix, MixUp and their kin, with what the studies here say of it. A verdict
+holds for its regime: data, network, length of training. Differences are paired, and intervals are
+simultaneous at 95 %: a difference that the study's report has keeps the test that it has there, the
+others of a claim are a family of their own.
+
+- *Equivalent*: the difference is smaller than the margin, whatever its sign.
+- *Undecided (N more)*: so many more replicates would find a difference of the margin with a
+  probability of 80 %.
 
 Made by `{command}`; don't edit it.
 """

@@ -1,7 +1,7 @@
 """The regimes in which a claim can be judged: settings in which all its groups of cells are there.
 
-Groups are compared where all else is alike, as far as it means something for both: the parameters of
-CutMix mean nothing without mixing, and a parameter whose values two methods don't share is each
+Groups are compared where all else is alike, as far as it means something for both: the parameters
+of CutMix mean nothing without mixing, and a parameter whose values two methods don't share is each
 method's own.
 """
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mixbench.analysis.claims.claim import Claim
 from mixbench.analysis.claims.regimes import Regime, value_of
 from mixbench.analysis.claims.study import Study
 from mixbench.analysis.tables.labels import factor_text, value_text
+from mixbench.analysis.text.names import setting_name
 
 _GROUP = ": "
 """Between a group of cells and a parameter of its own."""
 
 
-def regime_title(study: Study, regime: Regime, claim: Claim) -> str:
-    """Return such as "fashion_mnist, 1800 images, small_cnn, 45 epochs, flip yes".
+def regime_title(study: Study, regime: Regime) -> str:
+    """Return such as "fashion_mnist, 1800 images, small_cnn, 45 epochs, flips".
 
     Data, network and length of training as far as all cells share them, then what tells the regime
     from the claim's others.
@@ -37,7 +37,7 @@ def regime_title(study: Study, regime: Regime, claim: Claim) -> str:
 
 def _factor(key: str, value: Any) -> str:
     group, separator, own = key.rpartition(_GROUP)
-    text = factor_text(own.rpartition(".")[2], own, value, {})
+    text = setting_name(factor_text(own.rpartition(".")[2], own, value, {}))
     return f"{group}: {text}" if separator else text
 
 

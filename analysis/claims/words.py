@@ -70,9 +70,7 @@ def claimed(contrast: ClaimContrast) -> str:
     percent = is_percent(contrast.metric)
     margin = f"{contrast.margin * 100 if percent else contrast.margin:g}"
     unit = (" point" if margin == "1" else " points") if percent else ""
-    return (
-        f"{formula} in {contrast.metric} is {_SIGNS[contrast.direction]} (margin {margin}{unit})"
-    )
+    return f"{formula} in {contrast.metric} is {_SIGNS[contrast.direction]} (margin {margin}{unit})"
 
 
 def how_to_test(claim: Claim) -> str:

@@ -105,7 +105,7 @@ def write_report(
         for figure in section.get("figures", ())
     }
     out = Path(out_dir) if out_dir is not None else sweep_folder.path / "report"
-    files = {CSV: _csv(data.tables), VERDICTS: of_comparison(data.comparison)}
+    files = {CSV: _csv(data.tables), VERDICTS: of_comparison(data.comparison, data.spec)}
     write_files(out, {**figures, **files, **render(sections)})
     verdict, warnings = sections["summary"]["verdict"], sections["warnings"]["list"]
     return Report(out, tuple(out / name for name in figures), verdict, tuple(warnings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from mixbench.analysis.claims.estimate import _range_of_smaller, _smaller
 from mixbench.analysis.claims.judge import Judgement, judge, judge_all
 from mixbench.analysis.claims.regimes import regimes
 from mixbench.analysis.claims.study import Study
-from mixbench.analysis.report.build import write_report
+from mixbench.analysis.report import build
+from mixbench.analysis.report.data import collect
+from mixbench.analysis.report.verdicts import of_comparison
+from mixbench.analysis.statistics.comparison import compare
 from mixbench.analysis.tables.load import cells_of
 from mixbench.experiments.design import question as questions
 from mixbench.experiments.errors import UserError
@@ -60,9 +64,7 @@ def planted(
             value = mean + shift + noise.normal(0, spread)
             row = {"run_key": run_key, "cell_key": cell_key, "seed": seed, "state": "done"}
             rows.append({**row, "test/accuracy": value, "test/ece": 0.1 - value / 10})
-    return Study.of(
-        "planted", cells_of(configs, configs), pd.DataFrame(rows), question=question
-    )
+    return Study.of("planted", cells_of(configs, configs), pd.DataFrame(rows), question=question)
 
 
 def verdicts(study: Study, one: claims.Claim) -> dict[str, str]:
@@ -206,18 +208,25 @@ def test_a_contrast_of_the_report_keeps_its_one_test(
     full_sweep: SweepFolder, tmp_path: Path
 ) -> None:
     """From the sweep's folder, and from the report that was published of it."""
-    report = write_report(full_sweep, tmp_path / "demo")
+    data = collect(full_sweep, None)
+    asked = {"question": {"contrasts": "all pairs"}}
+    comparison = compare(data.tables.cells, data.tables.runs, question=questions.read(asked))
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    (folder / "runs.csv").write_text(build._csv(data.tables))
+    (folder / "verdicts.json").write_text(of_comparison(comparison, asked))
     shipped = claims.chosen(["cutmix_accuracy", "cutmix_ece", "fmix_shapes"])
-    sweep, published = study.of_sweep(full_sweep), study.of_published(report.folder)
+    sweep, published = study.of_sweep(full_sweep), study.of_published(folder)
+    sweep = replace(sweep, question=questions.read(asked))
     here, there = judge_all([sweep], shipped), judge_all([published], shipped)
     assert [one.verdict for one in here] == [one.verdict for one in there]
     for one, other in zip(here, there, strict=True):
         assert one.regime == other.regime and one.run_keys == other.run_keys
         first, second = one.findings[0].estimated, other.findings[0].estimated
         assert first.low == pytest.approx(second.low) and first.n == second.n == 5
-    shown = pd.read_json(report.folder / "verdicts.json", typ="series")["contrasts"]
-    row = next(r for r in shown if r["label"] == "cutmix" and r["metric"] == "test/accuracy")
-    assert here[0].findings[0].estimated.low == pytest.approx(row["low"])
+    shown = pd.read_json(folder / "verdicts.json", typ="series")["contrasts"]
+    lows = [r["low"] for r in shown if r["label"] == "cutmix" and r["against"] == "none"]
+    assert here[0].findings[0].estimated.low == pytest.approx(lows[0])
     same = judge_all([sweep, published], shipped)
     assert len(same) == 3 and all(one.also_in == ("demo",) or one.study == "demo" for one in same)
 
