@@ -183,8 +183,8 @@ def test_methods_are_compared_where_they_are_alike_in_what_both_have() -> None:
     assert settings == [{"cutmix: augmentation.prob": 0.5}, {"cutmix: augmentation.prob": 1.0}]
     mixups = [({**CUTMIX, "name": "mixup", "prob": prob}, {}, 0.8) for prob in (0.5, 1.0)]
     both = planted(*(({**CUTMIX, "prob": prob}, {}, 0.8) for prob in (0.5, 1.0)), *mixups)
-    pairs = claim(cells={"cutmix": cells["cutmix"], "mixup": {"augmentation": "mixup"}},
-                  contrast="mixup - cutmix")  # fmt: skip
+    groups = {"cutmix": cells["cutmix"], "mixup": {"augmentation": "mixup"}}
+    pairs = claim(cells=groups, contrast="mixup - cutmix")
     assert [dict(one.setting) for one in regimes(pairs, both.rows)] == [
         {"augmentation.prob": 0.5},
         {"augmentation.prob": 1.0},
