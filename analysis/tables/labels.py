@@ -155,6 +155,16 @@ def _method_texts(configs: Sequence[Flat], varying: Sequence[str]) -> list[str]:
     return texts
 
 
+def setting_text(values: Mapping[str, Any]) -> str:
+    """Return the values of a setting as labels have them, such as "prob=0.5 α=1"."""
+    return " ".join(
+        _parameter(key, json.dumps(value) if isinstance(value, list) else value)
+        if _section(key) == "augmentation"
+        else f"{key.rpartition('.')[2]}={value_text(value)}"
+        for key, value in values.items()
+    )
+
+
 def value_text(value: Any) -> str:
     """Return a value as a person writes it: 1 for 1.0, "default" for what is not set."""
     if value is None:

@@ -104,7 +104,9 @@ def _standing(cell: Tuned, begun: SweepFolder | None) -> str:
     """Say what was chosen for a cell, or what its final runs wait for."""
     choice = cell.choice()
     if choice is not None:
-        return f"chosen: {values_text(choice['values'])}"
+        from mixbench.analysis.tables.labels import setting_text
+
+        return f"chosen: {setting_text(choice['values'])}"
     if problem := cell.problem():
         return f"not chosen: {problem}"
     done = sum(run.folder.state_on_file() == RunState.DONE for run in cell.runs)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from mixbench.experiments.cli import main
-from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.store.sweep_folder import Asked, SweepFolder, planned_rows
 from mixbench.experiments.sweep import expand
 from mixbench.experiments.worker import worker
 
@@ -50,8 +50,9 @@ def spec(name: str, **parts: Any) -> dict[str, Any]:
 def planned(description: dict[str, Any], overrides: dict[str, Any] | None = None) -> SweepFolder:
     """The folder of a sweep, as the launcher makes it."""
     made = expand.expand(description, overrides)
-    rows = ((run.run_key, run.cell_key, run.model_dump(mode="json")) for run in made.runs)
-    return SweepFolder.create(made.name, made.description, made.spec, rows, None, made.pretraining)
+    rows = planned_rows(made.rows(), made.pretraining, made.tune)
+    asked = Asked(made.spec, made.description, rows)
+    return SweepFolder.create_or_grow(made.name, asked, None)[0]
 
 
 @contextlib.contextmanager
