@@ -156,8 +156,13 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
 def size(spec: dict[str, Any]) -> tuple[int, int]:
     """Return how many cells and runs a description has, pretrainings aside.
 
-    The cells are not checked, so that no library has to be imported for it.
+    The cells are not checked, so that no library has to be imported for it, but for those of a
+    sweep that tunes: what is tuned depends on what its methods have.
     """
+    if spec.get("tune") is not None:
+        found = expand(spec)
+        tuning = sum(found.is_tuning(run_key) for run_key, _ in found.keys)
+        return found.cells, sum(1 for _ in found.compared()) + tuning
     cells = sum(1 for _ in grid.cells(spec, {}))
     return cells, cells * len(checked_draws(spec))
 

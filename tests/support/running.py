@@ -50,7 +50,8 @@ def spec(name: str, **parts: Any) -> dict[str, Any]:
 def planned(description: dict[str, Any], overrides: dict[str, Any] | None = None) -> SweepFolder:
     """The folder of a sweep, as the launcher makes it."""
     made = expand.expand(description, overrides)
-    rows = planned_rows(made.rows(), made.pretraining, made.tune)
+    whole = ((run.run_key, run.cell_key, run.model_dump(mode="json")) for run in made.runs)
+    rows = planned_rows(made.rows() if made.tune else whole, made.pretraining, made.tune)
     asked = Asked(made.spec, made.description, rows)
     return SweepFolder.create_or_grow(made.name, asked, None)[0]
 
