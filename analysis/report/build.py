@@ -28,6 +28,7 @@ from mixbench.analysis.report.sections import (
     schedules,
     setup,
     summary,
+    tuning,
     warnings,
 )
 from mixbench.analysis.report.verdicts import VERDICTS, of_comparison
@@ -43,6 +44,7 @@ SECTIONS: dict[str, Callable[[ReportData], dict[str, Any]]] = {
     "mixed": mixed.section,
     "results": results.section,
     "factors": factors.section,
+    "tuning": tuning.section,
     "pretraining": pretraining.section,
     "dose": dose.section,
     "schedules": schedules.section,
@@ -105,17 +107,20 @@ def write_report(
         for figure in section.get("figures", ())
     }
     out = Path(out_dir) if out_dir is not None else sweep_folder.path / "report"
-    files = {CSV: _csv(data.tables), VERDICTS: of_comparison(data.comparison)}
+    files = {CSV: _csv(data.tables), VERDICTS: of_comparison(data.comparison, data.spec)}
     write_files(out, {**figures, **files, **render(sections)})
     verdict, warnings = sections["summary"]["verdict"], sections["warnings"]["list"]
     return Report(out, tuple(out / name for name in figures), verdict, tuple(warnings))
 
 
 def _csv(tables: Tables) -> str:
-    """Return all runs, with a mark on pretraining runs if there are any."""
+    """Return all runs, with a mark on those that are there only for others, if there are any."""
     runs = tables.runs
-    if not tables.pretraining.empty:
-        parts = [runs.assign(pretraining=False), tables.pretraining.assign(pretraining=True)]
+    others = {"pretraining": tables.pretraining, "tuning": tables.tuning}
+    marks = [mark for mark, rows in others.items() if not rows.empty]
+    if marks:
+        parts = [runs.assign(**dict.fromkeys(marks, False))]
+        parts += [others[mark].assign(**{name: name == mark for name in marks}) for mark in marks]
         runs = pd.concat([part.astype(object) for part in parts])
     # Unset, it leaves the keys of runs as they were before there was a choice.
     optimiser = "training.optimiser"

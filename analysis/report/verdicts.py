@@ -26,8 +26,12 @@ class Judged:
     is_primary: bool
 
 
-def of_comparison(comparison: Comparison) -> str:
-    """Return the file for a sweep.
+_ASKED = ("question", "baseline")
+"""What a sweep says of its comparisons; kept beside them, so that a published report has it."""
+
+
+def of_comparison(comparison: Comparison, spec: Mapping[str, Any] | None = None) -> str:
+    """Return the file for a sweep. spec: the sweep as it was given.
 
     What its question declares is primary; without one, test accuracy against the baseline.
     """
@@ -54,7 +58,8 @@ def of_comparison(comparison: Comparison) -> str:
         for (cell, metric), contrast in comparison.differences.items()
         if metric in directed and (cell, contrast.against, metric) not in known
     ]
-    return dump(judged, best)
+    asked = {key: spec[key] for key in _ASKED if key in spec} if spec else {}
+    return dump(judged, best, asked)
 
 
 def _declared(comparison: Comparison) -> list[Judged]:
@@ -74,9 +79,14 @@ def _declared(comparison: Comparison) -> list[Judged]:
     ]
 
 
-def dump(judged: Iterable[Judged], best: Mapping[str, list[str]]) -> str:
-    """Return the text of the file."""
-    content = {"contrasts": [_record(one) for one in judged], "best_set": dict(best)}
+def dump(
+    judged: Iterable[Judged],
+    best: Mapping[str, list[str]],
+    asked: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the text of the file. asked: the question and the baseline of a sweep."""
+    contrasts = [_record(one) for one in judged]
+    content = {**(asked or {}), "contrasts": contrasts, "best_set": dict(best)}
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -114,9 +114,10 @@ def _match(cells: pd.DataFrame, wanted: Mapping[str, Any]) -> dict[str, str | No
     wide = [key for key in fields if key.partition(".")[0] not in sections]
     wider = [key for key in wide if "augmentation" not in sections or key not in _OF_MIXING]
     assigned: dict[str, str | None] = {}
+    by_shared = [(shared, _grouped(candidates, shared)) for shared in (narrow, wide, wider)]
     for row in rows:
-        for shared in (narrow, wide, wider):
-            bases = [base for base in candidates if all(_same(base[f], row[f]) for f in shared)]
+        for shared, groups in by_shared:
+            bases = groups.get(_setting(row, shared), [])
             if bases:
                 break
         itself = [base for base in bases if base["cell_key"] == row["cell_key"]]
@@ -158,6 +159,21 @@ def _distinct(value: Any) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, bool) != isinstance(other, bool):
-        return False
-    return bool(one == other) or (pd.isna(one) and pd.isna(other))
+    return bool(_comparable(one) == _comparable(other))
+
+
+def _comparable(value: Any) -> tuple[bool, Any]:
+    return isinstance(value, bool), _distinct(value)
+
+
+def _setting(row: Mapping[Hashable, Any], fields: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(_comparable(row[field]) for field in fields)
+
+
+def _grouped(
+    rows: Sequence[dict[Hashable, Any]], fields: Sequence[str]
+) -> dict[tuple[Any, ...], list[dict[Hashable, Any]]]:
+    groups: dict[tuple[Any, ...], list[dict[Hashable, Any]]] = {}
+    for row in rows:
+        groups.setdefault(_setting(row, fields), []).append(row)
+    return groups

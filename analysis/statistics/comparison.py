@@ -209,18 +209,19 @@ def seed_values(
         {('a', 'test/accuracy'): {0: 0.8}}
     """
     done = runs[runs["state"] == RunState.DONE]
-    if REPLICATE not in runs:
-        return {
-            (str(cell), key): dict(zip(rows["seed"], rows[key], strict=True))
-            for cell, rows in done.groupby("cell_key")
-            for key in keys
-        }
-    return {
-        (str(cell), key): {int(str(r)): float(mean) for r, mean in means[key].items()}
-        for cell, rows in _crossed_alike(done).groupby("cell_key")
-        for means in [rows.groupby(REPLICATE)[keys].mean()]
-        for key in keys
+    values: dict[tuple[str, str], dict[int, float | None]] = {
+        (str(cell), key): {} for cell in done["cell_key"].unique() for key in keys
     }
+    if REPLICATE not in runs:
+        drawn, columns = done["seed"], done
+    else:
+        columns = _crossed_alike(done).groupby(["cell_key", REPLICATE])[keys].mean().reset_index()
+        drawn = columns[REPLICATE]
+    cells = columns["cell_key"].map(str)
+    for key in keys:
+        for cell, number, value in zip(cells, drawn, columns[key], strict=True):
+            values[cell, key][number] = value
+    return values
 
 
 def crossed_values(runs: pd.DataFrame, key: str) -> dict[str, dict[tuple[int, int], float]]:

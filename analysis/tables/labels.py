@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from mixbench.analysis.tables import schedules, transfers
+from mixbench.analysis.tables import schedules, transfers, tuned
 from mixbench.analysis.tables.nested_methods import KEY, short_names
+from mixbench.experiments.design.question import TUNE
 from mixbench.experiments.merge import flatten
+from mixbench.experiments.store.run_folder import PlannedRun
 
 JOIN = " · "
 EMPTY = "[]"
@@ -63,14 +65,30 @@ def of_cell(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**rest, "dataset": dataset}
 
 
-def cell_labels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def cell_labels(
+    configs: Mapping[str, Mapping[str, Any]], origins: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return cell_key -> label, from the nested configuration of one run of each cell."""
     flat = [
         {key: value for key, value in config.items() if key != "seed"}
         for config in settings(configs.values())
     ]
-    labels = name_cells(flat, origins_of(configs))
+    labels = name_cells(flat, origins_of(configs) if origins is None else origins)
     return dict(zip(configs, (label.text for label in labels), strict=True))
+
+
+def plan_labels(plan: Iterable[PlannedRun]) -> dict[str, str]:
+    """Return cell_key -> label of all cells of a plan, those that tune a method by their values."""
+    configs: dict[bool, dict[str, Mapping[str, Any]]] = {False: {}, True: {}}
+    for run in plan:
+        configs[run.part == "tuning"].setdefault(run.cell_key, tuned.of_cell(run))
+    if not configs[True]:
+        return cell_labels(configs[False])
+    origins = origins_of({**configs[True], **configs[False]})
+    tried = cell_labels(configs[True], origins)
+    return {key: f"{label} (tuning)" for key, label in tried.items()} | cell_labels(
+        configs[False], origins
+    )
 
 
 def origins_of(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -135,6 +153,16 @@ def _method_texts(configs: Sequence[Flat], varying: Sequence[str]) -> list[str]:
         ]
         texts.append(" ".join([str(method), *parts]))
     return texts
+
+
+def setting_text(values: Mapping[str, Any]) -> str:
+    """Return the values of a setting as labels have them, such as "prob=0.5 α=1"."""
+    return " ".join(
+        _parameter(key, json.dumps(value) if isinstance(value, list) else value)
+        if _section(key) == "augmentation"
+        else f"{key.rpartition('.')[2]}={value_text(value)}"
+        for key, value in values.items()
+    )
 
 
 def value_text(value: Any) -> str:
@@ -230,6 +258,8 @@ def _short_names(keys: Sequence[str]) -> dict[str, str]:
 
 def _parameter(key: str, value: Any) -> str:
     name = key.removeprefix("augmentation.")
+    if key == TUNE:
+        return str(value)
     if isinstance(value, bool):
         return name if value else f"no {name}"
     if isinstance(value, str) and value.startswith("["):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from mixbench.analysis.numbers import is_number
-from mixbench.analysis.tables.labels import name_cells, origins_of, settings
+from mixbench.analysis.tables import tuned
+from mixbench.analysis.tables.labels import name_cells, origins_of, plan_labels, settings
 from mixbench.analysis.tables.plugins import PluginUse, plugin_uses
 from mixbench.analysis.tables.schedules import PHASES
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import evaluations, take_over
+from mixbench.experiments.store.choices import TUNING
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -40,6 +42,8 @@ class Tables:
         (1 is the first), prob, lambda, area (NaN where nothing is known).
     pretraining: rows as in `runs`, of the runs that are there only because others start from their
         weights; no other table has them.
+    tuning: rows as in `runs`, of the runs that are there only to choose the settings of others; no
+        other table has them.
     origins: cell_key -> what a cell is called that others start from.
     plugins: the plug-ins of the finished runs, pretraining runs included.
     """
@@ -55,6 +59,7 @@ class Tables:
     metric_columns: tuple[str, ...]
     classes: tuple[str, ...]
     plugins: tuple[PluginUse, ...] = ()
+    tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def load(folder: SweepFolder) -> Tables:
@@ -64,12 +69,17 @@ def load(folder: SweepFolder) -> Tables:
         raise UserError(f"sweep {folder.name!r}: plan.jsonl holds no run")
     # A failure that an older attempt left behind does not undo a result.
     results = {run.run_key: evaluations.measured(run.folder) for run in plan}
-    flat = settings(run.config for run in plan)
+    flat = settings(tuned.of_run(run) for run in plan)
     configs = dict(zip((run.run_key for run in plan), flat, strict=True))
+    of_cells = configs
+    if any(run.tune is not None for run in plan):
+        flat = settings(tuned.of_cell(run) for run in plan)
+        of_cells = dict(zip((run.run_key for run in plan), flat, strict=True))
     origins = origins_of({run.cell_key: run.config for run in plan})
     # A sweep of pretrainings alone is about them.
-    compared = [run for run in plan if not run.pretraining]
+    compared = [run for run in plan if tuned.is_compared(run)]
     needed_only = [run for run in plan if run.pretraining] if compared else []
+    tuning = [run for run in plan if run.part == TUNING]
     plan = compared or plan
     config_columns = tuple(
         dict.fromkeys(key for run in plan for key in configs[run.run_key] if key != "seed")
@@ -77,12 +87,14 @@ def load(folder: SweepFolder) -> Tables:
     metric_columns = tuple(
         dict.fromkeys(name for run in plan for name in _section(results[run.run_key], "metrics"))
     )
-    cells = _cells(plan, configs, origins)
+    cells = _cells(plan, of_cells, origins)
     names = dict(zip(cells["cell_key"], cells["label"], strict=True))
     runs = _runs(plan, names, configs, results, config_columns, metric_columns)
-    before = _cells(needed_only, configs, origins)
+    before = _cells(needed_only, of_cells, origins)
     others = dict(zip(before["cell_key"], before["label"], strict=True))
     pretraining = _runs(needed_only, others, configs, results, config_columns, metric_columns)
+    tried = plan_labels(tuning)
+    all_names = {**tried, **others, **names}
     curves = [(run, result) for run in plan if (result := results[run.run_key])]
     staged = [run for run, _ in curves if configs[run.run_key].get(PHASES)]
     return Tables(
@@ -104,7 +116,8 @@ def load(folder: SweepFolder) -> Tables:
         config_columns=config_columns,
         metric_columns=metric_columns,
         classes=_classes(results[run.run_key] for run in plan),
-        plugins=plugin_uses([*plan, *needed_only], results, {**others, **names}),
+        plugins=plugin_uses([*plan, *needed_only, *tuning], results, all_names),
+        tuning=_runs(tuning, tried, configs, results, config_columns, metric_columns),
     )
 
 

@@ -20,6 +20,7 @@ from mixbench.experiments.cli import interrupts
 from mixbench.experiments.cli.bench import bench_group
 from mixbench.experiments.cli.cancel import cancel
 from mixbench.experiments.cli.check import check
+from mixbench.experiments.cli.claims import claims
 from mixbench.experiments.cli.clean import clean
 from mixbench.experiments.cli.dashboard import dashboard
 from mixbench.experiments.cli.evaluate import evaluate
@@ -57,6 +58,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "Results": {
         "evaluate": evaluate,
         "report": report,
+        "claims": claims,
         "track": track,
         "dashboard": dashboard,
     },

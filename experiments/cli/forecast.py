@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mixbench.experiments.store.choices import DEFAULT, TUNED, TUNING
 from mixbench.experiments.text import duration, plural
 
 if TYPE_CHECKING:
@@ -14,6 +15,26 @@ if TYPE_CHECKING:
     from mixbench.experiments.config.schema import RunConfig
     from mixbench.experiments.manage.estimate import Cost, Where
     from mixbench.slurm.profile import Profile
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A run to be trained. tune: its part in the tuning of a method, None for most."""
+
+    config: RunConfig
+    run_key: str
+    cell_key: str
+    tune: Mapping[str, Any] | None = None
+
+    @property
+    def part(self) -> str:
+        """ "tuning", "tuned", "default", or "" for none."""
+        return str(self.tune["part"]) if self.tune else ""
+
+    @property
+    def is_pending(self) -> bool:
+        """Does it wait for the choice of its setting?"""
+        return self.part == TUNED and "chosen" not in (self.tune or {})
 
 
 @dataclass(frozen=True)
@@ -34,7 +55,7 @@ class Workers:
 
 def show(
     name: str,
-    missing: Sequence[RunConfig],
+    missing: Sequence[Missing],
     epochs: Mapping[str, float],
     costs: Mapping[str, Cost],
     workplace: Workplace,
@@ -45,7 +66,7 @@ def show(
     epochs: run_key -> epochs done, in parts. costs: kind -> cost, as this sweep has measured it.
     per_task: workers of a SLURM task.
     """
-    devices = max(run.training.devices or 1 for run in missing)
+    devices = max(run.config.training.devices or 1 for run in missing)
     if workplace.profile is None:
         workers = _local_workers(workplace, len(missing))
     else:
@@ -56,6 +77,8 @@ def show(
     print(f"{plural(len(missing), 'run')} to do on {workers.text}: {wall_time}")
     if seconds is not None:
         print(_device_hours(sum(length for _, length in seconds) / 3600, workers, devices))
+        for line in _of_tuning(seconds, workers, devices):
+            print(line)
     for line in _sources(priced):
         print(line)
     if workplace.profile is not None:
@@ -95,16 +118,16 @@ def _slurm_workers(workplace: Workplace, profile: Profile, missing: int, per_tas
 
 def _with_costs(
     name: str,
-    missing: Sequence[RunConfig],
+    missing: Sequence[Missing],
     measured: Mapping[str, Cost],
     where: Where,
     *,
     timed: bool,
-) -> list[tuple[RunConfig, Cost | None]]:
+) -> list[tuple[Missing, Cost | None]]:
     """Pair each run with its cost: measured, else of a run like it, else timed here."""
     from mixbench.experiments.manage import estimate, time_steps
 
-    configs = {run.run_key: run.model_dump(mode="json") for run in missing}
+    configs = {run.run_key: run.config.model_dump(mode="json") for run in missing}
     kinds = {run_key: estimate.kind(config) for run_key, config in configs.items()}
     costs = dict(measured)
     unknown = [run for run in missing if kinds[run.run_key] not in costs]
@@ -114,31 +137,33 @@ def _with_costs(
     if timed:
         # Not for a cluster: its devices are not those of this machine.
         costs |= time_steps.timed(
-            [run for run in unknown if kinds[run.run_key] not in costs], where
+            [run.config for run in unknown if kinds[run.run_key] not in costs], where
         )
     return [(run, costs.get(kinds[run.run_key])) for run in missing]
 
 
 def _seconds_left(
-    priced: Sequence[tuple[RunConfig, Cost | None]], epochs: Mapping[str, float]
-) -> list[tuple[RunConfig, float]] | None:
+    priced: Sequence[tuple[Missing, Cost | None]], epochs: Mapping[str, float]
+) -> list[tuple[Missing, float]] | None:
     """Pair each run with its seconds left, in the order in which workers claim them.
 
-    None if a cost is unknown. All cells of a seed come before the next seed.
+    None if a cost is unknown. Tuning runs come first; else all cells of a seed come before the
+    next seed.
     """
     seeds_before: Counter[str] = Counter()
     ordered = []
     for run, cost in priced:
         if cost is None:
             return None
-        left = run.training.epochs - min(epochs.get(run.run_key, 0.0), run.training.epochs)
-        cell = run.cell_key
-        ordered.append((seeds_before[cell], run, left * cost.epoch + cost.rest))
-        seeds_before[cell] += 1
+        most = run.config.training.epochs
+        left = most - min(epochs.get(run.run_key, 0.0), most)
+        rank = (run.part != TUNING, seeds_before[run.cell_key])
+        ordered.append((rank, run, left * cost.epoch + cost.rest))
+        seeds_before[run.cell_key] += 1
     return [(run, seconds) for _, run, seconds in sorted(ordered, key=lambda item: item[0])]
 
 
-def _wall_time(seconds: Sequence[tuple[RunConfig, float]] | None, at_once: int) -> str:
+def _wall_time(seconds: Sequence[tuple[Missing, float]] | None, at_once: int) -> str:
     from mixbench.experiments.manage import estimate
 
     if seconds is None:
@@ -149,22 +174,45 @@ def _wall_time(seconds: Sequence[tuple[RunConfig, float]] | None, at_once: int) 
     return f"about {duration(wall)}{longest}"
 
 
-def _needed_before(runs: Sequence[RunConfig]) -> dict[int, int]:
+def _needed_before(runs: Sequence[Missing]) -> dict[int, int]:
     """Map the index of a run to that of an earlier one that must be done before it."""
     from mixbench.experiments.store import dependencies
 
     cells = [
-        dependencies.cell_of(run.model_dump(mode="json", include={"transfer"})) for run in runs
+        dependencies.cell_of(run.config.model_dump(mode="json", include={"transfer"}))
+        for run in runs
     ]
-    if not any(cells):
+    last = {
+        run.tune["of"]: index for index, run in enumerate(runs) if run.part == TUNING and run.tune
+    }
+    if not any(cells) and not last:
         return {}
-    indices = {(run.cell_key, run.replicate, run.seed): index for index, run in enumerate(runs)}
+    indices = {
+        (run.cell_key, run.config.replicate, run.config.seed): index
+        for index, run in enumerate(runs)
+    }
     needed = {}
     for index, (run, cell) in enumerate(zip(runs, cells, strict=True)):
-        other = None if cell is None else indices.get((cell, run.replicate, run.seed))
+        other = indices.get((cell, run.config.replicate, run.config.seed)) if cell else None
+        if run.is_pending:
+            # The last of its tuning runs, as they are done in order.
+            other = last.get(run.cell_key)
         if other is not None and other < index:
             needed[index] = other
     return needed
+
+
+def _of_tuning(
+    seconds: Sequence[tuple[Missing, float]], workers: Workers, devices: int
+) -> list[str]:
+    """Say how much of it is for tuning, and for the defaults beside it."""
+    lines = []
+    for part, what in ((TUNING, "tuning"), (DEFAULT, "the untuned settings")):
+        lengths = [length for run, length in seconds if run.part == part]
+        if lengths:
+            hours = _device_hours(sum(lengths) / 3600, workers, devices).strip()
+            lines.append(f"  of which {what}: {plural(len(lengths), 'run')}, {hours}")
+    return lines
 
 
 def _device_hours(worker_hours: float, workers: Workers, devices: int) -> str:
@@ -174,7 +222,7 @@ def _device_hours(worker_hours: float, workers: Workers, devices: int) -> str:
     return f"  {worker_hours * workers.cores:,.2f} CPU-hours"
 
 
-def _sources(priced: Sequence[tuple[RunConfig, Cost | None]]) -> list[str]:
+def _sources(priced: Sequence[tuple[Missing, Cost | None]]) -> list[str]:
     """Say where the figures come from: a line per source, with how many runs it stands for."""
     counts = Counter(cost.source for _, cost in priced if cost is not None)
     unknown = sum(cost is None for _, cost in priced)

@@ -41,7 +41,9 @@ def asked(sweep: Sweep) -> Asked:
     """Return what the sweep asks for, as its folder takes it."""
     from mixbench.experiments.store.sweep_folder import Asked, planned_rows
 
-    return Asked(sweep.spec, sweep.description, planned_rows(sweep.rows(), sweep.pretraining))
+    return Asked(
+        sweep.spec, sweep.description, planned_rows(sweep.rows(), sweep.pretraining, sweep.tune)
+    )
 
 
 @dataclass(frozen=True)

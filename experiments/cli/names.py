@@ -101,19 +101,19 @@ def several_runs(words: Sequence[str]) -> dict[str, tuple[SweepFolder, list[Plan
 
 def cell_names(plan: Sequence[PlannedRun]) -> dict[str, str]:
     """Return cell_key -> what distinguishes the cell from the others of its sweep."""
-    from mixbench.analysis.tables.labels import cell_labels
+    from mixbench.analysis.tables.labels import plan_labels
 
-    return cell_labels({planned.cell_key: planned.config for planned in plan})
+    return plan_labels(plan)
 
 
 def follow_cell_names(observer: Observer) -> Callable[[], dict[str, str]]:
     """Return a function that gives the cells' names as of the plan that the observer saw last."""
-    known: tuple[int, dict[str, str]] = (0, {})
+    known: tuple[tuple[int, int], dict[str, str]] = ((0, 0), {})
 
     def labels() -> dict[str, str]:
         nonlocal known
-        if known[0] != observer.revision:
-            known = observer.revision, cell_names(observer.plan)
+        if known[0] != observer.version:
+            known = observer.version, cell_names(observer.plan)
         return known[1]
 
     return labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mixbench.experiments.cli import adoption, growing, names, prepare, question, reuse
+from mixbench.experiments.cli import adoption, growing, names, prepare, question, reuse, tuning
 from mixbench.experiments.cli.options import (
     AnySweepArgument,
     Cluster,
@@ -21,6 +21,7 @@ from mixbench.experiments.cli.options import (
     WorkersOption,
 )
 from mixbench.experiments.cli.workplace import Workplace, WorkplaceOptions
+from mixbench.experiments.store.choices import TUNING
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import plural
 
@@ -59,8 +60,9 @@ def plan(
     adoption.check(sweep)
     change = growing.preview(sweep, growing.command(name, continues=names.is_begun(name)))
     found = reuse.find(sweep, reuse=reuse_runs)
-    prepare.check_folders(sweep, found.sources)
-    prepare.check_networks(sweep, found.sources)
+    settled, _ = tuning.settled(sweep)
+    prepare.check_folders(settled, found.sources)
+    prepare.check_networks(settled, found.sources)
     show(sweep, workplace, change, found)
 
 
@@ -84,6 +86,8 @@ def show(sweep: Sweep, workplace: Workplace, change: Change | None, found: Found
     if workplace.profile is not None:
         # Before anything is printed: the profile may not fit the runs.
         per_task = workplace.profile.workers_for(devices_per_run(sweep))
+    asked = sweep
+    sweep, places = tuning.settled(asked)
     states = adoption.states(sweep)
     epochs: dict[str, float] = {}
     costs: dict[str, estimate.Cost] = {}
@@ -93,20 +97,22 @@ def show(sweep: Sweep, workplace: Workplace, change: Change | None, found: Found
         epochs = {run.run_key: run.epoch for run in now.runs}
         costs = estimate.measured(change.folder, epochs)
         # Those that come back, and those that were put there by hand.
-        states |= {key: change.folder.state_of(key) for key in change.growth.added}
+        added = {key for key, place in places.items() if place in change.growth.added}
+        states |= {key: change.folder.state_of(key) for key in added}
     odd = adoption.misfits(sweep)
     states |= dict.fromkeys(odd.others, RunState.WAITING)
-    _print_cells(sweep, states)
-    for line in question.lines(sweep, None if change is None else change.folder):
+    _print_cells(sweep, states, tuning.labels_of(asked))
+    begun = None if change is None else change.folder
+    for line in [*question.lines(asked, begun), *tuning.lines(asked, begun)]:
         print(line)
     if change is not None:
-        wanted = {key: states.get(key, RunState.WAITING) for key, _ in sweep.keys}
-        print("\n".join([change.counts(wanted), *change.notes(sweep)]))
+        wanted = {place: states.get(key, RunState.WAITING) for key, place in places.items()}
+        print("\n".join([change.counts(wanted), *change.notes(asked)]))
     reuse.show(found)
     missing = [
-        run
-        for run in sweep.runs
-        if states.get(run.run_key) != RunState.DONE and run.run_key not in found.sources
+        forecast.Missing(run, run_key, cell_key, sweep.tune.get(run_key))
+        for run, (run_key, cell_key) in zip(sweep.runs, sweep.keys, strict=True)
+        if states.get(run_key) != RunState.DONE and run_key not in found.sources
     ]
     if not missing:
         print("nothing is left to train" if found.sources else "nothing is missing")
@@ -116,17 +122,19 @@ def show(sweep: Sweep, workplace: Workplace, change: Change | None, found: Found
     forecast.show(sweep.name, missing, epochs, costs, workplace, per_task)
 
 
-def _print_cells(sweep: Sweep, states: dict[str, RunState]) -> None:
+def _print_cells(sweep: Sweep, states: dict[str, RunState], labels: dict[str, str]) -> None:
     """Print a table of the cells with the states of their runs."""
     from rich.table import Table
 
-    from mixbench.analysis.tables.labels import cell_labels
     from mixbench.experiments.manage import render
 
-    labels = cell_labels({run.cell_key: run.model_dump(mode="json") for run in sweep.runs})
     cells: dict[str, list[RunState]] = {}
-    for run in sweep.runs:
-        cells.setdefault(run.cell_key, []).append(states.get(run.run_key, RunState.WAITING))
+    for run_key, cell_key in sweep.keys:
+        if sweep.is_tuning(run_key):
+            # A line for all settings of a cell.
+            cell_key = f"{sweep.tune[run_key]['of']}{TUNING}"
+            labels.setdefault(cell_key, f"{labels[cell_key.removesuffix(TUNING)]}: tuning runs")
+        cells.setdefault(cell_key, []).append(states.get(run_key, RunState.WAITING))
     shown = [RunState.DONE, RunState.FAILED, RunState.RUNNING]
     if RunState.STALE in states.values():
         shown.append(RunState.STALE)
@@ -138,9 +146,12 @@ def _print_cells(sweep: Sweep, states: dict[str, RunState]) -> None:
     for key, of_cell in cells.items():
         counts = [len(of_cell), *(of_cell.count(state) for state in shown)]
         only = " (pretraining only)" if key in sweep.pretraining else ""
-        table.add_row(key[:8], f"{labels[key]}{only}", *map(str, counts))
+        table.add_row(
+            "" if key.endswith(TUNING) else key[:8], f"{labels[key]}{only}", *map(str, counts)
+        )
     print(render.printed(table), end="")
-    print(f"{sweep.name}: {len(cells)} cells, {len(sweep.runs)} runs{_dependent_runs(sweep)}")
+    number = sum(not key.endswith(TUNING) for key in cells)
+    print(f"{sweep.name}: {number} cells, {len(sweep.runs)} runs{_dependent_runs(sweep)}")
     _print_what_training_sees(sweep)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mixbench.experiments.cli import tuning
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.text import plural
 
 if TYPE_CHECKING:
     from mixbench.analysis.statistics.declared import Declared
     from mixbench.analysis.statistics.metrics import Metric
-    from mixbench.experiments.config.schema import RunConfig
     from mixbench.experiments.design.question import Question
     from mixbench.experiments.store.sweep_folder import SweepFolder
     from mixbench.experiments.sweep.expand import Sweep
@@ -27,8 +27,9 @@ def lines(sweep: Sweep, begun: SweepFolder | None) -> list[str]:
         return []
     declared = _declared(sweep, asked)
     metric = declared.metric
-    unit = "replicate" if sweep.runs[0].replicate is not None else "seed"
-    planned = len({run.replicate if unit == "replicate" else run.seed for run in _compared(sweep)})
+    compared = [run for run, _ in sweep.compared()]
+    unit = "replicate" if compared[0].replicate is not None else "seed"
+    planned = len({run.replicate if unit == "replicate" else run.seed for run in compared})
     number = len(declared.contrasts)
     what = f"{plural(number, 'contrast')} ({asked.contrasts})"
     if asked.contrasts == questions.BEST:
@@ -49,11 +50,6 @@ def lines(sweep: Sweep, begun: SweepFolder | None) -> list[str]:
     return found
 
 
-def _compared(sweep: Sweep) -> list[RunConfig]:
-    pairs = zip(sweep.runs, sweep.keys, strict=True)
-    return [run for run, (_, cell) in pairs if cell not in sweep.pretraining]
-
-
 def _declared(sweep: Sweep, asked: Question) -> Declared:
     import pandas as pd
 
@@ -63,8 +59,8 @@ def _declared(sweep: Sweep, asked: Question) -> Declared:
     from mixbench.analysis.statistics.metrics import metric_of
     from mixbench.analysis.tables.load import cells_of
 
-    configs = {run.cell_key: run.model_dump(mode="json") for run in sweep.runs}
-    compared = {run.cell_key for run in _compared(sweep)}
+    configs = tuning.cell_configs(sweep)
+    compared = {cell_key for _, (_, cell_key) in sweep.compared()}
     cells: pd.DataFrame = cells_of(configs, compared)
     assigned, _ = assign_baselines(cells, sweep.spec.get("baseline"), None)
     metric = metric_of(asked.metric, asked.margins)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from mixbench.experiments.cli import tuning
 from mixbench.experiments.text import plural
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def find(sweep: Sweep, *, reuse: bool) -> Found:
     if not reuse:
         return reusing.Found()
     path = root() / sweep.name
+    sweep, _ = tuning.settled(sweep)
     return reusing.find(path, {run_key for run_key, _ in sweep.keys}, lambda: _plan(sweep))
 
 

@@ -78,7 +78,8 @@ def _show_one(folder: SweepFolder) -> None:
     tasks = slurm_queue.look(folder, now.workers)
     # Naming cells takes longer than all else; most sweeps are done.
     needs_names = bool(now.waited_for) or any(
-        run.state not in (RunState.DONE, RunState.WAITING) or run.faults for run in now.runs
+        run.state not in (RunState.DONE, RunState.WAITING) or run.faults or run.waits_for_choice
+        for run in now.runs
     )
     labels = names.cell_names(observer.plan) if needs_names else {}
     print(render.printed(render.panel(now, labels, notes=_notes(folder, now, tasks))), end="")

@@ -22,6 +22,7 @@ from mixbench.experiments.cli import (
     reuse,
     slurm_queue,
     slurm_watch,
+    tuning,
     until_decided,
 )
 from mixbench.experiments.cli.options import (
@@ -108,8 +109,10 @@ def sweep(
     _check_slurm(wanted, workplace)
     wanted = prepare.with_data(wanted, overrides or [], rename)
     found = reuse.find(wanted, reuse=reuse_runs)
-    prepare.check_runs(wanted, found.sources)
-    folder, missing = _start(wanted, command, found, change.checked if change else 0)
+    prepare.check_runs(tuning.settled(wanted)[0], found.sources)
+    folder, missing = _start(
+        wanted, command, found, change.checked if change else 0, may_reuse=reuse_runs
+    )
     limits = Limits(workers, retries, hang_seconds)
     if missing and workplace.profile is not None and not wait and not rounds:
         _submit(folder, workplace.profile, limits, missing)
@@ -121,7 +124,7 @@ def sweep(
         print("\n".join(until_decided.lines(folder)))
         wanted = rounds.plan()
         found = reuse.find(wanted, reuse=reuse_runs)
-        folder, missing = _start(wanted, command, found, 0)
+        folder, missing = _start(wanted, command, found, 0, may_reuse=reuse_runs)
         status = _work(folder, workplace, limits, missing)
     if rounds and status == 0:
         print("\n".join(until_decided.lines(folder)))
@@ -164,7 +167,9 @@ def _check_slurm(wanted: Sweep, workplace: Workplace) -> None:
         submit.check_possible(workplace.profile, devices=plan.devices_per_run(wanted))
 
 
-def _start(wanted: Sweep, command: Command, found: Found, checked: int) -> tuple[SweepFolder, int]:
+def _start(
+    wanted: Sweep, command: Command, found: Found, checked: int, *, may_reuse: bool
+) -> tuple[SweepFolder, int]:
     """Create, continue or grow the sweep's folder; return it and how many runs are missing.
 
     found: runs to take over from other sweeps. checked: see `Change`.
@@ -184,6 +189,10 @@ def _start(wanted: Sweep, command: Command, found: Found, checked: int) -> tuple
     _print_who_can_not_write(folder)
     folder.allow()
     reuse.take(folder, found)
+    if wanted.tune:
+        tuning.choose(folder)
+        # Runs of the settings that are chosen may be finished elsewhere too.
+        reuse.take(folder, reuse.find(wanted, reuse=may_reuse))
     retried = retry_failed(folder)
     if retried:
         print(f"{plural(retried, 'failed run')} will be tried again")

@@ -45,7 +45,7 @@ class Rounds:
             )
         checked_draws(spec)
         self._all = expand({**spec, "replicates": self._numbers}, overrides)
-        self._cells = {key for _, key in self._all.keys} - self._all.pretraining
+        self._cells = {cell_key for _, (_, cell_key) in self._all.compared()}
         self._counts = dict.fromkeys(self._cells, self._looks[0])
         begun = root() / wanted.name
         if (begun / "sweep.json").exists():
@@ -60,7 +60,8 @@ class Rounds:
         chosen = [
             (run, keys)
             for run, keys in zip(self._all.runs, self._all.keys, strict=True)
-            if first[run.replicate or 0] < counts[keys[1]]
+            if self._all.is_tuning(keys[0])
+            or first.get(run.replicate or 0, 0) < counts.get(keys[1], most)
         ]
         spec = {**self._all.spec, "replicates": self._numbers[:most]}
         runs, keys = zip(*chosen, strict=True)

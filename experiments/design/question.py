@@ -28,6 +28,8 @@ _FRACTIONS = (ACCURACY, "test/ece")
 _LARGEST_FRACTION = 0.1
 _NAME, _PHASES, _ALWAYS = "staging.name", "staging.phases", "always"
 _METHOD = "augmentation.name"
+TUNE = "augmentation.tune"
+"""Of a cell whose setting is chosen "tuned", of the same cell with its own setting "default"."""
 _OF_SCHEDULES = (_NAME, _PHASES)
 """What other fields of a schedule decide."""
 _OF_MIXING = (

@@ -31,7 +31,7 @@ class Observer:
 
     folder: SweepFolder
     plan: list[PlannedRun] = field(init=False)
-    revision: int = 0
+    version: tuple[int, int] = (0, 0)
     """Of the plan, as of the last snapshot."""
     _last_seen: dict[str, RunStatus] = field(default_factory=dict)
     _began: float = field(init=False)
@@ -43,7 +43,10 @@ class Observer:
         self._read_plan()
 
     def _read_plan(self) -> None:
-        self.revision, self.plan = self.folder.revision()
+        self.version = self.folder.version()
+        self.plan = self.folder.plan()
+        # A run may be of another cell now.
+        self._last_seen.clear()
         self._needed = dependencies.needed(self.plan)
         self.key_length = key_length([planned.run_key for planned in self.plan])
         # The pace is counted anew: what came or went with a plan was not trained meanwhile.
@@ -55,7 +58,7 @@ class Observer:
         The time left is extrapolated from the epochs since the first one ended, and before that
         from the pace of the running runs.
         """
-        if self.folder.newest_revision() != self.revision:
+        if self.folder.version() != self.version:
             self._read_plan()
         begun = self.folder.begun()
         runs = [self._look(planned, planned.run_key in begun) for planned in self.plan]
@@ -112,7 +115,7 @@ class Observer:
         known = self._last_seen.get(planned.run_key)
         if known is not None and known.state == RunState.DONE:
             return known
-        if not begun and known is not None:
+        if not begun and known is not None and not planned.pending:
             return known
         run = RunStatus(
             run_key=planned.run_key,
@@ -122,7 +125,15 @@ class Observer:
             state=RunState.WAITING,
             epochs=planned.config["training"]["epochs"],
             pretraining=planned.pretraining,
+            part=planned.part,
+            waits_for_choice=planned.pending,
         )
+        if planned.pending:
+            # It has no folder; whether its setting can be chosen is up to its tuning runs.
+            failure = planned.folder.failure()
+            if failure is not None:
+                run.state, run.error = RunState.FAILED, first_line(failure["error"])
+            return run
         if begun:
             _fill(run, str(planned.folder.path), planned)
         self._last_seen[planned.run_key] = run

@@ -61,7 +61,7 @@ def panel(
             parts += [Text(""), Text(title, style="bold"), table(shown, now, labels)]
             if hidden:
                 parts.append(Text(f"and {hidden:,} more {title}", style="dim"))
-    notes = [*_waiting(now, labels), *notes]
+    notes = [*_waiting(now, labels), *_choosing(now, labels), *notes]
     if notes:
         parts += [Text(""), *(Text(note) for note in notes)]
     return Group(*parts)
@@ -83,6 +83,24 @@ def _waiting(now: Status, labels: Mapping[str, str]) -> list[str]:
     return [
         f"{plural(waiting, 'run')} {'waits' if waiting == 1 else 'wait'} for the pretraining that "
         f"they start from: {'; '.join(phrases[:3])}{more}"
+    ]
+
+
+def _choosing(now: Status, labels: Mapping[str, str]) -> list[str]:
+    """How many runs wait for the choice of their setting, in a line."""
+    waiting: dict[str, int] = {}
+    for run in now.runs:
+        if run.waits_for_choice and run.state == RunState.WAITING:
+            waiting[run.cell_key] = waiting.get(run.cell_key, 0) + 1
+    if not waiting:
+        return []
+    count, done = sum(waiting.values()), [run for run in now.runs if run.part == "tuning"]
+    cells = ", ".join(labels.get(key, key) for key in list(waiting)[:3])
+    more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
+    left = sum(run.state != RunState.DONE for run in done)
+    return [
+        f"{plural(count, 'run')} {'waits' if count == 1 else 'wait'} for the choice of a setting "
+        f"({cells}{more}): {len(done) - left} of {plural(len(done), 'tuning run')} done"
     ]
 
 

@@ -48,6 +48,10 @@ class RunStatus:
     """Of a waiting run: the key of the run that must be done before it can begin."""
     pretraining: bool = False
     """Does it exist only because others start from its weights?"""
+    part: str = ""
+    """In the tuning of a method: "tuning", "tuned" or "default"; empty for most."""
+    waits_for_choice: bool = False
+    """Is its setting still to be chosen?"""
 
     @property
     def settled(self) -> bool:
@@ -164,6 +168,8 @@ def _as_json(run: RunStatus, labels: Mapping[str, str]) -> dict[str, Any]:
     }
     if run.pretraining:
         row["pretraining"] = True
+    if run.part:
+        row["tune"] = run.part
     if run.state in (RunState.RUNNING, RunState.STALE):
         for name in ("stage", "images_per_second", "seconds_left"):
             row[name] = getattr(run, name) if run.state == RunState.RUNNING else None
@@ -172,4 +178,6 @@ def _as_json(run: RunStatus, labels: Mapping[str, str]) -> dict[str, Any]:
         row |= {"attempts": run.attempts, "faults": run.faults, "error": run.error}
     if run.waits_for is not None:
         row["waits_for"] = run.waits_for
+    if run.waits_for_choice:
+        row["waits_for_choice"] = True
     return row

@@ -40,7 +40,8 @@ def timed(configs: Iterable[RunConfig], where: Where) -> dict[str, Cost]:
             continue
         training = config.training
         frozen = _always_frozen(config)
-        alike = (config.model, config.dataset, training.batch_size, training.optimiser, frozen)
+        dataset = config.dataset.model_copy(update={"split_seed": 0})
+        alike = (config.model, dataset, training.batch_size, training.optimiser, frozen)
         if alike not in took:
             took[alike] = _time(config, device)
         step, forward = took[alike]

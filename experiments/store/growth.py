@@ -82,7 +82,10 @@ def grown(
     if _is_same(newest, rows, wishes):
         return newest, growth
     remembered = newest.head.dropped if on_disk is None else newest.head.dropped & on_disk
-    all_dropped = (remembered | frozenset(growth.dropped)) - rows.keys()
+    gone = {key for row in dropped for key in row.possible_keys}
+    # Of the settings that a run could have had, at most one was trained.
+    gone = {key for key in gone if key in before or on_disk is None or key in on_disk}
+    all_dropped = (remembered | gone) - {key for row in rows.values() for key in row.possible_keys}
     head = Head(newest.head.number + 1, wishes, all_dropped)
     return Revision(head, tuple(rows.values())), growth
 

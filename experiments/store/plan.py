@@ -74,7 +74,8 @@ class Wish:
 class PlanRow:
     """One planned run, as a line of the plan.
 
-    wishes: the numbers of the revision's wishes that ask for it.
+    wishes: the numbers of the revision's wishes that ask for it. tune: its part in the tuning of a
+    method, see `choices`; None for most.
     """
 
     run_key: str
@@ -82,6 +83,13 @@ class PlanRow:
     config: dict[str, Any]
     pretraining: bool = False
     wishes: tuple[int, ...] = (0,)
+    tune: Mapping[str, Any] | None = None
+
+    @property
+    def possible_keys(self) -> set[str]:
+        """The keys of the runs that it can be: one, or one for each setting to choose from."""
+        settings = (self.tune or {}).get("settings", ())
+        return {self.run_key, *(setting["run_key"] for setting in settings)}
 
 
 @dataclass(frozen=True)
@@ -229,6 +237,7 @@ def _row(row: dict[str, Any]) -> PlanRow:
         row["config"],
         bool(row.get("pretraining")),
         tuple(row.get("wishes", (0,))),
+        row.get("tune"),
     )
 
 
@@ -242,4 +251,6 @@ def _as_json(row: PlanRow) -> dict[str, Any]:
         line["pretraining"] = True
     if row.wishes != (0,):
         line["wishes"] = list(row.wishes)
+    if row.tune is not None:
+        line["tune"] = row.tune
     return line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-from mixbench.experiments.store import dependencies
+from mixbench.experiments.store import choices, dependencies
 from mixbench.experiments.store.states import Outcome, RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
@@ -14,11 +14,20 @@ def retry_failed(folder: SweepFolder, keys: Collection[str] | None = None) -> in
     """Let failed runs (all, or those of these keys) be tried again; returns how many.
 
     Their attempts stay on record, and no longer count. Also retried are runs that failed because
-    one of these did, and runs whose failure made one of these fail.
+    one of these did, and runs whose failure made one of these fail. A run whose setting can't be
+    chosen has failed with its tuning runs, and is mended with them.
     """
     begun = folder.begun()
     plan = folder.plan()
     needed = dependencies.needed(plan)
+    pending = {
+        run.cell_key for run in plan if run.pending and (keys is None or run.run_key in keys)
+    }
+    if keys is not None and pending:
+        cells = (
+            cell for cell in choices.tuned_cells(folder.path, plan) if cell.cell_key in pending
+        )
+        keys = {*keys, *(run.run_key for cell in cells for run in cell.runs)}
     failed = {
         run.run_key: run
         for run in plan

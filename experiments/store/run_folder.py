@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,14 @@ class PlannedRun:
     folder: RunFolder
     pretraining: bool = False
     """Does it exist only because others start from its weights?"""
+    tune: Mapping[str, Any] | None = None
+    """Its part in the tuning of a method, see `choices`; None for most."""
+    cell_config: Mapping[str, Any] | None = None
+    """Of a run whose setting is chosen: its configuration before the choice."""
+    pending: bool = False
+    """Is its setting still to be chosen? It has no folder, and its key is that of its place."""
+
+    @property
+    def part(self) -> str:
+        """Its part in the tuning of a method: "tuning", "tuned", "default", or "" for none."""
+        return str(self.tune["part"]) if self.tune is not None else ""

@@ -9,13 +9,13 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mixbench.experiments.errors import UserError, did_you_mean
-from mixbench.experiments.store import adopt, claims, lock
+from mixbench.experiments.store import adopt, choices, claims, lock
 from mixbench.experiments.store import growth as growing
 from mixbench.experiments.store import plan as plans
 from mixbench.experiments.store.files import (
@@ -244,11 +244,15 @@ class SweepFolder:
     def revision(self) -> tuple[int, list[PlannedRun]]:
         """The number of the newest revision of the plan, and its runs."""
         newest = plans.read(self.path, self._known_header())
-        return newest.head.number, [self._planned(row) for row in newest.rows]
+        return newest.head.number, choices.planned(self.path, newest.rows)
 
     def newest_revision(self) -> int:
         """The number of the newest revision of the plan: one look at the folder."""
         return plans.newest_number(self.path)
+
+    def version(self) -> tuple[int, int]:
+        """What changes when runs do: the newest revision, and how many settings are chosen."""
+        return plans.newest_number(self.path), choices.count(os.listdir(self.path))
 
     def earlier_plans(self) -> list[Path]:
         """The revisions of the plan between the first and the newest: nothing reads them."""
@@ -257,15 +261,20 @@ class SweepFolder:
     def dropped(self) -> list[str]:
         """The keys of the runs that are no longer asked for and still have a folder."""
         dropped = plans.read_head(self.path, self._known_header()).dropped
-        return sorted(dropped & self.begun()) if dropped else []
+        if not dropped:
+            return []
+        gone = dropped & self.begun()
+        if gone and self.version()[1]:
+            # What was no longer asked for may have been chosen since.
+            gone -= {run.run_key for run in self.plan()}
+        return sorted(gone)
 
     def wishes(self) -> tuple[Wish, ...]:
         """What was asked for: the newest wish, and those of others that it was united with."""
         return plans.read_head(self.path, self._known_header()).wishes
 
     def _planned(self, row: PlanRow) -> PlannedRun:
-        folder = RunFolder(self.path / "runs" / row.run_key)
-        return PlannedRun(row.run_key, row.cell_key, row.config, folder, row.pretraining)
+        return choices.as_planned(self.path, row)
 
     def find(self, prefix: str, *, dropped: bool = False) -> PlannedRun:
         """The run whose key begins so; UserError if none does, or more than one.
@@ -329,7 +338,9 @@ class SweepFolder:
         """run_key -> state, as in `RunFolder.state`."""
         begun = self.begun()
         return {
-            run.run_key: run.folder.state() if run.run_key in begun else RunState.WAITING
+            run.run_key: run.folder.state()
+            if run.pending or run.run_key in begun
+            else RunState.WAITING
             for run in self.plan()
         }
 
@@ -353,9 +364,21 @@ class SweepFolder:
         return header
 
 
-def planned_rows(runs: Iterable[Row], pretraining: Collection[str] = ()) -> tuple[PlanRow, ...]:
-    """The rows of a plan; pretraining: the cells that others start from, and that is all."""
-    return tuple(PlanRow(key, cell, config, cell in pretraining) for key, cell, config in runs)
+def planned_rows(
+    runs: Iterable[Row],
+    pretraining: Collection[str] = (),
+    tune: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[PlanRow, ...]:
+    """The rows of a plan.
+
+    pretraining: the cells that others start from, and that is all. tune: run_key -> its part in
+    the tuning of a method.
+    """
+    parts = tune or {}
+    return tuple(
+        PlanRow(key, cell, config, cell in pretraining, tune=parts.get(key))
+        for key, cell, config in runs
+    )
 
 
 def _in_short(run: PlannedRun) -> str:

@@ -25,15 +25,25 @@ def read(spec: Mapping[str, Any]) -> Question | None:
     return question
 
 
-def check(question: Question, runs: Mapping[str, RunConfig], baseline: Any) -> None:
+def check(
+    question: Question,
+    runs: Mapping[str, RunConfig],
+    baseline: Any,
+    tuned: Mapping[str, str] | None = None,
+) -> None:
     """Raise UserError unless the cells can answer the question.
 
     Args:
         question: What is asked.
         runs: cell_key -> one of its runs; without those that others only start from.
         baseline: The sweep's own, as it was given.
+        tuned: cell_key -> "tuned" or "default", of the cells whose setting is chosen.
     """
-    rows = {cell: _row(run) for cell, run in runs.items()}
+    parts = tuned or {}
+    rows = {
+        cell: _row(run) | ({questions.TUNE: parts[cell]} if cell in parts else {})
+        for cell, run in runs.items()
+    }
     _check_measured(question, runs.values())
     if question.contrasts == NAMED:
         _check_groups(question, rows)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mixbench.experiments.config.schema import RunConfig, check_key
 from mixbench.experiments.design import decide
+from mixbench.experiments.design import tune as tunes
+from mixbench.experiments.design.tune import Tune
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.merge import matches
+from mixbench.experiments.store import choices
 from mixbench.experiments.sweep import declared, grid, scales
 from mixbench.experiments.sweep.cell_parser import Cell, CellParser, Draw
 from mixbench.experiments.sweep.pretraining import Pretrainings
+from mixbench.experiments.sweep.tuning import Tuning
 
 KEYS = (
     *("name", "description", "baseline", "fallback", "fixed", "grid", "zip", "include"),
-    *("exclude", "seeds", "replicates", "question", "decide", "pretrain", "scales"),
+    *("exclude", "seeds", "replicates", "tune", "question", "decide", "pretrain", "scales"),
 )
 MOST_RUNS = 200_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -35,11 +39,26 @@ class Sweep:
     spec: dict[str, Any]
     pretraining: frozenset[str] = frozenset()
     """The cells that are there only because others start from their weights."""
+    tune: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """run_key -> the run's part in the tuning of a method, see `store.choices`."""
 
     @property
     def cells(self) -> int:
         """How many configurations are compared, seeds and replicates aside."""
-        return len({cell_key for _, cell_key in self.keys} - self.pretraining)
+        return len({cell_key for _, (_, cell_key) in self.compared()})
+
+    def compared(self) -> Iterator[tuple[RunConfig, tuple[str, str]]]:
+        """Yield the runs that are compared, with their run and cell keys.
+
+        Not those that are there for others: pretrainings, and the tuning of methods.
+        """
+        for run, pair in zip(self.runs, self.keys, strict=True):
+            if pair[1] not in self.pretraining and not self.is_tuning(pair[0]):
+                yield run, pair
+
+    def is_tuning(self, run_key: str) -> bool:
+        """Is a run there only to choose the setting of others?"""
+        return self.tune.get(run_key, {}).get("part") == choices.TUNING
 
     def rows(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Yield (run_key, cell_key, configuration) of each run, for `SweepFolder.create`."""
@@ -56,12 +75,17 @@ def united(sweeps: Sequence[Sweep]) -> Sweep:
     if not others:
         return first
     runs = {keys: run for one in sweeps for keys, run in zip(one.keys, one.runs, strict=True)}
+    tune = {key: part for one in reversed(sweeps) for key, part in one.tune.items()}
     compared = {cell for one in sweeps for _, cell in one.keys if cell not in one.pretraining}
     only = frozenset(cell for _, cell in runs if cell not in compared)
     # Pretrainings come first, as they are the first to be done.
     keys = sorted(runs, key=lambda pair: pair[1] not in only)
     return replace(
-        first, runs=tuple(runs[pair] for pair in keys), keys=tuple(keys), pretraining=only
+        first,
+        runs=tuple(runs[pair] for pair in keys),
+        keys=tuple(keys),
+        pretraining=only,
+        tune=tune,
     )
 
 
@@ -82,6 +106,7 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
     draws = checked_draws(spec)
     question = declared.read(spec)
     looks = decide.read(spec)
+    tune = _read_tune(spec, draws)
     overrides = overrides or {}
     for_cells, for_pretrainings = _split_overrides(overrides)
     raw_cells = list(grid.cells(spec, for_cells))
@@ -94,21 +119,29 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
         )
     parser = CellParser()
     pretrainings = Pretrainings(spec.get("pretrain"), draws, parser, for_pretrainings)
-    cells = _parse_cells(name, raw_cells, draws, parser, pretrainings)
+    tuning = Tuning(tune, draws, parser, pretrainings, tuple(for_cells))
+    pretrainings.tuning_draws = tuning.tuning_draws
+    cells = _parse_cells(name, raw_cells, tuning)
     if not overrides:
         # An override may have removed the baseline, or what is asked about; the report says so.
         _check_baseline(spec.get("baseline"), cells)
         question = question if looks is None else looks.question
         if question is not None:
             compared = {key: cell.runs[0] for key, cell in cells.items()}
-            declared.check(question, compared, spec.get("baseline"))
+            declared.check(question, compared, spec.get("baseline"), tuning.names())
         pretrainings.check_used()
-    only = {key: cell for key, cell in pretrainings.cells.items() if key not in cells}
+        tuning.check_used()
+    only = {
+        key: tuning.with_needed_draws(key, cell, key in cells)
+        for key, cell in pretrainings.cells.items()
+    }
+    only = {key: cell for key, cell in only.items() if key not in cells}
     for part in ("description", "fallback"):
         if not isinstance(spec.get(part) or "", str):
             raise UserError(f"{part}: got {spec[part]!r}, expected text")
     # Pretrainings come first in the plan, as they are the first to be done.
-    planned = [*only.values(), *cells.values()]
+    tried = [setting for cell in tuning.cells.values() for setting in cell.settings]
+    planned = [*only.values(), *tried, *cells.values()]
     return Sweep(
         name=name,
         description=str(spec.get("description") or "").strip(),
@@ -116,14 +149,20 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
         keys=tuple((run_key, cell.key) for cell in planned for run_key in cell.run_keys),
         spec={**spec, "overrides": overrides} if overrides else spec,
         pretraining=frozenset(only),
+        tune={key: part for cell in tuning.cells.values() for key, part in cell.parts.items()},
     )
 
 
 def size(spec: dict[str, Any]) -> tuple[int, int]:
     """Return how many cells and runs a description has, pretrainings aside.
 
-    The cells are not checked, so that no library has to be imported for it.
+    The cells are not checked, so that no library has to be imported for it, but for those of a
+    sweep that tunes: what is tuned depends on what its methods have.
     """
+    if spec.get("tune") is not None:
+        found = expand(spec)
+        tuning = sum(found.is_tuning(run_key) for run_key, _ in found.keys)
+        return found.cells, sum(1 for _ in found.compared()) + tuning
     cells = sum(1 for _ in grid.cells(spec, {}))
     return cells, cells * len(checked_draws(spec))
 
@@ -198,14 +237,20 @@ def _split_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[st
     return for_cells, for_pretrainings
 
 
-def _parse_cells(
-    name: str,
-    raw_cells: list[dict[str, Any]],
-    draws: list[Draw],
-    parser: CellParser,
-    pretrainings: Pretrainings,
-) -> dict[str, Cell]:
-    """Return the cells by their keys; UserError for one that is wrong, or there twice."""
+def _read_tune(spec: dict[str, Any], draws: Sequence[Draw]) -> Tune | None:
+    tune = tunes.read(spec)
+    if tune is not None:
+        final = [replicate for replicate, _ in draws]
+        tunes.check_disjoint(tune, final, spec["tune"].get("replicates"))
+    return tune
+
+
+def _parse_cells(name: str, raw_cells: list[dict[str, Any]], tuning: Tuning) -> dict[str, Cell]:
+    """Return the cells by their keys; UserError for one that is wrong, or there twice.
+
+    A cell that is tuned is there with its choice, and with its default if that is trained too.
+    """
+    pretrainings = tuning.pretrainings
     cells: dict[str, Cell] = {}
     numbers: dict[str, int] = {}
     for number, raw in enumerate(raw_cells, start=1):
@@ -213,15 +258,19 @@ def _parse_cells(
             raise UserError("seed: give `seeds` at the top of the sweep, a list for all cells")
         if "replicate" in raw:
             raise UserError("replicate: give `replicates` at the top of the sweep, for all cells")
-        cell = parser.parse(pretrainings.resolve(raw), draws)
+        cell = tuning.parser.parse(pretrainings.resolve(raw), tuning.draws)
         pretrainings.check_network(cell.runs[0])
-        if cell.key in cells:
+        if cell.key in numbers:
             raise UserError(
                 f"sweep {name!r}: cells {numbers[cell.key]} and {number} are the same once "
                 f"defaults are filled in (augmentation {cell.runs[0].augmentation['name']})"
             )
-        cells[cell.key] = cell
         numbers[cell.key] = number
+        tuned = tuning.add(raw, cell)
+        if tuned is not None:
+            cells[tuned.tuned.key] = tuned.tuned
+        if tuned is None or (tuning.tune is not None and tuning.tune.default):
+            cells[cell.key] = cell
     return cells
 
 

@@ -42,6 +42,8 @@ class Pretrainings:
     ) -> None:
         self._descriptions = _checked(descriptions)
         self._draws = draws
+        self.tuning_draws: Sequence[Draw] = ()
+        """Of runs that tune a method: the pretrainings that they start from are there for these."""
         self._parser = parser
         self._overrides: dict[str, list[tuple[str, Any]]] = {}
         for key, value in overrides.items():
@@ -121,7 +123,7 @@ class Pretrainings:
                     raise UserError(
                         f"{draw}: the pretraining has that of the run that starts from it"
                     )
-            pretraining = self._parser.parse(raw, self._draws)
+            pretraining = self._parser.parse(raw, [*self._draws, *self.tuning_draws])
         except UserError as error:
             raise UserError(f"pretrain.{name}: {error}") from None
         self._names.setdefault(pretraining.key, name)

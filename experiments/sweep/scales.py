@@ -15,7 +15,10 @@ from mixbench.experiments.merge import merge
 
 BY_KEY = ("grid", "zip", "pretrain")
 """Replaced key by key: null removes an axis or a pretraining."""
-WHOLE = ("include", "exclude", "seeds", "replicates", "baseline", "question", "decide", "fallback")
+WHOLE = (
+    *("include", "exclude", "seeds", "replicates", "tune", "baseline", "question", "decide"),
+    "fallback",
+)
 KEYS = ("description", "fixed", *BY_KEY, *WHOLE)
 
 

@@ -118,7 +118,7 @@ class Projector:
         self._changes = Changes()
         self._standing: dict[str, tuple[str, int | None]] = {}
         self._undrawn: dict[str, PlannedRun] = {}
-        self._plan: tuple[int, Plan] | None = None
+        self._plan: tuple[tuple[int, int], Plan] | None = None
         self._moved: str | None = None
 
     def __enter__(self) -> Projector:
@@ -174,10 +174,10 @@ class Projector:
 
     def _known_plan(self) -> Plan:
         # Read once: there may be ten thousand configurations.
-        number = self._sweep.newest_revision()
-        if self._plan is None or self._plan[0] != number:
-            number, runs = self._sweep.revision()
-            self._plan = number, Plan(runs)
+        version = self._sweep.version()
+        if self._plan is None or self._plan[0] != version:
+            runs = self._sweep.plan()
+            self._plan = version, Plan(runs)
             # Names, and what all runs have in common, are those of the new plan.
             self._changes = Changes()
             planned = {run.run_key for run in runs}

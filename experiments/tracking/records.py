@@ -94,6 +94,8 @@ class Record:
 def run_record(plan: Plan, run: PlannedRun, sweep_name: str) -> Record | None:
     """What MLflow is to hold of one run; None while no worker has begun it."""
     folder = run.folder
+    if run.pending:
+        return None
     # The state first: a run that ends while it is read is then shown a little late, never in part.
     state = folder.state()
     claim = folder.last_claim()
@@ -258,6 +260,7 @@ def _run_tags(
         "seed": run.config.get("seed"),
         "state": "interrupted" if state == RunState.WAITING else state,
         "pretraining": "true" if run.pretraining else None,
+        "tune": run.part or None,
         "device": provenance.get("device"),
         "host": provenance.get("host"),
         "commit": provenance.get("commit"),

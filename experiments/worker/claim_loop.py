@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.signals import Stop
-from mixbench.experiments.store import claims, dependencies
+from mixbench.experiments.store import choices, claims, dependencies
 from mixbench.experiments.store.claims import Claim, Watch
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.states import Outcome, RunState
@@ -34,6 +34,8 @@ class ClaimLoop:
     that wait for a pretraining are unclaimed, so no worker ends while there are any.
 
     The plan may grow meanwhile: the newest is looked for at every claim, and before this ends.
+    Tuning runs come first; whoever ends the last one of a cell chooses its setting, and the runs
+    that waited for it join the plan. Where none can be chosen they count as failed.
 
     knows: can this worker's code do a run that was planned since? If not, it is left to others.
     """
@@ -60,20 +62,22 @@ class ClaimLoop:
         self._stop = stop
         self._watch = Watch()
         self._plan: dict[str, PlannedRun] = {}
-        self._revision = 0
-        self._unreadable = 0
+        self._version = (0, 0)
+        self._unreadable = (0, 0)
+        self._to_choose: list[choices.Tuned] = []
         self._known: dict[str, bool] = {}
 
     def __iter__(self) -> Iterator[tuple[Claim, PlannedRun]]:
         self._read_plan()
         self._known = dict.fromkeys(self._plan, True)
-        revision = 0
+        version = (0, 0)
         todo: list[PlannedRun] = []
         failed: list[PlannedRun] = []
         tried_before: set[str] = set()
-        while self._read_newer_plan() or self._revision != revision or todo:
-            if self._revision != revision:
-                revision = self._revision
+        while self._read_newer_plan() or self._version != version or todo:
+            self._choose()
+            if self._version != version:
+                version = self._version
                 in_order = by_seed(list(self._plan.values()), self.needs)
                 todo = [run for run in in_order if run.run_key not in self.refused]
                 todo.sort(key=lambda run: run.run_key in tried_before)
@@ -81,8 +85,14 @@ class ClaimLoop:
             unclaimed: list[PlannedRun] = []
             tried: list[PlannedRun] = []
             needed_states: dict[str, RunState | None] = {}
+            blocked = {cell.cell_key for cell in self._to_choose if cell.problem()}
+            self._refuse_pending()
             for planned in todo:
                 self._stop.check()
+                if planned.pending:
+                    if planned.run_key not in self.refused:
+                        (failed if planned.cell_key in blocked else unclaimed).append(planned)
+                    continue
                 state = planned.folder.state_on_file()
                 if state is not None:
                     if state == RunState.FAILED:
@@ -100,11 +110,13 @@ class ClaimLoop:
                     yield claim, planned
                     needed_states.clear()
                     tried_before.add(planned.run_key)
+                    if planned.part == choices.TUNING:
+                        self._choose()
                 if planned.run_key not in self.refused:
                     (unclaimed if claim is None else tried).append(planned)
-                if self._revision != revision:
+                if self._version != version:
                     break
-            if self._revision != revision:
+            if self._version != version:
                 continue
             retried, failed = _split_retried(failed)
             # Retried runs come after those that were not tried yet.
@@ -127,21 +139,40 @@ class ClaimLoop:
 
         A plan that this version can't read is left to workers that can.
         """
-        number = self.folder.newest_revision()
-        if number <= max(self._revision, self._unreadable):
+        version = self.folder.version()
+        if version <= max(self._version, self._unreadable):
             return False
         try:
             self._read_plan()
         except UserError as error:
-            self._unreadable = number
+            self._unreadable = version
             log.warning("going on with the plan as it was: %s", error)
             return False
         return True
 
     def _read_plan(self) -> None:
-        self._revision, plan = self.folder.revision()
+        # Before the plan: what is chosen meanwhile is then read once more, and not missed.
+        version = self.folder.version()
+        revision, plan = self.folder.revision()
+        self._version = (max(version[0], revision), version[1])
         self._plan = {planned.run_key: planned for planned in plan}
         self.needs = dependencies.needed(plan)
+        self._to_choose = choices.still_to_choose(self.folder.path, plan)
+
+    def _choose(self) -> None:
+        """Choose the settings whose tuning runs are all done, and read the plan with them."""
+        for cell_key in choices.make(self._to_choose):
+            log.info("chose the setting of the cell %s", cell_key)
+        if self._to_choose:
+            self._read_newer_plan()
+
+    def _refuse_pending(self) -> None:
+        """Leave runs to others that wait for a tuning run which this user can't do."""
+        for cell in self._to_choose:
+            keys = [run.run_key for run in cell.runs if run.run_key in self.refused]
+            for planned in self._plan.values() if keys else ():
+                if planned.pending and planned.cell_key == cell.cell_key:
+                    self.refused[planned.run_key] = self.refused[keys[0]]
 
     def _can_do(self, planned: PlannedRun) -> bool:
         """Does this worker's code know the run, and those that it needs?
@@ -225,13 +256,20 @@ def by_seed(
 ) -> list[PlannedRun]:
     """The plan with all cells of a seed before the next seed: half a sweep is a fair comparison.
 
-    Of a seed, runs that others need (`dependencies.needed`) come first.
+    Of a seed, runs that others need (`dependencies.needed`) come first. Before all of them come
+    tuning runs, and what those need, as others wait for all of them.
     """
     seeds_of_cell: dict[str, int] = {}
     rank = {}
     for planned in plan:
         rank[planned.run_key] = seeds_of_cell.get(planned.cell_key, 0)
         seeds_of_cell[planned.cell_key] = rank[planned.run_key] + 1
+    tuning = [planned.run_key for planned in plan if planned.part == choices.TUNING]
+    early = {
+        *tuning,
+        *(run.run_key for key in tuning for run in dependencies.chain(key, needs or {})),
+    }
     return sorted(
-        dependencies.by_need(plan, needs or {}), key=lambda planned: rank[planned.run_key]
+        dependencies.by_need(plan, needs or {}),
+        key=lambda planned: (planned.run_key not in early, rank[planned.run_key]),
     )

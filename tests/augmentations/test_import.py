@@ -28,7 +28,7 @@ OURS = {"mixbench.experiments", "mixbench.analysis", "mixbench.slurm"}
 
 def run(code: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
     )
     return done.stdout.splitlines()
 

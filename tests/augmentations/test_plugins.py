@@ -34,7 +34,7 @@ def install(folder: Path) -> None:
         ],
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -106,7 +106,7 @@ def run(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=300,
         check=False,
         **options,
     )

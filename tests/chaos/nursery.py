@@ -43,7 +43,7 @@ class Child:
         """Send it a signal; nothing happens if it is gone, even if its number was given anew."""
         self._nursery.ask(do="signal", pid=self.pid, number=number)
 
-    def wait(self, seconds: float = 60.0) -> int:
+    def wait(self, seconds: float = 300.0) -> int:
         """Its exit status, or minus the signal that ended it."""
         limit = time.monotonic() + seconds
         while self.status is None:
@@ -86,7 +86,7 @@ class Nursery:
     ) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(300)
 
     @property
     def alive(self) -> bool:
@@ -96,7 +96,7 @@ class Nursery:
     def start(self, *arguments: str, setup: Setup, output: Path) -> Child:
         """A worker with these arguments, on one thread; what it prints goes to `output`."""
         self.ask(do="fork", arguments=arguments, setup=setup, output=str(output))
-        pid = self._born.get(timeout=60)
+        pid = self._born.get(timeout=300)
         child = Child(self, pid, output)
         with self._lock:
             self._children[pid] = child
@@ -131,7 +131,6 @@ def _warm_up() -> None:
     """Import what a worker would; nothing is computed here, for threads don't survive a fork."""
     import sklearn.datasets  # noqa: F401
     import torch
-    import torch._dynamo  # the first optimiser would import it, in two seconds
     from PIL import Image
 
     from mixbench.experiments.config import resolve  # noqa: F401

@@ -159,7 +159,7 @@ def storm(nursery: Nursery, root: Path, seed: int, deck: Deck, expected: dict[st
         if dead and dead[-1].child.status == 0:
             break
     for life in lives:
-        life.child.wait(120)
+        life.child.wait(300)
     for life in [*dead, *lives]:
         if life.child.status == 0:
             deck.put_back(life.place)

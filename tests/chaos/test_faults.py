@@ -262,14 +262,13 @@ def test_one_who_slept_past_its_lease_stops_when_it_wakes(lab: Lab) -> None:
 def test_one_who_wakes_while_another_is_at_work_leaves_it_alone(lab: Lab) -> None:
     folder = lab.sweep(spec())
     run = only(folder)
-    lease = ("tests.chaos.faults:brisk", {"lease_seconds": 1.0, "renew_seconds": 0.1})
+    # The sleeper has the usual patience with others, so that it waits for the other one.
     sleeper = lab.worker(
-        folder,
-        "sleeper",
-        setup=[lease, *SAVES, ("tests.chaos.faults:stop_at", {"step": 12})],
+        folder, "sleeper", setup=[*SAVES, ("tests.chaos.faults:stop_at", {"step": 12})]
     )
     running.wait_until(lambda: asleep(sleeper.pid), "it sleeps")
-    slowly = ("tests.chaos.faults:slow", {"seconds": 0.5})
+    lease = ("tests.chaos.faults:brisk", {"lease_seconds": 1.0, "renew_seconds": 0.1})
+    slowly = ("tests.chaos.faults:slow", {"seconds": 1.0})
     other = lab.worker(folder, "other", setup=[lease, *SAVES, slowly])
     running.wait_until(lambda: steps(run) >= 13, "the other one is at work")
     sleeper.send(signal.SIGCONT)
@@ -289,7 +288,7 @@ def asleep(pid: int) -> bool:
 @pytest.mark.parametrize("clock", [60.0, -60.0], ids=["a minute ahead", "a minute behind"])
 def test_clocks_a_minute_apart(lab: Lab, clock: float) -> None:
     """A claim of another machine is not taken while it is renewed, and not held for ever."""
-    lease_seconds = 2.0
+    lease_seconds = 4.0
     folder = lab.sweep(spec())
     run = only(folder)
     lease = ("tests.chaos.faults:brisk", {"lease_seconds": lease_seconds, "renew_seconds": 0.1})
@@ -300,10 +299,11 @@ def test_clocks_a_minute_apart(lab: Lab, clock: float) -> None:
             ("tests.chaos.faults:elsewhere", {"clock": clock}),
             lease,
             *SAVES,
-            ("tests.chaos.faults:slow", {"seconds": 0.3}),
+            ("tests.chaos.faults:slow", {"seconds": 0.5}),
         ],
     )
-    running.wait_until(lambda: run.last_claim(), "the far one has the run")
+    # While it loads data on a busy machine, it may be silent for long.
+    running.wait_until(lambda: steps(run) >= 1, "the far one is at work")
     near = lab.worker(folder, "near", setup=[lease])
     # Longer than a lease, while the one who waits looks on.
     running.wait_until(lambda: steps(run) >= 10, "the far one has worked for long")
@@ -313,9 +313,11 @@ def test_clocks_a_minute_apart(lab: Lab, clock: float) -> None:
     assert run.state() == "running", "so it is also shown"
     far.send(signal.SIGKILL)
     far.wait()
-    died = time.monotonic()
-    assert near.wait(60) == 0, near.said()
-    assert time.monotonic() - died > 0.8 * lease_seconds, "nobody can know that it is dead"
+    assert near.wait() == 0, near.said()
+    seen, taken = (claims.numbered(run.path, number) for number in (1, 2))
+    assert seen is not None and taken is not None
+    silent = taken["started"] - (seen["time"] - clock)
+    assert silent > 0.9 * lease_seconds, "nobody can know that it is dead"
     assert [(row["worker"], row["outcome"]) for row in run.attempts()] == [
         ("far", "died"),
         ("near", "done"),
@@ -327,8 +329,6 @@ def test_clocks_a_minute_apart(lab: Lab, clock: float) -> None:
 
 MISBEHAVING = """
 
-import torch._dynamo  # now, and not in the first step, where it would look as if it hung
-
 _train = train
 
 
@@ -336,8 +336,9 @@ def train(network, dataset, config, device, folder, beat, *rest):
     import time
 
     def misbehave(progress, *, force=False):
-        beat(progress, force=force)
-        if not progress or progress.get("step") != 3:
+        third = bool(progress) and progress.get("step") == 3
+        beat(progress, force=force or third)
+        if not third:
             return
         if config.seed == 0:
             time.sleep(600)
@@ -357,15 +358,23 @@ def test_each_fault_costs_its_own_run(lab: Lab) -> None:
     code = snapshot.take(folder)
     with (code / "mixbench/experiments/worker/execute.py").open("a") as file:
         file.write(MISBEHAVING)
-    pool = Pool(folder, code, retries=1, hang_seconds=4.0)
+    pool = Pool(folder, code, retries=1)
+    by_seed = {planned.config["seed"]: planned.folder for planned in folder.plan()}
+
+    def look() -> bool:
+        # A short patience only with the one that hangs, when the others are through: on a busy
+        # machine they may be silent for long.
+        through = all(by_seed[seed].state() in ("done", "failed") for seed in (1, 2, 3))
+        pool.hang_seconds = 1.0 if through and steps(by_seed[0]) == 3 else 600.0
+        return pool.poll() == 0
+
     for _ in range(2):
         pool.start(Slot(None, 1))
     try:
-        running.wait_until(lambda: pool.poll() == 0, "the end of the sweep", 150)
+        running.wait_until(look, "the end of the sweep")
     finally:
         pool.stop(0.0)
     assert pool.unusable is None
-    by_seed = {planned.config["seed"]: planned.folder for planned in folder.plan()}
     assert {seed: outcomes(run) for seed, run in by_seed.items()} == {
         0: ["hung", "hung"],
         1: ["out of memory", "out of memory"],
@@ -373,7 +382,7 @@ def test_each_fault_costs_its_own_run(lab: Lab) -> None:
         3: ["done"],
     }
     reasons = {
-        0: "no heartbeat for 4 s: killed (2 attempts got no further)",
+        0: "no heartbeat for 1 s: killed (2 attempts got no further)",
         1: "MemoryError: no room for another batch (2 attempts got no further)",
         2: "ValueError: labels of another data set",
     }
@@ -392,7 +401,7 @@ def test_a_run_that_needs_more_memory_than_there_is(lab: Lab) -> None:
     folder = lab.sweep(description)
     limit = ("tests.chaos.faults:memory", {"megabytes": 200})
     child = lab.worker(folder, "cramped", "--retries", "1", setup=[limit])
-    assert (child.wait(120), child.said()) == (0, "")
+    assert (child.wait(300), child.said()) == (0, "")
     large, small = (planned.folder for planned in folder.plan())
     assert (large.state(), small.state()) == ("failed", "done")
     assert outcomes(large) == ["out of memory"] * 2
@@ -441,7 +450,7 @@ def test_damaged_checkpoints(lab: Lab, damaged: int) -> None:
 def test_the_stop_mark_stops_and_keeps_away(lab: Lab) -> None:
     folder = lab.sweep(spec())
     run = only(folder)
-    slowly = ("tests.chaos.faults:slow", {"seconds": 0.3})
+    slowly = ("tests.chaos.faults:slow", {"seconds": 1.0})
     child = lab.worker(folder, "first", setup=[slowly])
     running.wait_until(lambda: steps(run) >= 2, "it is at work")
     folder.ask_to_stop("enough for today")

@@ -63,7 +63,7 @@ def test_a_killed_launcher_and_two_in_its_place(
     folder = SweepFolder(runs / "launched")
     running.wait_until(lambda: held(folder), "a run in its midst")
     os.kill(first.pid, signal.SIGKILL)
-    first.wait(30)
+    first.wait(300)
     workers = held(folder)
     assert workers, "its workers go on"
     for pid in workers.values():
@@ -72,7 +72,7 @@ def test_a_killed_launcher_and_two_in_its_place(
 
     both = [running.start(*launch) for _ in range(2)]
     for launcher in both:
-        out, err = launcher.communicate(timeout=180)
+        out, err = launcher.communicate(timeout=300)
         assert (launcher.returncode, err) == (0, ""), out
         assert "4 of 4 runs done" in out
     assert set(folder.states().values()) == {"done"}
@@ -112,7 +112,7 @@ def test_two_that_grow_a_sweep_in_opposite_ways_are_killed(
         return (*running.COMMAND, "sweep", str(path), *options)
 
     begun = running.start(*launch("begun", ["none"], [0]))
-    assert begun.wait(120) == 0
+    assert begun.wait(300) == 0
     ways = (
         launch("seeds", ["none"], [0, 1, 2]),
         launch("methods", ["none", "cutmix"], [0]),
@@ -124,10 +124,10 @@ def test_two_that_grow_a_sweep_in_opposite_ways_are_killed(
             time.sleep(pause.uniform(0.2, 2.5))
             launcher.kill()
         for launcher in both:
-            launcher.wait(30)
+            launcher.wait(300)
     last = [running.start(*way) for way in ways]
     for launcher in last:
-        out, err = launcher.communicate(timeout=180)
+        out, err = launcher.communicate(timeout=300)
         assert (launcher.returncode, err) == (0, ""), out
     folder = SweepFolder(runs / "grown")
     planned = {(run.config["augmentation"]["name"], run.config["seed"]) for run in folder.plan()}

@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from mixbench.experiments import signals
 from mixbench.experiments.signals import SIGNALS, Stop, Stopped
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
@@ -41,7 +42,7 @@ stop.listen()
 with stop.defer_signals():
     with stop.defer_signals():
         print("ready", flush=True)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 300
         while not stop.asked() and time.monotonic() < until:
             time.sleep(0.01)
     print("saved", stop.asked(), flush=True)
@@ -59,7 +60,9 @@ stop = Stop(SweepFolder(Path(sys.argv[1])).stop_reason)
 stop.listen()
 stop.ignore_signals()
 print("ready", flush=True)
-time.sleep(0.5)
+until = time.monotonic() + 300
+while stop.reason is None and time.monotonic() < until:
+    time.sleep(0.01)
 print("to its end", stop.reason, flush=True)
 """
 
@@ -67,6 +70,13 @@ print("to its end", stop.reason, flush=True)
 @pytest.fixture
 def folder(tmp_path: Path) -> SweepFolder:
     return SweepFolder(tmp_path)
+
+
+def clocked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Have time pass for `Stop` when the number in the list is raised."""
+    now = [1000.0]
+    monkeypatch.setattr(signals, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
 
 
 def python(code: str, *arguments: object) -> subprocess.Popen[str]:
@@ -81,7 +91,7 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
 def test_a_signal_stops_at_once(folder: SweepFolder, number: int) -> None:
     process = python(AT_WORK, folder.path, 0)
     os.kill(process.pid, number)
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=300)
     assert said == f"{signal.Signals(number).name}\nin order\n" and process.returncode == 0
 
 
@@ -93,7 +103,7 @@ def test_a_second_signal_does_not_interrupt_the_tidying_up(folder: SweepFolder) 
     assert process.stdout.readline() == "SIGUSR2\n"
     for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
         os.kill(process.pid, number)
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=300)
     assert said == "in order\n" and process.returncode == 0
 
 
@@ -101,7 +111,7 @@ def test_a_second_signal_does_not_interrupt_the_tidying_up(folder: SweepFolder) 
 def test_gently_it_is_only_noted(folder: SweepFolder, number: int) -> None:
     process = python(GENTLE, folder.path)
     os.kill(process.pid, number)
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=300)
     assert said == f"saved True\n{signal.Signals(number).name}\n" and process.returncode == 0
 
 
@@ -125,7 +135,7 @@ def test_a_signal_while_the_folder_is_looked_at(folder: SweepFolder) -> None:
 def test_who_is_through_is_not_stopped(folder: SweepFolder) -> None:
     process = python(IGNORING, folder.path)
     os.kill(process.pid, signal.SIGTERM)
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=300)
     assert said == "to its end SIGTERM\n" and process.returncode == 0
 
 
@@ -134,12 +144,13 @@ def test_no_except_clause_for_errors_catches_it() -> None:
 
 
 def test_the_mark_of_the_sweep(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mixbench.experiments.signals.POLL_SECONDS", 0.2)
+    clock = clocked(monkeypatch)
     stop = Stop(folder.stop_reason)
     assert not stop.asked()
     folder.ask_to_stop("mixbench cancel")
+    clock[0] += signals.POLL_SECONDS - 0.1
     assert not stop.asked(), "looked at not long ago: a step must cost nothing"
-    time.sleep(0.25)
+    clock[0] += 0.2
     assert stop.asked() and stop.reason == "mixbench cancel"
     with pytest.raises(Stopped, match="mixbench cancel"):
         stop.check()
@@ -157,8 +168,9 @@ def test_no_time_at_all(folder: SweepFolder, seconds: float) -> None:
 
 
 def test_the_end_of_its_time(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mixbench.experiments.signals.POLL_SECONDS", 0.01)
-    stop = Stop(folder.stop_reason, 0.3)
+    clock = clocked(monkeypatch)
+    stop = Stop(folder.stop_reason, 60.0)
+    clock[0] += 59.0
     assert not stop.asked()
-    time.sleep(0.35)
+    clock[0] += 2.0
     assert stop.asked() and stop.reason == "its time is up"

@@ -125,7 +125,7 @@ def test_a_process_that_dies_is_not_waited_for(
     processes = Measurers(sweep, ORDER)
     for _ in range(2):
         processes.start(Slot(None, 1))
-    running.wait_until(lambda: not processes.poll(), "ended", 20)
+    running.wait_until(lambda: not processes.poll(), "ended")
     assert processes.unusable == unusable
 
 
@@ -136,7 +136,7 @@ def test_what_a_process_is_told(
     pretended(tmp_path, monkeypatch, f'printf "%s|" "$CUDA_VISIBLE_DEVICES" "$@" > {said}')
     processes = Measurers(sweep, ORDER._replace(since=1763800000.25))
     processes.start(Slot("GPU-7", 3))
-    running.wait_until(lambda: not processes.poll(), "ended", 20)
+    running.wait_until(lambda: not processes.poll(), "ended")
     gpu, *words, _ = said.read_text().split("|")
     assert gpu == "GPU-7" and words[:4] == [
         "-P",
@@ -154,19 +154,19 @@ def test_at_the_deadline_they_are_stopped(
     sweep: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One that ends when told to, and one that must be killed.
-    pretended(tmp_path, monkeypatch, "exec sleep 60")
+    pretended(tmp_path, monkeypatch, "exec sleep 600")
     processes = Measurers(sweep, ORDER, deadline=0.5)
     processes.start(Slot(None, 1))
-    pretended(tmp_path, monkeypatch, "trap '' TERM; exec sleep 60")
+    pretended(tmp_path, monkeypatch, "trap '' TERM; exec sleep 600")
     processes.start(Slot(None, 1))
     monkeypatch.setattr(Measurers, "patience", 0.5)
     ids = [process.popen.pid for process in processes.running]
     began = time.monotonic()
     assert processes.poll() == 2
-    running.wait_until(lambda: not processes.poll(), "stopped", 20)
-    assert 0.4 < time.monotonic() - began < 10
+    running.wait_until(lambda: not processes.poll(), "stopped")
+    assert 0.4 < time.monotonic() - began < 300
     assert processes.unusable is None
-    running.wait_until(lambda: not any(map(process_start, ids)), "gone", 5)
+    running.wait_until(lambda: not any(map(process_start, ids)), "gone")
 
 
 def test_the_script_of_tasks_that_measure(sweep: SweepFolder) -> None:
@@ -304,11 +304,11 @@ def test_a_task_measures_what_a_dead_process_left(
         text=True,
     )
     place = sweep.plan()[0].folder.path / evaluations.FOLDER
-    running.wait_until(lambda: claims.holder(place), "a claim", 60)
+    running.wait_until(lambda: claims.holder(place), "a claim")
     claim = claims.holder(place)
     assert claim
     os.kill(claim["pid"], signal.SIGKILL)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert order.missing(sweep.plan()) == [], "the other process went on"
     assert process.returncode == 1
     assert "2 x 1 CPU thread" in said and "signal SIGKILL (lack of memory?)" in said
@@ -321,7 +321,7 @@ def test_told_to_stop_it_lets_go_of_its_run(
 ) -> None:
     def stopped(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(20)
+        time.sleep(300)
 
     shutil.copytree(trained, tmp_path / "small")
     sweep = SweepFolder(tmp_path / "small")
@@ -365,7 +365,7 @@ def test_a_task_whose_time_is_up_lets_go(
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0 and time.monotonic() - began > 2, done.stdout

@@ -85,7 +85,7 @@ def test_what_is_cancelled_goes_on_with_the_same_command(
     assert cli.main(["cancel", "small", "--yes"]) == 0
     out = capsys.readouterr().out
     assert "SLURM: 2 tasks cancelled" in out and "to go on: mixbench evaluate small" in out
-    running.wait_until(lambda: not queue.query_tasks(sweep), "gone", 30)
+    running.wait_until(lambda: not queue.query_tasks(sweep), "gone")
     assert "not put back into the queue: it was cancelled" in logs(sweep)
     assert not evaluations.read(second)
     other.release("stopped")

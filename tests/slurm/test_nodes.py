@@ -90,14 +90,14 @@ def test_a_run_over_two_nodes(slurm: Cluster, tmp_path: Path) -> None:
 
     # Taken away in the midst: nothing stays behind, and no step is lost.
     assert queue.cancel(sweep) == 1
-    running.wait_until(lambda: not queue.query_tasks(sweep), "gone", 30)
+    running.wait_until(lambda: not queue.query_tasks(sweep), "gone")
     assert ranks_of(sweep) == {}
     (row,) = planned.folder.attempts()
     assert row["outcome"] == "stopped"
     done = planned.folder.metrics()[-1]["step"]
 
     send(sweep, nodes=2)
-    running.wait_until(lambda: went_on_from(sweep), "going on", 180)
+    running.wait_until(lambda: went_on_from(sweep), "going on")
     assert went_on_from(sweep)[0] >= done > 0
 
     # The rank on the other node dies: the worker says how, and tries again.
@@ -154,7 +154,7 @@ def test_a_rank_on_another_node_has_its_gpus_and_ends_with_the_leader(
         env={**os.environ, "PYTHONPATH": str(root)},
     )
     said = tmp_path / "said.txt"
-    running.wait_until(lambda: not slurm.ask("squeue", "-h"), "ended", 30)
+    running.wait_until(lambda: not slurm.ask("squeue", "-h"), "ended")
     lines = [row for row in said.read_text().splitlines() if not row.startswith("srun:")]
     assert lines == [
         "['', 'node2'] [Slot(gpu='0,1', threads=4)]",

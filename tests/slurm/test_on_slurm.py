@@ -50,7 +50,7 @@ def logs(sweep: SweepFolder) -> str:
     return "\n".join(path.read_text() for path in files)
 
 
-def wait_for(sweep: SweepFolder, seconds: float = 90) -> None:
+def wait_for(sweep: SweepFolder, seconds: float = 300) -> None:
     """Until all runs are done and all tasks have left."""
     limit = time.monotonic() + seconds
     while set(sweep.states().values()) != {"done"} or queue.query_tasks(sweep):
@@ -170,7 +170,7 @@ def test_what_is_cancelled_stays_away_and_loses_nothing(slurm: Cluster) -> None:
     send(other)
     wait_for_training(sweep)
     assert queue.cancel(sweep) == 1
-    running.wait_until(lambda: not queue.query_tasks(sweep), "gone", 30)
+    running.wait_until(lambda: not queue.query_tasks(sweep), "gone")
     (planned,) = sweep.plan()
     (row,) = planned.folder.attempts()
     assert row["outcome"] == "stopped"
@@ -237,7 +237,7 @@ def test_a_task_that_is_killed_leaves_its_runs_to_others(slurm: Cluster) -> None
     send(sweep)
     wait_for_training(sweep)
     slurm.ask("scancel", "--full", "--signal=KILL", queue.recorded(sweep)[0].job)
-    running.wait_until(lambda: not queue.query_tasks(sweep), "gone", 30)
+    running.wait_until(lambda: not queue.query_tasks(sweep), "gone")
     (planned,) = sweep.plan()
     assert planned.folder.state() == "waiting"
     assert send(sweep)[-1].startswith("submitted job")
@@ -267,7 +267,7 @@ def test_submitting_from_inside_a_job(slurm: Cluster, tmp_path: Path) -> None:
     }
     options = ["--array=3", "--cpus-per-task=2", "--mem=100M", "--output=outer.txt"]
     subprocess.run(["sbatch", *options, "outer.sh"], check=True, env=environment)
-    running.wait_until(lambda: queue.recorded(sweep), "submitted", 60)
+    running.wait_until(lambda: queue.recorded(sweep), "submitted")
     (inner,) = queue.recorded(sweep)
     fields = slurm.ask("scontrol", "--oneliner", "show", "job", inner.job).split()
     assert {"CPUs/Task=1", "TimeLimit=00:05:00", "Partition=main"} <= set(fields)
@@ -322,7 +322,7 @@ def test_a_limit_of_submitted_jobs(slurm: Cluster) -> None:
     assert said[1].startswith("that is 2 of 9 tasks: sbatch refuses more (Job violates accounting")
     # Where not even one is allowed, that is the answer.
     queue.cancel(sweep)
-    running.wait_until(lambda: not queue.query_tasks(sweep), "gone", 30)
+    running.wait_until(lambda: not queue.query_tasks(sweep), "gone")
     with pytest.raises(UserError, match="job submit limit"):
         send(sweep, flags={"comment": "at most 0"})
 
@@ -351,7 +351,7 @@ def test_the_gpus_of_an_allocation(slurm: Cluster, tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(root)},
     )
     said = tmp_path / "look.txt"
-    running.wait_until(lambda: said.exists() and said.read_text().endswith("0\n"), "said", 30)
+    running.wait_until(lambda: said.exists() and said.read_text().endswith("0\n"), "said")
     assert said.read_text() == "['0', '0', '1', '1'] [1, 1, 1, 1] ['0,1'] True running 0\n"
 
 
@@ -359,7 +359,7 @@ def test_without_the_gpus_asked_for_no_run_is_touched(slurm: Cluster) -> None:
     # The partition gives the task what it asks for, and torch can't use it: it is no GPU.
     sweep = sweep_of("no_gpus")
     send(sweep, gres="gpu:1", setup=["export CUDA_VISIBLE_DEVICES=-1"])
-    running.wait_until(lambda: not queue.query_tasks(sweep), "gone", 60)
+    running.wait_until(lambda: not queue.query_tasks(sweep), "gone")
     assert "too few GPUs in this allocation: none" in logs(sweep)
     assert "not put back into the queue" in logs(sweep)
     assert set(sweep.states().values()) == {"waiting"}
@@ -389,9 +389,9 @@ def test_programs_of_slurm_that_are_broken_hang_nothing(
     said = send(sweep, flags=told)
     assert said[0].startswith("squeue") and "not taken into account" in said[0]
     assert said[1].startswith("submitted job")
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 150
     assert not subprocess.run(["pgrep", "-fx", how], capture_output=True, check=False).stdout
     if not told:
         # The task meets the same programs in its job, and does its work without them.
-        running.wait_until(lambda: "nothing is left to do" in logs(sweep), "done", 90)
+        running.wait_until(lambda: "nothing is left to do" in logs(sweep), "done")
         assert set(sweep.states().values()) == {"done"}

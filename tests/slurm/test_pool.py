@@ -46,7 +46,7 @@ sys.exit(int(sys.stdin.readline()))
 
 DEAF = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-    "print('ready', flush=True); time.sleep(60)"
+    "print('ready', flush=True); time.sleep(600)"
 )
 
 MISBEHAVING = """
@@ -68,6 +68,7 @@ def execute(config, folder, device, claim, *rest):
         os._exit(7)
     if which == ("none", 1) and claim.number == 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (folder.path / "hangs").touch()
         time.sleep(600)
     _execute(config, folder, device, claim, *rest)
 """
@@ -125,8 +126,8 @@ def end(process: subprocess.Popen[bytes], status: int) -> None:
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
-def until_none(pool: Pool, seconds: float = 60) -> None:
-    running.wait_until(lambda: pool.poll() == 0, "all workers ended", seconds)
+def until_none(pool: Pool) -> None:
+    running.wait_until(lambda: pool.poll() == 0, "all workers ended")
 
 
 def outcomes(folder: RunFolder) -> list[tuple[int, str, str | None]]:
@@ -142,7 +143,18 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
         code = snapshot.take(folder)
         with (code / "mixbench/experiments/worker/execute.py").open("a") as file:
             file.write(MISBEHAVING)
-        pool = Pool(folder, code, retries=1, hang_seconds=8.0)
+        pool = Pool(folder, code, retries=1)
+        runs = [planned.folder for planned in folder.plan()]
+
+        def look() -> bool:
+            # A short patience only with the one that hangs, when the others are through: on a busy
+            # machine they may be silent for long.
+            held = [run for run in runs if run.state() == "running"]
+            hang = [run.path / "hangs" for run in held if (run.last_claim() or {})["number"] == 1]
+            short = len(held) == 1 and all(mark.exists() for mark in hang) and hang
+            pool.hang_seconds = 1.0 if short else 600.0
+            return pool.poll() == 0
+
         started = []
         start = pool.start
 
@@ -154,7 +166,7 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
         try:
             for _ in range(2):
                 pool.start(ONE)
-            until_none(pool, 150)
+            running.wait_until(look, "all workers ended")
         finally:
             pool.stop(0.0)
         yield {"folder": folder, "pool": pool, "started": started}
@@ -197,7 +209,7 @@ def test_a_run_that_ended_its_process_is_done_at_the_next_attempt(survived: dict
 def test_a_run_that_hung_is_done_at_the_next_attempt(survived: dict[str, Any]) -> None:
     run = run_of(survived, "none", 1)
     assert outcomes(run) == [
-        (1, "hung", "no heartbeat for 8 s: killed"),
+        (1, "hung", "no heartbeat for 1 s: killed"),
         (2, "done", None),
     ]
     hung = json.loads((run.path / "claims" / "000001.json").read_text())
@@ -319,7 +331,7 @@ def test_a_hung_worker_is_killed_though_another_one_took_its_run(
         successor.renew(force=True)
         return process.poll() is not None
 
-    running.wait_until(ended, "the hung worker is killed", 10)
+    running.wait_until(ended, "the hung worker is killed")
     assert outcomes(run) == [(1, "hung", "no heartbeat for 1 s: killed")]
     assert run.state() == "running" and pool.started == 1
     until_none(pool)
@@ -358,7 +370,7 @@ def test_the_children_of_a_hung_worker_end_with_it(sweep: SweepFolder) -> None:
     adopt(pool, process, "w")
     pool.stop(patience=0.1)
     assert process.returncode == -signal.SIGKILL
-    running.wait_until(lambda: processes.process_start(child) != started, "its child ended", 10)
+    running.wait_until(lambda: processes.process_start(child) != started, "its child ended")
 
 
 def test_idle_deaths_are_replaced_but_not_for_ever(
@@ -455,16 +467,13 @@ def test_stopping_has_patience_but_not_for_ever(sweep: SweepFolder) -> None:
         "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), sys.exit(3)))\n"
         "print(1, flush=True); time.sleep(60)"
     )
-    codes = (slow, DEAF, "import time; print(1, flush=True); time.sleep(60)")
-    processes = [adopt(pool, python(code), str(place)) for place, code in enumerate(codes)]
-    began = time.monotonic()
-    pool.stop(patience=1.5)
-    assert time.monotonic() - began < 5
-    assert [process.returncode for process in processes] == [
-        STOPPED,
-        -signal.SIGKILL,
-        -signal.SIGTERM,
-    ]
+    codes = (slow, "import time; print(1, flush=True); time.sleep(600)")
+    patient = [adopt(pool, python(code), str(place)) for place, code in enumerate(codes)]
+    pool.stop(patience=300)
+    assert [process.returncode for process in patient] == [STOPPED, -signal.SIGTERM]
+    deaf = adopt(pool, python(DEAF), "deaf")
+    pool.stop(patience=0.2)
+    assert deaf.returncode == -signal.SIGKILL
     assert pool.poll() == 0 and pool.unusable is None
     pool.stop()
 

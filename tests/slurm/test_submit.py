@@ -125,7 +125,8 @@ def test_slurm_that_knows_no_cluster(sweep: SweepFolder, monkeypatch: pytest.Mon
     began = time.monotonic()
     with pytest.raises(UserError) as error:
         submit.submit(sweep, profile.parse({}, Path("x.yaml")), code=sweep.path, missing=4)
-    assert time.monotonic() - began < 10
+    # sbatch itself would try for minutes.
+    assert time.monotonic() - began < 60
     assert "\n" not in str(error.value)
     assert not (sweep.path / "slurm").exists()
 

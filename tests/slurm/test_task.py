@@ -144,7 +144,7 @@ def test_workers_in_a_container_and_a_task_outside(sweep: SweepFolder, tmp_path:
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 1
@@ -175,9 +175,9 @@ def test_outside_of_slurm_a_signal_stops_it(sweep: SweepFolder) -> None:
         text=True,
     )
     workers = sweep.path / "workers"
-    running.wait_until(lambda: list(workers.glob("*.json")), "a worker", 60)
+    running.wait_until(lambda: list(workers.glob("*.json")), "a worker")
     process.send_signal(signal.SIGUSR2)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     assert "got SIGUSR2" in said and "not put back into the queue: this is no SLURM job" in said
     assert "running" not in sweep.states().values()

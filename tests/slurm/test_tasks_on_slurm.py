@@ -231,7 +231,7 @@ def test_options_of_the_command_line_reach_the_job(
     Path("free.yaml").write_text("cpus: 1\ntime: 5\n")
     failed = slurm.ask("sbatch", "--parsable", "--output=/dev/null", "--wrap=exit 1")
     slurm.ask("scancel", large.job)
-    running.wait_until(lambda: not queue.query_tasks(SweepFolder.open("alpha_large")), "gone", 30)
+    running.wait_until(lambda: not queue.query_tasks(SweepFolder.open("alpha_large")), "gone")
     after = ("--slurm", f"dependency=afterok:{failed}", "--wait")
     out = swept(capsys, "alpha_large", "free", *after, status=1)
     assert "wait: DependencyNeverSatisfied (never starts: a job that it depends on failed" in (

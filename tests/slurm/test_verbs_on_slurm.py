@@ -48,7 +48,7 @@ def test_a_sweep_is_watched_and_cancelled(
     out = said(capsys, "cancel", "ours", "--yes")
     assert "1 running on 1 worker and 1 SLURM task" in out
     assert "SLURM: 1 task cancelled" in out and out.index("cancelled") < out.index("stopped\n")
-    running.wait_until(lambda: not queue.query_tasks(sweep), "gone", 60)
+    running.wait_until(lambda: not queue.query_tasks(sweep), "gone")
     (planned,) = sweep.plan()
     assert [row["outcome"] for row in planned.folder.attempts()] == ["stopped"]
     assert (planned.folder.path / "checkpoint.pt").is_file()

@@ -40,7 +40,7 @@ def on_ranks(size: int, folder: Path, job: Job, *arguments: Any) -> list[Any]:
         process.start()
     try:
         for rank, process in enumerate(processes):
-            process.join(120)
+            process.join(300)
             error = folder / f"error{rank}.txt"
             assert not error.exists(), error.read_text()
             assert process.exitcode == 0, f"rank {rank} ended with {process.exitcode}"

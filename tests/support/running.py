@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from mixbench.experiments.cli import main
-from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.store.sweep_folder import Asked, SweepFolder, planned_rows
 from mixbench.experiments.sweep import expand
 from mixbench.experiments.worker import worker
 
@@ -50,8 +50,10 @@ def spec(name: str, **parts: Any) -> dict[str, Any]:
 def planned(description: dict[str, Any], overrides: dict[str, Any] | None = None) -> SweepFolder:
     """The folder of a sweep, as the launcher makes it."""
     made = expand.expand(description, overrides)
-    rows = ((run.run_key, run.cell_key, run.model_dump(mode="json")) for run in made.runs)
-    return SweepFolder.create(made.name, made.description, made.spec, rows, None, made.pretraining)
+    whole = ((run.run_key, run.cell_key, run.model_dump(mode="json")) for run in made.runs)
+    rows = planned_rows(made.rows() if made.tune else whole, made.pretraining, made.tune)
+    asked = Asked(made.spec, made.description, rows)
+    return SweepFolder.create_or_grow(made.name, asked, None)[0]
 
 
 @contextlib.contextmanager
@@ -97,7 +99,7 @@ def start_worker(folder: SweepFolder, name: str) -> subprocess.Popen[str]:
 def mixbench(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """The command, to its end."""
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=180, cwd=cwd, check=False
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=300, cwd=cwd, check=False
     )
 
 
@@ -109,7 +111,7 @@ def mixbench_here(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
 
 
-def wait_until(true: Callable[[], Any], what: str, seconds: float = 90.0) -> None:
+def wait_until(true: Callable[[], Any], what: str, seconds: float = 300.0) -> None:
     """Look again and again; AssertionError when it takes too long."""
     limit = time.monotonic() + seconds
     while not true():

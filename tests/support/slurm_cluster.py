@@ -123,7 +123,7 @@ class Cluster:
     def empty(self) -> None:
         """Cancel everything, and wait until it is gone."""
         self.ask("scancel", "--user=root")
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + 300
         while jobs := self.ask("squeue", "-h"):
             if time.monotonic() > limit:
                 raise TimeoutError(f"jobs that don't end: {jobs}")
@@ -215,7 +215,7 @@ def _idle(cluster: Cluster) -> bool:
 
 
 def _until(true: object, daemons: list[subprocess.Popen[bytes]], folder: Path) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 300
     while not true():  # type: ignore[operator]
         ended = [daemon.args for daemon in daemons if daemon.poll() is not None]
         if ended or time.monotonic() > limit:

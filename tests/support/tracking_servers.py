@@ -55,7 +55,7 @@ class MlflowServer:
                 env={**os.environ, **quiet},
                 start_new_session=True,
             )
-        limit = time.monotonic() + 90
+        limit = time.monotonic() + 300
         while True:
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"{self.address}/health", timeout=5).close()
@@ -152,13 +152,13 @@ class Proxy:
             request.close_connection = True
             return
         if fault == "hang":
-            self._open.wait(60)
+            self._open.wait(300)
             request.close_connection = True
             return
         if fault == "late":
             self._open.wait(self.late_seconds)
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", upstream, timeout=60)
+            connection = http.client.HTTPConnection("127.0.0.1", upstream, timeout=300)
             headers = {k: v for k, v in request.headers.items() if k.lower() != "host"}
             connection.request(request.command, request.path, body, headers)
             answer = connection.getresponse()
@@ -174,7 +174,7 @@ class Proxy:
         kind = answer.headers.get("Content-Type") or "application/json"
         if fault == "hang halfway":
             self._answer(request, answer.status, data, kind, cut=len(data) // 2)
-            self._open.wait(60)
+            self._open.wait(300)
             request.close_connection = True
             return
         self._answer(request, answer.status, data, kind)

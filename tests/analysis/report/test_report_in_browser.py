@@ -76,7 +76,7 @@ def look(page: Path, width: int, profile: Path) -> dict:
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=True,
     )
     found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)

@@ -146,6 +146,17 @@ def test_independent_strata_are_one_family() -> None:
     assert critical == pytest.approx(sidak, abs=0.005)
 
 
+def test_very_many_strata_are_one_family_too() -> None:
+    """Of two cells each, where Sidak's inequality is exact."""
+    values = np.random.default_rng(4).normal((0, 2), size=(12, 5, 2))
+    strata = [Stratum(str(n), _runs(one), [("c1", "c0")]) for n, one in enumerate(values)]
+    for contrast, one in zip(compare(strata, margin=0.5), values, strict=True):
+        alone = stats.ttest_rel(one[:, 1], one[:, 0])
+        assert contrast.p == pytest.approx(1 - (1 - alone.pvalue) ** 12)
+        interval = alone.confidence_interval(0.95 ** (1 / 12))
+        assert (contrast.low, contrast.high) == pytest.approx((interval.low, interval.high))
+
+
 def test_power_is_statsmodels_and_the_table_of_replicates() -> None:
     def alone(n: int) -> tuple[float, float]:
         return n - 1, float(stats.t.ppf(0.975, n - 1))

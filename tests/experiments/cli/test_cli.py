@@ -45,7 +45,7 @@ STRUCK = (
 def test_ctrl_c_during_imports_ends_without_a_traceback(runs: Path, module: str) -> None:
     running.planned(running.spec("one", seeds=[0]))
     struck = running.start(sys.executable, "-c", STRUCK, module, "status", "one")
-    said, errors = struck.communicate(timeout=60)
+    said, errors = struck.communicate(timeout=300)
     assert (struck.returncode, said, errors) == (130, "", "")
 
 
@@ -130,6 +130,7 @@ def test_help_is_light_and_names_the_commands() -> None:
                 "clean",
                 "evaluate",
                 "report",
+                "claims",
                 "track",
                 "dashboard",
                 "bench",
@@ -278,7 +279,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
         running.wait_until(lambda: len(holders(folder)) == 2, "two runs in their midst")
         workers = holders(folder)
         launcher.send_signal(signal.SIGINT)
-        said = launcher.communicate(timeout=60)
+        said = launcher.communicate(timeout=300)
         stopped = {
             "status": launcher.returncode,
             "said": said,
@@ -288,7 +289,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
             "states": folder.states(),
         }
         both = [pinned(core, *command, "1") for core in range(2)]
-        ends = [(launcher.communicate(timeout=150), launcher.returncode) for launcher in both]
+        ends = [(launcher.communicate(timeout=300), launcher.returncode) for launcher in both]
     return folder, stopped, ends
 
 
@@ -325,7 +326,7 @@ def bereft(tmp_path_factory: pytest.TempPathFactory) -> Any:
         running.wait_until(lambda: holders(folder), "a run in its midst")
         (victim,) = holders(folder).items()
         os.kill(victim[1], signal.SIGKILL)
-        said = launcher.communicate(timeout=150)
+        said = launcher.communicate(timeout=300)
     return folder, victim, said, launcher.returncode
 
 

@@ -39,7 +39,7 @@ def test_two_commands_at_once_and_then_one_alone(
         running.start(*running.COMMAND, "sweep", path, *QUIET, "--no-report")
         for path in (more_seeds, more_methods)
     ]
-    said = [(*command.communicate(timeout=170), command.returncode) for command in both]
+    said = [(*command.communicate(timeout=300), command.returncode) for command in both]
     assert [(error, status) for _, error, status in said] == [("", 0)] * 2, said
     folder = SweepFolder(runs / "grown")
     names = {(run.config["augmentation"]["name"], run.config["seed"]) for run in folder.plan()}

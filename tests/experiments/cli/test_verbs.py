@@ -183,6 +183,14 @@ def test_following_a_log_ends_at_once_where_the_run_has_ended(
     assert capsys.readouterr().out.endswith("-- done\n")
 
 
+def up_to(last: str, rows: Iterator[str]) -> Iterator[str]:
+    """Rows up to the one that is `last`."""
+    for row in rows:
+        yield row
+        if row == last:
+            return
+
+
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A run whose log is followed while its worker is killed and another takes over."""
@@ -191,15 +199,19 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Any:
         folder = running.planned(long("followed", 30, grid={"augmentation": ["cutmix"]}))
         (planned,) = folder.plan()
         follower = running.start(*running.COMMAND, "logs", planned.run_key[:7], "-f")
+        assert follower.stdout is not None
+        rows = iter(follower.stdout.readline, "")
+        out = "".join(up_to("-- waiting for a worker\n", rows))
         with worker(folder, "first") as first:
             running.wait_until(lambda: len(planned.folder.metrics()) >= 3, "three epochs")
             first.send_signal(signal.SIGKILL)
             first.wait()
         running.wait_until(lambda: planned.folder.claim() is None, "the claim to fall free")
-        time.sleep(1.5)
+        out += "".join(up_to("-- waiting for a worker\n", rows))
         with worker(folder, "second") as second:
-            second.wait(timeout=120)
-        out, err = follower.communicate(timeout=60)
+            second.wait(timeout=300)
+        rest, err = follower.communicate(timeout=300)
+        out += rest
     return folder, planned, out, err, follower.returncode
 
 
@@ -284,11 +296,11 @@ def cancelled(tmp_path_factory: pytest.TempPathFactory) -> Any:
                 said = {
                     "done": done,
                     "spent": time.monotonic() - began,
-                    "victim": victim.wait(timeout=10),
+                    "victim": victim.wait(timeout=300),
                     "survivor": survivor.poll(),
                     "stranger": stranger.poll(),
                     "other": other.stop_reason(),
-                    "late": running.start_worker(ours, "late").wait(timeout=60),
+                    "late": running.start_worker(ours, "late").wait(timeout=300),
                 }
         finally:
             stranger.kill()

@@ -386,13 +386,16 @@ def test_a_full_disk_is_said_once_and_pictures_are_decoded(
 
 
 def _open_with_others(folder: Path, start: Any, found: Any) -> None:
-    slow = folder_pixels.decode
+    plain = folder_pixels.decode
+    marks = folder.parent / "decoded"
 
     def decode(path: Path, form: Any) -> Any:
-        time.sleep(0.01)
-        (folder.parent / "decoded").mkdir(exist_ok=True)
-        (folder.parent / "decoded" / f"{os.getpid()} {path.name}").touch()
-        return slow(path, form)
+        # The first one gets no further than this, and is killed.
+        while marks.is_dir() and len(list(marks.iterdir())) == 4:
+            time.sleep(0.01)
+        marks.mkdir(exist_ok=True)
+        (marks / f"{os.getpid()} {path.name}").touch()
+        return plain(path, form)
 
     folder_pixels.decode = decode
     start.wait()
@@ -420,10 +423,13 @@ def test_several_at_once_make_it_once_and_a_kill_leaves_nothing(
     assert len(first) == 1  # the others wait
     maker = next(process for process in processes if str(process.pid) in first)
     maker.kill()
-    sums = [found.get(timeout=30) for _ in range(2)]
+    maker.join(300)
+    (marks / "killed").touch()
+    sums = [found.get(timeout=300) for _ in range(2)]
     for process in processes:
-        process.join(30)
+        process.join(300)
     assert len(set(sums)) == 1
+    (marks / "killed").unlink()
     assert len({path.name.split()[0] for path in marks.iterdir()}) == 2  # one more, not both
     assert [path.name[0] for path in no_memory.iterdir()] != ["."]
     assert len(list(no_memory.iterdir())) == 1

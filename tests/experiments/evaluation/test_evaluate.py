@@ -172,7 +172,7 @@ def test_killed_in_the_midst_another_process_goes_on(sweep: SweepFolder) -> None
     other = running.start(*command)
     with running.one_thread():
         assert evaluate.work(sweep, wanted, "cpu", "here") == 0
-    assert other.communicate(timeout=120) == ("", "") and other.returncode == 0
+    assert other.communicate(timeout=300) == ("", "") and other.returncode == 0
     for run in sweep.plan():
         assert set(evaluations.read(run.folder)) == set(wanted)
         assert not list((run.folder.path / evaluations.FOLDER).glob(".*"))

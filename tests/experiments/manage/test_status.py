@@ -362,7 +362,7 @@ def test_watching_ends_with_the_sweep_and_with_ctrl_c(
         [*running.COMMAND, "status", "worked_on", "--watch"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
         env={**os.environ, "MIXBENCH_RUNS": str(worked_on[0].path.parent)},
     )
@@ -371,4 +371,4 @@ def test_watching_ends_with_the_sweep_and_with_ctrl_c(
     assert watching.stdout is not None
     assert watching.stdout.readline().startswith("0/8 runs done")
     watching.send_signal(signal.SIGINT)
-    assert watching.communicate(timeout=30)[1] == "" and watching.returncode == 130
+    assert watching.communicate(timeout=300)[1] == "" and watching.returncode == 130

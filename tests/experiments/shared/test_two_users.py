@@ -102,8 +102,8 @@ def done(lab: Path) -> SweepFolder:
 
         def slow(folder: Path, state: dict[str, Any]) -> None:
             write(folder, state)
-            # So that there is time to kill it.
-            time.sleep(0.2)
+            # Until it is killed.
+            time.sleep(600)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(checkpoint, "save", slow)

@@ -76,7 +76,7 @@ def test_two_that_adopt_at_once_lose_no_run(runs: Path, source: list[Path]) -> N
     )
     both = [running.start(sys.executable, "-c", script, seed) for seed in "01"]
     for process in both:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=300)
         assert (process.returncode, errors) == (0, "")
     folder = SweepFolder.open("mine")
     assert len(folder.plan()) + len(folder.dropped()) == 4

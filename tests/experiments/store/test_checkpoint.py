@@ -34,7 +34,7 @@ def writer(folder: Path, number: int) -> tuple[Any, Any]:
     said = context.Value("q", 0, lock=False)
     process = context.Process(target=saving, args=(folder, number, said), daemon=True)
     process.start()
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 300
     while not said.value and process.is_alive() and time.monotonic() < limit:
         time.sleep(0.001)
     return process, said
@@ -188,7 +188,7 @@ def test_at_every_moment_a_whole_one_is_there(tmp_path: Path) -> None:
             for one in checkpoint.load(tmp_path):
                 assert (one["weight"] == one["epoch"]).all()
         process.kill()
-        process.join(20)
+        process.join(300)
         first, *rest = checkpoint.load(tmp_path)
         assert (first["weight"] == first["epoch"]).all()
         # One that is aside when the kill comes between the two renames is not used.
@@ -204,6 +204,6 @@ def test_two_writers_do_not_fail_each_other(tmp_path: Path) -> None:
     alive = [process.is_alive() for process in processes]
     for process in processes:
         process.kill()
-        process.join(20)
+        process.join(300)
     assert alive == [True, True]
     assert list(checkpoint.load(tmp_path))

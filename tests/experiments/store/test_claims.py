@@ -33,6 +33,7 @@ for number in range(runs):
     claim = claims.acquire(root / f"{number:03d}", name, watch)
     if claim:
         print(number, claim.number, flush=True)
+print("all tried", flush=True)
 sys.stdin.readline()
 """
 
@@ -71,6 +72,26 @@ def take(folder: Path, name: str = "here", watch: Watch | None = None) -> claims
     return claim
 
 
+class Clock:
+    """The clock that leases are measured with; it moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return time.time()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(claims, "time", made)
+    return made
+
+
 def edit(claim: claims.Claim, **changes: object) -> None:
     claim.path.write_text(json.dumps({**json.loads(claim.path.read_text()), **changes}))
 
@@ -83,25 +104,14 @@ def test_exactly_one_winner_among_processes(tmp_path: Path) -> None:
     for process in processes:
         tell(process)
     # All stay alive until the last has tried every run, so that no claim is free for its death.
-    time.sleep(0.2)
-    won: list[tuple[str, str]] = []
-    readers = []
+    won: list[list[str]] = []
     for process in processes:
-        assert process.stdout is not None
-        reader = threading.Thread(
-            target=lambda out=process.stdout: won.extend(tuple(row.split()) for row in out)
-        )
-        reader.start()
-        readers.append(reader)
-    limit = time.monotonic() + 30
-    while len(won) < runs and time.monotonic() < limit:
-        time.sleep(0.02)
-    time.sleep(0.2)
+        while (row := line(process)) != "all tried":
+            assert row, "it ended"
+            won.append(row.split())
     for process in processes:
         tell(process)
-    for reader, process in zip(readers, processes, strict=True):
-        reader.join(30)
-        assert process.wait(30) == 0
+        assert process.wait(300) == 0
     assert Counter(number for number, _ in won) == {str(number): 1 for number in range(runs)}
     assert {number for _, number in won} == {"1"}
     for number in range(runs):
@@ -119,7 +129,7 @@ def test_a_live_holder_is_left_alone_and_a_dead_one_is_free_at_once(tmp_path: Pa
     assert held and held["worker"] == "holder" and held["pid"] == process.pid
     assert held["number"] == 1
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(30)
+    process.wait(300)
     assert claims.holder(tmp_path) is None
     assert take(tmp_path, watch=watch).number == 2
 
@@ -133,7 +143,7 @@ def test_a_process_that_died_but_was_not_collected_is_dead(tmp_path: Path) -> No
     assert Path(f"/proc/{process.pid}/stat").exists()
     assert processes.process_start(process.pid) is None
     assert take(tmp_path).number == 2
-    process.wait(30)
+    process.wait(300)
 
 
 def test_a_process_number_given_anew_is_not_the_old_process(tmp_path: Path) -> None:
@@ -165,10 +175,7 @@ def test_the_number_goes_on_and_the_history_stays(tmp_path: Path) -> None:
     ]
 
 
-def test_a_lease_expires_when_nothing_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(claims, "LEASE_SECONDS", 0.6)
+def test_a_lease_expires_when_nothing_changes(tmp_path: Path, clock: Clock) -> None:
     claim = take(tmp_path, "far")
     # As seen from here, it is on another machine: nobody can tell whether its process lives.
     edit(claim, host="elsewhere")
@@ -176,10 +183,12 @@ def test_a_lease_expires_when_nothing_changes(
     watch = Watch()
     for _ in range(4):
         assert claims.acquire(tmp_path, "here", watch) is None
-        time.sleep(0.2)
+        clock.now += claims.LEASE_SECONDS / 3
         claim.renew(force=True)
     assert claims.acquire(tmp_path, "here", watch) is None
-    time.sleep(0.7)
+    clock.now += claims.LEASE_SECONDS - 1
+    assert claims.acquire(tmp_path, "here", watch) is None
+    clock.now += 2
     # Who only now begins to look must watch for the length of a lease of its own.
     assert claims.acquire(tmp_path, "late", Watch()) is None
     assert take(tmp_path, watch=watch).number == 2
@@ -191,20 +200,19 @@ def test_a_lease_expires_when_nothing_changes(
 
 @pytest.mark.parametrize("offset", [-86400.0, 60.0])
 def test_the_clock_of_another_machine_does_not_matter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: float
+    tmp_path: Path, clock: Clock, offset: float
 ) -> None:
-    monkeypatch.setattr(claims, "LEASE_SECONDS", 0.4)
     claim = take(tmp_path, "far")
     edit(claim, host="elsewhere", time=time.time() + offset, started=time.time() + offset)
     watch = Watch()
     assert claims.acquire(tmp_path, "here", watch) is None
-    time.sleep(0.05)
+    clock.now += claims.LEASE_SECONDS - 1
     assert claims.acquire(tmp_path, "here", watch) is None
-    time.sleep(0.45)
+    clock.now += 2
     assert take(tmp_path, watch=watch).number == 2
 
 
-def test_one_who_was_overtaken_is_told_at_the_next_renewal(tmp_path: Path) -> None:
+def test_one_who_was_overtaken_is_told_at_the_next_renewal(tmp_path: Path, clock: Clock) -> None:
     claim = take(tmp_path)
     claim.renew({"epoch": 1.5})
     edit(claim, process_start="1")
@@ -217,10 +225,7 @@ def test_one_who_was_overtaken_is_told_at_the_next_renewal(tmp_path: Path) -> No
     other.renew({"epoch": 0.5}, force=True)
 
 
-def test_progress_is_told_at_most_once_a_second(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(claims, "RENEW_SECONDS", 0.2)
+def test_progress_is_told_at_most_once_a_second(tmp_path: Path, clock: Clock) -> None:
     claim = take(tmp_path)
 
     def beats() -> tuple[int, object]:
@@ -230,9 +235,10 @@ def test_progress_is_told_at_most_once_a_second(
 
     claim.renew({"epoch": 1})
     assert beats() == (1, 1)
+    clock.now += 0.9
     claim.renew({"epoch": 2})
     assert beats() == (1, 1)
-    time.sleep(0.25)
+    clock.now += 0.2
     claim.renew({"epoch": 3})
     assert beats() == (2, 3)
 
@@ -247,14 +253,11 @@ def test_a_claim_from_elsewhere_that_went_silent_is_not_shown_as_running(tmp_pat
     assert last and "released" not in last
 
 
-def test_an_unreadable_claim_is_waited_for_and_then_free(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(claims, "LEASE_SECONDS", 0.1)
+def test_an_unreadable_claim_is_waited_for_and_then_free(tmp_path: Path, clock: Clock) -> None:
     take(tmp_path).path.write_text('{"worker": ')
     watch = Watch()
     assert claims.acquire(tmp_path, "here", watch) is None
-    time.sleep(0.15)
+    clock.now += claims.LEASE_SECONDS + 1
     assert take(tmp_path, watch=watch).number == 2
 
 
@@ -276,7 +279,7 @@ def test_a_claim_is_kept_while_something_slow_runs(
     monkeypatch.setattr(claims, "RENEW_SECONDS", 0.01)
     claim = take(tmp_path)
     with claim.keep_renewing():
-        limit = time.monotonic() + 30
+        limit = time.monotonic() + 300
         while (claims.holder(tmp_path) or {}).get("beat", 0) < 3 and time.monotonic() < limit:
             time.sleep(0.01)
     assert (claims.holder(tmp_path) or {})["beat"] >= 3
@@ -363,6 +366,7 @@ def test_a_claim_by_its_number(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("clock")
 class TestSomebodyWorksThere:
     """Who does not wait must have seen that the others live."""
 
@@ -396,40 +400,46 @@ class TestSomebodyWorksThere:
         assert other.number == 2 and not self.look(tmp_path, watch)
 
     def test_a_sign_of_life_grows_old(
-        self, tmp_path: Path, far: claims.Claim, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, far: claims.Claim, clock: Clock
     ) -> None:
-        monkeypatch.setattr(claims, "LEASE_SECONDS", 2.0)
         watch = Watch()
         self.look(tmp_path, watch)
         far.renew(force=True)
         assert self.look(tmp_path, watch)
-        time.sleep(1.1)
+        clock.now += claims.LEASE_SECONDS / 2 - 1
+        assert self.look(tmp_path, watch)
+        clock.now += 2
         assert not self.look(tmp_path, watch), "half a lease ago"
 
     def test_a_change_since_long_ago_is_no_sign_of_life(
-        self, tmp_path: Path, far: claims.Claim, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, far: claims.Claim, clock: Clock
     ) -> None:
         """It may have been renewed right after the look, and died then."""
-        monkeypatch.setattr(claims, "LEASE_SECONDS", 2.0)
         watch = Watch()
         self.look(tmp_path, watch)
         far.renew(force=True)
-        time.sleep(0.6)
+        clock.now += claims.LEASE_SECONDS / 4 + 1
         assert not self.look(tmp_path, watch)
         far.renew(force=True)
         assert self.look(tmp_path, watch)
 
 
-def test_preparing_for_ever_is_not_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preparing_for_ever_is_not_life(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A data set that never loads: the lease must end, and the pool see that it hangs."""
-    monkeypatch.setattr(claims, "RENEW_SECONDS", 0.01)
-    monkeypatch.setattr(claims, "PREPARING_SECONDS", 0.2)
+    monkeypatch.setattr(claims, "RENEW_SECONDS", 0.0)
     claim = take(tmp_path)
+    before = set(threading.enumerate())
     with claim.keep_renewing():
-        time.sleep(0.6)
+        (renewing,) = set(threading.enumerate()) - before
+        while (claims.holder(tmp_path) or {})["beat"] < 2 and renewing.is_alive():
+            time.sleep(0.001)
+        clock.now += claims.PREPARING_SECONDS
+        renewing.join(300)
+        assert not renewing.is_alive()
         first = (claims.holder(tmp_path) or {})["beat"]
-        time.sleep(0.2)
-        assert (claims.holder(tmp_path) or {})["beat"] == first > 1
+        assert (claims.holder(tmp_path) or {})["beat"] == first >= 2
     assert (claims.holder(tmp_path) or {})["beat"] == first + 1
 
 

@@ -51,4 +51,4 @@ def test_a_copy_does_not_stop_the_workers_of_the_original(
     assert [array.job for array in queue.recorded(SweepFolder(runs / "moved"))] == ["7"]
     assert [worker.alive for worker in workers.workers(SweepFolder(runs / "moved"))] == [True]
     assert cancel.terminate(SweepFolder(runs / "moved")) == 1
-    assert process.wait(timeout=30) != 0
+    assert process.wait(timeout=300) != 0

@@ -139,8 +139,8 @@ def test_two_workers_one_killed_in_the_pretraining(tmp_path: Path) -> None:
     assert folder.states()[first.run_key] == "running"
     assert not waiting.folder.path.exists()
     os.kill(victim.pid, signal.SIGKILL)
-    victim.communicate(timeout=60)
-    _, said = other.communicate(timeout=120)
+    victim.communicate(timeout=300)
+    _, said = other.communicate(timeout=300)
     assert other.returncode == 0, said
     assert set(folder.states().values()) == {"done"}
     assert [row["outcome"] for row in first.folder.attempts()] == ["died", "done"]

@@ -155,7 +155,7 @@ def test_many_that_grow_it_at_once_lose_nothing() -> None:
     for process in many:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
     for process in many:
-        process.communicate("\n", timeout=120)
+        process.communicate("\n", timeout=300)
         assert process.returncode == 0
     folder = SweepFolder.open("one")
     wanted = {f"{n:016x}" for n in range(20)} | {f"{o}{n:015x}" for o in "abc" for n in range(5)}
@@ -253,7 +253,7 @@ def test_a_worker_follows_the_newest_plan(monkeypatch: pytest.MonkeyPatch) -> No
     known.add(key("g"))
     running.wait_until(lambda: names == ["g"], "the new run is done")
     ask("abd")
-    waiting.join(10)
+    waiting.join(300)
     assert not waiting.is_alive(), "what it waited for is no longer asked for"
     # The worker that has it finishes it all the same.
     assert run.folder.finish({})

@@ -376,10 +376,10 @@ def test_killed_at_any_time_and_two_at_once_leave_whole_runs(runs: Path) -> None
     os.kill(killed.pid, signal.SIGKILL)
     counts = []
     for process in others:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         assert not err and out.endswith("{}\n"), (out, err)
         counts.append(int(out.split()[0]))
-    killed.communicate(timeout=60)
+    killed.communicate(timeout=300)
     assert sum(counts) <= 80
     for planned in old.plan():
         run = new.path / "runs" / planned.run_key

@@ -200,7 +200,7 @@ def test_two_launchers_at_once_make_one_folder(runs: Path) -> None:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    said = {process.communicate(timeout=60)[0].strip() for process in processes}
+    said = {process.communicate(timeout=300)[0].strip() for process in processes}
     assert [process.returncode for process in processes] == [0] * 4
     assert len(said) == 1, "all must see the folder of the same maker"
     assert said.pop().endswith(" 2000")
@@ -372,7 +372,7 @@ def test_two_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
     for process in processes:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
     for process in processes:
-        process.communicate("\n", timeout=60)
+        process.communicate("\n", timeout=300)
         assert process.returncode == 0
     found = {row["attempt"]: len(row["error"]) for row in RunFolder(tmp_path).attempts()}
     assert found == {first + n: (first + n) % 97 * 40 for first in (0, 1000) for n in range(200)}
@@ -421,7 +421,7 @@ def test_exactly_one_result_among_processes(tmp_path: Path) -> None:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    said = [line for p in processes for line in p.communicate(timeout=60)[0].splitlines()]
+    said = [line for p in processes for line in p.communicate(timeout=300)[0].splitlines()]
     results = [RunFolder(tmp_path / str(number)).result() for number in range(100)]
     assert sorted(said) == sorted(f"{n} {(one or {})['by']}" for n, one in enumerate(results))
     assert {str(path.name) for path in tmp_path.rglob("*") if path.is_file()} == {"result.json"}

@@ -21,7 +21,7 @@ STUDIES = (
     "transfer",
 )
 SCALES = ("quick", "standard", "paper")
-OF_ONE_SIZE = {"demo", "demo_digits", "main", "dose"}
+OF_ONE_SIZE = {"demo", "demo_digits", "main", "dose", "tuned"}
 
 
 def test_the_studies_ship_in_three_sizes_and_quick_comes_first() -> None:
@@ -58,12 +58,14 @@ def test_a_study_at_every_scale(name: str) -> None:
 
 
 def test_the_studies_of_replicates_are_designed_for_their_questions() -> None:
-    main, dose = load.load("main"), load.load("dose")
+    main, dose, tuned = (load.load(name) for name in ("main", "dose", "tuned"))
     assert (main.cells, len(main.runs)) == (42, 420)
     assert (dose.cells, len(dose.runs)) == (19, 190)
-    for found in (main, dose):
+    # Three methods, nine settings each on five replicates; with their defaults, and none.
+    assert (tuned.cells, len(tuned.runs)) == (7, 3 * 9 * 5 + 7 * 10)
+    for found in (main, dose, tuned):
         assert {run.dataset.validation_size for run in found.runs} == {2000}
-        assert {run.replicate for run in found.runs} == set(range(10))
+        assert {run.replicate for run, _ in found.compared()} == set(range(10))
         assert questions.read(found.spec) is not None
 
 

@@ -101,12 +101,12 @@ def test_the_dashboard_opens_artifacts_after_a_move(original: Path, tmp_path: Pa
                 name = path.relative_to(run / "artifacts")
                 query = f"path={name}&run_uuid={run.name}"
                 with urllib.request.urlopen(
-                    f"http://127.0.0.1:{port}/get-artifact?{query}", timeout=30
+                    f"http://127.0.0.1:{port}/get-artifact?{query}", timeout=300
                 ) as answer:
                     assert answer.read() == path.read_bytes()
     finally:
         server.terminate()
-        server.communicate(timeout=30)
+        server.communicate(timeout=300)
     sweep = SweepFolder(moved / "study")
     assert tracking.verify(sweep).equal and not original.exists()
 

@@ -83,7 +83,7 @@ def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[An
         assert all(process.poll() is None for process in processes)
         time.sleep(0.001)
     (folder / "go").touch()
-    said = [(*process.communicate(timeout=120), process.returncode) for process in processes]
+    said = [(*process.communicate(timeout=300), process.returncode) for process in processes]
     return database, said
 
 
@@ -130,7 +130,7 @@ def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
     before = time.monotonic()
     with pytest.raises(UserError, match="not an MLflow store"):
         tracking.ensure_store(f"sqlite:///{path}")
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 30
     assert path.read_text().startswith("my notes")
 
 
@@ -159,7 +159,7 @@ def test_importing_imports_neither_mlflow_nor_torch() -> None:
     script = (
         "import sys, mixbench.experiments.tracking; print({'mlflow', 'torch'} & set(sys.modules))"
     )
-    assert start(script).communicate(timeout=60)[0] == "set()\n"
+    assert start(script).communicate(timeout=300)[0] == "set()\n"
 
 
 # ---------------------------------------------------------------- reading back
@@ -552,7 +552,7 @@ made.project_with_kills(
 )
 """
     process = start(script, fresh_store[0], tmp_path / "stores")
-    said = process.communicate(timeout=120)
+    said = process.communicate(timeout=300)
     assert (process.returncode, *said) == (0, "", "")
     stores = sorted((tmp_path / "stores").iterdir(), key=lambda path: int(path.name))
     assert len(stores) > 6
@@ -683,7 +683,7 @@ try:
 except UserError as error:
     print(error)
 """
-        said, _ = start(script).communicate(timeout=60)
+        said, _ = start(script).communicate(timeout=300)
         assert (
             f"another process is projecting the sweep 'study' into MLflow: process {os.getpid()}"
             in said
@@ -706,7 +706,7 @@ with lock.exclusive(pathlib.Path(sys.argv[1]), "dying"):
 
     def enter() -> None:
         nonlocal inside, most, entered
-        with lock.exclusive(place, "counting", wait=30):
+        with lock.exclusive(place, "counting", wait=300):
             with counting:
                 inside += 1
                 most = max(most, inside)
@@ -764,7 +764,7 @@ print("over")
     yield f"http://127.0.0.1:{port}", root, process
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
 
 
 def test_through_a_server_as_into_the_file(
@@ -824,7 +824,7 @@ def test_ctrl_c_ends_the_dashboard_and_then_nothing_answers(
 ) -> None:
     address, _, process = served
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=30) == ("over\n", "")
+    assert process.communicate(timeout=300) == ("over\n", "")
     assert process.returncode == 0
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) != 0
@@ -839,6 +839,6 @@ except UserError as error:
     print(error)
 """
     process = start(script, address, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert said.startswith(f"MLflow at {address}: ")
     assert len(said.splitlines()) == 1

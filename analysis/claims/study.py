@@ -1,0 +1,215 @@
+"""What claims are judged by: the runs of a sweep, or of a report that was published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mixbench.analysis.claims.formula import parse_metric
+from mixbench.analysis.statistics.baselines import Baseline, assign_baselines
+from mixbench.analysis.statistics.blocks import with_blocks
+from mixbench.analysis.statistics.comparison import compare_metric, seed_values, unit_of
+from mixbench.analysis.statistics.contrasts import Contrast, Values
+from mixbench.analysis.statistics.declared import declare
+from mixbench.analysis.statistics.metrics import Metric, metric_of
+from mixbench.analysis.tables.labels import name_cells
+from mixbench.analysis.tables.load import load
+from mixbench.experiments.design import question as questions
+from mixbench.experiments.design.question import Flat, Question
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.states import RunState
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.text import first_line
+
+RUNS, VERDICTS = "runs.csv", "verdicts.json"
+_NO_CONFIGURATION = ("data", "provenance", "timing", "origin")
+"""Sections of the table of runs that are no part of a configuration."""
+
+ByCells = Mapping[tuple[str, str], Contrast]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs of a sweep, with what its report compares.
+
+    Attributes:
+        name: The sweep's name, or the folder of a published report.
+        cells: One row per cell, with the baseline of each.
+        runs: One row per run: run_key, cell_key, (replicate,) seed, state, metrics.
+        question: What the sweep declared; None where it declared nothing.
+    """
+
+    name: str
+    cells: pd.DataFrame
+    runs: pd.DataFrame
+    question: Question | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        cells: pd.DataFrame,
+        runs: pd.DataFrame,
+        baseline: Baseline = None,
+        question: Question | None = None,
+    ) -> Study:
+        """Make one of the tables of a sweep. baseline: the sweep's own."""
+        assigned, _ = assign_baselines(cells, baseline, None)
+        return cls(name, with_blocks(cells, assigned), runs, question)
+
+    @cached_property
+    def rows(self) -> dict[str, Flat]:
+        """cell_key -> its configuration with dotted keys."""
+        columns = [column for column in self.cells.columns if "." in column]
+        records = self.cells[columns].to_dict("records")
+        return {
+            str(cell): {str(key): value for key, value in row.items()}
+            for cell, row in zip(self.cells["cell_key"], records, strict=True)
+        }
+
+    @property
+    def unit(self) -> str:
+        """What is paired between cells: "seed" or "replicate"."""
+        return unit_of(self.runs)
+
+    @cached_property
+    def done(self) -> pd.DataFrame:
+        """The rows of the finished runs."""
+        return self.runs[self.runs["state"] == RunState.DONE]
+
+    def has(self, metric: str) -> bool:
+        """Tell whether a run has a metric, or all of those that are added and subtracted."""
+        names = parse_metric(metric)
+        return all(name in self.done and self.done[name].notna().any() for name in names)
+
+    def values(self, metric: str) -> Mapping[str, Values]:
+        """Return cell_key -> replicate -> value of a metric, or of a sum or difference of some."""
+        if metric not in self._values:
+            total = sum(self.runs[name] * sign for name, sign in parse_metric(metric).items())
+            columns = ["cell_key", "seed", "state", *{self.unit} - {"seed"}]
+            runs = self.runs[columns].assign(**{metric: total})
+            found = seed_values(runs, [metric])
+            self._values[metric] = {cell: values for (cell, _), values in found.items()}
+        return self._values[metric]
+
+    def of_report(self, metric: str, margin: float) -> ByCells:
+        """Return the contrasts of the sweep's report in a metric, judged at a margin.
+
+        (cell, against) -> its one test: in the family of what the sweep declared, else in that of
+        all cells with their baselines.
+        """
+        if (metric, margin) not in self._tests:
+            values = {(cell, metric): of for cell, of in self.values(metric).items()}
+            tested = Metric(metric, metric, percent=True, better=1, margin=margin)
+            declared = None
+            if self.question is not None and self.question.metric == metric:
+                asked = metric_of(metric, {metric: margin})
+                declared = declare(self.question, self.cells, values, asked, self.unit)
+            found = dict(declared.by_cells) if declared else {}
+            for one in compare_metric(self.cells, values, tested, self.unit, declared):
+                found[one.cell, one.against] = one
+            self._tests[metric, margin] = found
+        return self._tests[metric, margin]
+
+    @cached_property
+    def _values(self) -> dict[str, Mapping[str, Values]]:
+        return {}
+
+    @cached_property
+    def _tests(self) -> dict[tuple[str, float], ByCells]:
+        return {}
+
+
+def of_sweep(folder: SweepFolder) -> Study:
+    """Read a sweep, finished or not."""
+    tables = load(folder)
+    try:
+        question = questions.read(folder.spec)
+    except UserError:
+        # Its report says what is wrong with it.
+        question = None
+    return Study.of(folder.name, tables.cells, tables.runs, folder.spec.get("baseline"), question)
+
+
+def published(folder: Path) -> list[Path]:
+    """Return the published reports in a folder: itself, or those right below it.
+
+    Raises:
+        UserError: There is none.
+    """
+    if (folder / RUNS).is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob(f"*/{RUNS}")) if folder.is_dir() else []
+    if not found:
+        raise UserError(f"{str(folder)!r}: expected a folder with {RUNS}, or a folder of such")
+    return found
+
+
+def of_published(folder: Path) -> Study:
+    """Read a published report: the runs in runs.csv, and what was declared in verdicts.json."""
+    path = folder / RUNS
+    try:
+        runs = pd.read_csv(path, dtype={"run_key": str, "cell_key": str}, low_memory=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as CSV: {first_line(error)}") from None
+    wanted = ("run_key", "cell_key", "label", "seed", "state", "augmentation.name")
+    if missing := [column for column in wanted if column not in runs]:
+        raise UserError(f"{path}: no column {missing[0]!r}; expected the runs.csv of a report")
+    if "pretraining" in runs:
+        runs = runs[~runs["pretraining"].astype(bool)]
+    if runs.empty:
+        raise UserError(f"{path}: no runs")
+    asked = _asked(folder / VERDICTS)
+    question = questions.read(asked)
+    return Study.of(folder.name, _cells(runs), runs, asked.get("baseline"), question)
+
+
+def _asked(path: Path) -> Mapping[str, Any]:
+    """Return the question and the baseline of a published report, as far as it says."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON: {first_line(error)}") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _cells(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of cells that the runs of a CSV have."""
+    columns = [
+        column
+        for column in runs.columns
+        if "." in column and "/" not in column and column.split(".")[0] not in _NO_CONFIGURATION
+    ]
+    first = runs.drop_duplicates("cell_key")
+    flat = []
+    for _, row in first.iterrows():
+        config = {column: _plain(row[column]) for column in columns}
+        if "replicate" in runs:
+            config["dataset.split_seed"] = int(row["dataset.split_seed"] - row["replicate"])
+        flat.append(config)
+    known = [{key: value for key, value in config.items() if value is not None} for config in flat]
+    labels = name_cells(known)
+    head = {
+        "cell_key": first["cell_key"].tolist(),
+        "label": first["label"].tolist(),
+        "method": [label.method for label in labels],
+        "group": [label.group for label in labels],
+    }
+    config = {column: pd.Series([one[column] for one in flat], dtype=object) for column in columns}
+    return pd.DataFrame({**head, **config})
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a CSV as a configuration has it: None for what is missing."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float):
+        return None if pd.isna(value) else int(value) if value.is_integer() else value
+    return value

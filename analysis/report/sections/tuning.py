@@ -1,0 +1,222 @@
+"""What was chosen by tuning, on which scores, at what cost, and what the default gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from mixbench.analysis.report.data import ReportData
+from mixbench.analysis.report.parts import Cell, Row, Table
+from mixbench.analysis.statistics.estimates import Estimate, estimate
+from mixbench.analysis.statistics.metrics import ACCURACY
+from mixbench.analysis.tables.labels import plan_labels, setting_text
+from mixbench.analysis.text import formatting
+from mixbench.experiments.design.tune import METRICS, ONE_SE
+from mixbench.experiments.store import choices
+from mixbench.experiments.store.choices import DEFAULT, Tuned
+from mixbench.experiments.store.run_folder import PlannedRun
+from mixbench.experiments.store.states import RunState
+from mixbench.experiments.text import plural
+
+_SECONDS = ("timing.setup_seconds", "timing.train_seconds", "timing.evaluate_seconds")
+_CHOSEN, _SCORES = "Chosen settings", "All settings that were tried"
+
+
+def section(data: ReportData) -> dict[str, Any]:
+    """Return the tables and sentences; no tables in a sweep that tunes nothing."""
+    plan = data.folder.plan()
+    cells = choices.tuned_cells(data.folder.path, plan)
+    if not cells:
+        return {"tables": [], "sentences": [], "notes": []}
+    labels = plan_labels(plan)
+    minutes = {cell.cell_key: _minutes(data.tables.tuning, cell.runs) for cell in cells}
+    rows = [_row(data, cell, labels, plan, minutes[cell.cell_key]) for cell in cells]
+    percent = all(_is_percent(cell) for cell in cells)
+    unit = "%" if percent else _metric_title(cells[0])
+    columns = ["Setting", f"Validation score, {unit}", "Within one SE of the best"]
+    columns += ["Spread of the settings", "Cost", "Accuracy, %", "Default, %", "Gain, points"]
+    tables = [(_CHOSEN, Table(columns, rows, first="Method"))]
+    if made := [(cell, choice) for cell in cells if (choice := cell.choice())]:
+        tables.append((_SCORES, _scores(made, labels)))
+    return {
+        "tables": tables,
+        "sentences": [_sentence(data, cell, labels, plan) for cell in cells],
+        "notes": _notes(cells, sum(minutes.values()), len(data.tables.tuning)),
+    }
+
+
+def _row(
+    data: ReportData,
+    cell: Tuned,
+    labels: Mapping[str, str],
+    plan: Sequence[PlannedRun],
+    minutes: float,
+) -> Row:
+    label, choice = labels[cell.cell_key], cell.choice()
+    if choice is None:
+        return Row(label, note=_why_not(cell))
+    percent, tried = _is_percent(cell), choice["settings"]
+    chosen = next(one for one in tried if one["cell_key"] == choice["chosen"])
+    means = [one["mean"] for one in tried]
+    tuned = data.comparison.estimates.get((cell.cell_key, ACCURACY.key))
+    default, gain = _default(data, cell, plan)
+    decimals = data.decimals(ACCURACY)
+    entries = (
+        setting_text(choice["values"]),
+        _score(chosen, percent),
+        f"{_near(choice)} of {len(tried)}",
+        formatting.number(max(means) - min(means), percent, 2 if percent else 3),
+        f"{plural(len(cell.runs), 'run')}, {minutes:.1f} core-minutes",
+        formatting.estimate(tuned, True, decimals) if tuned else formatting.MISSING,
+        formatting.estimate(default, True, decimals) if default else formatting.MISSING,
+        _gain_text(gain, decimals) if gain else formatting.MISSING,
+    )
+    return Row(label, tuple(map(Cell, entries)))
+
+
+def _scores(made: Sequence[tuple[Tuned, Mapping[str, Any]]], labels: Mapping[str, str]) -> Table:
+    """Return the settings of each cell, the best first."""
+    rows = []
+    for cell, choice in made:
+        rows.append(Row(labels[cell.cell_key], heading=True))
+        percent, better = _is_percent(cell), METRICS[choice["metric"]]
+        best = max(better * one["mean"] for one in choice["settings"])
+        for one in sorted(choice["settings"], key=lambda one: -better * one["mean"]):
+            is_chosen = one["cell_key"] == choice["chosen"]
+            behind = better * one["mean"] - best
+            entries = (
+                _score(one, percent),
+                formatting.number(better * behind, percent, 2 if percent else 3, sign=True),
+                formatting.number(one["dose"], False, 2),
+                "chosen" if is_chosen else "",
+            )
+            rows.append(Row(setting_text(one["values"]), tuple(map(Cell, entries))))
+    title = _metric_title(made[0][0])
+    return Table([title, "To the best", "Dose", ""], rows, first="Setting")
+
+
+def _sentence(
+    data: ReportData, cell: Tuned, labels: Mapping[str, str], plan: Sequence[PlannedRun]
+) -> str:
+    label, choice = labels[cell.cell_key], cell.choice()
+    if choice is None:
+        return f"{label}: {_why_not(cell)}."
+    number, near = len(choice["settings"]), _near(choice)
+    flat = (
+        f"{near} of {number} settings are within one standard error of the best"
+        if near > 1
+        else f"the other {plural(number - 1, 'setting')} are more than a standard error worse"
+    )
+    parts = [f"{label}: {setting_text(choice['values'])} was chosen; {flat}"]
+    if edges := _edges(choice, cell):
+        parts.append(f"it lies at the edge of {formatting.joined(edges)}")
+    default, gain = _default(data, cell, plan)
+    if default is None and not any(run.part == DEFAULT for run in plan if _of(run, cell)):
+        if data.spec.get("tune", {}).get("default", True):
+            parts.append("it is the untuned default")
+    elif gain is not None and gain.mean is not None:
+        text = _gain_text(gain, data.decimals(ACCURACY))
+        parts.append(f"against the untuned default it gains {text} points of test accuracy")
+    return f"{'; '.join(parts)}."
+
+
+def _notes(cells: Sequence[Tuned], minutes: float, runs: int) -> list[str]:
+    how = cells[0].how
+    better = "higher" if METRICS[how["metric"]] > 0 else "lower"
+    rule = "the best mean was chosen"
+    if how["rule"] == ONE_SE:
+        rule = (
+            "the weakest setting within one standard error of the best mean was chosen: the one "
+            "with the smallest dose, of equal doses the one with the smallest values"
+        )
+    return [
+        f"Chosen by {how['metric']} ({better} is better), on the validation split alone, over "
+        f"{plural(len(how['draws']), 'tuning replicate')} that are none of the final ones: {rule}. "
+        "Scores are means ± standard errors over these replicates; the score of the best is the "
+        "best of several, and so too good. Accuracies are those of the final runs, on the test "
+        "set, which chose nothing.",
+        f"Tuning took {plural(runs, 'run')} and {minutes:.1f} core-minutes. Its runs are in no "
+        "comparison. Gain: tuned minus default, paired, with its own 95% t interval.",
+    ]
+
+
+def _why_not(cell: Tuned) -> str:
+    if problem := cell.problem():
+        return f"not chosen, and its final runs are not trained: {problem}"
+    done = sum(run.folder.state_on_file() == RunState.DONE for run in cell.runs)
+    return f"not chosen yet: {done} of {plural(len(cell.runs), 'tuning run')} done"
+
+
+def _near(choice: Mapping[str, Any]) -> int:
+    """Count the settings within one standard error of the best, itself included."""
+    better = METRICS[choice["metric"]]
+    best = max(choice["settings"], key=lambda one: better * one["mean"])
+    reach = best["standard_error"] or 0.0
+    return sum(better * (best["mean"] - one["mean"]) <= reach for one in choice["settings"])
+
+
+def _edges(choice: Mapping[str, Any], cell: Tuned) -> list[str]:
+    """Return the keys whose smallest or largest value was chosen: others might be better still."""
+    found = []
+    for key, values in cell.how["over"].items():
+        are_numbers = all(isinstance(one, int | float) for one in values)
+        if are_numbers and choice["values"][key] in (min(values), max(values)):
+            found.append(key.rpartition(".")[2])
+    return found
+
+
+def _default(
+    data: ReportData, cell: Tuned, plan: Sequence[PlannedRun]
+) -> tuple[Estimate | None, Estimate | None]:
+    """Return the accuracy of the untuned cell, and what the tuned one gains on the same draws."""
+    keys = {run.cell_key for run in plan if _of(run, cell)}
+    done = data.done
+    if not keys or ACCURACY.key not in done:
+        return None, None
+    draw = [name for name in ("replicate", "seed") if name in done]
+    values = {
+        key: done[done["cell_key"] == key].set_index(draw)[ACCURACY.key]
+        for key in (*keys, cell.cell_key)
+    }
+    default = values[next(iter(keys))]
+    gains = (values[cell.cell_key] - default).dropna()
+    return estimate(default.tolist()), estimate(gains.tolist())
+
+
+def _of(run: PlannedRun, cell: Tuned) -> bool:
+    return run.part == DEFAULT and (run.tune or {}).get("of") == cell.cell_key
+
+
+def _minutes(tuning: pd.DataFrame, runs: Sequence[PlannedRun]) -> float:
+    """Return the core-minutes of runs, as far as they are done."""
+    if tuning.empty or not set(_SECONDS) <= set(tuning.columns):
+        return 0.0
+    own = tuning[tuning["run_key"].isin([run.run_key for run in runs])]
+    seconds = own[list(_SECONDS)].astype(float).sum(axis=1)
+    threads = own["provenance.threads"].fillna(1).astype(float)
+    return float((seconds * threads).sum()) / 60
+
+
+def _gain_text(gain: Estimate, decimals: int) -> str:
+    mean = formatting.number(gain.mean, True, decimals, sign=True)
+    if gain.half_width is None:
+        return mean
+    return f"{mean} {formatting.interval(gain, True, decimals)}"
+
+
+def _score(one: Mapping[str, Any], percent: bool) -> str:
+    decimals = 2 if percent else 3
+    mean = formatting.number(one["mean"], percent, decimals)
+    if one["standard_error"] is None:
+        return mean
+    return f"{mean} ± {formatting.number(one['standard_error'], percent, decimals)}"
+
+
+def _is_percent(cell: Tuned) -> bool:
+    return str(cell.how["metric"]).endswith("accuracy")
+
+
+def _metric_title(cell: Tuned) -> str:
+    return "accuracy, %" if _is_percent(cell) else "NLL"

@@ -1,0 +1,219 @@
+"""The first sentence of a page: what to use, what to avoid, and in which regime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mixbench.analysis.statistics.metrics import Metric
+from mixbench.analysis.statistics.recommendation import Advice, Option, Regime, Word
+from mixbench.analysis.tables.labels import JOIN
+from mixbench.analysis.text import formatting
+from mixbench.analysis.text.formatting import joined
+from mixbench.analysis.text.names import NO_MIXING, method_name, setting_name
+from mixbench.experiments.text import plural
+
+_MOST_NAMED = 4
+_MOST_CLAUSES = 4
+_BETTER = (Word.USE, Word.NOT_BEST)
+
+
+def advice_sentence(advice: Advice) -> str:
+    """Return what to use, what can't be told apart, and what to avoid, in a sentence or three."""
+    regimes = [regime for regime in advice.regimes if len(regime.options) > 1]
+    judged = [one for one in regimes if any(option.contrast for option in one.options)] or regimes
+    if not regimes:
+        names = [option.name for regime in advice.regimes for option in regime.options]
+        only = f"only {joined(map(method_name, names))}" if len(names) < 4 else "no two alike"
+        return f"Nothing is compared here: there is {only}."
+    if all(
+        option.word in (Word.UNKNOWN, Word.BASELINE) for one in judged for option in one.options
+    ):
+        return f"Nothing can be judged yet: that takes two {advice.unit}s on both sides."
+    if len(judged) == 1:
+        return _of_one(judged[0], advice)
+    return _of_several(judged)
+
+
+def word_in_full(option: Option, unit: str) -> str:
+    """Return the advice on one option, such as "undecided (4 more replicates)"."""
+    if option.more_replicates:
+        return f"{option.word} ({plural(option.more_replicates, f'more {unit}')})"
+    return str(option.word)
+
+
+def _of_one(regime: Regime, advice: Advice) -> str:
+    use = regime.named(Word.USE)
+    base = regime.against
+    parts = [_what_to_use(regime, advice.metric)]
+    if base is not None:
+        if second := regime.named(Word.NOT_BEST):
+            verb = "is" if len(second) == 1 else "are"
+            parts.append(f"{_listed(second)} {verb} better than {method_name(base)} too.")
+        if (same := regime.named(Word.NO_WORSE)) and not use:
+            verb = "is" if len(same) == 1 else "are"
+            parts.append(f"{_listed(same)} {verb} no worse.")
+    if avoid := regime.named(Word.AVOID):
+        parts.append(f"Avoid {_listed(avoid)}.")
+    if undecided := [option for option in regime.options if option.word == Word.UNDECIDED]:
+        parts.append(_undecided(undecided, advice.unit))
+    return " ".join(parts)
+
+
+def _undecided(options: Sequence[Option], unit: str) -> str:
+    listed = _listed([option.name for option in options])
+    most = max((option.more_replicates or 0 for option in options), default=0)
+    if not most:
+        return f"Undecided: {listed}."
+    upto = "up to " if len(options) > 1 else ""
+    return f"Undecided: {listed} ({upto}{plural(most, f'more {unit}')})."
+
+
+def _what_to_use(regime: Regime, metric: Metric) -> str:
+    use, base = regime.named(Word.USE), regime.against
+    if not use and base is None:
+        return "Nothing can be told apart yet."
+    if not use:
+        name = method_name(base or NO_MIXING)
+        if regime.named(Word.UNKNOWN, Word.UNDECIDED) or regime.named(Word.NOT_BEST):
+            return f"Nothing is shown to be better than {name} here."
+        return f"Stay with {name}: nothing is better here."
+    sizes = [
+        formatting.number(
+            abs(option.contrast.difference), metric.percent, 1 if metric.percent else 3
+        )
+        for option in regime.options
+        if option.word == Word.USE and option.contrast and option.contrast.difference is not None
+    ]
+    unit = " points" if metric.percent else f" in {metric.title}"
+    gain = ""
+    if base is not None and len(use) <= 3:
+        gain = f" by {joined(sizes)}{unit} over {method_name(base)}"
+    if len(use) == 1:
+        if base is None:
+            return f"Use {method_name(use[0])}: it is the best here."
+        return f"Use {method_name(use[0])}: better{gain}."
+    apart = "they can't be told apart here"
+    if base is None or not gain:
+        return f"Use {_alternatives(use)}; {apart}."
+    return f"Use {_alternatives(use)}: better{gain}, and {apart}."
+
+
+def _of_several(regimes: Sequence[Regime]) -> str:
+    uses = {regime.title: frozenset(regime.named(Word.USE)) for regime in regimes}
+    everywhere = [
+        name for name in regimes[0].named(Word.USE) if all(name in used for used in uses.values())
+    ]
+    parts = []
+    if everywhere:
+        parts.append(f"Use {_alternatives(everywhere)}, in all {len(regimes)} regimes.")
+    else:
+        groups: dict[frozenset[str], list[str]] = {}
+        for title, used in uses.items():
+            groups.setdefault(used, []).append(title)
+        titles = [regime.title for regime in regimes]
+        if len(groups) == 1:
+            base = joined(dict.fromkeys(method_name(r.against or NO_MIXING) for r in regimes), "or")
+            parts.append(f"Nothing is shown to be better than {base} in any regime.")
+        elif len(groups) <= _MOST_CLAUSES:
+            parts += _clauses(groups, regimes, titles)
+        else:
+            parts += _by_method(regimes, titles)
+    avoid = [
+        option.name
+        for option in regimes[0].options
+        if all(option.name in regime.named(Word.AVOID) for regime in regimes)
+    ]
+    if avoid:
+        parts.append(f"Avoid {_listed(avoid)}.")
+    return " ".join(parts)
+
+
+def _clauses(
+    groups: Mapping[frozenset[str], Sequence[str]],
+    regimes: Sequence[Regime],
+    titles: Sequence[str],
+) -> list[str]:
+    """Say what to use in each group of regimes with the same advice."""
+    of_title = {regime.title: regime for regime in regimes}
+    clauses = []
+    for used, members in sorted(groups.items(), key=lambda item: not item[0]):
+        first = of_title[members[0]]
+        where = where_in_words(members, titles)
+        if used:
+            names = [name for name in first.named(Word.USE) if name in used]
+            clauses.append(f"{where[0].upper()}{where[1:]} use {_alternatives(names)}.")
+        else:
+            base = method_name(first.against or NO_MIXING)
+            clauses.append(f"{where[0].upper()}{where[1:]} nothing is shown to beat {base}.")
+    return clauses
+
+
+def _by_method(regimes: Sequence[Regime], titles: Sequence[str]) -> list[str]:
+    """Say for each method where it is of use; the one with most regimes first."""
+    used: dict[str, list[str]] = {}
+    for regime in regimes:
+        for name in regime.named(Word.USE):
+            used.setdefault(name, []).append(regime.title)
+    ranked = sorted(used, key=lambda name: -len(used[name]))
+    parts = [
+        f"{method_name(name)} {where_in_words(used[name], titles)}" for name in ranked[:_MOST_NAMED]
+    ]
+    sentences = [f"It depends on the regime: use {'; '.join(parts)}."]
+    none = [title for title in titles if not any(title in where for where in used.values())]
+    if none:
+        where = where_in_words(none, titles)
+        sentences.append(f"Nothing is shown to be better {where}.")
+    return sentences
+
+
+def where_in_words(members: Sequence[str], titles: Sequence[str]) -> str:
+    """Return where something holds: what these regimes have that all others have not.
+
+    Args:
+        members: The titles of some regimes.
+        titles: Those of all.
+
+    Examples:
+        >>> titles = [f"epochs {n} · flip {f}" for n in (15, 45, 150) for f in ("no", "yes")]
+        >>> where_in_words(titles[2:], titles), where_in_words(titles[:1], titles)
+        ('at 45 and 150 epochs', 'at 15 epochs, no flips')
+        >>> where_in_words([titles[0], titles[3]], titles)
+        'at 15 epochs, no flips and at 45 epochs, flips'
+    """
+    if set(members) == set(titles):
+        return f"in all {len(titles)} regimes"
+    split = {title: title.split(JOIN) for title in titles}
+    width = {len(parts) for parts in split.values()}
+    if len(width) == 1:
+        for place in range(width.pop()):
+            values = list(dict.fromkeys(split[title][place] for title in members))
+            covered = [title for title in titles if split[title][place] in values]
+            if set(covered) == set(members):
+                return f"at {_values_in_words(values)}"
+    if len(members) <= 2:
+        shown = (", ".join(map(setting_name, split[title])) for title in members)
+        return joined(f"at {text}" for text in shown)
+    return f"in {len(members)} of {len(titles)} regimes"
+
+
+def _values_in_words(values: Sequence[str]) -> str:
+    """Join settings of one field: "45 and 150 epochs" for "epochs 45" and "epochs 150"."""
+    words = [setting_name(value).split(" ") for value in values]
+    if len({tuple(each[1:]) for each in words}) == 1 and all(len(each) > 1 for each in words):
+        rest = " ".join(words[0][1:])
+        return f"{joined(each[0] for each in words)} {rest}"
+    return joined(" ".join(each) for each in words)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [method_name(name) for name in names[:_MOST_NAMED]]
+    if left := max(0, len(names) - _MOST_NAMED):
+        shown.append(f"{left} more")
+    return joined(shown)
+
+
+def _alternatives(names: Sequence[str]) -> str:
+    shown = [method_name(name) for name in names[:_MOST_NAMED]]
+    if left := max(0, len(names) - _MOST_NAMED):
+        shown.append(f"{left} more")
+    return joined(shown, "or")

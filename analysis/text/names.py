@@ -1,0 +1,63 @@
+"""Names as a person writes them: "CutMix at prob 0.5", "45 epochs, no flips"."""
+
+from __future__ import annotations
+
+from mixbench.analysis.tables.labels import JOIN
+
+NO_MIXING = "no mixing"
+_METHODS = {
+    "none": NO_MIXING,
+    "mixup": "MixUp",
+    "cutmix": "CutMix",
+    "cutout": "Cutout",
+    "random_erasing": "Random Erasing",
+    "ricap": "RICAP",
+    "fmix": "FMix",
+    "resizemix": "ResizeMix",
+    "manifold_mixup": "Manifold MixUp",
+}
+_YES_NO = {
+    "flip yes": "flips",
+    "flip no": "no flips",
+    "crop_padding 0": "no crops",
+    "label_smoothing 0": "no label smoothing",
+}
+_BEHIND = {"epochs": "epochs", "train_size": "training images", "image_size": "pixels"}
+"""Fields whose value is written before their name."""
+
+
+def method_name(label: str) -> str:
+    """Return a cell's label as it stands in a sentence.
+
+    Examples:
+        >>> method_name("cutmix prob=0.5 α=1"), method_name("none"), method_name("mine · epochs 5")
+        ('CutMix at prob 0.5, α 1', 'no mixing', 'mine · 5 epochs')
+    """
+    first, *rest = label.split(JOIN)
+    name, *parameters = first.split(" ")
+    if name in _METHODS:
+        shown = ", ".join(part.replace("=", " ") for part in parameters)
+        preposition = "at" if all("=" in part for part in parameters) else "with"
+        first = f"{_METHODS[name]} {preposition} {shown}" if shown else _METHODS[name]
+    return JOIN.join([first, *map(setting_name, rest)])
+
+
+def regime_name(title: str) -> str:
+    """Return what the cells of a block have in common, in words.
+
+    Examples:
+        >>> regime_name("epochs 45 · crop_padding 2 · flip yes")
+        '45 epochs, crops of 2, flips'
+    """
+    return ", ".join(map(setting_name, title.split(JOIN))) if title else ""
+
+
+def setting_name(part: str) -> str:
+    """Return one setting in words, such as "45 epochs" for "epochs 45"."""
+    key, _, value = part.partition(" ")
+    if key in _BEHIND and value.replace(".", "").isdigit():
+        number = f"{int(value):,}" if value.isdigit() else value
+        return f"{number} {_BEHIND[key]}"
+    if key == "crop_padding" and value.isdigit() and value != "0":
+        return f"crops of {value}"
+    return _YES_NO.get(part, part)
