@@ -5,8 +5,9 @@
     mix = mixbench.create("cutmix", alpha=1.0)
     batch = mix(images, labels, num_classes=10)
 
-The names below are those of `mixbench.augmentations`, imported when they are first used. The rest
-of the suite is in `mixbench.experiments`, `mixbench.slurm` and `mixbench.analysis`.
+The names below are those of `mixbench.augmentations`, and `load_results` of the analysis, imported
+when they are first used. The rest of the suite is in `mixbench.experiments`, `mixbench.slurm` and
+`mixbench.analysis`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from mixbench.analysis.tables.results import Results, load_results
     from mixbench.augmentations import (
         Batch,
         Blend,
@@ -54,6 +56,7 @@ __all__ = [
     "Paper",
     "Paste",
     "Plan",
+    "Results",
     "SoftTargets",
     "Targets",
     "available",
@@ -61,6 +64,7 @@ __all__ = [
     "describe",
     "layer_names",
     "load_plan",
+    "load_results",
     "mixing_inside",
     "parameter",
     "plugins",
@@ -69,6 +73,7 @@ __all__ = [
 ]
 
 _FOLDERS = ("analysis", "augmentations", "experiments", "slurm")
+_ELSEWHERE = dict.fromkeys(("Results", "load_results"), "analysis.tables.results")
 
 
 def __getattr__(name: str) -> Any:
@@ -76,7 +81,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"{__name__}.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.augmentations"), name)
+    home = _ELSEWHERE.get(name, "augmentations")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
 

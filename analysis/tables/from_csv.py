@@ -52,7 +52,7 @@ def margin_of(metric: str) -> float | None:
     """
     name = _last(metric)
     known = {"ece": 0.01, "nll": 0.02, "brier": 0.01, "error": 0.005}
-    return 0.005 if _is_accuracy(name) else known.get(name)
+    return 0.005 if is_accuracy(name) else known.get(name)
 
 
 def read_csv(path: Path) -> Observations:
@@ -118,7 +118,7 @@ def _load(path: Path) -> pd.DataFrame:
 
 def _is_metric(rows: pd.DataFrame, name: str) -> bool:
     last = _last(name)
-    if "/" in name or last in _HIGHER or is_lower_better(name) or _is_accuracy(last):
+    if "/" in name or last in _HIGHER or is_lower_better(name) or is_accuracy(last):
         return True
     numbers = pd.to_numeric(rows[name].replace("", "nan"), errors="coerce")
     texts = rows[name][numbers.isna() & (rows[name] != "")]
@@ -133,7 +133,7 @@ def _numbers(column: pd.Series, name: str, path: Path) -> pd.Series:
     for row, (text, value) in enumerate(zip(column, numbers, strict=True)):
         if pd.isna(value) and text.strip().lower() not in ("", "nan"):
             raise UserError(f"{path}, line {row + 2}: {name}: got {text!r}, expected a number")
-        if _is_accuracy(_last(name)) and not pd.isna(value) and not 0 <= value <= 1:
+        if is_accuracy(_last(name)) and not pd.isna(value) and not 0 <= value <= 1:
             raise UserError(
                 f"{path}, line {row + 2}: {name}: got {text}, expected a fraction from 0 to 1"
             )
@@ -167,7 +167,9 @@ def _check_once(rows: pd.DataFrame, factors: tuple[str, ...], path: Path) -> Non
         seen[key] = line
 
 
-def _is_accuracy(name: str) -> bool:
+def is_accuracy(name: str) -> bool:
+    """Tell from a metric's name whether it is an accuracy."""
+    name = _last(name)
     return name in _ACCURACIES or name.endswith("accuracy")
 
 

@@ -22,6 +22,7 @@ from mixbench.experiments.cli.cancel import cancel
 from mixbench.experiments.cli.check import check
 from mixbench.experiments.cli.claims import claims
 from mixbench.experiments.cli.clean import clean
+from mixbench.experiments.cli.compare import compare
 from mixbench.experiments.cli.dashboard import dashboard
 from mixbench.experiments.cli.evaluate import evaluate
 from mixbench.experiments.cli.growing import command_begins
@@ -59,6 +60,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "evaluate": evaluate,
         "report": report,
         "claims": claims,
+        "compare": compare,
         "track": track,
         "dashboard": dashboard,
     },

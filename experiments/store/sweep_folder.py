@@ -74,11 +74,16 @@ class SweepFolder:
             guess = did_you_mean(name, known)
             have = f" (there are: {', '.join(known)})" if known and not guess else ""
             raise UserError(f"no sweep {name!r} in {root()}{guess}{have}")
-        folder = cls(path)
+        return cls.at(path)
+
+    @classmethod
+    def at(cls, path: Path) -> SweepFolder:
+        """The sweep in a folder, wherever it is; UserError where this version can't read it."""
+        folder = cls(path.absolute())
         schema = folder._first_header().get("schema")
         if schema != SCHEMA:
             raise UserError(
-                f"sweep {name!r} was written by another version of mixbench (schema "
+                f"sweep {path.name!r} was written by another version of mixbench (schema "
                 f"{schema!r}, this one reads {SCHEMA})"
             )
         return folder

@@ -131,6 +131,7 @@ def test_help_is_light_and_names_the_commands() -> None:
                 "evaluate",
                 "report",
                 "claims",
+                "compare",
                 "track",
                 "dashboard",
                 "bench",
