@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from mixbench.analysis.report import paper_tables
 from mixbench.analysis.report.data import ReportData, collect
 from mixbench.analysis.report.files import CSV, FIGURES, HTML, MARKDOWN, write_files
 from mixbench.analysis.report.page import render
@@ -61,12 +62,13 @@ SECTIONS: dict[str, Callable[[ReportData], dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Report:
-    """The files that were written, and the verdict."""
+    """The files that were written, and the verdict. tables: those for a paper."""
 
     folder: Path
     figures: tuple[Path, ...]
     verdict: Summary
     warnings: tuple[str, ...]
+    tables: tuple[Path, ...] = ()
 
     @property
     def html(self) -> Path:
@@ -86,7 +88,8 @@ class Report:
     @property
     def paths(self) -> tuple[Path, ...]:
         """All files of the report."""
-        return (self.html, self.markdown, self.csv, self.folder / VERDICTS, *self.figures)
+        pages = (self.html, self.markdown, self.csv, self.folder / VERDICTS)
+        return (*pages, *self.figures, *self.tables)
 
 
 def write_report(
@@ -108,9 +111,11 @@ def write_report(
     }
     out = Path(out_dir) if out_dir is not None else sweep_folder.path / "report"
     files = {CSV: _csv(data.tables), VERDICTS: of_comparison(data.comparison, data.spec)}
-    write_files(out, {**figures, **files, **render(sections)})
+    paper = paper_tables.table_files(data)
+    write_files(out, {**figures, **files, **paper, **render(sections)})
     verdict, warnings = sections["summary"]["verdict"], sections["warnings"]["list"]
-    return Report(out, tuple(out / name for name in figures), verdict, tuple(warnings))
+    paths = [tuple(out / name for name in names) for names in (figures, paper)]
+    return Report(out, paths[0], verdict, tuple(warnings), paths[1])
 
 
 def _csv(tables: Tables) -> str:

@@ -14,8 +14,9 @@ from mixbench.analysis.report.measurements.load import Measured, load_measured
 from mixbench.analysis.statistics.baselines import Baseline
 from mixbench.analysis.statistics.comparison import Comparison, compare
 from mixbench.analysis.statistics.metrics import GAP, Metric
+from mixbench.analysis.tables import cache
 from mixbench.analysis.tables.labels import value_text
-from mixbench.analysis.tables.load import Tables, load
+from mixbench.analysis.tables.load import Tables
 from mixbench.analysis.text import formatting
 from mixbench.experiments.design import question as questions
 from mixbench.experiments.errors import UserError
@@ -66,19 +67,30 @@ class ReportData:
 
     def decimals(self, metric: Metric) -> int:
         """Return the decimals of a metric's means."""
-        estimates = self.comparison.estimates.items()
-        widths = [value.half_width for (_, key), value in estimates if key == metric.key]
-        return formatting.digits(widths, metric.percent)
+        if metric.key not in self._decimals:
+            estimates = self.comparison.estimates.items()
+            widths = [value.half_width for (_, key), value in estimates if key == metric.key]
+            self._decimals[metric.key] = formatting.digits(widths, metric.percent)
+        return self._decimals[metric.key]
 
     def difference_decimals(self, metric: Metric) -> int:
         """Return the decimals of a metric's differences."""
-        differences = self.comparison.of_metric(metric.key).values()
-        return formatting.difference_digits(differences, metric.percent, self.decimals(metric))
+        name = f"differences in {metric.key}"
+        if name not in self._decimals:
+            differences = self.comparison.of_metric(metric.key).values()
+            own = self.decimals(metric)
+            self._decimals[name] = formatting.difference_digits(differences, metric.percent, own)
+        return self._decimals[name]
+
+    @cached_property
+    def _decimals(self) -> dict[str, int]:
+        """What was found before: with thousands of cells it takes its time."""
+        return {}
 
 
 def collect(folder: SweepFolder, baseline: Baseline) -> ReportData:
     """Read a sweep and compare its cells; UserError where no run has finished."""
-    tables = load(folder)
+    tables = cache.load(folder)
     if not (tables.runs["state"] == RunState.DONE).any():
         raise UserError(
             f"sweep {folder.name!r}: none of its {len(tables.runs)} runs has finished, so "
