@@ -94,7 +94,7 @@ def results_table(data: ReportData) -> PaperTable:
         for cell in members.itertuples():
             key = str(cell.cell_key)
             setting = {"Setting": title} if len(titled) > 1 else {}
-            exact = {"setting": title, "method": str(cell.series), "cell_key": key}
+            exact: dict[str, Any] = {"setting": title, "method": str(cell.series), "cell_key": key}
             entries: dict[str, Any] = {**setting, "Method": str(cell.series), "n": str(cell.done)}
             for metric in compared.metrics:
                 entries[with_unit(metric)], some = _estimate(data, key, metric)
@@ -177,7 +177,6 @@ def latex(table: PaperTable) -> str:
     for row, column in table.bold:
         stands_out.loc[row, column] = "textbf:--rwrap;"
     style = table.shown.map(_escaped).style.hide(axis="index")
-    style.columns = table.shown.columns
     style = style.apply(lambda _: stands_out, axis=None)
     style = style.format_index(_escaped, axis=1)
     is_long = len(table.shown) > _LONG

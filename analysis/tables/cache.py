@@ -1,7 +1,7 @@
 """Keep the tables of large sweeps as Parquet, so that reading them again takes no second.
 
-What is kept counts as long as no file that the tables are made of has changed: the plan, the
-sweep's description, and of every run its result, failure, origin, curves and evaluations, by
+What is kept counts as long as no file that the tables are made of has changed: those of the sweep
+(its plan, description and choices), and of every run its result, failure, origin, curves and evaluations, by
 inode, size and time of change; and the state of every run that has not ended. It is kept in the
 user's cache folder (`$MIXBENCH_CACHE`, else `$XDG_CACHE_HOME/mixbench`), never in the sweep's.
 """
@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ SETTLED_SECONDS = 2.0
 """A file that changed later than so long ago may change again without a trace in its time."""
 _MOST_KEPT = 20
 _WATCHED = ("result.json", "failure.json", "origin.json", "metrics.jsonl")
-_FRAMES = ("runs", "cells", "occlusion", "reliability", "mixing", "pretraining")
+_FRAMES = tuple(field.name for field in fields(Tables) if field.type == "pd.DataFrame")
 
 
 @dataclass(frozen=True)
@@ -78,22 +78,19 @@ def _cache_folder() -> Path:
 
 def _files(folder: SweepFolder) -> _Files:
     known: list[tuple[Any, ...]] = [(mixbench.__file__, *_code())]
-    newest = 0.0
-    for path in (folder.path / "sweep.json", *sorted(folder.path.glob("plan*.jsonl"))):
-        with contextlib.suppress(FileNotFoundError):
-            stat = path.stat()
-            known.append((path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns))
-            newest = max(newest, stat.st_mtime)
+    of_sweep = [entry for entry in _entries(str(folder.path), None) if ".json" in entry[0]]
+    known += sorted(of_sweep)
+    newest = max((changed / 1e9 for *_, changed in of_sweep), default=0.0)
     begun = sorted(folder.begun())
     for key in begun:
-        path = os.path.join(folder.path, "runs", key)
-        entries = list(_entries(path, _WATCHED))
-        entries += _entries(os.path.join(path, evaluations.FOLDER), None)
+        run = os.path.join(folder.path, "runs", key)
+        entries = list(_entries(run, _WATCHED))
+        entries += _entries(os.path.join(run, evaluations.FOLDER), None)
         names = {name for name, *_ in entries}
         known.append((key, *sorted(entries)))
         newest = max([newest, *(changed / 1e9 for *_, changed in entries)])
         if not names & {"result.json", "failure.json"}:
-            known.append((key, str(RunFolder(Path(path)).state())))
+            known.append((key, str(RunFolder(Path(run)).state())))
     return _Files(hashlib.sha256(repr(known).encode()).hexdigest(), len(begun), newest)
 
 
