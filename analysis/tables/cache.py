@@ -1,9 +1,10 @@
 """Keep the tables of large sweeps as Parquet, so that reading them again takes no second.
 
 What is kept counts as long as no file that the tables are made of has changed: those of the sweep
-(its plan, description and choices), and of every run its result, failure, origin, curves and evaluations, by
-inode, size and time of change; and the state of every run that has not ended. It is kept in the
-user's cache folder (`$MIXBENCH_CACHE`, else `$XDG_CACHE_HOME/mixbench`), never in the sweep's.
+(its plan, description and choices), and of every run its result, failure, origin, curves and
+evaluations, by inode, size and time of change; and the state of every run that has not ended. It
+is kept in the user's cache folder (`$MIXBENCH_CACHE`, else `$XDG_CACHE_HOME/mixbench`), never in
+the sweep's.
 """
 
 from __future__ import annotations
