@@ -36,7 +36,11 @@ DOTTED = (0, (1, 2))
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure of the report, on light and on dark paper, with its texts. name: the file's name."""
+    """A figure of the report, on light and on dark paper, with its texts.
+
+    name: the file's name. narrow: light and dark, drawn for a telephone; empty where the page shows
+    the wide one there too.
+    """
 
     name: str
     title: str
@@ -44,6 +48,7 @@ class ReportFigure:
     alt: str
     light: bytes
     dark: bytes
+    narrow: tuple[bytes, ...] = ()
 
     @property
     def light_uri(self) -> str:
@@ -55,12 +60,23 @@ class ReportFigure:
         """The dark figure as a data URI."""
         return _data_uri(self.dark)
 
+    @property
+    def narrow_uris(self) -> tuple[str, ...]:
+        """The narrow figures as data URIs: light and dark, or none."""
+        return tuple(map(_data_uri, self.narrow))
+
 
 def on_both_papers(
-    name: str, title: str, caption: str, alt: str, draw: Callable[[Paper], bytes]
+    name: str,
+    title: str,
+    caption: str,
+    alt: str,
+    draw: Callable[[Paper], bytes],
+    draw_narrow: Callable[[Paper], bytes] | None = None,
 ) -> ReportFigure:
-    """Draw a figure on light and on dark paper."""
-    return ReportFigure(name, title, caption, alt, draw(LIGHT), draw(DARK))
+    """Draw a figure on light and on dark paper, and for a telephone with `draw_narrow`."""
+    narrow = () if draw_narrow is None else (draw_narrow(LIGHT), draw_narrow(DARK))
+    return ReportFigure(name, title, caption, alt, draw(LIGHT), draw(DARK), narrow)
 
 
 def settings(paper: Paper) -> AbstractContextManager[None]:

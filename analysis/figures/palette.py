@@ -21,6 +21,9 @@ class Paper:
     soft: str
     grid: str
     neutral: str
+    good: str
+    bad: str
+    accent: str
     colours: tuple[str, ...]
 
 
@@ -35,6 +38,9 @@ LIGHT = Paper(
     soft="#5f6871",
     grid="#e3e6ea",
     neutral="#4a5158",
+    good="#00734f",
+    bad="#b23c17",
+    accent="#0072b2",
     colours=_colours(
         "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9",
         "#332288 #882255 #8a8a1e #0b6e6e #a65628 #7a5bd0",
@@ -47,6 +53,9 @@ DARK = Paper(
     soft="#a2abb4",
     grid="#2d343b",
     neutral="#c3cad1",
+    good="#5fd6ae",
+    bad="#f2987c",
+    accent="#6cb6ec",
     colours=_colours(
         "#4fa3dc #f08a4b #2fc79a #e07bb5 #f2bd4a #8fd0f7",
         "#9a8ff0 #b8497f #c4c454 #4db8b8 #d18f63 #b8a2f5",

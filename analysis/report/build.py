@@ -14,12 +14,16 @@ from mixbench.analysis.report.data import ReportData, collect
 from mixbench.analysis.report.files import CSV, FIGURES, HTML, MARKDOWN, write_files
 from mixbench.analysis.report.page import render
 from mixbench.analysis.report.sections import (
+    budget,
     calibration,
+    checks,
     dose,
     factors,
+    first,
     measurements,
     mixed,
     occlusion,
+    pairs,
     pretraining,
     provenance,
     question,
@@ -40,19 +44,23 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 
 SECTIONS: dict[str, Callable[[ReportData], dict[str, Any]]] = {
     "summary": summary.section,
+    "first": first.section,
     "warnings": warnings.section,
     "question": question.section,
-    "mixed": mixed.section,
     "results": results.section,
-    "factors": factors.section,
-    "tuning": tuning.section,
-    "pretraining": pretraining.section,
+    "budget": budget.section,
     "dose": dose.section,
     "schedules": schedules.section,
     "occlusion": occlusion.section,
     "calibration": calibration.section,
+    "pairs": pairs.section,
+    "factors": factors.section,
+    "tuning": tuning.section,
     "measurements": measurements.section,
+    "checks": checks.section,
+    "mixed": mixed.section,
     "setup": setup.section,
+    "pretraining": pretraining.section,
     "runs": runs.section,
     "provenance": provenance.section,
     "reproduction": reproduction.section,
@@ -102,14 +110,14 @@ def write_report(
     "none". Every file is written whole or not at all. UserError when no run has finished, or the
     baseline fits no cell.
     """
-    data = collect(sweep_folder, baseline)
+    out = Path(out_dir) if out_dir is not None else sweep_folder.path / "report"
+    data = collect(sweep_folder, baseline, out)
     sections = {name: section(data) for name, section in SECTIONS.items()}
     figures = {
         f"{FIGURES}/{figure.name}": figure.light
         for section in sections.values()
         for figure in section.get("figures", ())
     }
-    out = Path(out_dir) if out_dir is not None else sweep_folder.path / "report"
     files = {CSV: _csv(data.tables), VERDICTS: of_comparison(data.comparison, data.spec)}
     paper = paper_tables.table_files(data)
     write_files(out, {**figures, **files, **paper, **render(sections)})

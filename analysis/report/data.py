@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
+from mixbench.analysis.report.looks import looks_of
 from mixbench.analysis.report.measurements.load import Measured, load_measured
 from mixbench.analysis.statistics.baselines import Baseline
 from mixbench.analysis.statistics.comparison import Comparison, compare
+from mixbench.analysis.statistics.looks import with_looks
 from mixbench.analysis.statistics.metrics import GAP, Metric
+from mixbench.analysis.statistics.recommendation import Advice, recommend
 from mixbench.analysis.tables import cache
 from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.load import Tables
 from mixbench.analysis.text import formatting
+from mixbench.experiments.design import decide
 from mixbench.experiments.design import question as questions
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.states import RunState
@@ -28,7 +34,8 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 class ReportData:
     """A sweep's tables and statistics. baseline: the one that the user asked for, if any.
 
-    problem: why the question of the sweep can't be read, empty otherwise.
+    problem: why the question of the sweep can't be read, empty otherwise. out: the folder of the
+    page, from which links lead to run folders; None for a page without such links.
     """
 
     folder: SweepFolder
@@ -37,6 +44,14 @@ class ReportData:
     measured: tuple[Measured, ...]
     baseline: Baseline = None
     problem: str = ""
+    out: Path | None = None
+
+    def run_link(self, run_key: str) -> str:
+        """Return where the page finds the folder of a run; empty if it should not say."""
+        if self.out is None:
+            return ""
+        folder = os.path.relpath(self.folder.path / "runs" / run_key, self.out)
+        return f"{quote(Path(folder).as_posix())}/"
 
     @cached_property
     def spec(self) -> Mapping[str, Any]:
@@ -52,6 +67,11 @@ class ReportData:
             for column in self.tables.config_columns
             if runs[column].map(value_text).nunique() == 1
         }
+
+    @cached_property
+    def advice(self) -> Advice:
+        """What to use, on the metric that the sweep was made for."""
+        return recommend(self.comparison, self.tables.runs)
 
     @property
     def done(self) -> pd.DataFrame:
@@ -88,23 +108,30 @@ class ReportData:
         return {}
 
 
-def collect(folder: SweepFolder, baseline: Baseline) -> ReportData:
-    """Read a sweep and compare its cells; UserError where no run has finished."""
+def collect(folder: SweepFolder, baseline: Baseline, out: Path | None = None) -> ReportData:
+    """Read a sweep and compare its cells; UserError where no run has finished.
+
+    out: see `ReportData`.
+    """
     tables = cache.load(folder)
     if not (tables.runs["state"] == RunState.DONE).any():
         raise UserError(
             f"sweep {folder.name!r}: none of its {len(tables.runs)} runs has finished, so "
             f"there is nothing to report{_reasons(tables.runs)}"
         )
-    question, problem = None, ""
+    question, looks, problem = None, None, ""
     try:
-        question = questions.read(folder.spec)
+        wanted = decide.read(folder.spec)
+        question = questions.read(folder.spec) if wanted is None else wanted.question
+        looks = looks_of(folder, tables)
     except UserError as error:
         problem = str(error)
     spec_baseline = folder.spec.get("baseline")
     comparison = compare(tables.cells, tables.runs, spec_baseline, baseline, question)
+    if looks is not None:
+        comparison = with_looks(comparison, looks)
     measured = load_measured(folder, tables.runs)
-    return ReportData(folder, tables, comparison, measured, baseline, problem)
+    return ReportData(folder, tables, comparison, measured, baseline, problem, out)
 
 
 def short_dataset(name: str) -> str:

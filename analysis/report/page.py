@@ -22,10 +22,46 @@ _WORDS: dict[str, dict[str, Any]] = {
 """How the notes below tables call what is clear, and where a difference stands."""
 
 
+TITLES = {
+    "words": "In words",
+    "advice": "Every method in every regime",
+    "question": "The declared question",
+    "results": "All results",
+    "budget": "Over the length of training",
+    "dose": "Over the dose of mixing",
+    "schedules": "Schedules",
+    "occlusion": "Occlusion",
+    "calibration": "Reliability",
+    "factors": "Pairs and factors",
+    "measurements": "Further measurements",
+    "checks": "Checks of the intervals",
+    "gallery": "What each method does",
+    "setup": "Set-up",
+    "runs": "Runs",
+    "provenance": "Provenance and commands",
+}
+"""The id of each fold of the page, in order, and its title."""
+
+
 def render(sections: Mapping[str, Any]) -> dict[str, str]:
     """Return file name -> page."""
+    there = _folds(sections)
+    contents = [(id, title) for id, title in TITLES.items() if there.get(id, True)]
+    page = {**sections, "titles": TITLES, "contents": contents}
+    return {name: _environment(name).get_template(name).render(page) for name in (MARKDOWN, HTML)}
+
+
+def _folds(sections: Mapping[str, Any]) -> dict[str, bool]:
+    """Tell of each fold that is not on every page whether it is on this one."""
+    with_figures = ("budget", "dose", "schedules", "occlusion", "calibration")
     return {
-        name: _environment(name).get_template(name).render(sections) for name in (MARKDOWN, HTML)
+        **{name: bool(sections[name]["figures"]) for name in with_figures},
+        "advice": bool(sections["first"]["overview"] and sections["first"]["table"]),
+        "question": bool(sections["question"]["table"] or sections["question"]["notes"]),
+        "factors": bool(sections["factors"]["tables"] or sections["pairs"]["figures"]),
+        "measurements": bool(sections["measurements"]["parts"]),
+        "checks": bool(sections["checks"]["table"] or sections["results"]["components"]),
+        "gallery": bool(sections["mixed"]["figures"]),
     }
 
 

@@ -1,10 +1,64 @@
-"""Curves and reliability bins of single runs, put together over seeds."""
+"""Curves over a setting: means over seeds, differences and where their sign is settled."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 import pandas as pd
 
+from mixbench.analysis.statistics.contrasts import Contrast
 from mixbench.analysis.statistics.estimates import estimate
+
+Point = tuple[float, Contrast]
+"""Where on the axis (a budget, a dose), and the difference there."""
+
+
+def signs(points: Sequence[Point], better: int = 1) -> list[tuple[int, list[float]]]:
+    """Return the stretches of a curve on which a difference is shown to be better or worse.
+
+    The intervals hold together over all points, so that the stretches do as well. Between two
+    points nothing is claimed.
+
+    Args:
+        points: In any order; such without an interval are undecided.
+        better: 1 where higher is better, -1 where lower is.
+
+    Returns:
+        (1 for better, -1 for worse, 0 for undecided; its points on the axis), rising.
+
+    Examples:
+        >>> worse = Contrast("a", "b", "", 5, -0.02, low=-0.03, high=-0.01)
+        >>> open_ = Contrast("a", "b", "", 5, 0.0, low=-0.01, high=0.01)
+        >>> ahead = Contrast("a", "b", "", 5, 0.02, low=0.01, high=0.03)
+        >>> signs([(15, worse), (45, open_), (150, ahead), (300, ahead)])
+        [(-1, [15]), (0, [45]), (1, [150, 300])]
+    """
+    ordered = sorted(points, key=lambda point: point[0])
+
+    def sign(point: Point) -> int:
+        _, contrast = point
+        if contrast.low is not None and contrast.low > 0:
+            return better
+        return -better if contrast.high is not None and contrast.high < 0 else 0
+
+    return [(key, [x for x, _ in group]) for key, group in groupby(ordered, key=sign)]
+
+
+def settled_from(points: Sequence[Point]) -> float | None:
+    """Return from which point on the sign of a difference is settled; None if it is not at the end.
+
+    Args:
+        points: In any order.
+
+    Examples:
+        >>> open_ = Contrast("a", "b", "", 5, 0.0, low=-0.01, high=0.01)
+        >>> ahead = Contrast("a", "b", "", 5, 0.02, low=0.01, high=0.03)
+        >>> settled_from([(15, open_), (45, ahead), (150, ahead)]), settled_from([(15, open_)])
+        (45, None)
+    """
+    stretches = signs(points)
+    return stretches[-1][1][0] if stretches and stretches[-1][0] else None
 
 
 def mean_curves(points: pd.DataFrame, panel: str, x: str, value: str) -> pd.DataFrame:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from mixbench.analysis.statistics.comparison import Comparison
+from mixbench.analysis.statistics.contrasts import Contrast, Verdict
 from mixbench.analysis.statistics.declared import SEVERAL, ByMetric, DeclaredContrast, declare
 from mixbench.analysis.statistics.metrics import metric_of
 from mixbench.analysis.statistics.sequential import look_levels
@@ -91,6 +93,55 @@ def take_looks(decide: Decide, cells: pd.DataFrame, values: ByMetric, unit: str)
         if not live:
             return Looks(tuple(taken), decisions, (), None)
     return Looks(tuple(taken), decisions, tuple(live), None)
+
+
+def with_looks(comparison: Comparison, looks: Looks) -> Comparison:
+    """Return the comparison with the intervals and verdicts of the looks.
+
+    All replicates that are there by now would tell more than the looks have paid for. Before the
+    first look a declared contrast has an estimate, but neither interval nor verdict.
+
+    Args:
+        comparison: Of the finished runs.
+        looks: Those that the runs allow.
+    """
+    declared = comparison.declared
+    if declared is None:
+        return comparison
+    seen = {
+        (one.contrast.cell, one.contrast.against): _at_look(one.contrast, looks)
+        for one in declared.contrasts
+    }
+    differences = {
+        (cell, metric): seen.get((cell, contrast.against), contrast)
+        if metric == declared.metric.key
+        else contrast
+        for (cell, metric), contrast in comparison.differences.items()
+    }
+    contrasts = tuple(
+        replace(one, contrast=seen[one.contrast.cell, one.contrast.against])
+        for one in declared.contrasts
+    )
+    return replace(
+        comparison, declared=replace(declared, contrasts=contrasts), differences=differences
+    )
+
+
+def _at_look(contrast: Contrast, looks: Looks) -> Contrast:
+    decided = looks.decisions.get((contrast.cell, contrast.against))
+    if decided is not None:
+        return decided.contrast.contrast
+    note = f"the first look is at {looks.next_look} replicates" if looks.next_look else "no look"
+    return replace(
+        contrast,
+        standard_error=None,
+        low=None,
+        high=None,
+        p=None,
+        p_better=None,
+        verdict=Verdict.UNDECIDED,
+        note="; ".join(part for part in (contrast.note, note) if part),
+    )
 
 
 def _cells_of(pairs: set[tuple[str, str]]) -> list[str]:

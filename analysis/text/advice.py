@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mixbench.analysis.statistics.estimates import SEEDS_WANTED
 from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.statistics.recommendation import Advice, Option, Regime, Word
 from mixbench.analysis.tables.labels import JOIN
@@ -14,6 +15,7 @@ from mixbench.experiments.text import plural
 
 _MOST_NAMED = 4
 _MOST_CLAUSES = 4
+_MOST_RESTS = 2
 _BETTER = (Word.USE, Word.NOT_BEST)
 
 
@@ -29,9 +31,10 @@ def advice_sentence(advice: Advice) -> str:
         option.word in (Word.UNKNOWN, Word.BASELINE) for one in judged for option in one.options
     ):
         return f"Nothing can be judged yet: that takes two {advice.unit}s on both sides."
-    if len(judged) == 1:
-        return _of_one(judged[0], advice)
-    return _of_several(judged)
+    said = _of_one(judged[0], advice) if len(judged) == 1 else _of_several(judged)
+    found = (option.contrast for one in judged for option in one.options)
+    fewest = min((c.n for c in found if c is not None and c.low is not None), default=SEEDS_WANTED)
+    return f"{said} Only {plural(fewest, advice.unit)}." if fewest < SEEDS_WANTED else said
 
 
 def word_in_full(option: Option, unit: str) -> str:
@@ -183,17 +186,27 @@ def where_in_words(members: Sequence[str], titles: Sequence[str]) -> str:
     if set(members) == set(titles):
         return f"in all {len(titles)} regimes"
     split = {title: title.split(JOIN) for title in titles}
-    width = {len(parts) for parts in split.values()}
-    if len(width) == 1:
-        for place in range(width.pop()):
-            values = list(dict.fromkeys(split[title][place] for title in members))
-            covered = [title for title in titles if split[title][place] in values]
-            if set(covered) == set(members):
-                return f"at {_values_in_words(values)}"
-    if len(members) <= 2:
-        shown = (", ".join(map(setting_name, split[title])) for title in members)
-        return joined(f"at {text}" for text in shown)
-    return f"in {len(members)} of {len(titles)} regimes"
+    widths = {len(parts) for parts in split.values()}
+    ways = [_covered(members, split, place) for place in range(min(widths))]
+    whole, rest = min(ways, key=lambda way: (len(way[1]), len(way[0])))
+    parts = [f"at {_values_in_words(whole)}"] if whole else []
+    parts += [f"at {', '.join(map(setting_name, split[title]))}" for title in rest]
+    if len(rest) > _MOST_RESTS:
+        return f"in {len(members)} of {len(titles)} regimes"
+    return "; ".join(parts) if whole and rest else joined(parts)
+
+
+def _covered(
+    members: Sequence[str], split: Mapping[str, Sequence[str]], place: int
+) -> tuple[list[str], list[str]]:
+    """Return the values of a field whose regimes are all members, and the members left over."""
+    values = dict.fromkeys(split[title][place] for title in members)
+    whole = [
+        value
+        for value in values
+        if all(title in members for title, parts in split.items() if parts[place] == value)
+    ]
+    return whole, [title for title in members if split[title][place] not in whole]
 
 
 def _values_in_words(values: Sequence[str]) -> str:

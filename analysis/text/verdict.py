@@ -10,12 +10,14 @@ import pandas as pd
 from mixbench.analysis.statistics.comparison import Comparison
 from mixbench.analysis.statistics.contrasts import Contrast, Verdict
 from mixbench.analysis.statistics.declared import Declared
-from mixbench.analysis.statistics.estimates import SEEDS_WANTED, Estimate
+from mixbench.analysis.statistics.estimates import Estimate
 from mixbench.analysis.statistics.metrics import ACCURACY, GAP, Metric
+from mixbench.analysis.statistics.recommendation import Advice
 from mixbench.analysis.text import formatting
+from mixbench.analysis.text.advice import advice_sentence
 from mixbench.analysis.text.answer import answer, asked
 from mixbench.analysis.text.formatting import joined
-from mixbench.experiments.design.question import BASELINE
+from mixbench.experiments.design.question import BASELINE, NAMED
 from mixbench.experiments.text import plural
 
 TRAINED_ON_RECTANGLES = ("cutout", "random_erasing")
@@ -45,7 +47,7 @@ def verdict_words(contrast: Contrast, unit: str = "seed") -> str:
     return str(contrast.verdict)
 
 
-def summarise(comparison: Comparison, setting: str) -> Summary:
+def summarise(comparison: Comparison, setting: str, advice: Advice) -> Summary:
     """Return the verdict on a sweep. setting: data set, model and regime, in words."""
     cells = comparison.cells
     finished = cells[cells["done"] > 0]
@@ -59,26 +61,27 @@ def summarise(comparison: Comparison, setting: str) -> Summary:
             "is in no interval, and more seeds don't show it; `replicates` do."
         )
     declared = comparison.declared
+    headline = advice_sentence(advice)
     if declared is not None and not _is_usual(comparison, declared):
-        headline, detail = answer(comparison, declared)
+        answered, detail = answer(comparison, declared)
+        if declared.question.contrasts == NAMED:
+            headline = answered
+        else:
+            detail = f"{answered} {detail}"
         return Summary(headline, detail, tuple(_other_measures(comparison)), reach)
     if not comparison.differences:
-        headline, detail = _without_baseline(comparison, finished)
-        return Summary(headline, detail, (), reach)
+        return Summary(headline, _without_baseline(comparison, finished), (), reach)
     sentences = [] if declared is None else [asked(declared)]
-    headlines = []
     for _, members in cells.groupby("block", sort=False):
-        headline, detail = _block(comparison, members)
+        detail = _block(comparison, members)
         title = members["title"].iloc[0]
         is_one = cells["block"].nunique() == 1
-        headlines.append(headline)
         sentences.append(detail if is_one or not title else f"With {title}: {detail}")
     sentences.append(_basis(comparison))
     if declared is not None:
         sentences.append("All else on this page is exploratory.")
     if len(comparison.differences) > len(comparison.metrics):
         reach = f"The differences are to the baseline. {reach}"
-    headline = headlines[0] if len(headlines) == 1 else _tally(comparison)
     beyond = tuple(_other_measures(comparison))
     return Summary(headline, " ".join(sentences), beyond, reach)
 
@@ -92,7 +95,7 @@ def _is_usual(comparison: Comparison, declared: Declared) -> bool:
     return all(comparison.is_declared(one, ACCURACY.key) for one in differences)
 
 
-def _without_baseline(comparison: Comparison, finished: pd.DataFrame) -> tuple[str, str]:
+def _without_baseline(comparison: Comparison, finished: pd.DataFrame) -> str:
     pairs = zip(finished["cell_key"], finished["label"], strict=True)
     scores = {
         str(label): comparison.estimates[cell, ACCURACY.key]
@@ -102,26 +105,23 @@ def _without_baseline(comparison: Comparison, finished: pd.DataFrame) -> tuple[s
     known = [(label, score) for label, score in scores.items() if score.mean is not None]
     known.sort(key=lambda item: -(item[1].mean or 0))
     if not known:
-        return "No accuracy was measured.", ""
+        return "No accuracy was measured."
     decimals = formatting.digits([score.half_width for _, score in known], percent=True)
-    unit = comparison.unit
     texts = [
-        f"{label} {formatting.estimate(score, True, decimals)}% ({plural(score.n, unit)})"
+        f"{label} {formatting.estimate(score, True, decimals)}% "
+        f"({plural(score.n, comparison.unit)})"
         for label, score in known
     ]
-    note = f" No differences are tested: {comparison.note}." if comparison.note else ""
-    if len(known) == 1:
-        label, score = known[0]
-        reached = formatting.number(score.mean, True, decimals)
-        return f"{label} reaches {reached}% test accuracy.", f"Test accuracy: {texts[0]}.{note}"
-    headline = f"{known[0][0]} has the highest mean test accuracy, but no baseline to compare with."
-    if len(cells := known) > 5:
-        texts = [*texts[:5], f"and {len(cells) - 5} more"]
-    return headline, f"Test accuracy: {'; '.join(texts)}.{note}"
+    note = (
+        f" No differences to a baseline are tested: {comparison.note}." if comparison.note else ""
+    )
+    if len(texts) > 5:
+        texts = [*texts[:5], f"and {len(known) - 5} more"]
+    return f"Test accuracy: {'; '.join(texts)}.{note}"
 
 
-def _block(comparison: Comparison, members: pd.DataFrame) -> tuple[str, str]:
-    """Return a headline and the sentences on test accuracy for cells with one baseline."""
+def _block(comparison: Comparison, members: pd.DataFrame) -> str:
+    """Return the sentences on test accuracy for cells with one baseline."""
     names = dict(zip(members["cell_key"], members["series"], strict=True))
     differences = {
         name: comparison.differences[key, ACCURACY.key]
@@ -129,7 +129,7 @@ def _block(comparison: Comparison, members: pd.DataFrame) -> tuple[str, str]:
         if (key, ACCURACY.key) in comparison.differences
     }
     if not differences:
-        return "Nothing is compared.", "nothing is compared with a baseline here."
+        return "nothing is compared with a baseline here."
     base = members["baseline_key"].dropna().iloc[0]
     base_name = names.get(base) or str(comparison.cells.set_index("cell_key").loc[base, "label"])
     decimals = formatting.digits([d.half_width for d in differences.values()], percent=True)
@@ -151,7 +151,7 @@ def _block(comparison: Comparison, members: pd.DataFrame) -> tuple[str, str]:
     unknown = [name for name, difference in differences.items() if difference.low is None]
     if unknown:
         parts.append(_unknown(differences, unknown, decimals))
-    return _headline(differences, by, best, base_name, decimals, comparison.unit), " ".join(parts)
+    return " ".join(parts)
 
 
 def _names_of_best(comparison: Comparison, members: pd.DataFrame) -> list[str]:
@@ -159,46 +159,6 @@ def _names_of_best(comparison: Comparison, members: pd.DataFrame) -> list[str]:
     names = dict(zip(members["cell_key"], members["series"], strict=True))
     best = comparison.best.get(int(members["block"].iloc[0]), ())
     return [str(names[key]) for key in best if key in names]
-
-
-def _headline(
-    differences: dict[str, Contrast],
-    by: dict[Verdict, list[str]],
-    best: Sequence[str],
-    base_name: str,
-    decimals: int,
-    unit: str,
-) -> str:
-    """Return the sentence on what is best. by: verdict -> names, the best first."""
-    fewest = min((d.n for d in differences.values() if d.n > 1), default=0)
-    few = f" (only {plural(fewest, unit)})" if 0 < fewest < SEEDS_WANTED else ""
-    if all(difference.low is None for difference in differences.values()):
-        return f"Nothing can be told apart from the baseline ({base_name}) yet."
-    if not by[Verdict.BETTER]:
-        if all(difference.verdict == Verdict.EQUIVALENT for difference in differences.values()):
-            return f"All methods are equivalent to the baseline ({base_name}){few}."
-        return f"Nothing is shown to be better than the baseline ({base_name}){few}."
-    first = by[Verdict.BETTER][0]
-    points = formatting.number(differences[first].mean, True, decimals)
-    if list(best) == [first]:
-        return f"{first} is the best here: {points} points better than {base_name}{few}."
-    together = [name for name in best if name in by[Verdict.BETTER]]
-    if len(together) > 1 and base_name not in best and len(best) <= 4:
-        shown = " and ".join(
-            formatting.number(differences[name].mean, True, decimals) for name in together[:2]
-        )
-        others = [name for name in best if name not in together]
-        rest = f"; {joined(others)} may be as good" if others else ""
-        if len(together) == 2:
-            return (
-                f"{joined(together)} are better than {base_name}, by {shown} points, and can't be "
-                f"told apart{rest}{few}."
-            )
-        return f"{joined(together)} are better than {base_name} and can't be told apart{rest}{few}."
-    return (
-        f"{first} is better than {base_name} by {points} points; "
-        f"{len(best) - 1} more can't be told apart from it{few}."
-    )
 
 
 def _margin(differences: dict[str, Contrast]) -> str:
@@ -347,17 +307,6 @@ def _brief(metric: Metric, differences: dict[str, Contrast], names: Sequence[str
         for name in names[:4]
     ]
     return [*shown, f"{len(names) - 4} more"] if len(names) > 4 else shown
-
-
-def _tally(comparison: Comparison) -> str:
-    kinds = [
-        difference.verdict
-        for (_, key), difference in comparison.differences.items()
-        if key == ACCURACY.key
-    ]
-    counts = [f"{kinds.count(kind)} {kind}" for kind in Verdict if kinds.count(kind)]
-    compared = plural(len(kinds), "comparison")
-    return f"In test accuracy, {compared} with a baseline: {joined(counts)}."
 
 
 def _ranked(differences: dict[str, Contrast], kind: Verdict, better: int = 1) -> list[str]:

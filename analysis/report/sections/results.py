@@ -1,16 +1,12 @@
-"""The main table and figure: every metric by method, with differences to the baseline."""
+"""The main table: every metric by method, with differences to the baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
-from mixbench.analysis.figures.canvas import ReportFigure, on_both_papers
-from mixbench.analysis.figures.methods import methods_figure
 from mixbench.analysis.report.data import ReportData, with_unit
-from mixbench.analysis.report.parts import TONES, Cell, Row, Table
+from mixbench.analysis.report.parts import TONES, Cell, Row, Table, runs_of
 from mixbench.analysis.report.sections.dose import doses
 from mixbench.analysis.statistics.blocks import blocks
 from mixbench.analysis.statistics.comparison import Comparison, crossed_values
@@ -23,7 +19,7 @@ from mixbench.analysis.text.verdict import verdict_words
 
 
 def section(data: ReportData) -> dict[str, Any]:
-    """Return the tables, the figure, and what the notes below them need."""
+    """Return the tables, and what the notes below them need."""
     differences = data.comparison.of_metric(ACCURACY.key).values()
     accuracy = next((m for m in data.comparison.metrics if m.key == ACCURACY.key), ACCURACY)
     return {
@@ -41,7 +37,6 @@ def section(data: ReportData) -> dict[str, Any]:
         ),
         "components": _components_table(data),
         "others": _difference_table(data),
-        "figures": _figures(data),
     }
 
 
@@ -103,7 +98,10 @@ def _entries(data: ReportData, key: str) -> list[Cell]:
         minor = ""
         if value.half_width is not None:
             minor = f"± {formatting.number(value.half_width, metric.percent, decimals)}"
-        entries.append(Cell(mean, minor))
+        drawn = f"n = {value.n}"
+        if value.half_width is not None:
+            drawn += f"; 95% {formatting.interval(value, metric.percent, decimals, sign=False)}"
+        entries.append(Cell(mean, minor, tip=drawn, link=runs_of(key)))
         if metric.key == ACCURACY.key and data.comparison.has_baseline:
             decimals = data.difference_decimals(metric)
             entries += _difference_cells(data.comparison, key, metric, decimals)
@@ -121,7 +119,9 @@ def _difference_cells(compared: Comparison, key: str, metric: Metric, decimals: 
     mean = formatting.number(difference.mean, metric.percent, decimals, sign=True)
     interval = formatting.interval(difference, metric.percent, decimals)
     minor = "" if interval == formatting.MISSING else interval
-    return [Cell(mean, minor, tone), Cell(verdict_words(difference, compared.unit))]
+    hint = f"n = {difference.n}"
+    shown = Cell(mean, minor, tone, hint, runs_of(key))
+    return [shown, Cell(verdict_words(difference, compared.unit))]
 
 
 def _components_table(data: ReportData) -> Table | None:
@@ -185,37 +185,3 @@ def _occluded(data: ReportData) -> str:
     if images is None or total is None or images >= total:
         return ""
     return f"Occlusion: {int(images):,} of the {int(total):,} test images."
-
-
-def _figures(data: ReportData) -> list[ReportFigure]:
-    compared = data.comparison
-    means = pd.DataFrame(
-        [
-            {"cell_key": cell, "metric": metric, "mean": e.mean, "low": e.low, "high": e.high}
-            for (cell, metric), e in compared.estimates.items()
-        ]
-    )
-    shown = [
-        metric
-        for metric in compared.metrics
-        if metric.key in (ACCURACY.key, "test/ece") or metric.key.startswith("occlusion/")
-    ]
-    if not shown:
-        return []
-    seeds = data.tables.runs[["cell_key", *(metric.key for metric in shown)]].melt(
-        id_vars="cell_key", var_name="metric", value_name="value"
-    )
-    seeds = seeds.dropna(subset=["value"])
-    reference = " The dashed line is the mean of the baseline." if compared.has_baseline else ""
-    return [
-        on_both_papers(
-            "methods.png",
-            "Accuracy, calibration and robustness by method",
-            f"Mean with its 95% t interval over {compared.unit}s (an arrowhead: it goes on beyond "
-            "the panel); the small dots are single runs."
-            f"{reference} Intervals of two methods may overlap although their paired "
-            f"difference is clear, as that is taken {compared.unit} by {compared.unit}.",
-            f"Dot plot of {formatting.joined(metric.title for metric in shown)} by method",
-            lambda paper: methods_figure(compared.cells, means, seeds, shown, paper),
-        )
-    ]

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from mixbench.analysis.numbers import is_number
 from mixbench.analysis.report.data import ReportData, with_unit
-from mixbench.analysis.report.parts import Cell, Row, Table
+from mixbench.analysis.report.parts import Cell, Row, Table, runs_of
 from mixbench.analysis.statistics.metrics import GAP
 from mixbench.analysis.text import formatting
 from mixbench.experiments.store.states import RunState
 
 
 def section(data: ReportData) -> dict[str, Any]:
-    """Return the table, and how many runs are done."""
-    return {"table": _table(data), "done": len(data.done), "planned": len(data.tables.runs)}
+    """Return the rows, cell by cell, and how many runs are done.
+
+    A row comes with the id of its cell, whether it is the first of that cell, and the folder of the
+    run as the page can reach it.
+    """
+    table = _table(data)
+    place = {str(key): number for number, key in enumerate(data.comparison.cells["cell_key"])}
+    keys = [(str(cell), str(run)) for cell, run in _keys(data)]
+    order = sorted(range(len(keys)), key=lambda index: place.get(keys[index][0], len(place)))
+    seen: set[str] = set()
+    rows = []
+    for index in order:
+        cell, run = keys[index]
+        rows.append((table.rows[index], runs_of(cell), cell not in seen, data.run_link(run)))
+        seen.add(cell)
+    shown = Table(table.columns, [row for row, *_ in rows])
+    done, planned = len(data.done), len(data.tables.runs)
+    return {"table": shown, "rows": rows, "done": done, "planned": planned}
+
+
+def _keys(data: ReportData) -> Iterable[tuple[Any, Any]]:
+    return data.tables.runs[["cell_key", "run_key"]].itertuples(index=False, name=None)
 
 
 def _table(data: ReportData) -> Table:

@@ -28,7 +28,7 @@ def section(data: ReportData) -> dict[str, Any]:
         "name": data.folder.name,
         "description": data.folder.description,
         "line": " · ".join(parts),
-        "verdict": summarise(data.comparison, setting),
+        "verdict": summarise(data.comparison, setting, data.advice),
     }
 
 

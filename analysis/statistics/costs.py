@@ -1,0 +1,48 @@
+"""What a method costs: time per training image against the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import median
+
+import pandas as pd
+
+from mixbench.analysis.numbers import is_number
+from mixbench.experiments.store.states import RunState
+
+SPEED = "timing.images_per_second"
+
+
+def costs(runs: pd.DataFrame, baselines: Mapping[str, str | None]) -> dict[str, float]:
+    """Return cell_key -> time per image divided by that of its baseline.
+
+    The median over runs with the same replicate and seed, as single runs share their machine with
+    others.
+
+    Args:
+        runs: One row per run, as `mixbench.analysis.tables.load.load` makes them.
+        baselines: cell_key -> the cell_key of its baseline.
+
+    Examples:
+        >>> runs = pd.DataFrame({
+        ...     "cell_key": ["a", "a", "b", "b"], "seed": [0, 1, 0, 1], "state": "done",
+        ...     "timing.images_per_second": [1000.0, 900.0, 800.0, 720.0],
+        ... })
+        >>> {cell: round(cost, 2) for cell, cost in costs(runs, {"a": "a", "b": "a"}).items()}
+        {'a': 1.0, 'b': 1.25}
+    """
+    if SPEED not in runs:
+        return {}
+    drawn = ["replicate", "seed"] if "replicate" in runs else ["seed"]
+    speeds: dict[str, dict[tuple[int, ...], float]] = {}
+    done = runs[runs["state"] == RunState.DONE]
+    for cell, speed, *draw in done[["cell_key", SPEED, *drawn]].itertuples(index=False):
+        if is_number(speed) and speed > 0:
+            speeds.setdefault(str(cell), {})[tuple(draw)] = float(speed)
+    found = {}
+    for cell, base in baselines.items():
+        own, other = speeds.get(cell, {}), speeds.get(base or "", {})
+        ratios = [other[draw] / speed for draw, speed in own.items() if draw in other]
+        if ratios:
+            found[cell] = median(ratios)
+    return found
