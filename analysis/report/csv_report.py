@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from mixbench.analysis.report.contrast_rows import contrast_columns, contrast_row
-from mixbench.analysis.report.files import write_pages
+from mixbench.analysis.report.files import FIGURES, write_files
+from mixbench.analysis.report.first_screen import Extras, first_table, forest, lines_of, overview
 from mixbench.analysis.report.page import render_contrasts
 from mixbench.analysis.report.parts import Cell, Row, Table
 from mixbench.analysis.report.verdicts import VERDICTS, Judged, dump
@@ -24,6 +25,8 @@ from mixbench.analysis.statistics.contrasts import (
     many_to_one,
 )
 from mixbench.analysis.statistics.estimates import estimate
+from mixbench.analysis.statistics.metrics import Metric
+from mixbench.analysis.statistics.recommendation import Advice, regime, with_the_best
 from mixbench.analysis.tables.from_csv import (
     METHOD,
     REPLICATE,
@@ -34,8 +37,9 @@ from mixbench.analysis.tables.from_csv import (
     read_csv,
 )
 from mixbench.analysis.text import formatting
-from mixbench.analysis.text.answer import best_headline
+from mixbench.analysis.text.advice import advice_sentence
 from mixbench.analysis.text.formatting import joined
+from mixbench.analysis.text.names import method_name
 from mixbench.experiments.errors import UserError, did_you_mean
 from mixbench.experiments.text import plural
 
@@ -87,21 +91,68 @@ def write_csv_report(path: Path, out: Path, baseline: str | None = None) -> CsvR
             Judged(contrast, metric, contrast.cell, contrast.against, contrast.stratum, is_primary)
             for contrast in contrasts
         ]
-    first = observations.metrics[0]
-    best = {
-        title: best_set(_values(rows, first), -1 if is_lower_better(first) else 1)
-        for title, rows in strata.items()
-    }
-    headline = best_headline(best, methods, first)
+    first = _metric(observations.metrics[0])
+    strata_values = {title: _values(rows, first.key) for title, rows in strata.items()}
+    best = {title: best_set(of, first.better) for title, of in strata_values.items()}
+    advice = _advice(strata_values, [one.contrast for one in judged if one.is_primary], first, base)
+    headline = advice_sentence(advice)
+    screen = _first_screen(advice, strata_values)
     page = {
         "name": path.stem,
         "line": " · ".join([plural(len(methods), "method"), *observations.notes]),
         "headline": headline,
-        "best": [_best_sentence(title, names, first) for title, names in best.items()],
+        "best": [_best_sentence(title, names, first.key) for title, names in best.items()],
+        "first": screen,
         "parts": parts,
     }
-    write_pages(out, {**render_contrasts(page), VERDICTS: dump(judged, best)})
+    pictures = {f"{FIGURES}/{figure.name}": figure.light for figure in screen["figures"]}
+    pages = render_contrasts(page)
+    write_files(out, {**pictures, **pages, VERDICTS: dump(judged, best)})
     return CsvReport(out, headline, observations.notes)
+
+
+def _metric(name: str) -> Metric:
+    margin = margin_of(name)
+    return Metric(name, name, _is_percent(name), -1 if is_lower_better(name) else 1, margin)
+
+
+def _is_percent(metric: str) -> bool:
+    return margin_of(metric) is not None and "nll" not in metric and "brier" not in metric
+
+
+def _advice(
+    strata: Mapping[str, Values], contrasts: Sequence[Contrast], metric: Metric, base: str | None
+) -> Advice:
+    regimes = []
+    for title, values in strata.items():
+        of_stratum = [one for one in contrasts if one.stratum == title]
+        found = {one.cell: one for one in of_stratum if base is not None and one.against == base}
+        if not found:
+            pairs = {(one.cell, one.against): one for one in of_stratum}
+            found = with_the_best(values, metric, REPLICATE, pairs)
+        shown = "" if title == "all" else title
+        names = {method: method for method in values}
+        bases = [base] if base in values and found else []
+        regimes.append(regime(shown, names, values, found, bases, metric))
+    return Advice(metric, REPLICATE, tuple(regimes))
+
+
+def _first_screen(advice: Advice, strata: Mapping[str, Values]) -> dict[str, Any]:
+    """Return the forest plot and the tables of the primary metric."""
+    panels, keys = {}, {}
+    for one, values in zip(advice.regimes, strata.values(), strict=True):
+        panels[one.title] = lines_of(one, values, advice.unit, {})
+        keys[one.title] = [option.cell for option in one.options]
+    bases = {one.against for one in advice.regimes}
+    base = bases.pop() if len(bases) == 1 else "the baseline"
+    against = "the best of the others" if base is None else method_name(base)
+    has_lines = any(line.contrast for lines in panels.values() for line in lines)
+    several = [one for one in advice.regimes if any(o.contrast for o in one.options)]
+    return {
+        "figures": forest(panels, advice.metric, advice.unit, against),
+        "table": first_table(panels, advice.metric, Extras(), keys) if has_lines else None,
+        "overview": overview(several, advice, {}, {}) if len(several) > 1 else None,
+    }
 
 
 def _strata(observations: Observations) -> dict[str, pd.DataFrame]:
@@ -147,7 +198,7 @@ def _contrasts(values: Mapping[str, Values], metric: str, base: str | None) -> l
 def _part(
     metric: str, values: Mapping[str, Values], contrasts: Sequence[Contrast]
 ) -> dict[str, Any]:
-    percent = margin_of(metric) is not None and "nll" not in metric and "brier" not in metric
+    percent = _is_percent(metric)
     decimals = formatting.digits([contrast.half_width for contrast in contrasts], percent)
     means, rows = [], []
     for title, of_stratum in values.items():

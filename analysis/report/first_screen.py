@@ -108,7 +108,7 @@ def forest(
     base = "" if against is None else f" to {against}"
     x_label = f"Difference{base} in {where}{points}"
     margin = None if metric.margin is None else metric.margin * factor
-    band = "" if margin is None else f" Grey band: ±{margin:g}, what does not matter."
+    band = "" if margin is None else f" Grey band: the margin of {margin:g}, what does not matter."
     left_out = len(panels) - len(shown)
     more = f" The first {len(shown)} of {len(panels)} regimes." if left_out > 0 else ""
     lines = [line for _, of_panel in panels.items() for line in of_panel if line.contrast]

@@ -60,7 +60,13 @@ def _folds(sections: Mapping[str, Any]) -> dict[str, bool]:
         "question": bool(sections["question"]["table"] or sections["question"]["notes"]),
         "factors": bool(sections["factors"]["tables"] or sections["pairs"]["figures"]),
         "measurements": bool(sections["measurements"]["parts"]),
-        "checks": bool(sections["checks"]["table"] or sections["results"]["components"]),
+        "checks": any(
+            (
+                sections["checks"]["table"],
+                sections["checks"]["ranks"],
+                sections["results"]["components"],
+            )
+        ),
         "gallery": bool(sections["mixed"]["figures"]),
     }
 

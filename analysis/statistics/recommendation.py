@@ -56,6 +56,7 @@ class Option:
         contrast: With the baseline, or with the best of the others where there is none; None for
             the baseline itself, and where nothing could be compared.
         in_best_set: Whether it can't be told apart from the best of its regime.
+        mean: Of the metric; None without a value.
     """
 
     cell: str
@@ -63,6 +64,7 @@ class Option:
     word: Word
     contrast: Contrast | None
     in_best_set: bool
+    mean: float | None = None
 
     @property
     def more_replicates(self) -> int | None:
@@ -149,7 +151,7 @@ def recommend(comparison: Comparison, runs: pd.DataFrame, metric: Metric | None 
         bases = [base for base in members["baseline_key"] if isinstance(base, str)]
         of_cells = {key: found[key] for key in names if key in found}
         if not of_cells:
-            of_cells, bases = _with_the_best(of_block, metric, comparison.unit, pairs), []
+            of_cells, bases = with_the_best(of_block, metric, comparison.unit, pairs), []
         regimes.append(regime(title, names, of_block, of_cells, bases, metric))
     return Advice(metric, comparison.unit, tuple(regimes))
 
@@ -174,11 +176,18 @@ def regime(
     """
     best = best_set(values, metric.better or 1)
     base = next((one for one in bases if one in names), None)
+    means = {cell: _mean(of_cell) for cell, of_cell in values.items()}
     options = [
-        Option(cell, name, _word(cell, found.get(cell), base, best), found.get(cell), cell in best)
+        Option(
+            cell,
+            name,
+            _word(cell, found.get(cell), base, best),
+            found.get(cell),
+            cell in best,
+            means.get(cell),
+        )
         for cell, name in names.items()
     ]
-    means = {cell: _mean(of_cell) for cell, of_cell in values.items()}
 
     def place(option: Option) -> float:
         contrast, mean = option.contrast, means.get(option.cell)
@@ -216,7 +225,7 @@ def turned(contrast: Contrast, better: int) -> Contrast:
     )
 
 
-def _with_the_best(
+def with_the_best(
     values: Mapping[str, Values],
     metric: Metric,
     unit: str,
@@ -224,7 +233,14 @@ def _with_the_best(
 ) -> dict[str, Contrast]:
     """Compare each cell with the best of the others, with the intervals of all pairs.
 
-    tested: the contrasts that the sweep declares.
+    Args:
+        values: cell -> replicate -> value of the metric.
+        metric: What to choose by.
+        unit: What is paired, for notes.
+        tested: (cell, against) -> contrast, where all pairs have been tested already.
+
+    Returns:
+        cell -> contrast; empty with fewer than two cells, or more than `MOST_PAIRED`.
     """
     better = metric.better
     means = {cell: mean for cell, of_cell in values.items() if (mean := _mean(of_cell)) is not None}

@@ -9,6 +9,7 @@ from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.statistics.recommendation import Advice, Option, Regime, Word
 from mixbench.analysis.tables.labels import JOIN
 from mixbench.analysis.text import formatting
+from mixbench.analysis.text.answer import metric_in_words
 from mixbench.analysis.text.formatting import joined
 from mixbench.analysis.text.names import NO_MIXING, method_name, setting_name
 from mixbench.experiments.text import plural
@@ -24,9 +25,7 @@ def advice_sentence(advice: Advice) -> str:
     regimes = [regime for regime in advice.regimes if len(regime.options) > 1]
     judged = [one for one in regimes if any(option.contrast for option in one.options)] or regimes
     if not regimes:
-        names = [option.name for regime in advice.regimes for option in regime.options]
-        only = f"only {joined(map(method_name, names))}" if len(names) < 4 else "no two alike"
-        return f"Nothing is compared here: there is {only}."
+        return _alone([option for regime in advice.regimes for option in regime.options], advice)
     if all(
         option.word in (Word.UNKNOWN, Word.BASELINE) for one in judged for option in one.options
     ):
@@ -42,6 +41,22 @@ def word_in_full(option: Option, unit: str) -> str:
     if option.more_replicates:
         return f"{option.word} ({plural(option.more_replicates, f'more {unit}')})"
     return str(option.word)
+
+
+def _alone(options: Sequence[Option], advice: Advice) -> str:
+    known = [option for option in options if option.mean is not None]
+    if len(known) != 1:
+        return (
+            f"Nothing is compared here: no two of {plural(len(options), 'configuration')} differ "
+            "in their method alone."
+        )
+    metric = advice.metric
+    shown = formatting.number(known[0].mean, metric.percent, 1 if metric.percent else 3)
+    name = method_name(known[0].name)
+    return (
+        f"{name[0].upper()}{name[1:]} reaches {shown}{'%' if metric.percent else ''} in "
+        f"{metric_in_words(metric)}; there is nothing to compare it with."
+    )
 
 
 def _of_one(regime: Regime, advice: Advice) -> str:
@@ -144,10 +159,10 @@ def _clauses(
         where = where_in_words(members, titles)
         if used:
             names = [name for name in first.named(Word.USE) if name in used]
-            clauses.append(f"{where[0].upper()}{where[1:]} use {_alternatives(names)}.")
+            clauses.append(f"Use {_alternatives(names)} {where}.")
         else:
             base = method_name(first.against or NO_MIXING)
-            clauses.append(f"{where[0].upper()}{where[1:]} nothing is shown to beat {base}.")
+            clauses.append(f"Nothing is shown to beat {base} {where}.")
     return clauses
 
 
@@ -179,9 +194,9 @@ def where_in_words(members: Sequence[str], titles: Sequence[str]) -> str:
     Examples:
         >>> titles = [f"epochs {n} · flip {f}" for n in (15, 45, 150) for f in ("no", "yes")]
         >>> where_in_words(titles[2:], titles), where_in_words(titles[:1], titles)
-        ('at 45 and 150 epochs', 'at 15 epochs, no flips')
+        ('at 45 and 150 epochs', 'at 15 epochs (no flips)')
         >>> where_in_words([titles[0], titles[3]], titles)
-        'at 15 epochs, no flips and at 45 epochs, flips'
+        'at 15 epochs (no flips) and at 45 epochs (flips)'
     """
     if set(members) == set(titles):
         return f"in all {len(titles)} regimes"
@@ -190,10 +205,15 @@ def where_in_words(members: Sequence[str], titles: Sequence[str]) -> str:
     ways = [_covered(members, split, place) for place in range(min(widths))]
     whole, rest = min(ways, key=lambda way: (len(way[1]), len(way[0])))
     parts = [f"at {_values_in_words(whole)}"] if whole else []
-    parts += [f"at {', '.join(map(setting_name, split[title]))}" for title in rest]
+    parts += [_one_regime(split[title]) for title in rest]
     if len(rest) > _MOST_RESTS:
         return f"in {len(members)} of {len(titles)} regimes"
-    return "; ".join(parts) if whole and rest else joined(parts)
+    return joined(parts)
+
+
+def _one_regime(parts: Sequence[str]) -> str:
+    first, *rest = map(setting_name, parts)
+    return f"at {first} ({', '.join(rest)})" if rest else f"at {first}"
 
 
 def _covered(

@@ -94,9 +94,8 @@ def _content(
 ) -> dict[str, Any]:
     notes = []
     if short is not None:
-        notes.append(
-            f"Differences{', points' if data.advice.metric.percent else ''}; hovering shows the interval, a click the runs."
-        )
+        points = " in points" if data.advice.metric.percent else ""
+        notes.append(f"Differences{points}; hovering shows the interval, a click the runs.")
     if "Cost" in extras.columns:
         notes.append("Cost: time per training image against the baseline, measured in these runs.")
     has_marks = any(goal.capitalize() in extras.columns for goal in _OF_GOALS)

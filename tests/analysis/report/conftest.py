@@ -10,15 +10,22 @@ from matplotlib.figure import Figure
 
 from mixbench.analysis.figures.canvas import ReportFigure
 from mixbench.analysis.figures.palette import LIGHT, Paper
+from mixbench.analysis.report import first_screen
 from mixbench.analysis.report.build import SECTIONS
 from mixbench.analysis.report.measurements import figures
 
 
 def _set_up_once(
-    name: str, title: str, caption: str, alt: str, draw: Callable[[Paper], bytes]
+    name: str,
+    title: str,
+    caption: str,
+    alt: str,
+    draw: Callable[[Paper], bytes],
+    draw_narrow: Callable[[Paper], bytes] | None = None,
 ) -> ReportFigure:
     drawn = draw(LIGHT)
-    return ReportFigure(name, title, caption, alt, drawn, drawn)
+    narrow = () if draw_narrow is None else (drawn, drawn)
+    return ReportFigure(name, title, caption, alt, drawn, drawn, narrow)
 
 
 @pytest.fixture
@@ -29,6 +36,7 @@ def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         stream.write(b"no picture")
 
     monkeypatch.setattr(Figure, "savefig", save)
-    for names in (vars(figures), *(section.__globals__ for section in SECTIONS.values())):
+    sections = [section.__globals__ for section in SECTIONS.values()]
+    for names in (vars(first_screen), vars(figures), *sections):
         if "on_both_papers" in names:
             monkeypatch.setitem(names, "on_both_papers", _set_up_once)

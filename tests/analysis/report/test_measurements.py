@@ -119,7 +119,8 @@ def test_figures_of_each_on_both_papers(report: Report) -> None:
     assert "measured-localisation-2.png" in names
     assert not [name for name in names if "novel" in name or "wide" in name]
     page = report.html.read_text(encoding="utf-8")
-    assert page.count("data:image/png") == 2 * len(report.figures)
+    narrow = page.count('media="(max-width: 46rem)"')
+    assert page.count("data:image/png") == 2 * (len(report.figures) + narrow)
 
 
 def test_numbers_against_scipy(sweep: SweepFolder, text: str) -> None:

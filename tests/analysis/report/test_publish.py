@@ -54,10 +54,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 def fake_report(folder: Path, **files: bytes) -> Report:
     """A report without drawing anything."""
     (folder / "figures").mkdir(parents=True)
-    for name in ("report.html", "report.md", "runs.csv", "verdicts.json", "figures/methods.png"):
+    for name in ("report.html", "report.md", "runs.csv", "verdicts.json", "figures/forest.png"):
         (folder / name).write_bytes(files.get(name.rpartition("/")[2].partition(".")[0], b"old"))
     verdict: Any = None
-    return Report(folder, (folder / "figures" / "methods.png",), verdict, ())
+    return Report(folder, (folder / "figures" / "forest.png",), verdict, ())
 
 
 def test_a_clean_sweep_is_published(
@@ -79,7 +79,7 @@ def test_a_published_report_is_replaced_and_other_files_stay(tmp_path: Path) -> 
     publish(fake_report(tmp_path / "second", report=b"new"), target)
     assert contents(target) == {
         "README.md": b"mine",
-        "figures/methods.png": b"old",
+        "figures/forest.png": b"old",
         "report.html": b"new",
         "report.md": b"new",
         "runs.csv": b"old",

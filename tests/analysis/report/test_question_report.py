@@ -17,7 +17,7 @@ def test_the_report_answers_the_question(tmp_path: Path, without_pictures: None)
     assert "early" in report.verdict.headline and "late" in report.verdict.headline
     page = report.markdown.read_text()
     assert "## The question" in page and "Differences in accuracy: exploratory" in page
-    assert "The question" in report.html.read_text()
+    assert 'id="question"' in report.html.read_text()
     # A question that can't be read is no reason to lose the report.
     header = json.loads((folder.path / "sweep.json").read_text())
     header["spec"]["question"] = {"margin": 0.5}

@@ -16,6 +16,7 @@ import pytest
 from mixbench.analysis.report.build import Report, write_report
 from mixbench.analysis.report.page import markdown
 from mixbench.analysis.statistics.comparison import compare
+from mixbench.analysis.statistics.recommendation import recommend
 from mixbench.analysis.tables.load import load
 from mixbench.analysis.text.caveats import caveats
 from mixbench.analysis.text.verdict import Summary, summarise
@@ -24,7 +25,7 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support.written_sweeps import METHODS, grid, keys, result, write_sweep
 
 NONE, MIXUP, CUTMIX, CUTOUT = METHODS[:4]
-ALL = ("mixed.png", "methods.png", "occlusion.png", "reliability.png")
+ALL = ("forest.png", "pairs.png", "occlusion.png", "reliability.png", "mixed.png")
 
 
 class Page(HTMLParser):
@@ -49,7 +50,7 @@ class Page(HTMLParser):
                 self.handlers.append(key)
 
     def handle_data(self, data: str) -> None:
-        if self.tags and self.tags[-1] == "style":
+        if self.tags and self.tags[-1] in ("style", "script"):
             return
         self.words.append(data)
         if self.tags and self.tags[-1] in ("h1", "h2", "h3") and data.strip():
@@ -79,35 +80,41 @@ def test_the_page_stands_alone(report: Report) -> None:
     text = report.html.read_text(encoding="utf-8")
     found = page(report)
     assert found.loads
-    assert all(load.startswith("data:image/png;base64,") for load in found.loads)
-    assert not {"script", "link", "iframe", "object", "embed"} & set(found.tags)
+    pictures = [load for load in found.loads if load.startswith("data:image/png;base64,")]
+    links = [load for load in found.loads if load not in pictures]
+    # Links lead to parts of the page, and to the folders of runs beside it.
+    ids = set(re.findall(r' id="([^"]+)"', text))
+    assert {link[1:] for link in links if link.startswith("#")} <= ids
+    assert all((report.folder / link).is_dir() for link in links if not link.startswith("#"))
+    assert len(links) > 35
+    assert found.tags.count("script") == 1
+    assert not {"link", "iframe", "object", "embed"} & set(found.tags)
     assert not found.handlers
     styles = re.findall(r"<style>(.*?)</style>", text, re.S)
     assert styles
     assert "url(" not in styles[0]
     assert "@import" not in styles[0]
     assert "prefers-color-scheme: dark" in styles[0]
-    # Every picture in a light and a dark version.
-    assert len(found.loads) == 2 * len(ALL)
-    assert len(set(found.loads)) == 2 * len(ALL)
+    # Every picture in a light and a dark version, the forest plot in a narrow one too.
+    assert len(pictures) == len(set(pictures)) == 2 * len(ALL) + 2
 
 
 def test_the_order_of_the_page(report: Report) -> None:
     headings = page(report).headings
     wanted = [
-        "demo",
         report.verdict.headline,
-        "What each method does",
-        "Results",
-        "Accuracy, calibration and robustness by method",
-        "Accuracy under occlusion",
+        "Everything else",
+        "In words",
+        "All results",
+        "Occlusion",
         "Reliability",
+        "What each method does",
         "Set-up",
         "Runs",
-        "Provenance",
+        "Provenance and commands",
         "Reproduce",
     ]
-    assert [heading for heading in headings if heading in wanted] == wanted
+    assert [heading for heading in dict.fromkeys(headings) if heading in wanted] == wanted
 
 
 def test_the_table_has_the_numbers_of_the_runs(report: Report, full_sweep: SweepFolder) -> None:
@@ -145,14 +152,16 @@ def test_markdown_links_files_that_exist(report: Report) -> None:
     assert {f"figures/{name}" for name in ALL} <= set(links)
     assert all((report.folder / link).is_file() for link in links)
     tables = re.findall(r"(?:^\|.*\|$\n?)+", text, re.M)
-    assert len(tables) == 3
+    assert len(tables) == 5
     for table in tables:
         bars = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(bars) == 1
 
 
 def test_the_verdict_names_the_winner_with_interval_seeds_and_reach(report: Report) -> None:
-    assert report.verdict.headline.startswith("cutmix and ricap are better than none, by 2.8 and")
+    assert report.verdict.headline.startswith(
+        "Use CutMix or RICAP: better by 2.8 and 2.3 points over no mixing, and they can't be told"
+    )
     assert "Can't be told apart from the best: cutmix and ricap." in report.verdict.paragraph
     assert "hold together at 95%" in report.verdict.paragraph
     assert "5 seeds" in report.verdict.paragraph
@@ -164,7 +173,8 @@ def test_the_verdict_names_the_winner_with_interval_seeds_and_reach(report: Repo
 def judged(sweep: SweepFolder) -> Summary:
     """The verdict alone, without the drawing."""
     tables = load(sweep)
-    return summarise(compare(tables.cells, tables.runs), "this set")
+    compared = compare(tables.cells, tables.runs)
+    return summarise(compared, "this set", recommend(compared, tables.runs))
 
 
 def warned(sweep: SweepFolder) -> list[str]:
@@ -193,7 +203,9 @@ BASE = [0.80, 0.81, 0.79, 0.80, 0.82]
 def test_an_interval_with_zero_shows_no_difference(tmp_path: Path) -> None:
     noisy = [b + d for b, d in zip(BASE, (0.02, -0.02, 0.01, -0.01, 0.003), strict=True)]
     said = with_accuracies(tmp_path, {"none": BASE, "cutmix": noisy})
-    assert said.headline == "Nothing is shown to be better than the baseline (none)."
+    assert said.headline.startswith(
+        "Nothing is shown to be better than no mixing here. Undecided: CutMix ("
+    )
     assert "Undecided: cutmix" in said.paragraph
     assert "would have been seen" in said.paragraph
     assert "more seeds for 0.5)" in said.paragraph
@@ -202,7 +214,7 @@ def test_an_interval_with_zero_shows_no_difference(tmp_path: Path) -> None:
 def test_a_worse_method_is_behind(tmp_path: Path) -> None:
     worse = [b - d for b, d in zip(BASE, (0.020, 0.021, 0.019, 0.022, 0.018), strict=True)]
     said = with_accuracies(tmp_path, {"none": BASE, "cutmix": worse})
-    assert said.headline == "Nothing is shown to be better than the baseline (none)."
+    assert said.headline == "Stay with no mixing: nothing is better here. Avoid CutMix."
     assert "Worse: cutmix −2.0 [−2.2, −1.8]" in said.paragraph
 
 
@@ -211,15 +223,15 @@ def test_what_more_comparisons_take_back_is_undecided(tmp_path: Path) -> None:
     gain = [b + d for b, d in zip(BASE, (0.02, 0.005, 0.01, 0.02, 0.002), strict=True)]
     noisy = [b + d for b, d in zip(BASE, (0.02, -0.02, 0.01, -0.01, 0.003), strict=True)]
     alone = with_accuracies(tmp_path / "a", {"none": BASE, "cutmix": gain})
-    assert alone.headline == "cutmix is the best here: 1.1 points better than none."
+    assert alone.headline == "Use CutMix: better by 1.1 points over no mixing."
     two = with_accuracies(tmp_path / "b", {"none": BASE, "cutmix": gain, "mixup": noisy})
-    assert two.headline == "Nothing is shown to be better than the baseline (none)."
+    assert two.headline.startswith("Nothing is shown to be better than no mixing here.")
     assert "Undecided: cutmix" in two.paragraph
 
 
 def test_one_seed_shows_nothing(tmp_path: Path, without_pictures: None) -> None:
     found = write_report(write_sweep(tmp_path, "one", grid(METHODS[:3], [0])))
-    assert found.verdict.headline == "Nothing can be told apart from the baseline (none) yet."
+    assert found.verdict.headline.startswith("Nothing can be judged yet: that takes two seeds")
     assert "one seed gives no interval" in found.verdict.paragraph
     assert any("One seed per cell" in warning for warning in found.warnings)
     assert "±" not in re.sub(r"Mean ± half-width.*?\.", "", page(found).text)
@@ -287,8 +299,8 @@ def partial(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 def test_nothing_that_is_quoted_becomes_markup(partial: Report) -> None:
     found = page(partial)
-    assert "script" not in found.tags
-    assert set(found.loads) == {load for load in found.loads if load.startswith("data:image/png")}
+    assert found.tags.count("script") == 1
+    assert all(load.startswith(("data:image/png", "#", "../runs/")) for load in found.loads)
     assert not found.handlers
     assert "b" not in found.tags
     # It is shown, though, as the text that it is.
@@ -349,13 +361,15 @@ def test_a_wrong_baseline_writes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seeds", [[3], [0, 1, 2]])
 def test_a_single_cell(tmp_path: Path, seeds: list[int], without_pictures: None) -> None:
     found = write_report(write_sweep(tmp_path, "single", grid([CUTMIX], seeds)))
-    assert re.match(r"cutmix reaches \d\d\.\d+% test accuracy", found.verdict.headline)
-    assert "Difference" not in page(found).text.split("Set-up")[0].split("Results")[1]
+    assert re.match(
+        r"CutMix reaches \d\d\.\d+% in test accuracy; there is noth", found.verdict.headline
+    )
+    assert "Difference" not in found.markdown.read_text().split("Set-up")[0]
 
 
 def test_no_baseline(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path, "nobase", grid([MIXUP, CUTMIX], range(5)))
-    assert "no baseline" in judged(sweep).headline
+    assert judged(sweep).headline == "Use CutMix: it is the best here. Avoid MixUp."
     assert any("No differences are tested" in warning for warning in warned(sweep))
 
 
@@ -364,7 +378,7 @@ def test_several_factors(tmp_path: Path, without_pictures: None) -> None:
         r for ls in (0.0, 0.1) for r in grid(METHODS[:3], range(3), training__label_smoothing=ls)
     ]
     found = write_report(write_sweep(tmp_path, "factors", runs))
-    assert "4 comparisons with a baseline" in found.verdict.headline
+    assert found.verdict.headline == "Use CutMix, in all 2 regimes. Only 3 seeds."
     assert "With label_smoothing 0.1:" in found.verdict.paragraph
     assert "hold together, over 4 comparisons" in page(found).text
     verdicts = json.loads((found.folder / "verdicts.json").read_text())
@@ -412,7 +426,7 @@ def test_undefined_metrics_and_missing_parts_of_a_result(
         (folder / "result.json").write_text(json.dumps(found))
         (folder / "mixed.png").write_bytes(b"\x89PNG torn")
     written = write_report(sweep)
-    assert {path.name for path in written.figures} == {"methods.png"}
+    assert {path.name for path in written.figures} == {"forest.png"}
     assert any("ECE is undefined in 6 runs" in warning for warning in written.warnings)
 
 
@@ -437,7 +451,7 @@ def test_another_folder(tmp_path: Path, without_pictures: None) -> None:
     assert found.html == tmp_path / "out" / "deep" / "report.html"
     assert not (sweep.path / "report").exists()
     assert "mixbench report away --baseline augmentation.name=cutmix" in page(found).text
-    assert "baseline (cutmix)" in found.verdict.headline
+    assert found.verdict.headline.startswith("Stay with CutMix: nothing is better here.")
 
 
 @pytest.mark.parametrize(
@@ -494,7 +508,7 @@ def test_nothing_is_claimed_where_no_pair_exists(tmp_path: Path, without_picture
 def test_few_seeds_stand_in_the_headline(tmp_path: Path) -> None:
     gain = [b + d for b, d in zip(BASE[:3], (0.021, 0.020, 0.0205), strict=True)]
     found = with_accuracies(tmp_path, {"none": BASE[:3], "cutmix": gain})
-    assert found.headline.endswith("(only 3 seeds).")
+    assert found.headline.endswith("Only 3 seeds.")
 
 
 def test_runs_of_one_cell_with_other_code_of_a_plug_in_are_told(

@@ -23,10 +23,35 @@ CHROMIUM = next(
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
+WATCH = """
+<script>
+window.errors = [];
+window.addEventListener("error", (event) => window.errors.push(event.message));
+console.error = (...parts) => window.errors.push(parts.join(" "));
+</script>
+"""
 PROBE = """
 <pre id="probe"></pre>
 <script>
 window.addEventListener("load", () => {
+  for (const fold of document.querySelectorAll("details")) fold.open = true;
+  const table = document.querySelector("table.advice");
+  const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
+  const before = names();
+  const sorted = [2, 2, 0].map((column) => {
+    table.tHead.rows[0].cells[column].querySelector("button").click();
+    return names();
+  });
+  const runs = document.querySelector("table.runs");
+  const visible = () => [...runs.tBodies[0].rows].filter((row) => !row.hidden).length;
+  const box = runs.parentElement.previousElementSibling.querySelector("input");
+  const filtered = ["cutmix", "cutmix done 3", "nobody"].map((text) => {
+    box.value = text;
+    box.dispatchEvent(new Event("input"));
+    return visible();
+  });
+  const link = table.querySelector('a[href^="#cell-"]');
+  const links = [...document.querySelectorAll('a[href^="#"]')].map((each) => each.hash.slice(1));
   const shown = [...document.images].filter((image) => image.getClientRects().length > 0);
   document.getElementById("probe").textContent = JSON.stringify({
     images: shown.length,
@@ -36,6 +61,14 @@ window.addEventListener("load", () => {
     width: document.documentElement.scrollWidth,
     window: window.innerWidth,
     title: document.title,
+    before, sorted, filtered,
+    dead: links.filter((id) => !document.getElementById(id)).length,
+    links: links.length,
+    hint: link.title,
+    unnamed: document.querySelectorAll("img:not([alt]), img[alt='']").length,
+    small: [...document.querySelectorAll("table.advice td")].filter(
+      (cell) => parseFloat(getComputedStyle(cell).fontSize) < 11).length,
+    errors: window.errors,
     headings: [...document.querySelectorAll("h1, h2")].map((heading) => heading.textContent.trim()),
   });
 });
@@ -50,7 +83,7 @@ def page(full_sweep: SweepFolder, tmp_path_factory: pytest.TempPathFactory) -> P
     report = write_report(full_sweep, out_dir=folder / "report")
     probed = folder / "probed.html"
     html = report.html.read_text(encoding="utf-8")
-    assert "<script" not in html
+    html = html.replace("<script>", f"{WATCH}<script>", 1)
     probed.write_text(html.replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
     return probed
 
@@ -91,4 +124,16 @@ def test_the_report_opens_whole_and_alone(page: Path, width: int, tmp_path: Path
     assert seen["broken"] == 0
     assert seen["requests"] == [], "a self-contained report loads nothing"
     assert seen["width"] <= seen["window"], "the page must not scroll sideways"
-    assert "Results" in seen["headings"]
+    assert "All results" in seen["headings"]
+    assert seen["errors"] == []
+    assert seen["unnamed"] == 0 and seen["small"] == 0
+    # Sorted by difference, up and down, and by name.
+    up, down, by_name = seen["sorted"]
+    assert set(seen["before"]) == set(up) and len(up) == 7
+    assert next(name for name in up if name != "no mixing") == "Random Erasing"
+    assert next(name for name in down if name != "no mixing") == "CutMix"
+    assert by_name == sorted(by_name, key=str.lower)
+    # 35 runs: those of a method, one of them, none.
+    assert seen["filtered"][0] == 5 and 1 <= seen["filtered"][1] <= 5 and seen["filtered"][2] == 0
+    assert seen["dead"] == 0 and seen["links"] > 50
+    assert seen["hint"].startswith("n = 5; 95% [")

@@ -12,8 +12,10 @@ from mixbench.analysis.report.verdicts import of_comparison
 from mixbench.analysis.statistics import contrasts
 from mixbench.analysis.statistics.comparison import Comparison, compare, seed_values
 from mixbench.analysis.statistics.contrasts import Stratum, all_pairs
+from mixbench.analysis.statistics.recommendation import recommend
 from mixbench.analysis.tables.load import Tables, load
-from mixbench.analysis.text.verdict import summarise
+from mixbench.analysis.text.names import method_name
+from mixbench.analysis.text.verdict import Summary, summarise
 from mixbench.experiments.design import question as questions
 from tests.support.staged_sweeps import CUTMIX, FIRST_50, MIXUP, NONE, run
 from tests.support.written_sweeps import write_sweep
@@ -107,11 +109,15 @@ def test_one_contrast_has_one_test_wherever_it_is_shown(tables: Tables) -> None:
     assert not any(one["primary"] for one in written if one["metric"] != ACCURACY)
 
 
+def said(compared: Comparison, tables: Tables) -> Summary:
+    return summarise(compared, "here", recommend(compared, tables.runs))
+
+
 def test_the_baseline_asked_for_in_the_sweep_is_the_usual_test(tables: Tables) -> None:
     plain = compare(tables.cells, tables.runs)
     compared = asked(tables, margin=0.005)
     assert compared.differences == plain.differences
-    words, usual = summarise(compared, "here"), summarise(plain, "here")
+    words, usual = said(compared, tables), said(plain, tables)
     assert words.headline == usual.headline
     assert words.paragraph.startswith("Declared question: every configuration with its baseline")
     # Another baseline in the report is not what was declared.
@@ -119,7 +125,7 @@ def test_the_baseline_asked_for_in_the_sweep_is_the_usual_test(tables: Tables) -
     shown = other.of_metric(ACCURACY).values()
     assert sum(other.is_declared(one, ACCURACY) for one in shown) == 0
     assert other.declared is not None and len(other.declared.contrasts) == 6
-    assert "exploratory" in summarise(other, "here").paragraph
+    assert "exploratory" in said(other, tables).paragraph
 
 
 def test_another_metric_and_its_margin(tables: Tables) -> None:
@@ -129,15 +135,16 @@ def test_another_metric_and_its_margin(tables: Tables) -> None:
     assert {one.verdict for one in compared.of_metric("test/nll").values()} == {"equivalent"}
     written = json.loads(of_comparison(compared))["contrasts"]
     assert {one["metric"] for one in written if one["primary"]} == {"test/ece"}
-    assert "In test ECE, 6 declared contrasts" in summarise(compared, "here").headline
+    assert "In test ECE, 6 declared contrasts" in said(compared, tables).paragraph
 
 
 def test_the_best_is_a_set(tables: Tables) -> None:
     compared = asked(tables, contrasts="best")
     assert compared.declared is not None
     (best,) = compared.declared.best.values()
-    headline = summarise(compared, "here").headline
-    assert all(name in headline for name in best)
+    words = said(compared, tables)
+    assert all(name in words.paragraph for name in best)
+    assert all(method_name(name) in words.headline for name in best)
     # Each cell has one contrast with the best of the others; those of the two best are the same.
     pairs = list(compared.declared.by_cells)
     assert len(pairs) == 6

@@ -60,7 +60,7 @@ def test_regimes_are_told_by_what_sets_them_apart() -> None:
     middle = advised("epochs 45 · flip no", cutmix=0.02, ricap=-0.02)
     long = advised("epochs 150 · flip no", cutmix=0.02, ricap=-0.02)
     assert said(short, middle, long) == (
-        "At 45 and 150 epochs use CutMix. At 15 epochs nothing is shown to beat no mixing. "
+        "Use CutMix at 45 and 150 epochs. Nothing is shown to beat no mixing at 15 epochs. "
         "Avoid RICAP."
     )
     assert said(middle, long) == "Use CutMix, in all 2 regimes. Avoid RICAP."
