@@ -33,6 +33,7 @@ TITLES = {
     "occlusion": "Occlusion",
     "calibration": "Reliability",
     "factors": "Pairs and factors",
+    "tuning": "Tuning",
     "measurements": "Further measurements",
     "checks": "Checks of the intervals",
     "gallery": "What each method does",
@@ -59,6 +60,7 @@ def _folds(sections: Mapping[str, Any]) -> dict[str, bool]:
         "advice": bool(sections["first"]["overview"] and sections["first"]["table"]),
         "question": bool(sections["question"]["table"] or sections["question"]["notes"]),
         "factors": bool(sections["factors"]["tables"] or sections["pairs"]["figures"]),
+        "tuning": bool(sections["tuning"]["tables"]),
         "measurements": bool(sections["measurements"]["parts"]),
         "checks": any(
             (

@@ -40,6 +40,8 @@ def _pairs(data: ReportData) -> list[ReportFigure]:
         return []
     known = _known(data)
     tested = {**known, **_others(data, [members for _, members in shown], known)}
+    if not any(one.low is not None for one in tested.values()):
+        return []
     maps = []
     for title, members in shown:
         done = members[members["done"] > 0]
