@@ -32,6 +32,7 @@ from mixbench.experiments.cli.logs import logs
 from mixbench.experiments.cli.plan import plan
 from mixbench.experiments.cli.preview import preview
 from mixbench.experiments.cli.profile import profile_group
+from mixbench.experiments.cli.recommend import recommend
 from mixbench.experiments.cli.report import report
 from mixbench.experiments.cli.retry import retry
 from mixbench.experiments.cli.status import status
@@ -59,6 +60,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "Results": {
         "evaluate": evaluate,
         "report": report,
+        "recommend": recommend,
         "claims": claims,
         "compare": compare,
         "track": track,

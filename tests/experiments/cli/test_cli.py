@@ -130,6 +130,7 @@ def test_help_is_light_and_names_the_commands() -> None:
                 "clean",
                 "evaluate",
                 "report",
+                "recommend",
                 "claims",
                 "compare",
                 "track",

@@ -1,0 +1,1 @@
+"""What to use, and the lines to paste."""

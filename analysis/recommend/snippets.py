@@ -1,0 +1,126 @@
+"""Lines to paste: a method in mixbench's drop-in, in timm's classes and in torchvision's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mixbench.analysis.recommend import peers
+from mixbench.analysis.recommend.settings import Settings, methods_of, switch
+
+Defaults = Mapping[str, Mapping[str, Any]]
+"""method -> parameter -> default."""
+_INSIDE = "manifold_mixup"
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """How to use a method with one library.
+
+    Attributes:
+        library: "mixbench", "timm" or "torchvision".
+        lines: To paste; empty where the library can't express it.
+        notes: What differs, or why it can't.
+    """
+
+    library: str
+    lines: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def snippets(settings: Settings, defaults: Defaults | None = None) -> tuple[Snippet, ...]:
+    """Return the lines for each library.
+
+    They expect `model`, a batch `images` (normalised) and `labels` (classes), and, where a schedule
+    needs them, `epoch` (from 0) and `epochs`.
+
+    Args:
+        settings: Of the cell.
+        defaults: Parameters that are as they are here are left out.
+    """
+    if settings.method == "none":
+        return ()
+    found = [_of_mixbench(settings, defaults or {})]
+    for library, lines_of in (("timm", peers.timm), ("torchvision", peers.torchvision)):
+        lines, notes = lines_of(settings)
+        found.append(Snippet(library, tuple(lines), tuple(notes)))
+    return tuple(found)
+
+
+def _of_mixbench(settings: Settings, defaults: Defaults) -> Snippet:
+    create = f"mix = mixbench.create({_arguments(settings, defaults)})"
+    yaml = f"staging: {settings.schedule}"
+    if settings.features:
+        note = "features are mixed in a sweep alone: transfer: {mixing: features}"
+        return Snippet("mixbench", ("import mixbench", "", create), (note,))
+    notes = []
+    if not settings.is_simple:
+        notes.append(f"the schedule runs in a sweep ({yaml}); these lines mix all the time")
+    if settings.method == "cutout" and settings.size:
+        notes.append(f"size is in pixels, of images of {settings.size}: scale it with yours")
+    if _mixes_inside(settings):
+        return Snippet("mixbench", tuple(_inside(settings, create)), tuple(notes))
+    smoothing = f", label_smoothing={settings.label_smoothing}" if settings.label_smoothing else ""
+    lines = [
+        "import mixbench",
+        "from torch.nn.functional import cross_entropy",
+        "",
+        create,
+        f"soften = mixbench.SoftTargets(mix, num_classes={settings.classes}{smoothing})",
+        "",
+        "# for each batch:",
+        *switch("soften", settings),
+        "images, soft = soften(images, labels)",
+        "loss = cross_entropy(model(images), soft)",
+    ]
+    return Snippet("mixbench", tuple(lines), tuple(notes))
+
+
+def _inside(settings: Settings, create: str) -> list[str]:
+    smoothing = f", label_smoothing={settings.label_smoothing}" if settings.label_smoothing else ""
+    return [
+        "import mixbench",
+        "",
+        create,
+        "",
+        "# for each batch:",
+        f"batch = mix(images, labels, num_classes={settings.classes})",
+        "with mixbench.mixing_inside(model, batch.plan):",
+        "    logits = model(batch.images)",
+        f"loss = batch.targets.cross_entropy(logits{smoothing})",
+    ]
+
+
+def _mixes_inside(settings: Settings) -> bool:
+    return _INSIDE in (settings.method, *_names(methods_of(settings)))
+
+
+def _names(methods: list[Mapping[str, Any]]) -> list[str]:
+    nested = [name for one in methods for name in _names(list(one.get("methods") or ()))]
+    return [*(str(one["name"]) for one in methods), *nested]
+
+
+def _arguments(settings: Settings, defaults: Defaults) -> str:
+    known = defaults.get(settings.method, {})
+    changed = {
+        name: _without_defaults(value, defaults)
+        for name, value in settings.parameters.items()
+        if name not in known or known[name] != value
+    }
+    return ", ".join([repr(settings.method), *(f"{name}={v!r}" for name, v in changed.items())])
+
+
+def _without_defaults(value: Any, defaults: Defaults) -> Any:
+    """Leave the defaults out of a list of methods."""
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        return value
+    return [
+        {
+            key: _without_defaults(part, defaults)
+            for key, part in one.items()
+            if key == "name" or defaults.get(str(one["name"]), {}).get(key, _MISSING) != part
+        }
+        for one in value
+    ]
