@@ -95,9 +95,7 @@ def torchvision(settings: Settings) -> Lines:
         mix = f"v2.RandomChoice([{', '.join(mixers)}], p=[{1 - share:g}, {share:g}])"
     if pair.prob < 1:
         mix = f"v2.RandomApply([{mix}], p={pair.prob})"
-    smoothing = (
-        f", label_smoothing={settings.label_smoothing}" if settings.label_smoothing else ""
-    )
+    smoothing = f", label_smoothing={settings.label_smoothing}" if settings.label_smoothing else ""
     apply = "images, labels = mix(images, labels)"
     lines = [
         "from torch.nn.functional import cross_entropy",

@@ -39,9 +39,10 @@ def claims(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge what is said about mixing by finished runs: supported, contradicted, undecided, ...
+    """Judge what is said about mixing by finished runs, regime by regime.
 
-    A claim has a verdict for each regime (data, network, length of training) that the sweeps have.
+    A claim is supported, contradicted, equivalent, undecided or not tested, in each regime (data,
+    network, length of training) that the sweeps have.
 
     Example: mixbench claims main --only cutmix_accuracy
     """
