@@ -27,7 +27,10 @@ WORDS = {1: "one CPU core", 2: "two CPU cores", 4: "four CPU cores", 8: "eight C
 
 
 def storms(root: Path, kills: int) -> tuple[storm.Outcome, list[int]]:
-    """One storm after the other until there were so many kills; all of it, and their seeds."""
+    """One storm after the other until there were so many kills, and one at least at every place.
+
+    Returns all that came of them, and their seeds.
+    """
     total = storm.Outcome()
     deck = storm.Deck(0)
     with Nursery() as nursery:
@@ -43,8 +46,11 @@ def storms(root: Path, kills: int) -> tuple[storm.Outcome, list[int]]:
                 flush=True,
             )
             total += came
-            if sum(total.kills.values()) >= kills or total.wrong:
+            missed = [place for place in (*PLACES, storm.ANY_MOMENT) if not total.kills[place]]
+            if total.wrong or (sum(total.kills.values()) >= kills and not missed):
                 return total, list(range(seed + 1))
+            if sum(total.kills.values()) >= kills:
+                deck.put_first(missed)
     raise AssertionError("unreachable")
 
 

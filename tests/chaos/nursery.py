@@ -129,7 +129,7 @@ class Nursery:
 
 def _warm_up() -> None:
     """Import what a worker would; nothing is computed here, for threads don't survive a fork."""
-    import sklearn.datasets  # noqa: F401
+    import scipy.special  # noqa: F401
     import torch
     from PIL import Image
 

@@ -112,6 +112,10 @@ class Deck:
         hits = PLACES[place].hits if place in PLACES else 1
         return place, self._draw.randint(1, hits)
 
+    def put_first(self, places: list[str]) -> None:
+        """Draw these next, some more than once: who is to die may never get there."""
+        self._cards += places * 3
+
     def put_back(self, place: str) -> None:
         """The worker never got there: it is somebody else's turn."""
         self._cards.insert(self._draw.randint(0, len(self._cards)), place)

@@ -132,8 +132,8 @@ def test_a_disk_that_is_full_at_any_write(lab: Lab, tmp_path: Path, once: bool) 
         return number, folder, child
 
     # One that fails for a moment is what one that fails for good begins with: every third will do,
-    # beginning with the second, as the others are odd.
-    step, tried = (3, 1) if once else (2, 0)
+    # beginning with the first or with the second.
+    step, tried = 3, int(once)
     unharmed = False
     # Four at a time, until there are no more writes that could fail.
     while not unharmed:
@@ -194,7 +194,6 @@ def test_a_sweep_on_a_small_disk(
     description = spec(seeds=2)
     description["fixed"]["model"]["width"] = 48
     description["fixed"]["training"]["epochs"] = 1
-    description["fixed"]["dataset"] = {"name": "digits"}
     path = tmp_path / "faults.yaml"
     path.write_text(json.dumps(description))  # JSON is YAML
     monkeypatch.setenv("MIXBENCH_RUNS", str(tmpfs))

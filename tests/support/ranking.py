@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import sklearn.datasets  # noqa: F401  # the digits
+import scipy.special  # noqa: F401  # what the measurements import
 import torch
 import torch._dynamo  # DDP's constructor imports it
 

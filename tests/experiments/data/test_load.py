@@ -1,5 +1,9 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import sklearn.datasets
 import torch
 
 from mixbench.experiments.config import datasets
@@ -64,6 +68,23 @@ def test_digits():
     images = everything(dataset.train)
     assert images.dtype == torch.uint8 and images.min() == 0 and images.max() == 255
     assert dataset.train.labels.unique().tolist() == list(range(10))
+    # As scikit-learn itself reads them, each in one split, with its label.
+    splits = dataset.train, dataset.validation, dataset.test
+    found = [
+        (bytes(image.numpy()), int(label))
+        for split in splits
+        for image, label in zip(everything(split), split.labels, strict=True)
+    ]
+    digits = sklearn.datasets.load_digits()
+    images = np.rint(digits.images * 255 / 16).astype(np.uint8)
+    assert sorted(found) == sorted(
+        (bytes(image), int(label)) for image, label in zip(images, digits.target, strict=True)
+    )
+    code = (
+        "import sys; from mixbench.experiments.data.sets import digits; digits.DATASET.read('')\n"
+        "sys.exit('sklearn' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_statistics_are_of_the_training_split():
