@@ -23,6 +23,8 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line
 
 STATES = tuple(map(str, (RunState.DONE, RunState.FAILED, RunState.RUNNING, RunState.WAITING)))
+STOPPED = "stopped"
+"""The state of a tuning run that was stopped early, because others did better."""
 _EXTRAS = {"dataset": "data", "provenance": "provenance", "timing": "timing"}
 
 
@@ -232,14 +234,17 @@ def _described(
 
 
 def _row(run: PlannedRun, result: Mapping[str, Any] | None, label: str) -> dict[str, Any]:
-    state = run.folder.state()
-    if state == RunState.DONE and result is None:
+    state: str = run.folder.state()
+    failure = ""
+    if run.stopped_at is not None and result is None:
+        state = STOPPED
+    elif state == RunState.DONE and result is None:
         state = RunState.FAILED
         failure = "result.json cannot be read as JSON, or is of another run"
     else:
         failure = _failure(run) if state == RunState.FAILED else ""
     epochs = run.config.get("training", {}).get("epochs")
-    rows = run.folder.metrics() if state == RunState.RUNNING else []
+    rows = run.folder.metrics() if state in (RunState.RUNNING, STOPPED) else []
     done = rows[-1].get("epoch") if rows else None
     return {
         "run_key": run.run_key,

@@ -121,7 +121,8 @@ def _order(only: str | None, overrides: list[str], remeasure: bool) -> Order:
 
 
 def _finished_runs(folder: SweepFolder) -> list[PlannedRun]:
-    finished = [run for run in folder.plan() if run.folder.state_on_file() == RunState.DONE]
+    plan = [run for run in folder.plan() if run.stopped_at is None]
+    finished = [run for run in plan if run.folder.state_on_file() == RunState.DONE]
     for run in finished:
         if run.folder.result() is None:
             raise UserError(f"{run.folder.path / 'result.json'}: not readable as JSON")

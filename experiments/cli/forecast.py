@@ -25,6 +25,8 @@ class Missing:
     run_key: str
     cell_key: str
     tune: Mapping[str, Any] | None = None
+    share: float = 1.0
+    """Of its epochs, what it is trained for where poor settings are stopped early."""
 
     @property
     def part(self) -> str:
@@ -155,7 +157,7 @@ def _seconds_left(
     for run, cost in priced:
         if cost is None:
             return None
-        most = run.config.training.epochs
+        most = run.config.training.epochs * run.share
         left = most - min(epochs.get(run.run_key, 0.0), most)
         rank = (run.part != TUNING, seeds_before[run.cell_key])
         ordered.append((rank, run, left * cost.epoch + cost.rest))

@@ -109,8 +109,9 @@ def show(sweep: Sweep, workplace: Workplace, change: Change | None, found: Found
         wanted = {place: states.get(key, RunState.WAITING) for key, place in places.items()}
         print("\n".join([change.counts(wanted), *change.notes(asked)]))
     reuse.show(found)
+    shares = tuning.shares(asked)
     missing = [
-        forecast.Missing(run, run_key, cell_key, sweep.tune.get(run_key))
+        forecast.Missing(run, run_key, cell_key, sweep.tune.get(run_key), shares.get(run_key, 1.0))
         for run, (run_key, cell_key) in zip(sweep.runs, sweep.keys, strict=True)
         if states.get(run_key) != RunState.DONE and run_key not in found.sources
     ]

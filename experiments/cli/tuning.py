@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.store import choices
 from mixbench.experiments.store.choices import TUNING
-from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from mixbench.experiments.store.choices import Tuned
+    from mixbench.experiments.store.choices import TunedCell
     from mixbench.experiments.store.plan import PlanRow
     from mixbench.experiments.store.sweep_folder import SweepFolder
     from mixbench.experiments.sweep.expand import Sweep
@@ -46,8 +45,9 @@ def settled(sweep: Sweep) -> tuple[Sweep, dict[str, str]]:
 
 def choose(folder: SweepFolder) -> None:
     """Choose what the finished runs allow: their worker may have been killed before it could."""
-    plan = folder.plan()
-    choices.make(choices.still_to_choose(folder.path, plan))
+    while choices.make(choices.still_to_choose(folder.path, folder.plan())):
+        # After a look the next may be due.
+        pass
 
 
 def lines(sweep: Sweep, begun: SweepFolder | None) -> list[str]:
@@ -68,6 +68,12 @@ def lines(sweep: Sweep, begun: SweepFolder | None) -> list[str]:
         f"{plural(len(numbers), 'replicate')} of their own ({which}), {plural(runs, 'run')}; "
         f"chosen by {tune.metric} ({better} is better), rule {tune.rule}"
     ]
+    if tune.halving is not None:
+        at = ", ".join(f"{share:.0%}" for share in tune.halving.at)
+        found.append(
+            f"tune: after {at} of the training the best {tune.halving.keep:.0%} of the settings "
+            "go on"
+        )
     labels = labels_of(sweep)
     for cell in cells:
         left_out = [key for key in tune.over if key not in cell.how["over"]]
@@ -80,6 +86,20 @@ def lines(sweep: Sweep, begun: SweepFolder | None) -> list[str]:
     untuned = [labels[cell] for cell in rest]
     if untuned:
         found.append(f"tune: nothing to tune, just trained: {', '.join(untuned)}")
+    return found
+
+
+def shares(sweep: Sweep) -> dict[str, float]:
+    """Return run_key -> the share of its training, of tuning runs of which some are stopped early.
+
+    Which, is not known before: each of a cell's has the mean of those that are not stopped yet.
+    """
+    found: dict[str, float] = {}
+    for cell in _cells(sweep):
+        if not cell.shares:
+            continue
+        left = [run.run_key for setting in cell.left() for run in setting.runs]
+        found |= dict.fromkeys(left, cell.mean_share())
     return found
 
 
@@ -100,7 +120,7 @@ def cell_configs(sweep: Sweep) -> dict[str, Mapping[str, Any]]:
     return {run.cell_key: of_cell(run) for run in runs}
 
 
-def _standing(cell: Tuned, begun: SweepFolder | None) -> str:
+def _standing(cell: TunedCell, begun: SweepFolder | None) -> str:
     """Say what was chosen for a cell, or what its final runs wait for."""
     choice = cell.choice()
     if choice is not None:
@@ -109,8 +129,7 @@ def _standing(cell: Tuned, begun: SweepFolder | None) -> str:
         return f"chosen: {setting_text(choice['values'])}"
     if problem := cell.problem():
         return f"not chosen: {problem}"
-    done = sum(run.folder.state_on_file() == RunState.DONE for run in cell.runs)
-    known = f", {done} of them done" if begun is not None else ""
+    known = f", {cell.ended()} of them done" if begun is not None else ""
     return f"its final runs wait for {plural(len(cell.runs), 'tuning run')}{known}"
 
 
@@ -121,7 +140,7 @@ def values_text(values: Mapping[str, Any]) -> str:
     )
 
 
-def _cells(sweep: Sweep) -> list[Tuned]:
+def _cells(sweep: Sweep) -> list[TunedCell]:
     path, rows = _rows(sweep)
     return choices.tuned_cells(path, [choices.as_planned(path, row) for row in rows])
 

@@ -96,7 +96,7 @@ def _sentence(row: dict[str, Any]) -> str:
     if began and ended:
         span += f", {_spent(ended - began)}"
     error = first_line(row.get("error"))
-    has_reason = row.get("outcome") in (*FAULTS, Outcome.DIVERGED, Outcome.STOPPED)
+    has_reason = row.get("outcome") in (*FAULTS, Outcome.DIVERGED, Outcome.STOPPED, Outcome.PAUSED)
     why = f": {error}" if error and has_reason else ""
     return f"attempt {row.get('attempt')} ({worker}; {span}): {row.get('outcome')}{why}"
 

@@ -136,6 +136,13 @@ class Observer:
             return run
         if begun:
             _fill(run, str(planned.folder.path), planned)
+        if planned.stopped_at is not None and run.state != RunState.DONE:
+            run.state, run.epochs = RunState.DONE, planned.stopped_at
+            run.epoch, run.stopped_at = float(planned.stopped_at), planned.stopped_at
+        elif planned.until is not None and run.state == RunState.WAITING:
+            failure = planned.folder.failure()
+            if failure is not None:
+                run.state, run.error = RunState.FAILED, first_line(failure["error"])
         self._last_seen[planned.run_key] = run
         return run
 

@@ -52,6 +52,8 @@ class RunStatus:
     """In the tuning of a method: "tuning", "tuned" or "default"; empty for most."""
     waits_for_choice: bool = False
     """Is its setting still to be chosen?"""
+    stopped_at: int | None = None
+    """Of a done tuning run: the epoch after which it was stopped, because others do better."""
 
     @property
     def settled(self) -> bool:
@@ -180,4 +182,6 @@ def _as_json(run: RunStatus, labels: Mapping[str, str]) -> dict[str, Any]:
         row["waits_for"] = run.waits_for
     if run.waits_for_choice:
         row["waits_for_choice"] = True
+    if run.stopped_at is not None:
+        row["stopped_at"] = run.stopped_at
     return row

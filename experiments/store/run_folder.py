@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -137,6 +138,15 @@ class PlannedRun:
     """Of a run whose setting is chosen: its configuration before the choice."""
     pending: bool = False
     """Is its setting still to be chosen? It has no folder, and its key is that of its place."""
+    until: int | None = None
+    """Of a tuning run: the epoch after which it waits for a look; None where none comes."""
+    stopped_at: int | None = None
+    """Of a tuning run: the epoch after which it was stopped, because others do better."""
+
+    def epoch_of(self, share: float) -> int:
+        """The epoch at which so much of the training is done."""
+        epochs = int(self.config["training"]["epochs"])
+        return max(1, math.ceil(share * epochs - 1e-9))
 
     @property
     def part(self) -> str:

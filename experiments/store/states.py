@@ -34,6 +34,8 @@ class Outcome(StrEnum):
     DIVERGED = "diverged"
     STOPPED = "stopped"
     """Somebody stopped the worker; it goes on from the checkpoint."""
+    PAUSED = "paused"
+    """A tuning run has got as far as it goes before a look; it goes on from the checkpoint."""
     LOST = "lost"
     """Another worker had taken the run over; never on record."""
     RETRY = "retry"

@@ -313,6 +313,11 @@ class SweepFolder:
     def last_planned(self, run_key: str) -> PlannedRun | None:
         """The run as it was last planned, though it may no longer be; None if it is not known."""
         row = plans.last_row(self.path, run_key)
+        if row is None and self.version()[1]:
+            # The plan knows a run whose setting was chosen by its place.
+            known = next((run for run in self.plan() if run.run_key == run_key), None)
+            if known is not None:
+                return known
         if row is None:
             about = read_json(self.path / "runs" / run_key / "config.json")
             if about is None:

@@ -17,7 +17,7 @@ from typing import Any
 from mixbench.experiments.config import keys
 from mixbench.experiments.config.schema import RunConfig, check_key
 from mixbench.experiments.design import tune as tunes
-from mixbench.experiments.design.tune import Tune
+from mixbench.experiments.design.tune import Halving, Tune
 from mixbench.experiments.errors import UserError, did_you_mean
 from mixbench.experiments.merge import flatten, merge
 from mixbench.experiments.store.choices import DEFAULT, TUNED, TUNING
@@ -205,6 +205,8 @@ class Tuning:
                 for values, one in tried
             ]
             parts[run_key] = {"part": TUNED, **how, "settings": settings}
+        for _, one in tried if tune.halving else ():
+            _check_looks(tune.halving, one.runs[0].training.epochs)
         settings_cells = []
         for values, one in tried:
             runs = Cell(one.key, one.run_keys[number:], one.runs[number:])
@@ -216,6 +218,17 @@ class Tuning:
             parts |= dict.fromkeys(cell.run_keys, part)
         left_out = tuple(name for name in tune.over if name not in over)
         return TunedCell(Cell(key, places, cell.runs), cell, tuple(settings_cells), parts, left_out)
+
+
+def _check_looks(halving: Halving | None, epochs: int) -> None:
+    """Raise UserError where two looks are at the same epoch, or one is at the end."""
+    at = halving.at if halving else ()
+    looks = [max(1, math.ceil(share * epochs - 1e-9)) for share in at]
+    if len({*looks, epochs}) <= len(looks):
+        raise UserError(
+            f"tune.halving.at: got {list(at)}, which are the epochs "
+            f"{', '.join(map(str, looks))} of {epochs}; expected different ones before the last"
+        )
 
 
 def _has(run: RunConfig, key: str) -> bool:

@@ -133,7 +133,7 @@ def run_record(plan: Plan, run: PlannedRun, sweep_name: str) -> Record | None:
             "result.json",
             *(f"{evaluations.FOLDER}/{name}.json" for name in measured),
         ),
-        folder=folder if state == RunState.DONE else None,
+        folder=folder if result else None,
     )
 
 
@@ -258,7 +258,7 @@ def _run_tags(
         "run_key": run.run_key,
         "cell_key": run.cell_key,
         "seed": run.config.get("seed"),
-        "state": "interrupted" if state == RunState.WAITING else state,
+        "state": _state_text(run, state),
         "pretraining": "true" if run.pretraining else None,
         "tune": run.part or None,
         "device": provenance.get("device"),
@@ -279,6 +279,12 @@ def _run_tags(
         trace = str(failure.get("traceback") or "").rstrip()
         tags["mlflow.note.content"] = f"**Failed.** {tags['error']}\n\n```\n{trace[-6000:]}\n```"
     return _known(tags)
+
+
+def _state_text(run: PlannedRun, state: str) -> str:
+    if run.stopped_at is not None:
+        return f"stopped after epoch {run.stopped_at}"
+    return "interrupted" if state == RunState.WAITING else state
 
 
 def _datasets(result: dict[str, Any]) -> list[DatasetUse]:

@@ -11,6 +11,10 @@ from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.signals import Stopped
 
 
+class Paused(Stopped):
+    """The training has got as far as it may for now; its state is saved."""
+
+
 class Beat(Protocol):
     """Send a heartbeat, with the progress if there is any; raises to end the run."""
 

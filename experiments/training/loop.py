@@ -43,6 +43,7 @@ def train(
     beat: Beat,
     stopping: Callable[[], bool] = lambda: False,
     ranks: Ranks = ALONE,
+    until: int | None = None,
 ) -> dict[str, Any]:
     """Train `network` in place to the last epoch, from the folder's checkpoint if there is one.
 
@@ -51,6 +52,7 @@ def train(
     Args:
         beat: Called at every step with the progress; what it raises ends the training.
         stopping: Asked before every step; once true, the state is saved and Stopped raised.
+        until: The epoch after which the state is saved and Paused raised; rank 0's counts.
 
     Returns:
         Seconds spent, images per second and the best validation epoch; on rank 0 alone.
@@ -60,6 +62,7 @@ def train(
     """
     run = Training(network, dataset, config, device, folder, Control(beat, stopping, ranks))
     while run.epoch < run.config.epochs:
+        run.pause_after(until)
         means = train_epoch(run)
         validation = validate_epoch(run)
         record_epoch(run, means, validation)

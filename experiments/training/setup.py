@@ -15,7 +15,7 @@ from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.signals import Stopped
 from mixbench.experiments.training.checkpoints import Checkpoints
-from mixbench.experiments.training.control import Control, Order
+from mixbench.experiments.training.control import Control, Order, Paused
 from mixbench.experiments.training.epoch_totals import EpochTotals
 from mixbench.experiments.training.history import History
 from mixbench.experiments.training.inputs import inputs_for
@@ -123,13 +123,26 @@ class Training:
         """Save the state before batch `number` of the epoch."""
         self.checkpoints.save(self.epoch, number, self._order_at_start)
 
+    def pause_after(self, epoch: int | None) -> None:
+        """Between two epochs: save the state and raise Paused, if so many are done."""
+        if not self.ranks.share(epoch is not None and self.epoch >= epoch):
+            return
+        if self.position == 0 and self.checkpoints.last_step != self.epoch * self.steps_per_epoch:
+            self.save_between_epochs()
+        self.report_checkpoint()
+        raise Paused(f"after epoch {self.epoch}, until poor settings are stopped")
+
+    def save_between_epochs(self) -> None:
+        """Save the state before the first batch of the epoch that comes next."""
+        self.checkpoints.save(self.epoch, 0, self.streams.order.get_state())
+
     def next_epoch(self) -> None:
         """Start the next epoch, with a checkpoint if it is time or the training is over."""
         self.totals.clear()
         self.epoch, self.position = self.epoch + 1, 0
         done = self.epoch == self.config.epochs
         if done or self.ranks.share(self.checkpoints.is_due()):
-            self.checkpoints.save(self.epoch, 0, self.streams.order.get_state())
+            self.save_between_epochs()
 
 
 def _check_ranks(ranks: int, images: int) -> None:

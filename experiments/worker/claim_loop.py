@@ -64,7 +64,7 @@ class ClaimLoop:
         self._plan: dict[str, PlannedRun] = {}
         self._version = (0, 0)
         self._unreadable = (0, 0)
-        self._to_choose: list[choices.Tuned] = []
+        self._to_choose: list[choices.TunedCell] = []
         self._known: dict[str, bool] = {}
 
     def __iter__(self) -> Iterator[tuple[Claim, PlannedRun]]:
@@ -161,10 +161,13 @@ class ClaimLoop:
 
     def _choose(self) -> None:
         """Choose the settings whose tuning runs are all done, and read the plan with them."""
-        for cell_key in choices.make(self._to_choose):
-            log.info("chose the setting of the cell %s", cell_key)
-        if self._to_choose:
-            self._read_newer_plan()
+        while self._to_choose:
+            made = choices.make(self._to_choose)
+            for cell_key in made:
+                log.info("looked at the tuning runs of the cell %s", cell_key)
+            # After a look the next may be due, as the runs may have been there before.
+            if not self._read_newer_plan() or not made:
+                return
 
     def _refuse_pending(self) -> None:
         """Leave runs to others that wait for a tuning run which this user can't do."""
@@ -197,9 +200,9 @@ class ClaimLoop:
         PermissionError where this user can't write what the run needs.
         """
         if self._must_wait(planned, needed_states):
-            other = self.needs[planned.run_key].run_key
-            if other in self.refused:
-                raise self.refused[other]
+            needed = self.needs.get(planned.run_key)
+            if needed is not None and needed.run_key in self.refused:
+                raise self.refused[needed.run_key]
             return None
         # No signal between making the claim and storing it.
         with self._stop.defer_signals():
@@ -225,11 +228,13 @@ class ClaimLoop:
         return claim
 
     def _must_wait(self, planned: PlannedRun, needed_states: dict[str, RunState | None]) -> bool:
-        """Is the run that this one needs neither done nor failed?
+        """Is the run that this one needs neither done nor failed, or a look to come first?
 
         needed_states: run_key -> state as seen in this round. Of many runs that wait for the same
         one, only the first has to look.
         """
+        if isinstance(planned.folder, choices.Halved) and planned.folder.is_paused():
+            return True
         other = self.needs.get(planned.run_key)
         if other is None:
             return False

@@ -39,11 +39,13 @@ def execute(
     claim: Claim,
     stop: Stop,
     ranks: Ranks = ALONE,
+    until: int | None = None,
 ) -> None:
     """Train and measure `config` in `folder`, which `claim` holds; `result.json` ends it.
 
     Goes on from the folder's checkpoint if there is one. Raises what `claim.renew` raises, Stopped
-    when `stop` asks for it, and any error of the run itself; writes nothing afterwards.
+    when `stop` asks for it, Paused after the epoch `until`, and any error of the run itself; writes
+    nothing afterwards.
     """
     started = time.time()
     plugins = _plugin_record(config, folder)
@@ -58,7 +60,7 @@ def execute(
 
     with stop.defer_signals():
         summary = train(
-            network, dataset, config, device, folder.path, claim.renew, stop.asked, ranks
+            network, dataset, config, device, folder.path, claim.renew, stop.asked, ranks, until
         )
     evaluation_started = time.time()
 

@@ -99,6 +99,7 @@ class Worker:
 
     def _attempt(self, planned: PlannedRun, claim: Claim, device: torch.device) -> bool:
         """Do one run from claim to release and record how it ended; is it done?"""
+        from mixbench.experiments.training.control import Paused
         from mixbench.experiments.worker import execute
 
         ending = Ending()
@@ -106,6 +107,8 @@ class Worker:
             try:
                 self._execute(planned, claim, device)
                 ending = DONE
+            except Paused as paused:
+                ending = Ending(Outcome.PAUSED, str(paused))
             except Stopped as stopped:
                 ending = Ending(Outcome.STOPPED, str(stopped))
                 raise
@@ -144,7 +147,7 @@ class Worker:
             )
         size = config.training.devices or 1
         with launch_ranks.group(self.folder, planned.run_key, size, device, claim) as ranks:
-            execute.execute(config, planned.folder, device, claim, self._stop, ranks)
+            execute.execute(config, planned.folder, device, claim, self._stop, ranks, planned.until)
 
     def _record(self, planned: PlannedRun, claim: Claim, ending: Ending) -> Ending:
         """Put the end of an attempt on record and release the run; returns how it did end."""

@@ -12,12 +12,12 @@ from mixbench.analysis.report.parts import Cell, Row, Table
 from mixbench.analysis.statistics.estimates import Estimate, estimate
 from mixbench.analysis.statistics.metrics import ACCURACY
 from mixbench.analysis.tables.labels import plan_labels, setting_text
+from mixbench.analysis.tables.load import STOPPED
 from mixbench.analysis.text import formatting
 from mixbench.experiments.design.tune import METRICS, ONE_SE
 from mixbench.experiments.store import choices
-from mixbench.experiments.store.choices import DEFAULT, Tuned
+from mixbench.experiments.store.choices import DEFAULT, TunedCell
 from mixbench.experiments.store.run_folder import PlannedRun
-from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import plural
 
 _SECONDS = ("timing.setup_seconds", "timing.train_seconds", "timing.evaluate_seconds")
@@ -49,7 +49,7 @@ def section(data: ReportData) -> dict[str, Any]:
 
 def _row(
     data: ReportData,
-    cell: Tuned,
+    cell: TunedCell,
     labels: Mapping[str, str],
     plan: Sequence[PlannedRun],
     minutes: float,
@@ -76,7 +76,9 @@ def _row(
     return Row(label, tuple(map(Cell, entries)))
 
 
-def _scores(made: Sequence[tuple[Tuned, Mapping[str, Any]]], labels: Mapping[str, str]) -> Table:
+def _scores(
+    made: Sequence[tuple[TunedCell, Mapping[str, Any]]], labels: Mapping[str, str]
+) -> Table:
     """Return the settings of each cell, the best first."""
     rows = []
     for cell, choice in made:
@@ -93,23 +95,38 @@ def _scores(made: Sequence[tuple[Tuned, Mapping[str, Any]]], labels: Mapping[str
                 "chosen" if is_chosen else "",
             )
             rows.append(Row(setting_text(one["values"]), tuple(map(Cell, entries))))
+        for one in reversed(choice.get("stopped", ())):
+            entries = (
+                _score(one, percent),
+                formatting.MISSING,
+                formatting.MISSING,
+                f"stopped after epoch {one['epoch']}",
+            )
+            rows.append(Row(setting_text(one["values"]), tuple(map(Cell, entries))))
     title = _metric_title(made[0][0])
     return Table([title, "To the best", "Dose", ""], rows, first="Setting")
 
 
 def _sentence(
-    data: ReportData, cell: Tuned, labels: Mapping[str, str], plan: Sequence[PlannedRun]
+    data: ReportData, cell: TunedCell, labels: Mapping[str, str], plan: Sequence[PlannedRun]
 ) -> str:
     label, choice = labels[cell.cell_key], cell.choice()
     if choice is None:
         return f"{label}: {_why_not(cell)}."
     number, near = len(choice["settings"]), _near(choice)
+    stopped = len(choice.get("stopped", ()))
     flat = (
         f"{near} of {number} settings are within one standard error of the best"
         if near > 1
         else f"the other {plural(number - 1, 'setting')} are more than a standard error worse"
     )
+    if number == 1:
+        flat = "no other was trained to the end"
     parts = [f"{label}: {setting_text(choice['values'])} was chosen; {flat}"]
+    if stopped:
+        parts.append(
+            f"{plural(stopped, 'other')} {'was' if stopped == 1 else 'were'} stopped early"
+        )
     if edges := _edges(choice, cell):
         parts.append(f"it lies at the edge of {formatting.joined(edges)}")
     default, gain = _default(data, cell, plan)
@@ -122,8 +139,9 @@ def _sentence(
     return f"{'; '.join(parts)}."
 
 
-def _notes(cells: Sequence[Tuned], minutes: float, runs: int) -> list[str]:
+def _notes(cells: Sequence[TunedCell], minutes: float, runs: int) -> list[str]:
     how = cells[0].how
+    halved = bool(how["halving"])
     better = "higher" if METRICS[how["metric"]] > 0 else "lower"
     rule = "the best mean was chosen"
     if how["rule"] == ONE_SE:
@@ -136,17 +154,17 @@ def _notes(cells: Sequence[Tuned], minutes: float, runs: int) -> list[str]:
         f"{plural(len(how['draws']), 'tuning replicate')} that are none of the final ones: {rule}. "
         "Scores are means ± standard errors over these replicates; the score of the best is the "
         "best of several, and so too good. Accuracies are those of the final runs, on the test "
-        "set, which chose nothing.",
+        "set, which chose nothing."
+        + (" Scores of settings that were stopped are those of that epoch." if halved else ""),
         f"Tuning took {plural(runs, 'run')} and {minutes:.1f} core-minutes. Its runs are in no "
         "comparison. Gain: tuned minus default, paired, with its own 95% t interval.",
     ]
 
 
-def _why_not(cell: Tuned) -> str:
+def _why_not(cell: TunedCell) -> str:
     if problem := cell.problem():
         return f"not chosen, and its final runs are not trained: {problem}"
-    done = sum(run.folder.state_on_file() == RunState.DONE for run in cell.runs)
-    return f"not chosen yet: {done} of {plural(len(cell.runs), 'tuning run')} done"
+    return f"not chosen yet: {cell.ended()} of {plural(len(cell.runs), 'tuning run')} done"
 
 
 def _near(choice: Mapping[str, Any]) -> int:
@@ -157,7 +175,7 @@ def _near(choice: Mapping[str, Any]) -> int:
     return sum(better * (best["mean"] - one["mean"]) <= reach for one in choice["settings"])
 
 
-def _edges(choice: Mapping[str, Any], cell: Tuned) -> list[str]:
+def _edges(choice: Mapping[str, Any], cell: TunedCell) -> list[str]:
     """Return the keys whose smallest or largest value was chosen: others might be better still."""
     found = []
     for key, values in cell.how["over"].items():
@@ -168,7 +186,7 @@ def _edges(choice: Mapping[str, Any], cell: Tuned) -> list[str]:
 
 
 def _default(
-    data: ReportData, cell: Tuned, plan: Sequence[PlannedRun]
+    data: ReportData, cell: TunedCell, plan: Sequence[PlannedRun]
 ) -> tuple[Estimate | None, Estimate | None]:
     """Return the accuracy of the untuned cell, and what the tuned one gains on the same draws."""
     keys = {run.cell_key for run in plan if _of(run, cell)}
@@ -185,18 +203,26 @@ def _default(
     return estimate(default.tolist()), estimate(gains.tolist())
 
 
-def _of(run: PlannedRun, cell: Tuned) -> bool:
+def _of(run: PlannedRun, cell: TunedCell) -> bool:
     return run.part == DEFAULT and (run.tune or {}).get("of") == cell.cell_key
 
 
 def _minutes(tuning: pd.DataFrame, runs: Sequence[PlannedRun]) -> float:
-    """Return the core-minutes of runs, as far as they are done."""
+    """Return the core-minutes of runs, of those that were stopped as long as they were held."""
     if tuning.empty or not set(_SECONDS) <= set(tuning.columns):
         return 0.0
     own = tuning[tuning["run_key"].isin([run.run_key for run in runs])]
-    seconds = own[list(_SECONDS)].astype(float).sum(axis=1)
     threads = own["provenance.threads"].fillna(1).astype(float)
-    return float((seconds * threads).sum()) / 60
+    seconds = own[list(_SECONDS)].astype(float).sum(axis=1)
+    stopped = set(own.loc[own["state"] == STOPPED, "run_key"])
+    held = [_held(run) for run in runs if run.run_key in stopped]
+    return float((seconds * threads).sum() + sum(held) * threads.max()) / 60
+
+
+def _held(run: PlannedRun) -> float:
+    """Return for how many seconds workers held a run."""
+    times = [(row.get("started"), row.get("ended")) for row in run.folder.attempts()]
+    return sum(ended - began for began, ended in times if began and ended)
 
 
 def _gain_text(gain: Estimate, decimals: int) -> str:
@@ -214,9 +240,9 @@ def _score(one: Mapping[str, Any], percent: bool) -> str:
     return f"{mean} ± {formatting.number(one['standard_error'], percent, decimals)}"
 
 
-def _is_percent(cell: Tuned) -> bool:
+def _is_percent(cell: TunedCell) -> bool:
     return str(cell.how["metric"]).endswith("accuracy")
 
 
-def _metric_title(cell: Tuned) -> str:
+def _metric_title(cell: TunedCell) -> str:
     return "accuracy, %" if _is_percent(cell) else "NLL"

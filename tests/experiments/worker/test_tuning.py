@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from mixbench.experiments.manage.observe import Observer
@@ -20,9 +19,9 @@ from tests.support import running
 
 DIES_CHOOSING = (
     "import os, signal\n"
-    "from mixbench.experiments.store import choices\n"
+    "from mixbench.experiments.store import tuned_cell\n"
     "from mixbench.experiments.worker.__main__ import main\n"
-    "choices.write_once = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    "tuned_cell.write_once = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
     "exit(main())"
 )
 
@@ -48,9 +47,7 @@ def states(folder: SweepFolder) -> dict[tuple[str, str], set[RunState]]:
     return found
 
 
-def test_two_workers_of_which_one_is_killed_as_it_chooses(
-    runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_workers_of_which_one_is_killed_as_it_chooses(runs: Path) -> None:
     folder = running.planned(spec("tuned"))
     pending = [run for run in folder.plan() if run.pending]
     assert len(pending) == 2 and not any(run.folder.path.exists() for run in pending)
@@ -109,8 +106,8 @@ def test_two_workers_of_which_one_is_killed_as_it_chooses(
     shown = running.mixbench_here("plan", str(file), "--device", "cpu").stdout
     assert "2 replicates of their own (1000000, 1000001), 4 runs" in shown
     assert "its final runs wait for 4 tuning runs, 4 of them done" in shown
-    done = running.mixbench("sweep", str(file), "--device", "cpu", "--no-track", "--no-report")
-    assert done.returncode == 0, done.stderr
+    options = ("--device", "cpu", "--no-track", "--no-report")
+    assert running.mixbench_here("sweep", str(file), *options).returncode == 0
     plan = folder.plan()
     assert len(list(folder.path.glob("choice.*"))) == 2 and not any(run.pending for run in plan)
     assert all(run.folder.state() == RunState.DONE for run in plan)
@@ -144,4 +141,75 @@ def test_a_failed_tuning_run_leaves_its_cell_unchosen_until_it_is_retried(runs: 
     assert running.mixbench_here("retry", "failing", pending.run_key).returncode == 0
     assert pending.folder.state() == RunState.WAITING
     assert running.work(folder, "tests") == 1 + (len(folder.plan()) == 7)
+    assert set.union(*states(folder).values()) == {RunState.DONE}
+
+
+HALVING = {
+    "over": {"augmentation.prob": [0.2, 0.4, 0.7, 1]},
+    "replicates": 2,
+    "metric": "validation/accuracy",
+    "halving": {"at": [0.4, 0.7], "keep": 0.5},
+}
+
+
+def halved(name: str, **parts: Any) -> dict[str, Any]:
+    written = spec(name, tune=HALVING, replicates=1, **parts)
+    training = {"epochs": 4, "batch_size": 64, "learning_rate": 0.2}
+    written["fixed"] = written["fixed"] | {"training": training}
+    return written | {"grid": {"augmentation": ["cutmix"]}}
+
+
+def test_poor_settings_are_stopped_and_the_others_end_as_if_none_had_waited(runs: Path) -> None:
+    folder = running.planned(halved("halved"))
+    running.work(folder, "tests")
+    plan = folder.plan()
+    assert {run.folder.state() for run in plan} == {RunState.DONE}
+    (cell,) = choices.tuned_cells(folder.path, plan)
+    looks = [json.loads(path.read_text()) for path in sorted(folder.path.glob("look.*"))]
+    assert [(len(look["settings"]), len(look["kept"])) for look in looks] == [(4, 2), (2, 1)]
+    for look, epoch in zip(looks, (2, 3), strict=True):
+        means = {}
+        for one in look["settings"]:
+            tried = [setting for setting in cell.settings if setting.cell_key == one["cell_key"]]
+            rows = [run.folder.metrics()[epoch - 1] for run in tried[0].runs]
+            assert one["scores"] == [row["validation/accuracy"] for row in rows]
+            means[one["cell_key"]] = one["mean"]
+        worst_kept = min(means[key] for key in look["kept"])
+        assert all(means[key] <= worst_kept for key in means.keys() - set(look["kept"]))
+    stopped = {run.run_key: run.stopped_at for run in plan if run.stopped_at is not None}
+    assert sorted(stopped.values()) == [2, 2, 2, 2, 3, 3]
+    for run in plan:
+        if run.run_key in stopped:
+            assert len(run.folder.metrics()) == stopped[run.run_key] and not run.folder.result()
+    choice = cell.choice()
+    assert choice is not None and choice["chosen"] == looks[1]["kept"][0]
+    now = Observer(folder).snapshot()
+    assert now.settled and now.epochs == now.epochs_total == 4 * 2 + 2 * 3 + (len(plan) - 6) * 4
+    assert running.mixbench_here("report", "halved").returncode == 0
+    report = (folder.path / "report" / "report.md").read_text()
+    assert report.count("stopped after epoch 2") == 2 and "3 others were stopped early" in report
+
+    # Without looks the same runs go on, and come to the same as those that never waited.
+    grown = halved("halved") | {"tune": {**HALVING, "halving": None}}
+    running.work(running.planned(grown), "tests")
+    again = running.planned(grown | {"name": "never_waited"})
+    running.work(again, "tests")
+    assert running.outcome(again) == running.outcome(folder)
+
+
+def test_runs_that_wait_for_a_look_in_vain_keep_no_worker(runs: Path) -> None:
+    folder = running.planned(halved("vain"))
+    broken = next(run for run in folder.plan() if run.part == "tuning").folder
+    broken.path.mkdir(parents=True)
+    broken.fail("ValueError: no luck", "", 1)
+    running.work(folder, "tests")  # and ends
+    assert states(folder) == {
+        ("cutmix", "tuning"): {RunState.FAILED},
+        ("cutmix", "tuned"): {RunState.FAILED},
+        ("cutmix", "default"): {RunState.DONE},
+    }
+    now = Observer(folder).snapshot()
+    assert now.settled and now.failed == 8 + 1
+    assert running.mixbench_here("retry", "vain").returncode == 0
+    running.work(folder, "tests")
     assert set.union(*states(folder).values()) == {RunState.DONE}
