@@ -222,7 +222,7 @@ def _minutes(tuning: pd.DataFrame, runs: Sequence[PlannedRun]) -> float:
 def _held(run: PlannedRun) -> float:
     """Return for how many seconds workers held a run."""
     times = [(row.get("started"), row.get("ended")) for row in run.folder.attempts()]
-    return sum(ended - began for began, ended in times if began and ended)
+    return float(sum(ended - began for began, ended in times if began and ended))
 
 
 def _gain_text(gain: Estimate, decimals: int) -> str:
