@@ -17,6 +17,7 @@ from mixbench.analysis.report.sections import (
     budget,
     calibration,
     checks,
+    claims,
     dose,
     factors,
     first,
@@ -45,6 +46,7 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 SECTIONS: dict[str, Callable[[ReportData], dict[str, Any]]] = {
     "summary": summary.section,
     "first": first.section,
+    "claims": claims.section,
     "warnings": warnings.section,
     "question": question.section,
     "results": results.section,

@@ -16,7 +16,7 @@ from mixbench.analysis.statistics.recommendation import Advice, Option, Regime, 
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.advice import word_in_full
 from mixbench.analysis.text.answer import metric_in_words
-from mixbench.analysis.text.names import method_name, regime_name
+from mixbench.analysis.text.names import method_name, regime_name, told_apart
 
 MOST_PANELS = 12
 MOST_ROWS = 16
@@ -96,8 +96,11 @@ def forest(
 ) -> list[ReportFigure]:
     """Draw the lines of each regime that have a difference. panels: title -> lines."""
     factor = 100.0 if metric.percent else 1.0
+    titles = dict(zip(panels, told_apart(list(panels))[1], strict=True)) if panels else {}
     shown = [
-        ForestPanel(regime_name(title), [_forest_row(line, factor) for line in drawn[:MOST_ROWS]])
+        ForestPanel(
+            regime_name(titles[title]), [_forest_row(line, factor) for line in drawn[:MOST_ROWS]]
+        )
         for title, lines in list(panels.items())[:MOST_PANELS]
         if (drawn := [line for line in lines if line.contrast is not None])
     ]
@@ -107,6 +110,8 @@ def forest(
     points = ", points" if metric.percent else ""
     base = "" if against is None else f" to {against}"
     x_label = f"Difference{base} in {where}{points}"
+    shared, _ = told_apart(list(panels))
+    everywhere = f" All: {regime_name(shared)}." if shared else ""
     margin = None if metric.margin is None else metric.margin * factor
     band = "" if margin is None else f" Grey band: the margin of {margin:g}, what does not matter."
     left_out = len(panels) - len(shown)
@@ -118,7 +123,7 @@ def forest(
         "forest.png",
         "",
         f"{x_label}, paired by {unit}; {interval}. Small dots: single {unit}s. "
-        f"Hollow: undecided.{band}{more}",
+        f"Hollow: undecided.{band}{everywhere}{more}",
         _alt(lines, where, factor),
         lambda paper: forest_figure(
             shown, paper, x_label=x_label, margin=margin, better=metric.better
@@ -154,6 +159,7 @@ def first_table(
     extras: Extras,
     keys: Mapping[str, Sequence[str]],
     first: str = "Method",
+    word: str = "Advice",
 ) -> Table:
     """Return a row per line: difference, interval, P, further columns and the word.
 
@@ -163,11 +169,12 @@ def first_table(
     decimals = digits_of(everything, metric)
     points = ", points" if metric.percent else ""
     margin = f" by {metric.margin * (100 if metric.percent else 1):g}" if metric.margin else ""
-    columns = ["Advice", f"Difference{points}", "95% interval", f"P(better{margin})"]
+    columns = [word, f"Difference{points}", "95% interval", f"P(better{margin})"]
     rows: list[Row] = []
+    titles = dict(zip(panels, told_apart(list(panels))[1], strict=True)) if panels else {}
     for title, lines in panels.items():
         if len(panels) > 1:
-            rows.append(Row(regime_name(title), heading=True))
+            rows.append(Row(regime_name(titles[title]), heading=True))
         shown = list(zip(lines, keys[title], strict=True))
         for line, key in shown[:MOST_ROWS]:
             more = extras.cells.get(key, tuple(Cell("") for _ in extras.columns))
@@ -233,7 +240,7 @@ def overview(
         rows.append(Row(method_name(name), entries))
     if left := len(ranked) - len(ranked[:MOST_ROWS]):
         rows.append(Row(f"{left} more", note="in the table of all results below"))
-    titles = [regime_name(regime.title) for regime in regimes]
+    titles = list(map(regime_name, told_apart([regime.title for regime in regimes])[1]))
     return Table([*titles, *(["Cost"] if cost else [])], rows)
 
 

@@ -25,6 +25,7 @@ _WORDS: dict[str, dict[str, Any]] = {
 TITLES = {
     "words": "In words",
     "advice": "Every method in every regime",
+    "claims": "Claims by regime",
     "question": "The declared question",
     "results": "All results",
     "budget": "Over the length of training",
@@ -58,6 +59,7 @@ def _folds(sections: Mapping[str, Any]) -> dict[str, bool]:
     return {
         **{name: bool(sections[name]["figures"]) for name in with_figures},
         "advice": bool(sections["first"]["overview"] and sections["first"]["table"]),
+        "claims": bool(sections["claims"]["regimes"]),
         "question": bool(sections["question"]["table"] or sections["question"]["notes"]),
         "factors": bool(sections["factors"]["tables"] or sections["pairs"]["figures"]),
         "tuning": bool(sections["tuning"]["tables"]),
@@ -92,6 +94,17 @@ def markdown(text: object) -> Markup:
     return Markup(line)
 
 
+def sentences(text: str) -> tuple[str, str]:
+    """Return the first sentence, and the others.
+
+    Examples:
+        >>> sentences("Use CutMix at prob 0.5. Avoid RICAP. Only 3 seeds.")
+        ('Use CutMix at prob 0.5.', 'Avoid RICAP. Only 3 seeds.')
+    """
+    first, *rest = re.split(r"(?<=\.)\s+(?=[A-Z])", text, maxsplit=1)
+    return first, "".join(rest)
+
+
 def fenced(text: object) -> Markup:
     """Return any text as a fenced block of Markdown, the fence longer than any in the text."""
     ticks = max((len(run) for run in re.findall(r"`+", str(text))), default=0)
@@ -110,6 +123,7 @@ def _environment(name: str) -> jinja2.Environment:
     )
     environment.globals.update(_WORDS[name])
     environment.filters["md"] = markdown
+    environment.filters["sentences"] = sentences
     environment.filters["fenced"] = fenced
     # The notes below tables are the same for both pages, but for how text is escaped.
     environment.filters["shown"] = escape if name == HTML else markdown

@@ -63,7 +63,7 @@
         sort(table, column, descending);
       });
     });
-    if (table.tBodies[0].rows.length < 8) continue;
+    if (table.tBodies[0].rows.length < 8 || table.closest(".first")) continue;
     const label = document.createElement("label");
     const box = document.createElement("input");
     label.className = "filter";

@@ -95,17 +95,17 @@ def _what_to_use(regime: Regime, metric: Metric) -> str:
         if regime.named(Word.UNKNOWN, Word.UNDECIDED) or regime.named(Word.NOT_BEST):
             return f"Nothing is shown to be better than {name} here."
         return f"Stay with {name}: nothing is better here."
-    sizes = [
-        formatting.number(
-            abs(option.contrast.difference), metric.percent, 1 if metric.percent else 3
-        )
+    gains = sorted(
+        abs(option.contrast.difference)
         for option in regime.options
         if option.word == Word.USE and option.contrast and option.contrast.difference is not None
-    ]
-    unit = " points" if metric.percent else f" in {metric.title}"
+    )
     gain = ""
-    if base is not None and len(use) <= 3:
-        gain = f" by {joined(sizes)}{unit} over {method_name(base)}"
+    if base is not None and gains:
+        ends = [formatting.number(g, metric.percent, 1 if metric.percent else 3) for g in gains]
+        unit = " points" if metric.percent else f" in {metric.title}"
+        size = ends[0] if ends[0] == ends[-1] else f"{ends[0]} to {ends[-1]}"
+        gain = f" by {size}{unit} over {method_name(base)}"
     if len(use) == 1:
         if base is None:
             return f"Use {method_name(use[0])}: it is the best here."

@@ -10,6 +10,7 @@ from mixbench.analysis.statistics.declared import Declared, DeclaredContrast
 from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.formatting import joined
+from mixbench.analysis.text.names import regime_name, told_apart
 from mixbench.experiments.design import question as questions
 from mixbench.experiments.text import plural
 
@@ -124,23 +125,51 @@ def _tally(declared: Declared) -> str:
         ]
         counts = joined([f"{apart} can be told apart", *rest])
         return f"Of {plural(len(kinds), 'pair')}, {counts} in {where}."
-    pairs = {(one.label, one.against) for one in declared.contrasts}
+    if declared.question.contrasts == questions.NAMED:
+        return _by_pair(declared)
     counts = joined([f"{kinds.count(kind)} {kind}" for kind in Verdict if kinds.count(kind)])
-    if len(pairs) == 1:
-        label, against = next(iter(pairs))
-        settings = plural(len(kinds), "setting")
-        if len(set(kinds)) == 1:
-            return f"{_everywhere(label, against, kinds[0])} in {where}, in all {settings}."
-        return f"{label} against {against} in {where}, in {settings}: {counts}."
     return f"In {where}, {plural(len(kinds), 'declared contrast')}: {counts}."
 
 
-def _everywhere(label: str, against: str, kind: Verdict) -> str:
-    if kind == Verdict.EQUIVALENT:
-        return f"{label} and {against} are equivalent"
-    if kind == Verdict.UNDECIDED:
-        return f"Undecided between {label} and {against}"
-    return f"{label} is {kind} than {against}"
+def _by_pair(declared: Declared) -> str:
+    """Say of each pair of named groups what is shown where."""
+    where = metric_in_words(declared.metric)
+    titles = list(dict.fromkeys(one.contrast.stratum for one in declared.contrasts))
+    names = dict(zip(titles, told_apart(titles)[1], strict=True))
+    found: dict[tuple[str, str], dict[Verdict, list[str]]] = {}
+    for one in declared.contrasts:
+        of_pair = found.setdefault((one.label, one.against), {})
+        of_pair.setdefault(one.contrast.verdict, []).append(names[one.contrast.stratum])
+    groups = joined(declared.question.groups)
+    if all(set(of_pair) == {Verdict.UNDECIDED} for of_pair in found.values()):
+        return f"{groups} can't be told apart yet in {where}."
+    if all(set(of_pair) == {Verdict.EQUIVALENT} for of_pair in found.values()):
+        margin = _amount(declared.metric.margin, declared.metric)
+        return f"{groups} are equivalent in {where}, within {margin}."
+    parts = []
+    for (label, against), of_pair in found.items():
+        told = [
+            f"{words} {_where(of_pair[kind], len(titles))}".strip()
+            for kind, words in (
+                (Verdict.BETTER, f"is better than {against}"),
+                (Verdict.WORSE, f"is worse than {against}"),
+                (Verdict.EQUIVALENT, f"is equivalent to {against}"),
+            )
+            if kind in of_pair
+        ]
+        if told:
+            parts.append(f"{label} {joined(told)}")
+    rest = sum(len(of_pair.get(Verdict.UNDECIDED, ())) for of_pair in found.values())
+    undecided = f" {plural(rest, 'contrast')} undecided." if rest else ""
+    return f"In {where}, {'; '.join(parts)}.{undecided}"
+
+
+def _where(titles: Sequence[str], total: int) -> str:
+    if total == 1:
+        return ""
+    if len(titles) == total:
+        return "everywhere"
+    return f"at {joined(map(regime_name, titles))}"
 
 
 def _listed(one: DeclaredContrast, metric: Metric, decimals: int, told: bool) -> str:

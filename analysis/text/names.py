@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mixbench.analysis.tables.labels import JOIN
 
 NO_MIXING = "no mixing"
@@ -46,10 +48,27 @@ def regime_name(title: str) -> str:
     """Return what the cells of a block have in common, in words.
 
     Examples:
-        >>> regime_name("epochs 45 · crop_padding 2 · flip yes")
-        '45 epochs, crops of 2, flips'
+        >>> regime_name("epochs 45 · crop_padding 2 · flip yes"), regime_name("cutmix · dose 0.5")
+        ('45 epochs, crops of 2, flips', 'CutMix, dose 0.5')
     """
-    return ", ".join(map(setting_name, title.split(JOIN))) if title else ""
+    first, *rest = title.split(JOIN)
+    words = setting_name(first)
+    return ", ".join([method_name(first) if words == first else words, *map(setting_name, rest)])
+
+
+def told_apart(titles: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the parts that all titles share, to be said once, and what is left of each title.
+
+    Examples:
+        >>> told_apart(["cutmix · dose 0.25", "cutmix · dose 0.5"])
+        ('cutmix', ['dose 0.25', 'dose 0.5'])
+    """
+    parts = [title.split(JOIN) for title in titles]
+    shared = [part for part in parts[0] if all(part in each for each in parts)]
+    if len(parts) == 1 or any(len(each) == len(shared) for each in parts):
+        return "", list(titles)
+    left = [JOIN.join(part for part in each if part not in shared) for each in parts]
+    return JOIN.join(shared), left
 
 
 def setting_name(part: str) -> str:

@@ -129,7 +129,7 @@ def _of_question(data: ReportData, declared: Declared) -> tuple[list[ReportFigur
         )
         panels.setdefault(contrast.stratum, []).append(line)
         keys.setdefault(contrast.stratum, []).append(contrast.cell)
-    table = first_table(panels, declared.metric, Extras(), keys, first="Contrast")
+    table = first_table(panels, declared.metric, Extras(), keys, "Contrast", "Verdict")
     return forest(panels, declared.metric, unit, None), table
 
 

@@ -47,8 +47,8 @@ def test_words_and_sentence_of_one_regime() -> None:
     }
     assert [option.name for option in found.options][-1] == "ricap"
     assert said(found) == (
-        "Use CutMix or MixUp: better by 3.0 and 3.0 points over no mixing, and they can't be told "
-        "apart here. FMix is better than no mixing too. Avoid RICAP."
+        "Use CutMix or MixUp: better by 3.0 points over no mixing, and they can't be told apart "
+        "here. FMix is better than no mixing too. Avoid RICAP."
     )
     assert (
         said(advised(cutmix=-0.02)) == "Stay with no mixing: nothing is better here. Avoid CutMix."
