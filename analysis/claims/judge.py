@@ -199,8 +199,11 @@ def together(verdicts: Sequence[ClaimVerdict]) -> ClaimVerdict:
 
 
 def _run_keys(study: Study, regime: Regime, findings: Sequence[Finding]) -> tuple[str, ...]:
-    cells = {cell for group in regime.cells.values() for cell in group}
+    cells = dict.fromkeys(cell for group in regime.cells.values() for cell in group)
     replicates = {r for one in findings for r in one.estimated.replicates}
-    done = study.done
-    counted = done[done["cell_key"].isin(cells) & done[study.unit].isin(replicates)]
-    return tuple(map(str, counted["run_key"]))
+    return tuple(
+        run_key
+        for cell in cells
+        for replicate, run_key in study.run_keys.get(cell, ())
+        if replicate in replicates
+    )

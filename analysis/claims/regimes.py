@@ -29,6 +29,8 @@ _ANY = "any"
 
 Setting = dict[str, Any]
 """What a cell has in the keys that must be alike; a key that means nothing for it is not there."""
+_Joined = tuple[Setting, dict[str, tuple[str, ...]]]
+"""A setting, and the cells of the groups that have it."""
 
 
 @dataclass(frozen=True)
@@ -60,34 +62,41 @@ def regimes(claim: Claim, rows: Mapping[str, Flat]) -> list[Regime]:
         return []
     keys = _keys(claim, rows, members)
     own = _own_keys(keys, rows, members)
-    by_setting: dict[str, list[tuple[Setting, list[str]]]] = {}
+    joined: list[_Joined] = [({}, {})]
     for group, cells in members.items():
-        found: list[tuple[Setting, list[str]]] = by_setting.setdefault(group, [])
+        settings: dict[str, tuple[Setting, list[str]]] = {}
         for cell in cells:
             setting = _setting(rows[cell], group, keys, own)
-            same = next((known for other, known in found if other == setting), None)
-            if same is None:
-                found.append((setting, [cell]))
-            else:
-                same.append(cell)
-    joined: list[tuple[Setting, dict[str, tuple[str, ...]]]] = [({}, {})]
-    for group, settings in by_setting.items():
-        joined = [
-            ({**before, **setting}, {**cells, group: tuple(more)})
-            for before, cells in joined
-            for setting, more in settings
-            if all(before.get(key, value) == value for key, value in setting.items())
-        ]
-    varying = {
-        key
-        for setting, _ in joined
-        for key in setting
-        if len({repr(other.get(key)) for other, _ in joined}) > 1
-    }
+            settings.setdefault(repr(setting), (setting, []))[1].append(cell)
+        joined = _join(joined, group, list(settings.values()))
+    varying = {key for setting, _ in joined for key in setting}
+    varying = {key for key in varying if len({repr(other.get(key)) for other, _ in joined}) > 1}
     return [
         Regime({k: v for k, v in setting.items() if k in varying}, cells)
         for setting, cells in joined
     ]
+
+
+def _join(
+    joined: Sequence[_Joined], group: str, settings: Sequence[tuple[Setting, list[str]]]
+) -> list[_Joined]:
+    """Put each setting of a group to those before that are alike in all that both have."""
+    found: list[_Joined] = []
+    indices: dict[tuple[str, ...], dict[str, list[tuple[Setting, list[str]]]]] = {}
+    kinds = dict.fromkeys(tuple(setting) for setting, _ in settings)
+    for before, cells in joined:
+        for kind in kinds:
+            common = tuple(key for key in kind if key in before)
+            name = (*kind, "", *common)
+            if name not in indices:
+                indices[name] = {}
+                for setting, more in settings:
+                    if tuple(setting) == kind:
+                        values = repr([setting[key] for key in common])
+                        indices[name].setdefault(values, []).append((setting, more))
+            for setting, more in indices[name].get(repr([before[k] for k in common]), ()):
+                found.append(({**before, **setting}, {**cells, group: tuple(more)}))
+    return found
 
 
 def is_within(row: Flat, regime: Sequence[Flat]) -> bool:

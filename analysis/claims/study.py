@@ -12,19 +12,20 @@ from typing import Any
 import pandas as pd
 
 from mixbench.analysis.claims.formula import parse_metric
-from mixbench.analysis.statistics.baselines import Baseline, assign_baselines
-from mixbench.analysis.statistics.blocks import with_blocks
-from mixbench.analysis.statistics.comparison import compare_metric, seed_values, unit_of
+from mixbench.analysis.statistics.comparison import (
+    Comparison,
+    compare,
+    compare_metric,
+    seed_values,
+)
 from mixbench.analysis.statistics.contrasts import Contrast, Values
 from mixbench.analysis.statistics.declared import declare
 from mixbench.analysis.statistics.metrics import Metric, metric_of
 from mixbench.analysis.tables.labels import name_cells
-from mixbench.analysis.tables.load import load
 from mixbench.experiments.design import question as questions
-from mixbench.experiments.design.question import Flat, Question
+from mixbench.experiments.design.question import Flat
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.states import RunState
-from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line
 
 RUNS, VERDICTS = "runs.csv", "verdicts.json"
@@ -40,48 +41,52 @@ class Study:
 
     Attributes:
         name: The sweep's name, or the folder of a published report.
-        cells: One row per cell, with the baseline of each.
+        comparison: Its cells, compared.
         runs: One row per run: run_key, cell_key, (replicate,) seed, state, metrics.
-        question: What the sweep declared; None where it declared nothing.
     """
 
     name: str
-    cells: pd.DataFrame
+    comparison: Comparison
     runs: pd.DataFrame
-    question: Question | None = None
-
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        cells: pd.DataFrame,
-        runs: pd.DataFrame,
-        baseline: Baseline = None,
-        question: Question | None = None,
-    ) -> Study:
-        """Make one of the tables of a sweep. baseline: the sweep's own."""
-        assigned, _ = assign_baselines(cells, baseline, None)
-        return cls(name, with_blocks(cells, assigned), runs, question)
 
     @cached_property
     def rows(self) -> dict[str, Flat]:
         """cell_key -> its configuration with dotted keys."""
-        columns = [column for column in self.cells.columns if "." in column]
-        records = self.cells[columns].to_dict("records")
+        cells = self.comparison.cells
+        columns = [column for column in cells.columns if "." in column]
+        records = cells[columns].to_dict("records")
         return {
             str(cell): {str(key): value for key, value in row.items()}
-            for cell, row in zip(self.cells["cell_key"], records, strict=True)
+            for cell, row in zip(cells["cell_key"], records, strict=True)
         }
 
     @property
     def unit(self) -> str:
         """What is paired between cells: "seed" or "replicate"."""
-        return unit_of(self.runs)
+        return self.comparison.unit
 
     @cached_property
     def done(self) -> pd.DataFrame:
         """The rows of the finished runs."""
         return self.runs[self.runs["state"] == RunState.DONE]
+
+    @cached_property
+    def run_keys(self) -> Mapping[str, list[tuple[int, str]]]:
+        """cell_key -> (replicate, run_key) of its finished runs."""
+        found: dict[str, list[tuple[int, str]]] = {}
+        columns = (self.done[name] for name in ("cell_key", self.unit, "run_key"))
+        for cell, replicate, run_key in zip(*columns, strict=True):
+            found.setdefault(str(cell), []).append((int(replicate), str(run_key)))
+        return found
+
+    @cached_property
+    def training_images(self) -> Mapping[str, int]:
+        """cell_key -> how many images its runs trained on, where that is known."""
+        if "data.train" not in self.done:
+            return {}
+        known = self.done.dropna(subset=["data.train"]).drop_duplicates("cell_key")
+        pairs = zip(known["cell_key"], known["data.train"], strict=True)
+        return {str(cell): int(float(number)) for cell, number in pairs}
 
     def has(self, metric: str) -> bool:
         """Tell whether a run has a metric, or all of those that are added and subtracted."""
@@ -105,17 +110,33 @@ class Study:
         all cells with their baselines.
         """
         if (metric, margin) not in self._tests:
-            values = {(cell, metric): of for cell, of in self.values(metric).items()}
-            tested = Metric(metric, metric, percent=True, better=1, margin=margin)
-            declared = None
-            if self.question is not None and self.question.metric == metric:
-                asked = metric_of(metric, {metric: margin})
-                declared = declare(self.question, self.cells, values, asked, self.unit)
-            found = dict(declared.by_cells) if declared else {}
-            for one in compare_metric(self.cells, values, tested, self.unit, declared):
-                found[one.cell, one.against] = one
-            self._tests[metric, margin] = found
+            found = self._tested(metric, margin)
+            self._tests[metric, margin] = found or self._tested_anew(metric, margin)
         return self._tests[metric, margin]
+
+    def _tested(self, metric: str, margin: float) -> ByCells:
+        """Return what the comparison has of a metric at this margin."""
+        known = [
+            one for one in self.comparison.metrics if (one.key, one.margin) == (metric, margin)
+        ]
+        if not known:
+            return {}
+        found = self.comparison.of_metric(metric).values()
+        declared = self.comparison.declared
+        of_question = declared.by_cells if declared and declared.metric.key == metric else {}
+        return {**{(one.cell, one.against): one for one in found}, **of_question}
+
+    def _tested_anew(self, metric: str, margin: float) -> ByCells:
+        """Judge the same contrasts at another margin, or in a metric that the tables don't have."""
+        compared = self.comparison
+        values = {(cell, metric): of for cell, of in self.values(metric).items()}
+        tested = Metric(metric, metric, percent=True, better=1, margin=margin)
+        declared = compared.declared
+        if declared is not None and declared.metric.key == metric:
+            asked = metric_of(metric, {metric: margin})
+            declared = declare(declared.question, compared.cells, values, asked, self.unit)
+        found = compare_metric(compared.cells, values, tested, self.unit, declared)
+        return {(one.cell, one.against): one for one in found}
 
     @cached_property
     def _values(self) -> dict[str, Mapping[str, Values]]:
@@ -124,17 +145,6 @@ class Study:
     @cached_property
     def _tests(self) -> dict[tuple[str, float], ByCells]:
         return {}
-
-
-def of_sweep(folder: SweepFolder) -> Study:
-    """Read a sweep, finished or not."""
-    tables = load(folder)
-    try:
-        question = questions.read(folder.spec)
-    except UserError:
-        # Its report says what is wrong with it.
-        question = None
-    return Study.of(folder.name, tables.cells, tables.runs, folder.spec.get("baseline"), question)
 
 
 def published(folder: Path) -> list[Path]:
@@ -167,7 +177,8 @@ def of_published(folder: Path) -> Study:
         raise UserError(f"{path}: no runs")
     asked = _asked(folder / VERDICTS)
     question = questions.read(asked)
-    return Study.of(folder.name, _cells(runs), runs, asked.get("baseline"), question)
+    comparison = compare(_cells(runs), runs, asked.get("baseline"), question=question)
+    return Study(folder.name, comparison, runs)
 
 
 def _asked(path: Path) -> Mapping[str, Any]:

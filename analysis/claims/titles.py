@@ -10,6 +10,7 @@ from mixbench.analysis.claims.study import Study
 from mixbench.analysis.tables.labels import factor_text, value_text
 from mixbench.analysis.text.names import setting_name
 
+_PROB = "augmentation.prob"
 _GROUP = ": "
 """Between a group of cells and a parameter of its own."""
 
@@ -22,17 +23,31 @@ def regime_title(study: Study, regime: Regime) -> str:
     """
     cells = [cell for group in regime.cells.values() for cell in group]
     rows = [study.rows[cell] for cell in cells]
-    images = study.runs.loc[study.runs["cell_key"].isin(cells)]
     parts = [_shared(row.get("dataset.name") for row in rows)]
-    if "data.train" in images and (number := _shared(images["data.train"].dropna())):
-        parts.append(f"{int(float(number)):,} images")
+    images = {study.training_images.get(cell) for cell in cells}
+    if len(images) == 1 and (number := images.pop()) is not None:
+        parts.append(f"{number:,} images")
     parts.append(_shared(row.get("model.name") for row in rows))
     if epochs := _shared(value_of(row, "training.epochs") for row in rows):
         parts.append(f"{epochs} epochs")
     told = ("dataset.name", "dataset.train_size", "dataset.train_fraction", "training.epochs")
     named = [key for key in regime.setting if key not in (*told, "model.name")]
     parts += [_factor(key, regime.setting[key]) for key in named]
+    if not any(key.endswith(_PROB) for key in regime.setting):
+        parts += _probabilities(study, regime)
     return ", ".join(part for part in parts if part)
+
+
+def _probabilities(study: Study, regime: Regime) -> list[str]:
+    """Return how often a method mixes, where that is not always: no claim is about that."""
+    parts: dict[str, None] = {}
+    for cells in regime.cells.values():
+        for cell in cells:
+            row = study.rows[cell]
+            prob = value_of(row, _PROB)
+            if row.get("augmentation.name") != "none" and prob not in (None, 1):
+                parts[f"{row['augmentation.name']} at prob {value_text(prob)}"] = None
+    return list(parts)
 
 
 def _factor(key: str, value: Any) -> str:

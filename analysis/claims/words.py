@@ -40,13 +40,21 @@ def difference_text(finding: Finding) -> str:
     percent = is_percent(metric)
     if found.difference is None:
         return found.note or formatting.MISSING
-    half = None if found.low is None or found.high is None else (found.high - found.low) / 2
-    decimals = formatting.digits([half], percent)
+    decimals = _decimals(found.low, found.high, percent)
     text = formatting.number(found.difference, percent, decimals, sign=True)
     if found.low is not None and found.high is not None:
         ends = [formatting.number(x, percent, decimals, sign=True) for x in (found.low, found.high)]
         text += f" [{ends[0]}, {ends[1]}]"
     return f"{text} points" if percent else text
+
+
+def _decimals(low: float | None, high: float | None, percent: bool) -> int:
+    """Return one more decimal where an interval that excludes 0 would seem to touch it."""
+    if low is None or high is None:
+        return formatting.digits([], percent)
+    decimals = formatting.digits([(high - low) / 2], percent)
+    nearest = min(abs(low), abs(high)) * (100 if percent else 1)
+    return decimals + (low * high > 0 and round(nearest, decimals) == 0)
 
 
 def named_difference(finding: Finding) -> str:

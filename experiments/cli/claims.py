@@ -76,20 +76,22 @@ def _claims(only: str | None, files: list[Path]) -> tuple[Claim, ...]:
 def _studies(names: list[str]) -> tuple[list[Study], list[Path]]:
     """Read the sweeps and the published reports; without a name all sweeps that can be read."""
     from mixbench.analysis.claims import study
+    from mixbench.analysis.report.data import collect
+    from mixbench.analysis.report.sections.claims import study_of
     from mixbench.experiments.store.sweep_folder import SweepFolder
 
     if not names:
         found = []
         for name in SweepFolder.names():
             try:
-                found.append(study.of_sweep(SweepFolder.open(name)))
+                found.append(study_of(collect(SweepFolder.open(name), None)))
             except UserError as error:
                 print(f"left out: {error}", file=sys.stderr)
         return found, []
     studies, folders = [], []
     for name in dict.fromkeys(names):
         if name in SweepFolder.names() or not Path(name).exists():
-            studies.append(study.of_sweep(SweepFolder.open(name)))
+            studies.append(study_of(collect(SweepFolder.open(name), None)))
             continue
         for folder in study.published(Path(name)):
             studies.append(study.of_published(folder))

@@ -21,15 +21,7 @@ def section(data: ReportData) -> dict[str, Any]:
     """Return a row per claim, and all regimes of those that were judged in several."""
     if len(data.tables.cells) > MOST_CELLS:
         return {"table": None, "regimes": None}
-    declared = data.comparison.declared
-    study = Study.of(
-        data.folder.name,
-        data.tables.cells,
-        data.tables.runs,
-        data.spec.get("baseline"),
-        None if declared is None else declared.question,
-    )
-    judged = [one for one in judge(study) if one.verdict != ClaimVerdict.NOT_TESTED]
+    judged = judge(study_of(data))
     if not judged:
         return {"table": None, "regimes": None}
     groups = by_claim(judged)
@@ -39,6 +31,11 @@ def section(data: ReportData) -> dict[str, Any]:
         "table": Table(["Verdict", "Difference"], rows, first="Claim"),
         "regimes": _regimes(groups.values()) if several else None,
     }
+
+
+def study_of(data: ReportData) -> Study:
+    """Return what claims are judged by: the tests of the report itself."""
+    return Study(data.folder.name, data.comparison, data.tables.runs)
 
 
 def _row(members: Sequence[Judgement]) -> Row:

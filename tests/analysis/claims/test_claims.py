@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from mixbench.analysis.claims.regimes import regimes
 from mixbench.analysis.claims.study import Study
 from mixbench.analysis.report import build
 from mixbench.analysis.report.data import collect
+from mixbench.analysis.report.sections.claims import section, study_of
 from mixbench.analysis.report.verdicts import of_comparison
 from mixbench.analysis.statistics.comparison import compare
 from mixbench.analysis.tables.load import cells_of
@@ -64,7 +64,8 @@ def planted(
             value = mean + shift + noise.normal(0, spread)
             row = {"run_key": run_key, "cell_key": cell_key, "seed": seed, "state": "done"}
             rows.append({**row, "test/accuracy": value, "test/ece": 0.1 - value / 10})
-    return Study.of("planted", cells_of(configs, configs), pd.DataFrame(rows), question=question)
+    runs = pd.DataFrame(rows)
+    return Study("planted", compare(cells_of(configs, configs), runs, question=question), runs)
 
 
 def verdicts(study: Study, one: claims.Claim) -> dict[str, str]:
@@ -135,7 +136,9 @@ def test_a_difference_of_differences_is_a_paired_t_test() -> None:
     found = only(study, more)
     estimated = found.findings[0].estimated
     table = study.runs.pivot(index="seed", columns="cell_key", values="test/accuracy")
-    none_small, small_mix, none_large, large_mix = (table[key] for key in study.cells["cell_key"])
+    none_small, small_mix, none_large, large_mix = (
+        table[key] for key in study.comparison.cells["cell_key"]
+    )
     oracle = stats.ttest_1samp((small_mix - none_small) - (large_mix - none_large), 0)
     interval = oracle.confidence_interval(0.95)
     assert estimated.low == pytest.approx(interval.low, abs=2e-4)
@@ -216,8 +219,8 @@ def test_a_contrast_of_the_report_keeps_its_one_test(
     (folder / "runs.csv").write_text(build._csv(data.tables))
     (folder / "verdicts.json").write_text(of_comparison(comparison, asked))
     shipped = claims.chosen(["cutmix_accuracy", "cutmix_ece", "fmix_shapes"])
-    sweep, published = study.of_sweep(full_sweep), study.of_published(folder)
-    sweep = replace(sweep, question=questions.read(asked))
+    sweep = Study("sweep", comparison, data.tables.runs)
+    published = study.of_published(folder)
     here, there = judge_all([sweep], shipped), judge_all([published], shipped)
     assert [one.verdict for one in here] == [one.verdict for one in there]
     for one, other in zip(here, there, strict=True):
@@ -229,6 +232,16 @@ def test_a_contrast_of_the_report_keeps_its_one_test(
     assert here[0].findings[0].estimated.low == pytest.approx(lows[0])
     same = judge_all([sweep, published], shipped)
     assert len(same) == 3 and all(one.also_in == ("demo",) or one.study == "demo" for one in same)
+
+
+def test_the_report_has_the_claims_that_its_sweep_can_judge(full_sweep: SweepFolder) -> None:
+    data = collect(full_sweep, None)
+    page = section(data)
+    judged = {one.claim.sentence for one in judge(study_of(data))}
+    assert {row.name for row in page["table"].rows} == judged >= {"CutMix lowers confidence."}
+    hints = [row.cells[0].tip for row in page["table"].rows]
+    assert all("n = 5" in hint and "30 epochs" in hint for hint in hints)
+    assert any("random_erasing at prob 0.5" in hint for hint in hints)
 
 
 def test_declared_contrasts_are_tested_in_their_family() -> None:
