@@ -24,10 +24,37 @@ from tests.support.slurm_cluster import Cluster
 
 
 def sweep_of(name: str, runs: int = 1, epochs: int = 3) -> SweepFolder:
-    """A sweep of so many runs; a thousand epochs take some fifteen seconds."""
+    """A sweep of so many runs."""
     spec = running.spec(name, seeds=list(range(runs)), grid={"augmentation": [{"name": "cutmix"}]})
     spec["fixed"]["training"] = {"epochs": epochs, "batch_size": 64}
     return running.planned(spec)
+
+
+SLOWLY = """
+
+_train = train
+
+
+def train(network, dataset, config, device, folder, beat, *rest):
+    import time
+
+    def slowly(progress, *, force=False):
+        beat(progress, force=force)
+        first = not (folder / "claims" / "000002.json").exists()
+        if first and (progress or {}).get("epoch", 0) > 25:
+            time.sleep(0.2)
+
+    return _train(network, dataset, config, device, folder, slowly, *rest)
+"""
+
+
+def slowed(sweep: SweepFolder) -> None:
+    """Have its run take its time after the 25th epoch, so that it is not done before it is met.
+
+    Who takes it up again goes on as usual.
+    """
+    with (snapshot.take(sweep) / "mixbench/experiments/worker/execute.py").open("a") as file:
+        file.write(SLOWLY)
 
 
 def send(sweep: SweepFolder, tasks: int | None = None, **keys: Any) -> list[str]:
@@ -164,8 +191,9 @@ def test_arrays_stay_below_the_highest_index(slurm: Cluster) -> None:
 
 
 def test_what_is_cancelled_stays_away_and_loses_nothing(slurm: Cluster) -> None:
-    sweep = sweep_of("cancelled", epochs=1500)
-    other = sweep_of("other", epochs=300)
+    sweep = sweep_of("cancelled", epochs=60)
+    other = sweep_of("other", epochs=60)
+    slowed(sweep)
     send(sweep)
     send(other)
     wait_for_training(sweep)
@@ -183,7 +211,8 @@ def test_what_is_cancelled_stays_away_and_loses_nothing(slurm: Cluster) -> None:
 
 
 def test_what_is_requeued_goes_on_where_it_was(slurm: Cluster) -> None:
-    sweep = sweep_of("requeued", epochs=300)
+    sweep = sweep_of("requeued", epochs=60)
+    slowed(sweep)
     send(sweep)
     wait_for_training(sweep)
     (task,) = queue.query_tasks(sweep)
@@ -220,7 +249,8 @@ def test_the_time_limit_is_no_end(slurm: Cluster) -> None:
 
 def test_what_is_preempted_comes_back(slurm: Cluster) -> None:
     # This partition cancels jobs that it takes the CPUs from, and SLURM puts none back by itself.
-    sweep = sweep_of("preempted", epochs=300)
+    sweep = sweep_of("preempted", epochs=60)
+    slowed(sweep)
     send(sweep, partition="gone", flags={"exclusive": True})
     wait_for_training(sweep)
     options = ("--partition=urgent", "--exclusive", "--output=/dev/null", "--chdir=/")
@@ -233,7 +263,8 @@ def test_what_is_preempted_comes_back(slurm: Cluster) -> None:
 
 
 def test_a_task_that_is_killed_leaves_its_runs_to_others(slurm: Cluster) -> None:
-    sweep = sweep_of("killed", epochs=250)
+    sweep = sweep_of("killed", epochs=60)
+    slowed(sweep)
     send(sweep)
     wait_for_training(sweep)
     slurm.ask("scancel", "--full", "--signal=KILL", queue.recorded(sweep)[0].job)
