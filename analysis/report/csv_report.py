@@ -9,45 +9,30 @@ from typing import Any
 
 import pandas as pd
 
-from mixbench.analysis.report.contrast_rows import contrast_columns, contrast_row
 from mixbench.analysis.report.files import FIGURES, write_files
-from mixbench.analysis.report.first_screen import Extras, first_table, forest, lines_of, overview
+from mixbench.analysis.report.first_screen import first_screen
+from mixbench.analysis.report.observed import (
+    NONE,
+    Values,
+    contrasts_of,
+    metric_named,
+    part_of,
+    values_of,
+)
+from mixbench.analysis.report.over_datasets import over_datasets, parts_of
 from mixbench.analysis.report.page import render_contrasts
-from mixbench.analysis.report.parts import Cell, Row, Table
+from mixbench.analysis.report.published import published_part
 from mixbench.analysis.report.verdicts import VERDICTS, Judged, dump
 from mixbench.analysis.statistics.best_set import best_set
 from mixbench.analysis.statistics.blocks import stratum_titles
-from mixbench.analysis.statistics.contrasts import (
-    Contrast,
-    Stratum,
-    all_pairs,
-    compare,
-    many_to_one,
-)
-from mixbench.analysis.statistics.estimates import estimate
+from mixbench.analysis.statistics.contrasts import Contrast
 from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.statistics.recommendation import Advice, regime, with_the_best
-from mixbench.analysis.tables.from_csv import (
-    METHOD,
-    REPLICATE,
-    SEED,
-    Observations,
-    is_lower_better,
-    margin_of,
-    read_csv,
-)
-from mixbench.analysis.text import formatting
+from mixbench.analysis.tables.from_csv import DATASET, METHOD, REPLICATE, Observations, read_csv
 from mixbench.analysis.text.advice import advice_sentence
 from mixbench.analysis.text.formatting import joined
-from mixbench.analysis.text.names import method_name
 from mixbench.experiments.errors import UserError, did_you_mean
 from mixbench.experiments.text import plural
-
-NONE = "none"
-"""The method that others are compared with unless another is named."""
-
-Values = dict[str, dict[int, float | None]]
-"""method -> replicate -> value of one metric in one stratum."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +65,32 @@ def write_csv_report(path: Path, out: Path, baseline: str | None = None) -> CsvR
         raise UserError(f"--baseline: no method {baseline!r} in {path}{guess}")
     base = baseline or (NONE if NONE in methods else None)
     strata = _strata(observations)
+    datasets = {
+        title: str(rows[DATASET].iloc[0]) if DATASET in rows else ""
+        for title, rows in strata.items()
+    }
     judged: list[Judged] = []
-    parts = []
-    for metric in observations.metrics:
-        values = {title: _values(rows, metric) for title, rows in strata.items()}
-        contrasts = _contrasts(values, metric, base)
-        parts.append(_part(metric, values, contrasts))
-        is_primary = metric == observations.metrics[0]
+    parts: list[dict[str, Any]] = []
+    for name in observations.metrics:
+        metric = metric_named(name)
+        values = {title: values_of(rows, name) for title, rows in strata.items()}
+        contrasts = contrasts_of(values, metric, base)
+        parts.append(part_of(metric, values, contrasts))
+        beside = published_part(observations.published, metric, values, datasets, base)
+        parts += [beside] if beside else []
+        ranked = over_datasets(metric, values, contrasts, datasets)
+        parts += parts_of(ranked) if ranked else []
+        is_primary = name == observations.metrics[0]
         judged += [
-            Judged(contrast, metric, contrast.cell, contrast.against, contrast.stratum, is_primary)
+            Judged(contrast, name, contrast.cell, contrast.against, contrast.stratum, is_primary)
             for contrast in contrasts
         ]
-    first = _metric(observations.metrics[0])
-    strata_values = {title: _values(rows, first.key) for title, rows in strata.items()}
+    first = metric_named(observations.metrics[0])
+    strata_values = {title: values_of(rows, first.key) for title, rows in strata.items()}
     best = {title: best_set(of, first.better) for title, of in strata_values.items()}
     advice = _advice(strata_values, [one.contrast for one in judged if one.is_primary], first, base)
     headline = advice_sentence(advice)
-    screen = _first_screen(advice, strata_values)
+    screen = first_screen(advice, list(strata_values.values()))
     page = {
         "name": path.stem,
         "line": " · ".join([plural(len(methods), "method"), *observations.notes]),
@@ -109,15 +103,6 @@ def write_csv_report(path: Path, out: Path, baseline: str | None = None) -> CsvR
     pages = render_contrasts(page)
     write_files(out, {**pictures, **pages, VERDICTS: dump(judged, best)})
     return CsvReport(out, headline, observations.notes)
-
-
-def _metric(name: str) -> Metric:
-    margin = margin_of(name)
-    return Metric(name, name, _is_percent(name), -1 if is_lower_better(name) else 1, margin)
-
-
-def _is_percent(metric: str) -> bool:
-    return margin_of(metric) is not None and "nll" not in metric and "brier" not in metric
 
 
 def _advice(
@@ -137,24 +122,6 @@ def _advice(
     return Advice(metric, REPLICATE, tuple(regimes))
 
 
-def _first_screen(advice: Advice, strata: Mapping[str, Values]) -> dict[str, Any]:
-    """Return the forest plot and the tables of the primary metric."""
-    panels, keys = {}, {}
-    for one, values in zip(advice.regimes, strata.values(), strict=True):
-        panels[one.title] = lines_of(one, values, advice.unit, {})
-        keys[one.title] = [option.cell for option in one.options]
-    bases = {one.against for one in advice.regimes}
-    base = bases.pop() if len(bases) == 1 else "the baseline"
-    against = "the best of the others" if base is None else method_name(base)
-    has_lines = any(line.contrast for lines in panels.values() for line in lines)
-    several = [one for one in advice.regimes if any(o.contrast for o in one.options)]
-    return {
-        "figures": forest(panels, advice.metric, advice.unit, against),
-        "table": first_table(panels, advice.metric, Extras(), keys) if has_lines else None,
-        "overview": overview(several, advice, {}, {}) if len(several) > 1 else None,
-    }
-
-
 def _strata(observations: Observations) -> dict[str, pd.DataFrame]:
     if not observations.factors:
         return {"all": observations.rows}
@@ -165,75 +132,6 @@ def _strata(observations: Observations) -> dict[str, pd.DataFrame]:
         for key in keys
     ]
     return dict(zip(stratum_titles(titles), members, strict=True))
-
-
-def _values(rows: pd.DataFrame, metric: str) -> Values:
-    """Average the seeds that all methods of a stratum have in a replicate."""
-    values: Values = {}
-    if SEED not in rows:
-        for method, replicate, value in zip(
-            rows[METHOD], rows[REPLICATE], rows[metric], strict=True
-        ):
-            values.setdefault(method, {})[int(replicate)] = float(value)
-        return values
-    known = rows.dropna(subset=[metric])
-    for replicate, of_replicate in known.groupby(REPLICATE):
-        table = of_replicate.pivot(index=METHOD, columns=SEED, values=metric)
-        shared = table.dropna(axis="columns")
-        for method, value in (shared if shared.shape[1] else table).mean(axis=1).items():
-            values.setdefault(str(method), {})[int(str(replicate))] = float(value)
-    return {method: values.get(method, {}) for method in dict.fromkeys(rows[METHOD])}
-
-
-def _contrasts(values: Mapping[str, Values], metric: str, base: str | None) -> list[Contrast]:
-    strata = []
-    for title, of_stratum in values.items():
-        methods = list(of_stratum)
-        pairs = many_to_one(methods, base) if base in methods else all_pairs(methods)
-        strata.append(Stratum(title, of_stratum, pairs))
-    better = -1 if is_lower_better(metric) else 1
-    return compare(strata, better=better, margin=margin_of(metric))
-
-
-def _part(
-    metric: str, values: Mapping[str, Values], contrasts: Sequence[Contrast]
-) -> dict[str, Any]:
-    percent = _is_percent(metric)
-    decimals = formatting.digits([contrast.half_width for contrast in contrasts], percent)
-    means, rows = [], []
-    for title, of_stratum in values.items():
-        if len(values) > 1:
-            means.append(Row(title, heading=True))
-            rows.append(Row(title, heading=True))
-        for method, by_replicate in of_stratum.items():
-            value = estimate(list(by_replicate.values()))
-            shown = formatting.estimate(value, percent, decimals)
-            means.append(Row(method, (Cell(str(value.n)), Cell(shown))))
-        rows += [
-            contrast_row(f"{one.cell} − {one.against}", one, percent, decimals, REPLICATE)
-            for one in contrasts
-            if one.stratum == title
-        ]
-    margin = margin_of(metric)
-    arrow = "lower is better" if is_lower_better(metric) else "higher is better"
-    shown_margin = formatting.number(margin, percent, 1 if percent else 3)
-    note = (
-        f"{metric}: {arrow}. Differences are paired by replicate; the intervals hold together "
-        "with a confidence of 95%. "
-    )
-    if margin is None:
-        note += "No margin is known for this metric: nothing can be equivalent."
-    else:
-        note += (
-            f"Margin: {shown_margin}{' points' if percent else ''}. Equivalent: the 90% interval "
-            "lies within it. Would have been seen: with a probability of 80%."
-        )
-    return {
-        "title": metric,
-        "means": Table(["n", f"Mean{', %' if percent else ''}"], means),
-        "contrasts": Table(contrast_columns(percent), rows, first="Contrast"),
-        "note": note,
-    }
 
 
 def _best_sentence(title: str, names: Sequence[str], metric: str) -> str:

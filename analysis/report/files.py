@@ -15,7 +15,7 @@ _FIGURE_NAMES = re.compile(
     r"(reliability|measured-\w+)(-\d+)?)\.png"
 )
 """The files in `figures/` that belong to a report; others are left alone."""
-_TABLE_NAMES = ("results", "contrasts", "runs")
+_TABLE_NAMES = ("results", "contrasts", "ranks", "runs")
 """The same of `tables/`."""
 
 

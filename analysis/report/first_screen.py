@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 from mixbench.analysis.figures.canvas import ReportFigure, on_both_papers
 from mixbench.analysis.figures.forest import NARROW, ForestPanel, ForestRow, forest_figure
@@ -283,3 +284,23 @@ def digits_of(found: Sequence[Contrast], metric: Metric) -> int:
     """Return the decimals with which differences are shown."""
     decimals = formatting.digits([contrast.half_width for contrast in found], metric.percent)
     return formatting.difference_digits(found, metric.percent, decimals)
+
+
+def first_screen(
+    advice: Advice, values_by_regime: Sequence[Mapping[str, Values]]
+) -> dict[str, Any]:
+    """Return the forest plot and the tables of a metric. values_by_regime: cell -> its values."""
+    panels, keys = {}, {}
+    for one, values in zip(advice.regimes, values_by_regime, strict=True):
+        panels[one.title] = lines_of(one, values, advice.unit, {})
+        keys[one.title] = [option.cell for option in one.options]
+    bases = {one.against for one in advice.regimes}
+    base = bases.pop() if len(bases) == 1 else "the baseline"
+    against = "the best of the others" if base is None else method_name(base)
+    has_lines = any(line.contrast for lines in panels.values() for line in lines)
+    several = [one for one in advice.regimes if any(o.contrast for o in one.options)]
+    return {
+        "figures": forest(panels, advice.metric, advice.unit, against),
+        "table": first_table(panels, advice.metric, Extras(), keys) if has_lines else None,
+        "overview": overview(several, advice, {}, {}) if len(several) > 1 else None,
+    }

@@ -14,12 +14,11 @@ from mixbench.analysis.statistics import contrasts
 from mixbench.analysis.statistics.comparison import seed_values, unit_of
 from mixbench.analysis.statistics.contrasts import Contrast, Stratum, Values, Verdict
 from mixbench.analysis.statistics.metrics import Metric
+from mixbench.analysis.tables.joined import DEFAULTS
 
 BEFORE, AFTER = "before", "after"
 _SAME = ("evaluation.batch_size", "training.devices")
 """Fields that change no result."""
-_DEFAULTS = {"training.optimiser": "sgd", "staging.name": "always"}
-"""What a field means where it is not set; published tables have it filled in."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ def _value(row: Mapping[Hashable, Any], name: str) -> tuple[bool, Any]:
     """Return a value that can be compared: a bool is no number, a missing one has its default."""
     value = row.get(name)
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        value = _DEFAULTS.get(name)
+        value = DEFAULTS.get(name)
     return isinstance(value, bool), value
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from mixbench.experiments.errors import UserError, did_you_mean
 
 METHOD, REPLICATE, SEED = "method", "replicate", "seed"
+DATASET, PROTOCOL, SOURCE = "dataset", "protocol", "source"
 _HIGHER = ("accuracy", "acc", "auroc", "auc", "aupr", "f1", "miou", "iou", "map", "map50", "recall")
 _LOWER = ("ece", "nll", "brier", "loss", "error", "fpr95", "mse", "mae", "perplexity")
 _ACCURACIES = ("accuracy", "acc", "balanced_accuracy", "recall_at_1", "top1", "top5")
@@ -25,12 +26,16 @@ class Observations:
         factors: What else varies; cells that differ in them are not compared.
         metrics: The metrics, in the order of the columns.
         notes: What was decided about the columns, to be shown.
+        published: The rows without a replicate: numbers of others, which are shown beside the
+            observations and compared with nothing. Columns as in `rows`, `protocol` and `source`
+            as text.
     """
 
     rows: pd.DataFrame
     factors: tuple[str, ...]
     metrics: tuple[str, ...]
     notes: tuple[str, ...]
+    published: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def is_lower_better(metric: str) -> bool:
@@ -55,18 +60,27 @@ def margin_of(metric: str) -> float | None:
     return 0.005 if is_accuracy(name) else known.get(name)
 
 
-def read_csv(path: Path) -> Observations:
+def read_csv(path: Path, *, published_alone: bool = False) -> Observations:
     """Read a CSV of results.
 
     Columns: `method` and `replicate` (or `seed`), optionally both, `dataset` and further factors,
     and one column per metric. A column is a metric if its name is a metric's or holds a slash
-    (`test/accuracy`), or if its numbers hardly ever repeat; else it is a factor.
+    (`test/accuracy`), or if its numbers hardly ever repeat; else it is a factor. A row whose
+    replicate is empty is a published number; `protocol` says how it was come by, `source` where
+    it is from.
+
+    Args:
+        path: Of the file.
+        published_alone: Whether all rows may be published numbers, or the column `replicate` be
+            missing.
 
     Raises:
         UserError: The file can't be read, a column is missing, a value is not a number, an
             accuracy is not a fraction, or a run is there twice.
     """
     rows = _load(path)
+    if published_alone and REPLICATE not in rows.columns:
+        rows[REPLICATE] = ""
     for column in (METHOD, REPLICATE):
         if column not in rows.columns:
             guess = did_you_mean(column, list(map(str, rows.columns)))
@@ -74,9 +88,6 @@ def read_csv(path: Path) -> Observations:
                 f"{path}: no column {column!r}{guess}; expected method, replicate (or seed), and "
                 f"one column per metric; it has {', '.join(map(repr, rows.columns))}"
             )
-    for column in (REPLICATE, SEED):
-        if column in rows:
-            rows[column] = _whole_numbers(rows[column], column, path)
     rows[METHOD] = _texts(rows[METHOD], METHOD, path)
     others = [name for name in rows.columns if name not in (METHOD, REPLICATE, SEED)]
     metrics = tuple(name for name in others if _is_metric(rows, name))
@@ -90,11 +101,27 @@ def read_csv(path: Path) -> Observations:
         rows[name] = _numbers(rows[name], name, path)
     for name in factors:
         rows[name] = _texts(rows[name], name, path)
+    is_published = rows[REPLICATE].str.strip() == ""
+    published, rows = rows[is_published], rows[~is_published].copy()
+    if rows.empty and not published_alone:
+        raise UserError(
+            f"{path}: no row has a replicate, so there is nothing to compare; published numbers "
+            "are shown beside a sweep: mixbench report SWEEP --from csv:FILE --out DIR"
+        )
+    for column in (REPLICATE, SEED):
+        if column in rows:
+            rows[column] = _whole_numbers(rows[column], column, path)
+    # What says no more than where all rows are from is no factor.
+    factors = tuple(
+        name for name in factors if name not in (PROTOCOL, SOURCE) or rows[name].nunique() > 1
+    )
     _check_once(rows, factors, path)
     notes = [f"metrics: {', '.join(metrics)}"]
     if factors:
         notes.append(f"compared within each {' and '.join(factors)}")
-    return Observations(rows, factors, metrics, tuple(notes))
+    if len(published):
+        notes.append(f"{len(published)} published numbers beside them")
+    return Observations(rows, factors, metrics, tuple(notes), published)
 
 
 def _load(path: Path) -> pd.DataFrame:
@@ -141,10 +168,10 @@ def _numbers(column: pd.Series, name: str, path: Path) -> pd.Series:
 
 
 def _whole_numbers(column: pd.Series, name: str, path: Path) -> pd.Series:
-    for row, text in enumerate(column):
+    for row, text in column.items():
         if not text.strip().lstrip("-").isdigit():
             raise UserError(
-                f"{path}, line {row + 2}: {name}: got {text!r}, expected a whole number"
+                f"{path}, line {int(str(row)) + 2}: {name}: got {text!r}, expected a whole number"
             )
     return column.astype(int)
 
@@ -160,7 +187,8 @@ def _texts(column: pd.Series, name: str, path: Path) -> pd.Series:
 def _check_once(rows: pd.DataFrame, factors: tuple[str, ...], path: Path) -> None:
     keys = [METHOD, *factors, REPLICATE, *([SEED] if SEED in rows else [])]
     seen: dict[tuple[object, ...], int] = {}
-    for line, key in enumerate(rows[keys].itertuples(index=False, name=None), start=2):
+    lines = zip(rows.index + 2, rows[keys].itertuples(index=False, name=None), strict=True)
+    for line, key in lines:
         if key in seen:
             shown = ", ".join(f"{name} {value}" for name, value in zip(keys, key, strict=True))
             raise UserError(f"{path}, lines {seen[key]} and {line}: the same run twice ({shown})")

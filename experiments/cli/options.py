@@ -33,6 +33,10 @@ OptionalSweepArgument = Annotated[
     str | None,
     typer.Argument(metavar="[SWEEP]", help="A sweep that was started (see `mixbench status`)."),
 ]
+OptionalSweepsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SWEEP]...", help="Sweeps that were started, or their folders."),
+]
 AnySweepArgument = Annotated[
     str,
     typer.Argument(

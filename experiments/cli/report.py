@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixbench.experiments.cli.options import OptionalSweepArgument
+from mixbench.experiments.cli.options import OptionalSweepsArgument
 from mixbench.experiments.cli.track import project
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import rights
@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 
 
 def report(
-    name: OptionalSweepArgument = None,
+    names: OptionalSweepsArgument = None,
     baseline: Annotated[
         str | None,
         typer.Option(metavar="KEY=VALUE", help="The cells to compare with."),
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option("--from", metavar="csv:FILE", help="Results from elsewhere, not a sweep's."),
+        typer.Option(
+            "--from",
+            metavar="SOURCE",
+            help="csv:FILE: results, or published numbers, of others; mlflow:URI: a store.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -39,24 +43,33 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write report.html, report.md, runs.csv and the figures of a sweep.
+    """Write report.html, report.md, runs.csv, tables and figures of a sweep, or of several.
 
     Works on unfinished sweeps; lists missing runs. With --out, nothing in the sweep changes.
+    Several sweeps are joined by the settings that they share, and methods are ranked over data
+    sets.
 
-    A CSV has columns method, replicate (or seed), further factors, and one per metric.
+    A CSV has columns method, replicate (or seed), further factors, and one per metric; rows without
+    a replicate are published numbers, with protocol and source.
 
     Example: mixbench report demo --baseline augmentation.name=mixup
+
+    Example: mixbench report main dose --out both
     """
     from mixbench.experiments.store.sweep_folder import SweepFolder
 
     if out is not None and out.exists() and not out.is_dir():
         raise UserError(f"--out: {str(out)!r} is a file, expected a folder")
+    named = list(names or ())
     if source is not None:
-        _report_csv(name, source, out, baseline, publish)
+        _report_source(named, source, out, baseline, publish)
         return
-    if name is None:
-        raise UserError("name a sweep, or results with --from csv:FILE")
-    folder = SweepFolder.open(name)
+    if not named:
+        raise UserError("name a sweep, or results with --from csv:FILE or mlflow:URI")
+    if len(named) > 1:
+        _report_joined(named, out, baseline, publish, None)
+        return
+    folder = SweepFolder.open(named[0])
     if publish is None:
         _write_report(folder, baseline, out)
     else:
@@ -82,24 +95,67 @@ def _publish(folder: SweepFolder, baseline: str | None, out: Path | None, target
     print(f"published: {target}")
 
 
-def _report_csv(
-    name: str | None, source: str, out: Path | None, baseline: str | None, publish: Path | None
+def _report_source(
+    names: list[str], source: str, out: Path | None, baseline: str | None, publish: Path | None
 ) -> None:
-    from mixbench.analysis.report.csv_report import write_csv_report
-
-    kind, colon, file = source.partition(":")
-    if kind != "csv" or not colon or not file:
-        raise UserError(f"--from: got {source!r}, expected csv:FILE")
-    if name is not None or publish is not None:
-        other = f"the sweep {name!r}" if name is not None else "--publish"
-        raise UserError(f"--from: reports a file, and can't be combined with {other}")
+    kind, colon, place = source.partition(":")
+    if kind not in ("csv", "mlflow") or not colon or not place:
+        raise UserError(f"--from: got {source!r}, expected csv:FILE or mlflow:URI")
+    if publish is not None:
+        raise UserError(
+            "--from: reports results from elsewhere, and can't be combined with --publish"
+        )
     if out is None:
         raise UserError("--from: name the folder of the report with --out DIR")
-    written = write_csv_report(Path(file), out, baseline)
+    if kind == "mlflow":
+        _report_mlflow(names, place, out, baseline)
+    elif names:
+        _report_joined(names, out, baseline, publish, Path(place))
+    else:
+        _report_csv(Path(place), out, baseline)
+
+
+def _report_csv(file: Path, out: Path, baseline: str | None) -> None:
+    from mixbench.analysis.report.csv_report import write_csv_report
+
+    written = write_csv_report(file, out, baseline)
     for note in written.notes:
         print(note)
     print(written.headline)
     print(f"report: {written.html}")
+
+
+def _report_joined(
+    names: list[str],
+    out: Path | None,
+    baseline: str | None,
+    publish: Path | None,
+    published: Path | None,
+) -> None:
+    from mixbench.analysis.report.joined import write_joined
+    from mixbench.analysis.tables.sources import open_source
+
+    if out is None:
+        raise UserError("several sweeps: name the folder of their report with --out DIR")
+    if publish is not None:
+        raise UserError("--publish: takes the report of one sweep")
+    written = write_joined([*map(open_source, names)], out, baseline, published)
+    print(written.headline)
+    print(f"report: {written.html}")
+
+
+def _report_mlflow(names: list[str], uri: str, out: Path, baseline: str | None) -> None:
+    import tempfile
+
+    from mixbench.experiments.tracking.restored import restore
+
+    if len(names) > 1:
+        raise UserError("--from mlflow:URI: reports one sweep; name one, or none")
+    with tempfile.TemporaryDirectory(prefix="mixbench-mlflow-") as scratch:
+        restored = restore(uri, Path(scratch), names[0] if names else None)
+        for note in restored.notes:
+            print(note)
+        _write_report(restored.sweep, baseline, out)
 
 
 def _write_report(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mixbench.experiments.store import evaluations, take_over
+from mixbench.experiments.store import plan as plans
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -19,6 +21,7 @@ from mixbench.experiments.tracking.parameters import Plan, valid_name
 
 MAX_TAG = 8000
 FIGURES = "figures"
+PLANS = re.compile(r"plan(\.\d+)?\.jsonl")
 _NOT_METRICS = ("step", "time")
 _STATUS = {
     RunState.DONE: "FINISHED",
@@ -185,8 +188,14 @@ def sweep_record(
         tags=tags,
         started=sweep_started(sweep),
         ended=standing.ended if status not in ("RUNNING", "SCHEDULED") else None,
-        files=_files(sweep.path, "sweep.json"),
+        files=_files(sweep.path, "sweep.json", *_plans(sweep)),
     )
+
+
+def _plans(sweep: SweepFolder) -> list[str]:
+    """Return the files that say which runs there are: the newest plan, and what was chosen."""
+    newest = plans.path(sweep.path, sweep.newest_revision()).name
+    return [newest, *sorted(path.name for path in sweep.path.glob("choice.*.json"))]
 
 
 def sweep_started(sweep: SweepFolder) -> int:

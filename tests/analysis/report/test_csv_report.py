@@ -116,7 +116,7 @@ def test_the_command(tmp_path: Path) -> None:
         (("report",), "name a sweep"),
         (("report", "--from", f"csv:{path}"), "name the folder of the report with --out"),
         (("report", "--from", "excel:a.xls", "--out", "x"), "expected csv:FILE"),
-        (("report", "s1", "--from", f"csv:{path}", "--out", "x"), "can't be combined"),
+        (("report", "s1", "--from", f"csv:{path}", "--out", "x"), "no sweep 's1'"),
         (("report", "--from", f"csv:{path}", "--out", str(path)), "is a file"),
     ):
         refused = mixbench_here(*arguments)

@@ -383,7 +383,7 @@ def test_artifacts_next_to_the_store(
     own = {name: (done.folder.path / name).read_bytes() for name in names}
     assert runs[done.run_key]["files"] == own | figures
     assert set(runs[running.run_key]["files"]) == {"config.json", "mixed.png"}
-    assert set(runs[""]["files"]) == {"sweep.json"}
+    assert set(runs[""]["files"]) == {"sweep.json", "plan.jsonl"}
     stored = root / "mlartifacts" / "study" / runs[done.run_key]["id"] / "artifacts"
     assert (stored / "figures" / "reliability.png").read_bytes() == figures[
         "figures/reliability.png"
