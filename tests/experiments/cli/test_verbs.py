@@ -313,7 +313,7 @@ def test_cancel_stops_the_sweeps_workers_and_nobody_else(cancelled: Any) -> None
     assert said["done"].returncode == 0 and said["done"].stderr == ""
     assert said["victim"] == 3, "stopped, not killed"
     assert said["survivor"] is None and said["stranger"] is None and said["other"] is None
-    assert said["spent"] < 30
+    assert said["spent"] < 200
     assert said["late"] == 3, "a worker that starts later stops at once"
 
 
