@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mixbench.analysis.claims import patterns
 from mixbench.analysis.claims.formula import Formula, parse, parse_metric
 from mixbench.experiments import yaml_file
-from mixbench.experiments.design.question import pattern_of
 from mixbench.experiments.errors import UserError, unknown
 
 FOLDER = Path(__file__).parent
@@ -156,20 +156,14 @@ def _text(key: str, value: Any) -> str:
 def _cells(given: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(given, Mapping) or len(given) < 2:
         raise UserError(f"cells: got {given!r}, expected two groups of cells or more")
-    for name, pattern in given.items():
-        if not (isinstance(pattern, Mapping) and pattern):
-            raise UserError(
-                f"cells.{name}: got {pattern!r}, expected keys and values, such as "
-                "{augmentation: none}"
-            )
-    return {str(name): pattern_of(pattern) for name, pattern in given.items()}
+    return {str(name): patterns.read(f"cells.{name}", one) for name, one in given.items()}
 
 
 def _regime(given: Any) -> tuple[dict[str, Any], ...]:
-    patterns = [given] if isinstance(given, Mapping) else given
-    if not isinstance(patterns, list) or not all(isinstance(one, Mapping) for one in patterns):
+    found = [given] if isinstance(given, Mapping) else given
+    if not isinstance(found, list):
         raise UserError(f"regime: got {given!r}, expected keys and values, or a list of such")
-    return tuple(pattern_of(one) for one in patterns)
+    return tuple(patterns.read("regime", one) for one in found)
 
 
 def _contrasts(given: Mapping[str, Any], cells: Mapping[str, Any]) -> tuple[ClaimContrast, ...]:

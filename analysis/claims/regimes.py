@@ -7,15 +7,12 @@ method's own.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mixbench.analysis.claims.claim import Claim
-from mixbench.analysis.tables.nested_methods import KEY as METHODS
-from mixbench.experiments.design import question as questions
+from mixbench.analysis.claims.patterns import fits, value_of
 from mixbench.experiments.design.question import Flat
 
 _METHOD = "augmentation.name"
@@ -24,8 +21,6 @@ _OF_MIXING = (*_SCHEDULES, "transfer.mixing", "transfer.cache")
 """Fields that mean nothing without augmentation."""
 _OF_BACKBONE = ("transfer.backbone_rate", "transfer.layer_decay")
 """Fields that mean nothing where the backbone is never trained."""
-_COMPARISONS = ("<=", ">=", "<", ">")
-_ANY = "any"
 
 Setting = dict[str, Any]
 """What a cell has in the keys that must be alike; a key that means nothing for it is not there."""
@@ -104,46 +99,6 @@ def is_within(row: Flat, regime: Sequence[Flat]) -> bool:
     return not regime or any(fits(row, pattern) for pattern in regime)
 
 
-def fits(row: Flat, pattern: Flat) -> bool:
-    """Tell whether a cell has all of a pattern.
-
-    A list stands for any of its values, "<= 0.1" for all numbers up to that, "any" for whatever is
-    set, and `augmentation.methods: [mixup, cutmix]` for methods of these names in this order.
-    """
-    plain = {}
-    for key, wanted in pattern.items():
-        if key == METHODS:
-            if _names(row.get(key)) != wanted:
-                return False
-        elif wanted == _ANY:
-            if value_of(row, key) is None:
-                return False
-        elif isinstance(wanted, str) and wanted.startswith(_COMPARISONS):
-            if not _compares(row.get(key), wanted):
-                return False
-        else:
-            plain[key] = wanted
-    return questions.fits(row, plain)
-
-
-def _names(methods: Any) -> list[str] | None:
-    if not isinstance(methods, str):
-        return None
-    return [str(method.get("name")) for method in json.loads(methods)]
-
-
-def _compares(value: Any, wanted: str) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        return False
-    sign = next(sign for sign in _COMPARISONS if wanted.startswith(sign))
-    limit = float(wanted.removeprefix(sign))
-    if sign == "<=":
-        return value <= limit
-    if sign == ">=":
-        return value >= limit
-    return value < limit if sign == "<" else value > limit
-
-
 def _keys(
     claim: Claim, rows: Mapping[str, Flat], members: Mapping[str, Sequence[str]]
 ) -> list[str]:
@@ -197,9 +152,3 @@ def _has(row: Flat, key: str) -> bool:
     if key in _OF_BACKBONE and row.get("transfer.freeze") == "all":
         return value_of(row, "transfer.unfreeze") is not None
     return section != "augmentation" or value_of(row, key) is not None
-
-
-def value_of(row: Flat, key: str) -> Any:
-    """Return a field of a configuration; None where it is missing."""
-    value = row.get(key)
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -176,7 +176,10 @@ def of_published(folder: Path) -> Study:
     if runs.empty:
         raise UserError(f"{path}: no runs")
     asked = _asked(folder / VERDICTS)
-    question = questions.read(asked)
+    try:
+        question = questions.read(asked)
+    except UserError as error:
+        raise UserError(f"{folder / VERDICTS}: {error}") from None
     comparison = compare(_cells(runs), runs, asked.get("baseline"), question=question)
     return Study(folder.name, comparison, runs)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mixbench.analysis.claims.regimes import Regime, value_of
+from mixbench.analysis.claims.patterns import value_of
+from mixbench.analysis.claims.regimes import Regime
 from mixbench.analysis.claims.study import Study
 from mixbench.analysis.tables.labels import factor_text, value_text
 from mixbench.analysis.text.names import setting_name
 
+_DOSE = "staging.match_dose"
 _PROB = "augmentation.prob"
 _GROUP = ": "
 """Between a group of cells and a parameter of its own."""
@@ -52,7 +54,8 @@ def _probabilities(study: Study, regime: Regime) -> list[str]:
 
 def _factor(key: str, value: Any) -> str:
     group, separator, own = key.rpartition(_GROUP)
-    text = setting_name(factor_text(own.rpartition(".")[2], own, value, {}))
+    name = "dose" if own == _DOSE else own.rpartition(".")[2]
+    text = setting_name(factor_text(name, own, value, {}))
     return f"{group}: {text}" if separator else text
 
 

@@ -20,6 +20,8 @@ from mixbench.analysis.text.names import method_name, regime_name
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.text import plural
 
+_MOST_PASTED = 4
+"""Methods whose lines are printed; --json has those of all."""
 _WORDS = (Word.USE, Word.NOT_BEST, Word.NO_WORSE, Word.UNDECIDED, Word.AVOID)
 
 
@@ -109,12 +111,17 @@ def as_text(
     """
     advice = recommend(comparison, runs, metric)
     lines = [f"{name}, by {_criterion(advice)}:", "", advice_sentence(advice)]
+    lines += _caveats(advice, name)
     for regime in advice.regimes:
         lines += ["", *_table(regime, advice)]
-    for one in recommended(advice, comparison.cells, runs, defaults):
+    found = recommended(advice, comparison.cells, runs, defaults)
+    for one in found[:_MOST_PASTED]:
         where = f", {one.where}" if one.where else ""
         lines += ["", f"To use {one.name}{where}:"]
         lines += [line for snippet in one.snippets for line in _pasted(snippet)]
+    if left := found[_MOST_PASTED:]:
+        names = ", ".join(one.name for one in left)
+        lines += ["", f"The lines for {names}: mixbench recommend {name} --json"]
     return "\n".join(lines)
 
 
@@ -162,6 +169,16 @@ def _record(option: Option) -> dict[str, object]:
         "more_replicates": option.more_replicates,
         **{name: getattr(contrast, name) if contrast else None for name in numbers},
     }
+
+
+def _caveats(advice: Advice, name: str) -> list[str]:
+    """Say whom a metric favours."""
+    if not advice.metric.key.startswith("occlusion/"):
+        return []
+    return [
+        "What is hidden here are rectangles of the mean colour, which is what Cutout and Random "
+        f"Erasing train on. Other shapes and fills: mixbench evaluate {name} --only occlusion"
+    ]
 
 
 def _criterion(advice: Advice) -> str:

@@ -270,6 +270,7 @@ def test_declared_contrasts_are_tested_in_their_family() -> None:
         ({"metric": 3}, "metric: got 3, expected text"),
         ({"missing": "a task"}, "metric: not allowed beside missing"),
         ({"regime": 3}, "regime: got 3"),
+        ({"regime": {"training.epochs": "<= many"}}, "a number after the sign"),
     ],
 )
 def test_a_wrong_claim_is_refused_with_its_key(changes: dict[str, Any], said: str) -> None:

@@ -135,6 +135,8 @@ def test_the_command(
     assert "  use " in said and "against no mixing:" in said
     assert cli.main(["recommend", name, "--for", "calibration"]) == 0
     assert "by ECE (test/ece), where 1 point matters" in capsys.readouterr().out
+    assert cli.main(["recommend", name, "--for", "occlusion"]) == 0
+    assert "which is what Cutout and Random Erasing train on" in capsys.readouterr().out
     assert cli.main(["recommend", name, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["metric"] == "test/accuracy" and len(found["regimes"][0]["options"]) == 7
