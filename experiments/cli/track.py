@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mixbench.experiments.cli.cell_statistics import cell_statistics
 from mixbench.experiments.cli.options import SweepArgument, UriOption
 from mixbench.experiments.errors import UserError
 
@@ -50,35 +51,35 @@ def project(folder: SweepFolder, uri: str | None) -> None:
     from mixbench.analysis.figures.run import run_figures
     from mixbench.experiments import tracking
 
-    summary = tracking.project(folder, uri, run_figures, _print_now)
+    summary = tracking.project(folder, uri, run_figures, _print_now, cell_statistics())
     print(summary)
     for problem in summary.problems:
         print(problem)
-    print(f"dashboard: {_dashboard_command(uri)}")
+    print(f"dashboard: {_dashboard_command(folder.name, uri)}")
 
 
 def _follow(folder: SweepFolder, uri: str | None) -> None:
     from mixbench.analysis.figures.run import run_figures
     from mixbench.experiments import tracking
 
-    tracking.follow(folder, uri, run_figures)
+    tracking.follow(folder, uri, run_figures, statistics=cell_statistics())
 
 
 def _verify(folder: SweepFolder, uri: str | None) -> None:
     from mixbench.experiments import tracking
 
-    verdict = tracking.verify(folder, uri, _print_now)
+    verdict = tracking.verify(folder, uri, _print_now, cell_statistics())
     print(verdict)
     if not verdict.equal:
         raise typer.Exit(1)
 
 
-def _dashboard_command(uri: str | None) -> str:
-    """Return the command that shows this store."""
+def _dashboard_command(sweep: str, uri: str | None) -> str:
+    """Return the command that shows this sweep in this store."""
     from mixbench.experiments.tracking import local_store
 
     option = "" if uri is None else f" --uri {shlex.quote(local_store.shown(uri))}"
-    return f"{_this_command()} dashboard{option}"
+    return f"{_this_command()} dashboard {shlex.quote(sweep)}{option}"
 
 
 def _print_now(line: str) -> None:

@@ -6,6 +6,7 @@ torch; the functions that need them do.
 
 from __future__ import annotations
 
+from mixbench.experiments.tracking.cells import CellSummary, Statistics
 from mixbench.experiments.tracking.dashboard import dashboard
 from mixbench.experiments.tracking.follower import follow
 from mixbench.experiments.tracking.local_store import ensure_store, resolve
@@ -15,8 +16,10 @@ from mixbench.experiments.tracking.summary import Summary
 from mixbench.experiments.tracking.verification import Verdict, verify
 
 __all__ = [
+    "CellSummary",
     "Figures",
     "Projector",
+    "Statistics",
     "StoreRefused",
     "StoreUnavailable",
     "Summary",

@@ -14,6 +14,7 @@ from mixbench.experiments.signals import Interrupts, interruptible
 from mixbench.experiments.store import workers
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.tracking import local_store
+from mixbench.experiments.tracking.cells import Statistics
 from mixbench.experiments.tracking.outages import StoreRefused, StoreUnavailable
 from mixbench.experiments.tracking.projector import Figures, Projector
 from mixbench.experiments.tracking.records import Standing
@@ -39,6 +40,7 @@ def follow(
     uri: str | None = None,
     figures: Figures | None = None,
     say: Callable[[str], object] = _print,
+    statistics: Statistics | None = None,
 ) -> None:
     """Project the sweep repeatedly until every run is done or failed, or nobody works on it.
 
@@ -46,7 +48,7 @@ def follow(
     Ends with one line on Ctrl-C or SIGTERM too. UserError when the store refuses, or the sweep is
     being projected already.
     """
-    with Projector(sweep, uri, figures) as projector, interruptible() as interrupts:
+    with Projector(sweep, uri, figures, statistics) as projector, interruptible() as interrupts:
         follower = _Follower(sweep, projector, say, interrupts)
         try:
             say(

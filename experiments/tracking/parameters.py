@@ -16,6 +16,21 @@ ABSENT = "-"
 """The value of a parameter that a method does not have: MLflow's filters and its grouping drop
 runs that lack a parameter, so every run has all of them."""
 
+CELL_NAME, ORDER = "cell", "mixbench.order"
+"""Tags of cells and their runs: to group by, and to sort by."""
+COLOURS = (
+    "#077A9D",
+    "#FFAB00",
+    "#00A972",
+    "#D01F0B",
+    "#914B9F",
+    "#8BCAE7",
+    "#BA7B23",
+    "#99DDB4",
+    "#BF7080",
+    "#5F5F5F",
+)
+"""Of MLflow's own palette; its page gives every run another one, which hides the cells."""
 MAX_PARAM, MAX_NAME = 6000, 250
 _INVALID = re.compile(r"[^\w\-. :/]", re.ASCII)
 
@@ -29,7 +44,19 @@ class Plan:
         sections.settle(self._flat)
         keys = sorted({key for flat in self._flat.values() for key in flat})
         self._valid = {key: valid_name(key) for key in keys}
-        self._names = _names(self._flat, sections.origins(self.runs))
+        origins = sections.origins(self.runs)
+        self._names = _names(self._flat, origins)
+        self.cells: dict[str, list[PlannedRun]] = {}
+        for run in self.runs:
+            self.cells.setdefault(run.cell_key, []).append(run)
+        self._cells = {key: self._common(runs) for key, runs in self.cells.items()}
+        self._cell_names = _names(self._cells, origins, of_cells=True)
+        self._numbers = {key: number for number, key in enumerate(self.cells, 1)}
+        self._places = {
+            run.run_key: f"{self._numbers[key]:05d}.{place:05d}"
+            for key, runs in self.cells.items()
+            for place, run in enumerate(runs, 1)
+        }
 
     def params(self, run_key: str) -> dict[str, str]:
         """Every parameter that any run of the sweep has."""
@@ -52,6 +79,51 @@ class Plan:
     def name(self, run_key: str) -> str:
         """The method, what sets the run apart from the others of that method, and the seed."""
         return self._names[run_key]
+
+    def cell_name(self, cell_key: str) -> str:
+        """The name that the runs of a cell have in common."""
+        return self._cell_names[cell_key]
+
+    def cell_params(self, cell_key: str) -> dict[str, str]:
+        """The parameters of a cell: as its runs have them, ABSENT where a run has its own."""
+        flat = self._cells[cell_key]
+        return {
+            valid: _text(flat[key]) if key in flat else ABSENT for key, valid in self._valid.items()
+        }
+
+    def place(self, run: PlannedRun) -> dict[str, str]:
+        """Tags of a run: the cell that it belongs to, and where in the table it stands."""
+        return {**self.cell_place(run.cell_key), ORDER: self._places[run.run_key]}
+
+    def cell_place(self, cell_key: str) -> dict[str, str]:
+        """Tags of a cell: its name, and where in the table it stands, above its runs."""
+        return {CELL_NAME: self._cell_names[cell_key], ORDER: f"{self._numbers[cell_key]:05d}"}
+
+    def colour(self, cell_key: str) -> str:
+        """The colour that a cell and its runs have in MLflow's charts."""
+        return COLOURS[(self._numbers[cell_key] - 1) % len(COLOURS)]
+
+    @cached_property
+    def varying(self) -> list[str]:
+        """The parameters that tell cells apart, those of the method first."""
+        keys = _differing(list(self._cells.values()))
+        keys.sort(key=lambda key: not key.startswith("augmentation."))
+        return [self._valid[key] for key in keys]
+
+    @cached_property
+    def occlusion_shapes(self) -> list[str]:
+        """The shapes that hide a part of the test images, in any run."""
+        shapes = (config.get("evaluation.occlusion.shapes") for config in self._flat.values())
+        return list(dict.fromkeys(str(one) for some in shapes for one in some or ()))
+
+    def _common(self, runs: Sequence[PlannedRun]) -> dict[str, Any]:
+        """Return what the runs of a cell have in common, however many there will be."""
+        first = self._flat[runs[0].run_key]
+        # A cell is to have the same parameters when it grows: MLflow can't change one.
+        own = {"seed", "replicate"}
+        if first.get("replicate") is not None:
+            own.add("dataset.split_seed")
+        return {key: value for key, value in first.items() if key not in own}
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -83,7 +155,9 @@ def _short(value: Any) -> str:
     return _text(value)
 
 
-def _names(flat: dict[str, dict[str, Any]], origins: Mapping[str, str]) -> dict[str, str]:
+def _names(
+    flat: dict[str, dict[str, Any]], origins: Mapping[str, str], of_cells: bool = False
+) -> dict[str, str]:
     by_method: dict[Any, list[str]] = {}
     for run_key, config in flat.items():
         by_method.setdefault(config.get("augmentation.name"), []).append(run_key)
@@ -98,7 +172,8 @@ def _names(flat: dict[str, dict[str, Any]], origins: Mapping[str, str]) -> dict[
                 for key in differing
                 if config.get(key) is not None and sections.is_in_names(key, config)
             ]
-            parts = [str(method), *parts, f"seed {config.get('seed')}"]
+            seed = [] if of_cells else [f"seed {config.get('seed')}"]
+            parts = [str(method), *parts, *seed]
             names[run_key] = " ".join(parts)[:MAX_NAME]
     return names
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from mixbench.experiments.store import lock
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.tracking import local_store, moved_store, write
+from mixbench.experiments.tracking.cells import Cells, Statistics
 from mixbench.experiments.tracking.changes import Changes, version
 from mixbench.experiments.tracking.outages import StoreUnavailable, in_words
 from mixbench.experiments.tracking.parameters import Plan
@@ -30,28 +30,23 @@ from mixbench.experiments.tracking.records import (
     Record,
     Standing,
     run_record,
-    short_hash,
     sweep_record,
     sweep_started,
 )
 from mixbench.experiments.tracking.stored_runs import (
     ARTIFACTS,
+    CELL,
     KIND,
     PARENT,
-    PROJECTED,
     RUN_KEY,
-    SENT,
-    SWEEP_ID,
     StoredRun,
-    as_stored,
     ensure_experiment,
     find_runs,
     sweep_id,
 )
 from mixbench.experiments.tracking.summary import Summary
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from mixbench.experiments.tracking.view import metric_of, write_views
+from mixbench.experiments.tracking.writer import RunWriter
 
 Figures = Callable[[RunFolder], dict[str, bytes]]
 """Draws the figures of a finished run: file name -> PNG."""
@@ -65,15 +60,17 @@ def project(
     uri: str | None = None,
     figures: Figures | None = None,
     say: Callable[[str], object] | None = None,
+    statistics: Statistics | None = None,
 ) -> Summary:
     """Bring MLflow up to the sweep's folder; twice is the same as once.
 
     uri: the tracking URI; default `$MLFLOW_TRACKING_URI`, else SQLite next to the sweep's folder.
     figures: draws the PNGs of a finished run, name -> bytes; a run whose figures fail goes without.
     say: gets a line now and then while it takes long.
+    statistics: summarises the cells; without it, cells get no runs of their own.
     UserError when the sweep is being projected already, or the store refuses or does not answer.
     """
-    with Projector(sweep, uri, figures) as projector:
+    with Projector(sweep, uri, figures, statistics) as projector:
         total: Summary | None = None
         failures = 0
         while total is None or total.left:
@@ -103,7 +100,11 @@ class Projector:
     """
 
     def __init__(
-        self, sweep: SweepFolder, uri: str | None = None, figures: Figures | None = None
+        self,
+        sweep: SweepFolder,
+        uri: str | None = None,
+        figures: Figures | None = None,
+        statistics: Statistics | None = None,
     ) -> None:
         self.uri = local_store.resolve(sweep.path.parent, uri)
         self._sweep = sweep
@@ -111,10 +112,9 @@ class Projector:
         self._sweep_id = sweep_id(sweep)
         self._figures = figures
         self._held = contextlib.ExitStack()
-        self._client: MlflowClient | None = None
-        self._experiment_id = ""
-        self._stored: dict[str, StoredRun] | None = None
-        self._doubtful: set[str] = set()
+        self._writer: RunWriter | None = None
+        self._cells = Cells(sweep, statistics) if statistics is not None else None
+        self._experiment_tags: dict[str, str] = {}
         self._changes = Changes()
         self._standing: dict[str, tuple[str, int | None]] = {}
         self._undrawn: dict[str, PlannedRun] = {}
@@ -151,16 +151,16 @@ class Projector:
 
     def forget(self) -> None:
         """Look at everything again in the next update: the store, and all folders."""
-        self._stored = None
+        self._writer = None
         self._changes = Changes()
 
     def reconnected(self) -> None:
         """The store was away: everything is looked at again unless it is plainly the same."""
         with in_words(self.uri):
-            if self._client is None or self._stored is None:
+            if self._writer is None:
                 return
-            there = self._client.get_experiment_by_name(self._sweep.name)
-            if there is None or str(there.experiment_id) != self._experiment_id:
+            there = self._writer.client.get_experiment_by_name(self._sweep.name)
+            if there is None or str(there.experiment_id) != self._writer.experiment_id:
                 self.forget()
 
     def standing(self) -> Standing:
@@ -184,26 +184,27 @@ class Projector:
             for known in (self._standing, self._undrawn):
                 for key in known.keys() - planned:
                     del known[key]
+            if self._cells is not None:
+                self._cells.keep(planned)
         return self._plan[1]
 
     def _update(self, ends: float | None, working: bool) -> Summary:
-        client, stored = self._open()
-        plan = self._known_plan()
-        summary = Summary(self._sweep.name, self._experiment_id, self.uri)
+        writer, plan = self._open(), self._known_plan()
+        summary = Summary(self._sweep.name, writer.experiment_id, self.uri)
         if self._moved is not None:
             summary.problems.append(self._moved)
             self._moved = None
         begun = self._sweep.begun()
-        # The parent is there before its children, and is completed after them: a sweep that
+        # The sweep's own run is there before the others, and is completed after them: a sweep that
         # MLflow shows as finished has all its runs.
-        parent_id = self._parent(client, stored, plan)
+        self._sweep_run(writer, plan)
         try:
-            write.delete_dropped(client, stored, {run.run_key for run in plan.runs})
+            wanted = {run.run_key for run in plan.runs} | {CELL + key for key in plan.cells}
+            write.delete_dropped(writer.client, writer.stored, wanted)
         except BaseException:
             # The answer may be lost, and not the request.
             self.forget()
             raise
-        child_tags = {KIND: "run", PARENT: parent_id}
         changed = self._changes.of(run for run in plan.runs if run.run_key in begun)
         # Running ones first: somebody may be watching them.
         changed.sort(key=lambda run: (run.folder.path / "result.json").exists())
@@ -211,51 +212,49 @@ class Projector:
             if _is_over(ends) and position:
                 summary.left = len(changed) - position
                 return summary
-            self._project_run(client, stored, plan, run, child_tags, summary)
+            self._project_run(writer, plan, run, summary)
         for key in self._standing.keys() - summary.outcomes.keys():
             summary.outcomes[key] = "unchanged"
-        self._close_vanished(client, stored, begun)
-        self._draw(client, stored, plan, summary, ends)
+        self._close_vanished(writer, begun)
+        if self._cells is not None:
+            self._cells.keep(self._standing)
+            self._cells.update(writer, plan, working, summary)
+            metric, tags = metric_of(self._sweep.spec), self._experiment_tags
+            write_views(writer.client, writer.experiment_id, tags, plan, metric)
+        self._draw(writer, plan, summary, ends)
+        if self._cells is not None and not summary.left:
+            self._cells.draw(writer, plan, summary, ends)
         record = sweep_record(self._sweep, plan, self.standing(), working)
-        self._write(client, stored, record, {**self._identity(""), KIND: "sweep"})
+        writer.write(record, {**writer.identity, KIND: "sweep"})
         return summary
 
-    def _open(self) -> tuple[MlflowClient, dict[str, StoredRun]]:
-        if self._client is None or self._stored is None:
+    def _open(self) -> RunWriter:
+        if self._writer is None:
             self._moved = moved_store.settle(self.uri)
-            self._client = local_store.connect(self.uri)
-            self._experiment_id = ensure_experiment(self._client, self._sweep, self._root, self.uri)
-            self._stored = find_runs(self._client, self._experiment_id, self._sweep_id)
-            self._doubtful.clear()
-        return self._client, self._stored
+            client = local_store.connect(self.uri)
+            experiment = ensure_experiment(client, self._sweep, self._root, self.uri)
+            self._experiment_tags = dict(experiment.tags)
+            number = str(experiment.experiment_id)
+            stored = find_runs(client, number, self._sweep_id)
+            self._writer = RunWriter(client, number, self._sweep_id, stored)
+        return self._writer
 
-    def _identity(self, key: str) -> dict[str, str]:
-        return {SWEEP_ID: self._sweep_id, **({RUN_KEY: key} if key else {})}
-
-    def _parent(self, client: MlflowClient, stored: dict[str, StoredRun], plan: Plan) -> str:
+    def _sweep_run(self, writer: RunWriter, plan: Plan) -> str:
         """The id of the sweep's own run, made if there is none.
 
         Made anew when a change of the plan changed what all runs have in common: MLflow can't take
         a parameter back.
         """
-        name = self._sweep.name
-        there = stored.get("")
+        there = writer.stored.get("")
         if there is not None and not there.params.items() <= plan.fixed.items():
-            with self._doubting(""):
-                client.delete_run(stored.pop("").run_id)
-        parent = Record("", name, "RUNNING", {}, {}, sweep_started(self._sweep), None)
-        tags = {**self._identity(""), KIND: "sweep"}
-        with self._doubting(""):
-            return self._existing(client, stored, parent, tags).run_id
+            with writer.doubting(""):
+                writer.client.delete_run(writer.stored.pop("").run_id)
+        record = Record("", self._sweep.name, "RUNNING", {}, {}, sweep_started(self._sweep), None)
+        with writer.doubting(""):
+            return writer.existing(record, {**writer.identity, KIND: "sweep"}).run_id
 
     def _project_run(
-        self,
-        client: MlflowClient,
-        stored: dict[str, StoredRun],
-        plan: Plan,
-        run: PlannedRun,
-        child_tags: dict[str, str],
-        summary: Summary,
+        self, writer: RunWriter, plan: Plan, run: PlannedRun, summary: Summary
     ) -> None:
         key = run.run_key
         before = version(run.folder.path)
@@ -264,93 +263,27 @@ class Projector:
             if record is None:
                 self._standing.pop(key, None)
             else:
-                outcome = self._write(client, stored, record, {**self._identity(key), **child_tags})
-                summary.outcomes[key] = outcome
+                parent = writer.stored[""].run_id
+                if self._cells is not None:
+                    parent = self._cells.parent(writer, plan, run.cell_key, record.started)
+                    self._cells.saw(record)
+                tags = {**writer.identity, RUN_KEY: key, KIND: "run", PARENT: parent}
+                summary.outcomes[key] = writer.write(record, tags)
                 self._standing[key] = record.status, record.ended
         except FileNotFoundError:
             # Removed while it was read: look once more the next time.
             return
-        if record is not None and self._lacks_figures(stored[key], record):
+        if record is not None and self._lacks_figures(writer.stored[key], record):
             self._undrawn[key] = run
         else:
             self._undrawn.pop(key, None)
         self._changes.read(run, before, running=record is not None and record.status == "RUNNING")
 
-    def _write(
-        self,
-        client: MlflowClient,
-        stored: dict[str, StoredRun],
-        record: Record,
-        tags: dict[str, str],
-    ) -> str:
-        """Make the store's run equal to the record; return its outcome for the `Summary`."""
-        with self._doubting(record.key):
-            outcome = "updated" if record.key in stored else "created"
-            run = self._existing(client, stored, record, tags)
-            if not write.continues(run.tags.get(SENT), record) or write.contradicts(run, record):
-                client.delete_run(stored.pop(record.key).run_id)
-                run = self._existing(client, stored, record, tags)
-                outcome = "replaced"
-            digest = short_hash([record.digest, tags])
-            rows, _, known = run.tags.get(PROJECTED, "0 ").partition(" ")
-            changed = known != digest or (run.status, run.ended) != (record.status, record.ended)
-            done = write.log_files(client, run, record)
-            if changed:
-                # Record early what was sent, to make progress with a server that fails at every
-                # tenth request.
-                write.log(client, run, record, {**tags, **done}, first_row=int(rows))
-                write.set_status(client, run, record)
-                done[PROJECTED] = f"{len(record.rows)} {digest}"
-            write.log_batch(client, run, tags=done)
-        return outcome if done or outcome == "created" else "unchanged"
-
-    @contextlib.contextmanager
-    def _doubting(self, key: str) -> Iterator[None]:
-        """Look the run up anew after the block failed: the answer to a write may be lost."""
-        try:
-            yield
-        except BaseException:
-            self._doubtful.add(key)
-            raise
-
-    def _existing(
-        self,
-        client: MlflowClient,
-        stored: dict[str, StoredRun],
-        record: Record,
-        tags: dict[str, str],
-    ) -> StoredRun:
-        """The store's run for the record, made if there is none."""
-        key = record.key
-        if key in self._doubtful:
-            stored.pop(key, None)
-            which = f"tags.run_key = '{key}'" if key else f"tags.`{KIND}` = 'sweep'"
-            runs = find_runs(client, self._experiment_id, self._sweep_id, f" and {which}")
-            if key in runs:
-                stored[key] = runs[key]
-            self._doubtful.discard(key)
-        if key not in stored:
-            run = client.create_run(
-                self._experiment_id,
-                start_time=record.started,
-                tags={**tags, SENT: write.sent(record)},
-                run_name=record.name,
-            )
-            stored[key] = as_stored(run)
-        return stored[key]
-
     def _lacks_figures(self, run: StoredRun, record: Record) -> bool:
         drawn = run.tags.get(ARTIFACTS, "").endswith(f" {FIGURES}")
         return self._figures is not None and record.folder is not None and not drawn
 
-    def _draw(
-        self,
-        client: MlflowClient,
-        stored: dict[str, StoredRun],
-        plan: Plan,
-        summary: Summary,
-        ends: float | None,
-    ) -> None:
+    def _draw(self, writer: RunWriter, plan: Plan, summary: Summary, ends: float | None) -> None:
         """Draw and send the figures that are not there."""
         for key, run in list(self._undrawn.items()):
             if self._figures is None:
@@ -367,30 +300,27 @@ class Projector:
                     f"{plan.name(key)}: no figures, {type(error).__name__}: {error}"
                 )
                 continue
-            with self._doubting(key):
-                there = stored[key]
-                write.send_files(
-                    client,
-                    there.run_id,
-                    {f"{FIGURES}/{name}": data for name, data in figures.items()},
-                )
+            with writer.doubting(key):
+                there = writer.stored[key]
+                named = {f"{FIGURES}/{name}": data for name, data in figures.items()}
+                write.send_files(writer.client, there.run_id, named)
                 if figures:
                     files = there.tags.get(ARTIFACTS, "").partition(" ")[0]
-                    write.log_batch(client, there, tags={ARTIFACTS: f"{files} {FIGURES}"})
+                    write.log_batch(writer.client, there, tags={ARTIFACTS: f"{files} {FIGURES}"})
             del self._undrawn[key]
             if summary.outcomes.get(key) == "unchanged" and figures:
                 summary.outcomes[key] = "updated"
 
-    def _close_vanished(
-        self, client: MlflowClient, stored: dict[str, StoredRun], begun: set[str]
-    ) -> None:
+    def _close_vanished(self, writer: RunWriter, begun: set[str]) -> None:
         """End a run whose folder was removed: it must not stay RUNNING."""
-        for key, run in stored.items():
-            if key and key not in begun and run.status == "RUNNING":
-                with self._doubting(key):
-                    client.set_terminated(run.run_id, "KILLED")
+        for key, run in writer.stored.items():
+            if not key or key.startswith(CELL):
+                continue
+            if key not in begun and run.status == "RUNNING":
+                with writer.doubting(key):
+                    writer.client.set_terminated(run.run_id, "KILLED")
                     run.status = "KILLED"
-            if key and key not in begun:
+            if key not in begun:
                 self._standing.pop(key, None)
 
 

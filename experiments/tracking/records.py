@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -17,6 +16,8 @@ from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line
+from mixbench.experiments.tracking.hashing import short_hash
+from mixbench.experiments.tracking.notes import REPORT, run_note
 from mixbench.experiments.tracking.parameters import Plan, valid_name
 
 MAX_TAG = 8000
@@ -52,9 +53,11 @@ class DatasetUse(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """All that MLflow is to hold of one run, or of the sweep itself (its parent run).
+    """All that MLflow is to hold of one run, of a cell, or of the sweep itself.
 
     measured: points by evaluation (`mixbench evaluate`), which come after the run's own finals.
+    note: its description, without the link to the report. colour: of its curves and dots, unless
+    the user has chosen another one.
     """
 
     key: str
@@ -70,6 +73,8 @@ class Record:
     datasets: list[DatasetUse] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
     folder: RunFolder | None = None
+    note: str = ""
+    colour: str = ""
 
     @property
     def digest(self) -> str:
@@ -114,7 +119,7 @@ def run_record(plan: Plan, run: PlannedRun, sweep_name: str) -> Record | None:
         name=plan.name(run.run_key),
         status=_STATUS[state],
         params=plan.params(run.run_key),
-        tags=_run_tags(run, state, result, claim or {}, sweep_name),
+        tags={**_run_tags(run, state, result, claim or {}, sweep_name), **plan.place(run)},
         started=_milliseconds(min(moments)),
         ended=None if state == RunState.RUNNING else _milliseconds(max(moments)),
         rows=row_points,
@@ -137,6 +142,8 @@ def run_record(plan: Plan, run: PlannedRun, sweep_name: str) -> Record | None:
             *(f"{evaluations.FOLDER}/{name}.json" for name in measured),
         ),
         folder=folder if result else None,
+        note=_note(plan, run, state, result),
+        colour=plan.colour(run.cell_key),
     )
 
 
@@ -162,7 +169,7 @@ class Standing:
 def sweep_record(
     sweep: SweepFolder, plan: Plan, standing: Standing, working: bool = False
 ) -> Record:
-    """The parent run: what the runs of the sweep have in common, and how far they are.
+    """The sweep's own run: what its runs have in common, and how far they are.
 
     working: somebody works on the sweep, even if no run is held at this moment.
     """
@@ -177,9 +184,8 @@ def sweep_record(
         "mlflow.source.name": f"mixbench sweep {sweep.name}",
         "mlflow.source.type": "LOCAL",
         **_known({"commit": sweep.commit, "mlflow.source.git.commit": sweep.commit}),
-        **_known({"mlflow.note.content": sweep.description}),
     }
-    status = _sweep_status(counts, total, working)
+    status = overall_status(counts, total, working)
     return Record(
         key="",
         name=sweep.name,
@@ -188,7 +194,11 @@ def sweep_record(
         tags=tags,
         started=sweep_started(sweep),
         ended=standing.ended if status not in ("RUNNING", "SCHEDULED") else None,
-        files=_files(sweep.path, "sweep.json", *_plans(sweep)),
+        files={
+            **_files(sweep.path, "sweep.json", *_plans(sweep)),
+            **_files(sweep.path / "report", REPORT),
+        },
+        note=sweep.description or f"The sweep {sweep.name}.",
     )
 
 
@@ -201,12 +211,6 @@ def _plans(sweep: SweepFolder) -> list[str]:
 def sweep_started(sweep: SweepFolder) -> int:
     """When the sweep was made, in milliseconds."""
     return _milliseconds(sweep.header().get("created") or 0)
-
-
-def short_hash(value: Any) -> str:
-    """16 hexadecimal digits that stand for the value."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _moments(
@@ -283,10 +287,7 @@ def _run_tags(
         "mlflow.source.git.commit": provenance.get("commit"),
     }
     if state == RunState.FAILED:
-        failure = run.folder.failure() or {}
-        tags["error"] = first_line(failure.get("error"))
-        trace = str(failure.get("traceback") or "").rstrip()
-        tags["mlflow.note.content"] = f"**Failed.** {tags['error']}\n\n```\n{trace[-6000:]}\n```"
+        tags["error"] = first_line((run.folder.failure() or {}).get("error"))
     return _known(tags)
 
 
@@ -294,6 +295,14 @@ def _state_text(run: PlannedRun, state: str) -> str:
     if run.stopped_at is not None:
         return f"stopped after epoch {run.stopped_at}"
     return "interrupted" if state == RunState.WAITING else state
+
+
+def _note(plan: Plan, run: PlannedRun, state: str, result: dict[str, Any]) -> str:
+    if state != RunState.FAILED:
+        return run_note(plan.name(run.run_key), _state_text(run, state), result.get("metrics") or {})
+    failure = run.folder.failure() or {}
+    trace = str(failure.get("traceback") or "").rstrip()
+    return f"**Failed.** {first_line(failure.get('error'))}\n\n```\n{trace[-6000:]}\n```"
 
 
 def _datasets(result: dict[str, Any]) -> list[DatasetUse]:
@@ -316,7 +325,9 @@ def _datasets(result: dict[str, Any]) -> list[DatasetUse]:
     ]
 
 
-def _sweep_status(counts: Counter[str], total: int, working: bool) -> str:
+def overall_status(counts: Mapping[str, int], total: int, working: bool) -> str:
+    """Return the status of a sweep, or of a cell, by how many of its runs have which."""
+    counts = Counter(counts)
     if counts["RUNNING"]:
         return "RUNNING"
     if counts["FINISHED"] + counts["FAILED"] == total:

@@ -6,15 +6,23 @@ folders directly, and every difference is reported.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.tracking import local_store
+from mixbench.experiments.tracking.cells import (
+    VERDICT,
+    CellSummary,
+    Statistics,
+    cell_record,
+    no_summary,
+)
 from mixbench.experiments.tracking.outages import in_words
 from mixbench.experiments.tracking.parameters import Plan
 from mixbench.experiments.tracking.records import (
@@ -25,6 +33,7 @@ from mixbench.experiments.tracking.records import (
     sweep_record,
 )
 from mixbench.experiments.tracking.stored_runs import (
+    CELL_KEY,
     KIND,
     NOTE,
     PAGE,
@@ -97,33 +106,45 @@ class Verdict:
 
 
 def verify(
-    sweep: SweepFolder, uri: str | None = None, say: Callable[[str], object] | None = None
+    sweep: SweepFolder,
+    uri: str | None = None,
+    say: Callable[[str], object] | None = None,
+    statistics: Statistics | None = None,
 ) -> Verdict:
     """Compare all that MLflow has of the sweep with its folders. Changes nothing.
 
     Compared are name, status, end, parameters, tags, data sets and every point of every metric of
-    each run and of the sweep's own run; not the artifacts. While the sweep runs, what was written
-    in the last seconds may differ. say: gets a line now and then while it takes long.
+    each run and of the sweep's own run, and what the tables show of each cell; not the artifacts.
+    While the sweep runs, what was written in the last seconds may differ. say: gets a line now and
+    then while it takes long. statistics: without it, cells are not compared.
     """
     uri = local_store.resolve(sweep.path.parent, uri)
     with in_words(uri):
-        return _Comparison(sweep, uri, say).verdict()
+        return _Comparison(sweep, uri, say, statistics).verdict()
 
 
 class _Comparison:
-    def __init__(self, sweep: SweepFolder, uri: str, say: Callable[[str], object] | None) -> None:
+    def __init__(
+        self,
+        sweep: SweepFolder,
+        uri: str,
+        say: Callable[[str], object] | None,
+        statistics: Statistics | None,
+    ) -> None:
         database = local_store.sqlite_path(uri)
         if database is not None and not database.exists():
             raise UserError(f"{database}: no such MLflow store; `mixbench track` makes it")
         self._client = local_store.connect(uri)
         self._sweep = sweep
         self._say = say
+        self._statistics = statistics
         self._served = local_store.is_served(uri)
         self._bulk = True
         self._plan = Plan(sweep.plan())
         self._planned = {run.run_key: run for run in self._plan.runs}
         self._dropped = set(sweep.dropped())
         self._standing: list[tuple[str, int | None]] = []
+        self._of_cells: dict[str, list[tuple[str, int | None]]] = {}
         self._verdict = Verdict(sweep.name, uri)
 
     def verdict(self) -> Verdict:
@@ -136,7 +157,8 @@ class _Comparison:
         sweep_tag = sweep_id(self._sweep)
         seen: set[str] = set()
         parents: list[Run] = []
-        nested: list[tuple[str, str | None]] = []
+        nested: list[tuple[str, str, str | None]] = []
+        cells: dict[str, Run] = {}
         for page in _pages(self._client, str(there.experiment_id)):
             fresh: list[tuple[Run, Record]] = []
             for run in page:
@@ -146,6 +168,8 @@ class _Comparison:
                     self._not_ours(run)
                 elif tags.get(KIND) == "sweep" and not key:
                     parents.append(run)
+                elif tags.get(KIND) == "cell":
+                    self._take_cell(run, cells)
                 elif key in seen:
                     verdict.differs(_name(run), f"a second run in MLflow, {run.info.run_id}")
                 elif (record := self._record(key)) is None:
@@ -154,7 +178,7 @@ class _Comparison:
                 else:
                     seen.add(key)
                     fresh.append((run, record))
-                    nested.append((_name(run), tags.get(PARENT)))
+                    nested.append((_name(run), record.tags[CELL_KEY], tags.get(PARENT)))
             self._compare(fresh)
             if self._say is not None and len(page) == PAGE:
                 self._say(f"{len(seen)} of {len(self._planned)} runs compared")
@@ -162,13 +186,53 @@ class _Comparison:
             record = self._record(key)
             if record is not None:
                 verdict.runs += 1
-                self._standing.append((record.status, record.ended))
+                self._stands(record)
                 verdict.differs(record.name, "not in MLflow")
         self._compare_parent(parents)
-        for name, parent in nested:
-            if parents and parent != parents[0].info.run_id:
-                verdict.differs(name, f"its parent in MLflow is {parent}, not the sweep's run")
+        if self._statistics is not None:
+            self._compare_cells(cells, self._statistics.summaries(self._sweep))
+        for name, cell_key, parent in nested:
+            own = cells[cell_key] if cell_key in cells else next(iter(parents), None)
+            if own is not None and parent != own.info.run_id:
+                what = "cell's" if cell_key in cells else "sweep's"
+                verdict.differs(name, f"its parent in MLflow is {parent}, not its {what} run")
         return verdict
+
+    def _take_cell(self, run: Run, cells: dict[str, Run]) -> None:
+        key = run.data.tags.get(CELL_KEY, "")
+        if key in cells:
+            self._verdict.differs(_name(run), f"a second run of the cell, {run.info.run_id}")
+        elif key not in self._plan.cells:
+            self._verdict.differs(
+                _name(run), f"in MLflow, {run.info.run_id}, but a cell no longer asked for"
+            )
+        else:
+            cells[key] = run
+
+    def _compare_cells(
+        self, cells: Mapping[str, Run], summaries: Mapping[str, CellSummary]
+    ) -> None:
+        """Compare what MLflow's tables show of each cell; its earlier means are no difference."""
+        for key, standing in self._of_cells.items():
+            record = cell_record(self._plan, key, standing, working=False)
+            run = cells.get(key)
+            if run is None:
+                self._verdict.differs(record.name, "the cell's own run is not in MLflow")
+                continue
+            if record.status == "KILLED" and run.info.status == "RUNNING":
+                record = cell_record(self._plan, key, standing, working=True)
+            summary = summaries.get(key) or no_summary(record.name)
+            tags = {**record.tags, VERDICT: summary.verdict}
+            self._compare_run(run, dataclasses.replace(record, tags=tags))
+            self._verdict.metrics += len(summary.metrics)
+            for name in sorted(summary.metrics.keys() | run.data.metrics.keys()):
+                stored = _value(run.data.metrics.get(name, math.nan))
+                expected = _value(summary.metrics.get(name, math.nan))
+                if stored != expected:
+                    self._verdict.differs(
+                        record.name,
+                        f"metric {name} is {stored} in MLflow's tables, {expected} of the folders",
+                    )
 
     def _record(self, key: str) -> Record | None:
         planned = self._planned.get(key)
@@ -201,9 +265,15 @@ class _Comparison:
         histories = self._histories([run for run, _ in pairs])
         for run, record in pairs:
             self._verdict.runs += bool(record.key)
-            self._standing.append((record.status, record.ended))
+            self._stands(record)
             self._compare_run(run, record)
             self._compare_metrics(run, record, histories.get(run.info.run_id, {}))
+
+    def _stands(self, record: Record) -> None:
+        standing = record.status, record.ended
+        self._standing.append(standing)
+        if record.key:
+            self._of_cells.setdefault(record.tags[CELL_KEY], []).append(standing)
 
     def _compare_run(self, run: Run, record: Record) -> None:
         differs = self._verdict.differs

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import first_line
+from mixbench.experiments.tracking.hashing import short_hash
 from mixbench.experiments.tracking.outages import StoreUnavailable
-from mixbench.experiments.tracking.records import Point, Record, short_hash
-from mixbench.experiments.tracking.stored_runs import ARTIFACTS, NOTE, SENT, StoredRun
+from mixbench.experiments.tracking.records import Point, Record
+from mixbench.experiments.tracking.stored_runs import ARTIFACTS, SENT, StoredRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -127,9 +128,8 @@ def _log_inputs(client: MlflowClient, run: StoredRun, record: Record) -> None:
 def _drop_failure(client: MlflowClient, run: StoredRun, record: Record) -> None:
     """Take back what an earlier attempt's failure left, and only that."""
     if run.tags.get("state") == RunState.FAILED and record.tags.get("state") != RunState.FAILED:
-        for key in ("error", NOTE):
-            if run.tags.pop(key, None) is not None:
-                client.delete_tag(run.run_id, key)
+        if run.tags.pop("error", None) is not None:
+            client.delete_tag(run.run_id, "error")
 
 
 def set_status(client: MlflowClient, run: StoredRun, record: Record) -> None:

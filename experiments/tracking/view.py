@@ -1,0 +1,177 @@
+"""The prepared view of a sweep: which columns and charts MLflow's page opens with.
+
+MLflow's page keeps a shared view in a tag of the experiment, and opens it by the tag's name in its
+address. That is no documented interface: a version without it ignores both, and opens as usual.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mixbench.experiments.tracking.hashing import short_hash
+from mixbench.experiments.tracking.parameters import CELL_NAME, ORDER, Plan, valid_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+KEYS = {"runs": "mixbench", "cells": "mixbench-means"}
+"""View -> its key in the address. "cells": charts of the means, MLflow's own averages of groups."""
+PREFIX, WRITTEN = "mlflow.sharedViewState.", "mixbench.views"
+OLDEST = (3, 13)
+"""The oldest MLflow that this was looked at with."""
+LONGEST_TAG = 5000
+MOST_COLUMNS = 12
+MOST_EXPANDED = 100
+"""MLflow's page loads so many runs at first."""
+ACCURACY, ECE, NLL = "test/accuracy", "test/ece", "test/nll"
+_WIDE, _NARROW = 200, 130
+
+
+def write_views(
+    client: MlflowClient, experiment_id: str, tags: dict[str, str], plan: Plan, metric: str
+) -> None:
+    """Write the views of the sweep; what a user made of one stays until the plan changes.
+
+    tags: of the experiment; they are updated.
+    """
+    views = {PREFIX + key: view(plan, metric, grouped=key != "mixbench") for key in KEYS.values()}
+    digest = short_hash(views)
+    if tags.get(WRITTEN) == digest and views.keys() <= tags.keys():
+        return
+    for key, value in {**views, WRITTEN: digest}.items():
+        client.set_experiment_tag(experiment_id, key, value)
+        tags[key] = value
+
+
+def metric_of(spec: Mapping[str, Any]) -> str:
+    """Return the metric that a sweep compares: test accuracy unless its question names another."""
+    question = spec.get("question")
+    named = question.get("metric") if isinstance(question, Mapping) else None
+    return valid_name(str(named)) if named else ACCURACY
+
+
+def page(experiment_id: str, key: str, mode: str) -> str:
+    """Return the part of an address that opens a view. mode: "TABLE" or "CHART"."""
+    return (
+        f"#/experiments/{experiment_id}/runs?viewStateShareKey={key}&compareRunsMode={mode}"
+        "&workflowType=machine_learning"
+    )
+
+
+def view(plan: Plan, metric: str = ACCURACY, *, grouped: bool) -> str:
+    """Return the tag of a view. metric: the one that the sweep compares."""
+    expanded = len(plan.cells) if len(plan.runs) <= MOST_EXPANDED else 0
+    while True:
+        state = _state(plan, metric, grouped, expanded)
+        text = _packed(state)
+        if len(text) <= LONGEST_TAG or not expanded:
+            return text
+        expanded //= 2
+
+
+def _packed(state: Mapping[str, Any]) -> str:
+    text = json.dumps(state, separators=(",", ":"))
+    return "deflate;" + base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def _state(plan: Plan, metric: str, grouped: bool, expanded: int) -> dict[str, Any]:
+    metrics = list(dict.fromkeys([metric, ACCURACY, ECE, NLL]))
+    occlusion = [f"occlusion/{shape}/area" for shape in plan.occlusion_shapes]
+    columns = ["tags.`verdict`"]
+    columns += [_metric(metrics[0]), _metric(f"half_width/{metrics[0]}"), _metric("n")]
+    columns += [_metric(key) for key in [*metrics[1:], *occlusion]]
+    columns += [f"params.`{key}`" for key in plan.varying]
+    columns = columns[: MOST_COLUMNS + 4]
+    names = [plan.cell_name(key) for key in plan.cells]
+    return {
+        "orderByKey": f"tags.`{ORDER}`",
+        "orderByAsc": True,
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": {
+            key: _WIDE if "half_width" in key or "verdict" in key else _NARROW for key in columns
+        },
+        "groupBy": {
+            "aggregateFunction": "average",
+            "groupByKeys": [{"mode": "tag", "groupByData": CELL_NAME}],
+        },
+        "groupsExpanded": {f"tag.{CELL_NAME}.{name}": True for name in names[:expanded]},
+        "useGroupedValuesInCharts": grouped,
+        "runsHiddenMode": "SHOW_ALL",
+        "hideEmptyCharts": True,
+        "isAccordionReordered": True,
+        "compareRunSections": [
+            {"uuid": "methods", "name": "By method", "display": True, "isReordered": True}
+        ],
+        "compareRunCharts": _charts(metrics, occlusion, grouped),
+    }
+
+
+def _charts(metrics: Sequence[str], occlusion: Sequence[str], grouped: bool) -> list[Any]:
+    """Return the charts: means as bars, runs as dots, two curves, one measure against another.
+
+    Only a cell's run has "mean/...", and only runs have the metric itself, so that no chart shows
+    both.
+    """
+    metric = metrics[0]
+    other = ECE if metric != ECE else ACCURACY
+    charts = [_bar(metric if grouped else f"mean/{metric}")]
+    if not grouped:
+        charts.append(_scatter(("augmentation.name", "PARAM"), (metric, "METRIC")))
+    charts += [
+        _scatter((metric, "METRIC"), (other, "METRIC")),
+        _line("validation/accuracy"),
+        _line("validation/nll"),
+        *(_bar(key if grouped else f"mean/{key}") for key in [*metrics[1:], *occlusion][:3]),
+    ]
+    return [
+        {
+            "uuid": f"mixbench{number}",
+            "metricSectionId": "methods",
+            "deleted": False,
+            "isGenerated": False,
+            "runsCountToCompare": 500,
+            **chart,
+        }
+        for number, chart in enumerate(charts)
+    ]
+
+
+def _bar(metric: str) -> dict[str, Any]:
+    return {"type": "BAR", "metricKey": metric}
+
+
+def _scatter(x: tuple[str, str], y: tuple[str, str]) -> dict[str, Any]:
+    (x_key, x_type), (y_key, y_type) = x, y
+    return {
+        "type": "SCATTER",
+        "xaxis": {"key": x_key, "type": x_type},
+        "yaxis": {"key": y_key, "type": y_type},
+    }
+
+
+def _line(metric: str) -> dict[str, Any]:
+    return {
+        "type": "LINE",
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "lineSmoothness": 0,
+        "scaleType": "linear",
+        "xAxisScaleType": "linear",
+        "xAxisKey": "step",
+        "selectedXAxisMetricKey": "",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "ignoreOutliers": False,
+        "useGlobalXaxisKey": True,
+        "useGlobalLineSmoothing": True,
+        "range": {},
+    }
+
+
+def _metric(key: str) -> str:
+    return f"metrics.`{key}`"
