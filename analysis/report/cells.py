@@ -12,7 +12,8 @@ import pandas as pd
 from mixbench.analysis.figures.occlusion import occlusion_figure
 from mixbench.analysis.figures.reliability import calibration_note, reliability_figure
 from mixbench.analysis.numbers import is_number
-from mixbench.analysis.report.data import ReportData, collect
+from mixbench.analysis.report.data import collect
+from mixbench.analysis.statistics.comparison import Comparison
 from mixbench.analysis.statistics.estimates import Estimate, estimate
 from mixbench.analysis.statistics.recommendation import Advice, Option, recommend
 from mixbench.analysis.tables.load import occlusion_rows, reliability_rows
@@ -53,13 +54,16 @@ def cell_words(folder: SweepFolder) -> dict[str, CellWords]:
     against = {option.cell: one.against for one in advice.regimes for option in one.options}
     runs = pd.concat([data.done, _done(data.tables.pretraining)])
     metrics = [key for key in data.tables.metric_columns if key in runs]
+    decimals = {metric.key: data.decimals(metric) for metric in data.comparison.metrics}
+    of_difference = data.difference_decimals(advice.metric)
     words = {}
     for cell_key, members in runs.groupby("cell_key", sort=False):
         key = str(cell_key)
         estimates = {metric: estimate(list(members[metric])) for metric in metrics}
         option = options.get(key)
         verdict = word_in_full(option, advice.unit) if option else "not compared"
-        note = _note(data, advice, str(members["label"].iloc[0]), option, against.get(key))
+        note = _head(advice, str(members["label"].iloc[0]), option, against.get(key), of_difference)
+        note += _table(data.comparison, key, decimals) if option else ""
         words[key] = CellWords(_values(estimates, len(members)), verdict, note)
     return words
 
@@ -119,33 +123,33 @@ def _values(estimates: Mapping[str, Estimate], n: int) -> dict[str, float]:
     return values
 
 
-def _note(
-    data: ReportData, advice: Advice, label: str, option: Option | None, against: str | None
+def _head(
+    advice: Advice, label: str, option: Option | None, against: str | None, decimals: int
 ) -> str:
-    """Return the advice, and a table of the measures with their intervals."""
+    """Return the advice, and the difference that it rests on."""
     head = f"**{_cell(label)}**"
     if option is None:
         return f"{head}: not compared with other cells."
     metric = advice.metric
     lines = [f"{head}: **{word_in_full(option, advice.unit)}**, by {metric.title}."]
     if option.contrast is not None and option.contrast.difference is not None:
-        decimals = data.difference_decimals(metric)
         difference = formatting.difference(option.contrast, metric.percent, decimals)
         unit = " points" if metric.percent else ""
         base = _cell(against) if against else "the best of the others"
         lines.append(f"{difference}{unit} against {base}.")
-    comparison = data.comparison
-    rows = [
-        (one, comparison.estimates[option.cell, one.key])
-        for one in comparison.metrics
-        if comparison.estimates[option.cell, one.key].n
-    ]
-    table = [f"| | mean ± half-width (95 %) | {advice.unit}s |", "|---|---|---|"]
-    for one, value in rows:
-        unit = " %" if one.percent else ""
-        shown = formatting.estimate(value, one.percent, data.decimals(one))
-        table.append(f"| {_cell(one.title)} | {shown}{unit} | {value.n} |")
-    return " ".join(lines) + "\n\n" + "\n".join(table)
+    return " ".join(lines)
+
+
+def _table(comparison: Comparison, cell_key: str, decimals: Mapping[str, int]) -> str:
+    """Return the measures with their intervals."""
+    rows = ["", "", f"| | mean ± half-width (95 %) | {comparison.unit}s |", "|---|---|---|"]
+    for metric in comparison.metrics:
+        value = comparison.estimates[cell_key, metric.key]
+        if value.n:
+            unit = " %" if metric.percent else ""
+            shown = formatting.estimate(value, metric.percent, decimals[metric.key])
+            rows.append(f"| {_cell(metric.title)} | {shown}{unit} | {value.n} |")
+    return "\n".join(rows)
 
 
 def _cell(text: str) -> str:

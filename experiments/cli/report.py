@@ -77,14 +77,17 @@ def report(
 
 
 def conclude(folder: SweepFolder, *, track: bool, report: bool, uri: str | None) -> None:
-    """Copy new results to MLflow and write the report; go on where MLflow is out of reach."""
-    if track:
-        try:
-            project(folder, uri)
-        except UserError as error:
-            print(f"not copied to MLflow: {error}; later: mixbench track {folder.name}")
-    if report:
-        _write_report(folder)
+    """Write the report and copy new results to MLflow; go on where MLflow is out of reach."""
+    try:
+        if report:
+            # First: the runs in MLflow link to it.
+            _write_report(folder)
+    finally:
+        if track:
+            try:
+                project(folder, uri)
+            except UserError as error:
+                print(f"not copied to MLflow: {error}; later: mixbench track {folder.name}")
 
 
 def _publish(folder: SweepFolder, baseline: str | None, out: Path | None, target: Path) -> None:

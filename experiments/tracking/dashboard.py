@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import signal
 import socket
@@ -12,12 +13,16 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.signals import interruptible
-from mixbench.experiments.tracking import local_store, moved_store
+from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.tracking import local_store, moved_store, view
+from mixbench.experiments.tracking.outages import in_words
+from mixbench.experiments.tracking.stored_runs import SWEEP_ID, sweep_id
 
 HOST = "127.0.0.1"
 START_SECONDS = 90.0
@@ -36,16 +41,21 @@ def dashboard(
     port: int = 5000,
     uri: str | None = None,
     say: Callable[[str], object] = _print,
+    sweep: SweepFolder | None = None,
 ) -> None:
     """Serve the store of `root` (or `uri`) on this machine until Ctrl-C; `say` gets the address.
 
-    UserError when the port is not free or MLflow does not start. A store that is a server is its
-    own dashboard: its address is said, and nothing is started.
+    sweep: give the address of its prepared view. UserError when the port is not free, MLflow does
+    not start, or the store does not have the sweep. A store that is a server is its own dashboard:
+    its address is said, and nothing is started.
     """
     uri = local_store.resolve(root, uri)
     if local_store.is_served(uri):
+        pages = _pages(sweep, uri)
         address = local_store.shown(uri).replace("//***@", "//").rstrip("/")
-        say(f"MLflow dashboard: {address}/{PAGE} (served there already)")
+        say(f"MLflow dashboard: {address}/{pages.first} (served there already)")
+        for line in pages.more:
+            say(line.format(address=address))
         return
     _check_port(port)
     local_store.ensure_store(uri)
@@ -53,6 +63,7 @@ def dashboard(
     if moved is not None:
         say(moved)
     artifacts = local_store.artifact_root(root, uri)
+    pages = _pages(sweep, uri)
     address = f"http://{HOST}:{port}"
     with (
         tempfile.TemporaryFile() as log,
@@ -61,13 +72,67 @@ def dashboard(
     ):
         try:
             _wait_until_up(server, address, log)
-            say(f"MLflow dashboard: {address}/{PAGE} (Ctrl-C ends it)")
+            say(f"MLflow dashboard: {address}/{pages.first} (Ctrl-C ends it)")
+            for line in pages.more:
+                say(line.format(address=address))
             while server.poll() is None:
                 interrupts.check()
                 time.sleep(0.2)
         except KeyboardInterrupt:
             return
         raise UserError(f"the MLflow server ended by itself: {_last_line(log)}")
+
+
+@dataclass(frozen=True)
+class _Pages:
+    """What to open: the first page, and lines on what else there is, with `{address}` in them."""
+
+    first: str
+    more: tuple[str, ...] = ()
+
+
+def _pages(sweep: SweepFolder | None, uri: str) -> _Pages:
+    """Return the pages of a sweep; UserError where the store does not have it."""
+    if sweep is None:
+        return _Pages(PAGE)
+    with in_words(uri):
+        return _pages_of(sweep, uri)
+
+
+def _pages_of(sweep: SweepFolder, uri: str) -> _Pages:
+    client = local_store.connect(uri)
+    there = client.get_experiment_by_name(sweep.name)
+    name, shown = sweep.name, local_store.shown(uri)
+    if there is None or there.lifecycle_stage != "active":
+        raise UserError(f"{name} is not in MLflow at {shown}; mixbench track {name} copies it")
+    number = str(there.experiment_id)
+    found = client.search_runs([number], f"tags.`{SWEEP_ID}` = '{sweep_id(sweep)}'", max_results=1)
+    if not found:
+        raise UserError(
+            f"MLflow at {shown} has an experiment {name!r}, but no run of this sweep in it; "
+            f"mixbench track {name} copies it"
+        )
+    if view.PREFIX + view.KEYS["runs"] not in there.tags:
+        note = f"no prepared view: an earlier mixbench copied it; mixbench track {name} makes it"
+        return _Pages(f"#/experiments/{number}/runs?workflowType=machine_learning", (note,))
+    more = [
+        f"  the table: {{address}}/{view.page(number, view.KEYS['runs'], 'TABLE')}",
+        f"  means of the cells alone: {{address}}/{view.page(number, view.KEYS['cells'], 'CHART')}",
+    ]
+    return _Pages(
+        view.page(number, view.KEYS["runs"], "CHART"), (*more, *view.limits(_version(uri)))
+    )
+
+
+def _version(uri: str) -> str:
+    """Return the version of MLflow that serves the page; empty where a server does not say."""
+    if not local_store.is_served(uri):
+        return importlib.metadata.version("mlflow")
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/version", timeout=5) as answer:
+            return str(answer.read(100).decode(errors="replace"))
+    except (OSError, ValueError):
+        return ""
 
 
 def _check_port(port: int) -> None:

@@ -42,6 +42,7 @@ def with_link(text: str, experiment_id: str, run_id: str) -> str:
     A link within MLflow's page, so that it holds at whatever address a server has.
     """
     address = f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/{REPORT}"
+    address += "?workflowType=machine_learning"
     return f"{text}\n\n[Report of the sweep]({address})"
 
 

@@ -120,9 +120,7 @@ class Plan:
         """Return what the runs of a cell have in common, however many there will be."""
         first = self._flat[runs[0].run_key]
         # A cell is to have the same parameters when it grows: MLflow can't change one.
-        own = {"seed", "replicate"}
-        if first.get("replicate") is not None:
-            own.add("dataset.split_seed")
+        own = _own(first)
         return {key: value for key, value in first.items() if key not in own}
 
 
@@ -170,12 +168,26 @@ def _names(
             parts = [
                 sections.phrase(key, config[key], origins) or f"{labels[key]}{_short(config[key])}"
                 for key in differing
-                if config.get(key) is not None and sections.is_in_names(key, config)
+                if config.get(key) is not None
+                and key not in _own(config)
+                and sections.is_in_names(key, config)
             ]
-            seed = [] if of_cells else [f"seed {config.get('seed')}"]
-            parts = [str(method), *parts, *seed]
+            parts = [str(method), *parts, *([] if of_cells else _number(config))]
             names[run_key] = " ".join(parts)[:MAX_NAME]
     return names
+
+
+def _own(config: Mapping[str, Any]) -> set[str]:
+    """Return the parameters in which the runs of one cell differ."""
+    replicated = config.get("replicate") is not None
+    return {"seed", "replicate", *(["dataset.split_seed"] if replicated else [])}
+
+
+def _number(config: Mapping[str, Any]) -> list[str]:
+    """Return which run of its cell it is, in words."""
+    seed, replicate = config.get("seed"), config.get("replicate")
+    words = [] if replicate is None else [f"replicate {replicate}"]
+    return words if words and seed == replicate else [*words, f"seed {seed}"]
 
 
 def _differing(configs: list[dict[str, Any]]) -> list[str]:

@@ -263,7 +263,8 @@ class Projector:
             if record is None:
                 self._standing.pop(key, None)
             else:
-                parent = writer.stored[""].run_id
+                cell = writer.stored.get(CELL + run.cell_key, writer.stored[""])
+                parent = cell.run_id
                 if self._cells is not None:
                     parent = self._cells.parent(writer, plan, run.cell_key, record.started)
                     self._cells.saw(record)

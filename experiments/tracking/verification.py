@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -26,12 +25,12 @@ from mixbench.experiments.tracking.cells import (
 from mixbench.experiments.tracking.outages import in_words
 from mixbench.experiments.tracking.parameters import Plan
 from mixbench.experiments.tracking.records import (
-    Point,
     Record,
     Standing,
     run_record,
     sweep_record,
 )
+from mixbench.experiments.tracking.stored_points import Histories, Row, row, value_text
 from mixbench.experiments.tracking.stored_runs import (
     CELL_KEY,
     KIND,
@@ -47,11 +46,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SHOWN = 20
-RUNS_PER_REQUEST, MOST_POINTS = 100, 25_000
-"""What MLflow answers at once of one metric of many runs."""
-
-_Row = tuple[int, int, str]
-"""Step, timestamp and value of a point; the value in words, which NaN too equals itself in."""
 
 
 @dataclass
@@ -138,8 +132,7 @@ class _Comparison:
         self._sweep = sweep
         self._say = say
         self._statistics = statistics
-        self._served = local_store.is_served(uri)
-        self._bulk = True
+        self._histories = Histories(self._client, local_store.is_served(uri))
         self._plan = Plan(sweep.plan())
         self._planned = {run.run_key: run for run in self._plan.runs}
         self._dropped = set(sweep.dropped())
@@ -224,10 +217,9 @@ class _Comparison:
             summary = summaries.get(key) or no_summary(record.name)
             tags = {**record.tags, VERDICT: summary.verdict}
             self._compare_run(run, dataclasses.replace(record, tags=tags))
-            self._verdict.metrics += len(summary.metrics)
             for name in sorted(summary.metrics.keys() | run.data.metrics.keys()):
-                stored = _value(run.data.metrics.get(name, math.nan))
-                expected = _value(summary.metrics.get(name, math.nan))
+                stored = value_text(run.data.metrics.get(name, math.nan))
+                expected = value_text(summary.metrics.get(name, math.nan))
                 if stored != expected:
                     self._verdict.differs(
                         record.name,
@@ -262,7 +254,7 @@ class _Comparison:
         self._standing.pop()
 
     def _compare(self, pairs: list[tuple[Run, Record]]) -> None:
-        histories = self._histories([run for run, _ in pairs])
+        histories = self._histories.of([run for run, _ in pairs])
         for run, record in pairs:
             self._verdict.runs += bool(record.key)
             self._stands(record)
@@ -313,11 +305,11 @@ class _Comparison:
                 f"{sorted(expected_sets)} in the folder",
             )
 
-    def _compare_metrics(self, run: Run, record: Record, histories: dict[str, list[_Row]]) -> None:
+    def _compare_metrics(self, run: Run, record: Record, histories: dict[str, list[Row]]) -> None:
         differs = self._verdict.differs
-        expected_rows: dict[str, set[_Row]] = {}
+        expected_rows: dict[str, set[Row]] = {}
         for point in record.points:
-            expected_rows.setdefault(point.key, set()).add(_row(point))
+            expected_rows.setdefault(point.key, set()).add(row(point))
         self._verdict.metrics += len(expected_rows)
         self._verdict.points += sum(len(rows) for rows in expected_rows.values())
         for key in sorted(expected_rows.keys() | run.data.metrics.keys()):
@@ -339,7 +331,7 @@ class _Comparison:
                 differs(record.name, f"metric {key} has points twice in MLflow")
             self._compare_latest(run, record, key, expected)
 
-    def _compare_latest(self, run: Run, record: Record, key: str, expected: set[_Row]) -> None:
+    def _compare_latest(self, run: Run, record: Record, key: str, expected: set[Row]) -> None:
         """The value that MLflow's tables show, which it keeps apart from the history."""
         if not expected:
             if key in run.data.metrics:
@@ -352,66 +344,12 @@ class _Comparison:
         shown = run.data.metrics.get(key)
         if shown is None:
             self._verdict.differs(record.name, f"metric {key} has no value in MLflow's tables")
-        elif _value(shown) not in values:
+        elif value_text(shown) not in values:
             self._verdict.differs(
                 record.name,
-                f"metric {key} is {_value(shown)} in MLflow's tables, "
+                f"metric {key} is {value_text(shown)} in MLflow's tables, "
                 f"{', '.join(sorted(values))} in the folder",
             )
-
-    def _histories(self, runs: list[Run]) -> dict[str, dict[str, list[_Row]]]:
-        """run id -> metric -> its points in the store."""
-        ids: dict[str, list[str]] = {}
-        for run in runs:
-            for key in run.data.metrics:
-                ids.setdefault(key, []).append(run.info.run_id)
-        rows: dict[str, dict[str, list[_Row]]] = {}
-        for key, run_ids in ids.items():
-            for start in range(0, len(run_ids), RUNS_PER_REQUEST):
-                for run_id, row in self._history(key, run_ids[start : start + RUNS_PER_REQUEST]):
-                    rows.setdefault(run_id, {}).setdefault(key, []).append(row)
-        return rows
-
-    def _history(self, key: str, run_ids: list[str]) -> Iterator[tuple[str, _Row]]:
-        if self._bulk:
-            answer = self._asked_at_once(key, run_ids)
-            if answer is None:
-                self._bulk = False
-            elif len(answer) < MOST_POINTS:
-                yield from answer
-                return
-            elif len(run_ids) > 1:
-                half = len(run_ids) // 2
-                yield from self._history(key, run_ids[:half])
-                yield from self._history(key, run_ids[half:])
-                return
-        for run_id in run_ids:
-            for metric in self._client.get_metric_history(run_id, key):
-                yield run_id, _stored_row(metric)
-
-    def _asked_at_once(self, key: str, run_ids: list[str]) -> list[tuple[str, _Row]] | None:
-        """One metric of up to a hundred runs; None where the store cannot be asked so."""
-        store: Any = self._client._tracking_client.store
-        if not self._served:
-            if not hasattr(store, "get_metric_history_bulk"):
-                return None
-            return [
-                (metric.run_id, _stored_row(metric))
-                for metric in store.get_metric_history_bulk(run_ids, key, MOST_POINTS)
-            ]
-        from mlflow.utils.rest_utils import http_request, verify_rest_response
-
-        # The one that MLflow's own page asks: the client's methods go run by run.
-        endpoint = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
-        asked = {"run_id": run_ids, "metric_key": key, "max_results": MOST_POINTS}
-        answer = http_request(store.get_host_creds(), endpoint, "GET", params=asked)
-        if answer.status_code == 404:
-            return None
-        rows = verify_rest_response(answer, endpoint).json()["metrics"]
-        return [
-            (row["run_id"], (int(row["step"]), int(row["timestamp"]), _value(float(row["value"]))))
-            for row in rows
-        ]
 
 
 def _pages(client: MlflowClient, experiment_id: str) -> Iterator[list[Run]]:
@@ -431,19 +369,3 @@ def _pages(client: MlflowClient, experiment_id: str) -> Iterator[list[Run]]:
 
 def _name(run: Run) -> str:
     return str(run.info.run_name or run.info.run_id)
-
-
-def _row(point: Point) -> _Row:
-    return point.step, point.timestamp, _value(point.value)
-
-
-def _stored_row(metric: Any) -> _Row:
-    return metric.step, metric.timestamp, _value(metric.value)
-
-
-def _value(value: float) -> str:
-    # Databases have no infinity: MLflow stores the largest number instead.
-    if math.isinf(value):
-        value = math.copysign(sys.float_info.max, value)
-    # Zero has no sign there either.
-    return repr(float(value) + 0.0)

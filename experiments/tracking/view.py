@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 KEYS = {"runs": "mixbench", "cells": "mixbench-means"}
 """View -> its key in the address. "cells": charts of the means, MLflow's own averages of groups."""
 PREFIX, WRITTEN = "mlflow.sharedViewState.", "mixbench.views"
-OLDEST = (3, 13)
-"""The oldest MLflow that this was looked at with."""
+TRIED = (3, 17)
+"""The MLflow that this was tried with in a browser."""
 LONGEST_TAG = 5000
 MOST_COLUMNS = 12
 MOST_EXPANDED = 100
@@ -60,6 +61,22 @@ def page(experiment_id: str, key: str, mode: str) -> str:
         f"#/experiments/{experiment_id}/runs?viewStateShareKey={key}&compareRunsMode={mode}"
         "&workflowType=machine_learning"
     )
+
+
+def limits(version: str) -> list[str]:
+    """Say in lines what MLflow's page can't do. version: of the MLflow that serves it."""
+    lines = [
+        "  MLflow's bars have no intervals and no dots on them: half-widths are a column, runs the "
+        "chart of dots beside"
+    ]
+    number = re.match(r"(\d+)\.(\d+)", version)
+    if number is None or (int(number[1]), int(number[2])) < TRIED:
+        lines.append(
+            f"  the view was made for MLflow {TRIED[0]}.{TRIED[1]}, this is "
+            f"{version or 'of an unknown version'}: if the page opens without its charts and "
+            "columns, it can't show prepared views"
+        )
+    return lines
 
 
 def view(plan: Plan, metric: str = ACCURACY, *, grouped: bool) -> str:
@@ -160,6 +177,7 @@ def _line(metric: str) -> dict[str, Any]:
         "metricKey": metric,
         "selectedMetricKeys": [metric],
         "lineSmoothness": 0,
+        "displayPoints": False,
         "scaleType": "linear",
         "xAxisScaleType": "linear",
         "xAxisKey": "step",

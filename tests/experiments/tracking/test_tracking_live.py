@@ -22,7 +22,7 @@ from mixbench.experiments import tracking
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import claims
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from mixbench.experiments.tracking import changes, verification
+from mixbench.experiments.tracking import changes, stored_points
 from tests.support import running
 from tests.support import tracking_fixtures as made
 from tests.support.running import wait_until
@@ -263,7 +263,7 @@ def test_verifying_through_a_server_at_once_and_run_by_run(
     assert proxy.seen["closed"] == 1
     assert (one_by_one.points, one_by_one.count) == (at_once.points, 0)
     # More than MLflow answers at once.
-    monkeypatch.setattr(verification, "MOST_POINTS", 3)
+    monkeypatch.setattr(stored_points, "MOST_POINTS", 3)
     assert tracking.verify(sweep, server.address).equal
     run_id = stored(server.address, sweep)[plan[0].run_key].info.run_id
     change = "UPDATE metrics SET value = value + 1e-12 WHERE run_uuid = ? AND key = ? AND step = 30"

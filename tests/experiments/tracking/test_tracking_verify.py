@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mixbench.experiments import tracking
+from mixbench.experiments.cli.cell_statistics import cell_statistics
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -33,7 +34,7 @@ def projected(tmp_path_factory: pytest.TempPathFactory) -> Path:
             made.finish(run)
         made.fail(plan[3])
         made.interrupt(plan[4])
-        tracking.project(sweep, figures=made.figures)
+        tracking.project(sweep, figures=made.figures, statistics=cell_statistics())
     return root
 
 
@@ -135,7 +136,7 @@ TAMPERING = {
     ),
     "the parent": (
         "UPDATE tags SET value = 'x' WHERE key = 'mlflow.parentRunId' AND run_uuid = ?",
-        "its parent in MLflow is x, not the sweep's run",
+        "its parent in MLflow is x, not its cell's run",
     ),
     "the status": (
         "UPDATE runs SET status = 'RUNNING' WHERE run_uuid = ?",
@@ -219,7 +220,8 @@ def test_a_folder_that_says_more(sweep: SweepFolder) -> None:
     assert "none seed 0: metric test/ece, step 45, 0.5 at" in done.stdout
     assert "mixup alpha=1.0 seed 0: metric train/loss, step 45," in done.stdout
     assert "mixup alpha=1.0 seed 1: not in MLflow" in done.stdout
-    assert "differences in 4 runs" in done.stdout
+    # Three runs, and the cells of two of them.
+    assert "differences in 6 runs" in done.stdout
     tracking.project(sweep, figures=made.figures)
     assert tracking.verify(sweep).equal
 
