@@ -16,6 +16,7 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import first_line, plural
 from mixbench.experiments.tracking import local_store
 from mixbench.experiments.tracking.outages import StoreUnavailable, in_words
+from mixbench.experiments.tracking.parameters import ORDER
 from mixbench.experiments.tracking.records import PLANS
 from mixbench.experiments.tracking.stored_runs import KIND, PAGE, RUN_KEY, SWEEP_ID
 
@@ -91,11 +92,12 @@ def _sweeps(client: MlflowClient) -> dict[str, Run]:
 
 
 def _runs_of(client: MlflowClient, parent: Run) -> dict[str, Run]:
-    """Return run_key -> run, of the runs of a sweep alone."""
+    """Return run_key -> run, of the runs of a sweep alone, in the order of its plan."""
     own = parent.data.tags.get(SWEEP_ID, "")
     wanted = f"tags.`{KIND}` = 'run' and tags.`{SWEEP_ID}` = '{own}'"
     runs = _pages(client, [parent.info.experiment_id], wanted)
-    return {key: run for run in runs if _is_key(key := run.data.tags.get(RUN_KEY, ""))}
+    placed = sorted(runs, key=lambda run: run.data.tags.get(ORDER, ""))
+    return {key: run for run in placed if _is_key(key := run.data.tags.get(RUN_KEY, ""))}
 
 
 def _pages(client: MlflowClient, experiments: list[str], wanted: str) -> Iterator[Run]:
