@@ -55,7 +55,8 @@ def difference_curves(
     """
     kinds = list(dict.fromkeys(panel.row for panel in panels))
     most = max(sum(panel.row == kind for panel in panels) for kind in kinds)
-    columns = min(most, 3 if width >= WIDTH else 2)
+    # Several kinds below each other: then each should be one row.
+    columns = min(most, (5 if len(kinds) > 1 and most <= 5 else 3) if width >= WIDTH else 2)
     per_kind = rows_of(most, columns)
     names = list(dict.fromkeys(curve.name for panel in panels for curve in panel.curves))
     with settings(paper):

@@ -103,17 +103,22 @@ class Report:
 
 
 def write_report(
-    sweep_folder: SweepFolder, out_dir: Path | None = None, baseline: Baseline = None
+    sweep_folder: SweepFolder,
+    out_dir: Path | None = None,
+    baseline: Baseline = None,
+    *,
+    links: bool = True,
 ) -> Report:
     """Write the report of whatever is finished, to `<sweep>/report` or `out_dir`.
 
     baseline: which cells the others are compared with, see
     `mixbench.analysis.statistics.comparison.compare`; None takes the sweep's own, or augmentation
-    "none". Every file is written whole or not at all. UserError when no run has finished, or the
+    "none". links: whether the page leads to the folders of runs; from a copy they would lead
+    nowhere. Every file is written whole or not at all. UserError when no run has finished, or the
     baseline fits no cell.
     """
     out = Path(out_dir) if out_dir is not None else sweep_folder.path / "report"
-    data = collect(sweep_folder, baseline, out)
+    data = collect(sweep_folder, baseline, out if links else None)
     sections = {name: section(data) for name, section in SECTIONS.items()}
     figures = {
         f"{FIGURES}/{figure.name}": figure.light

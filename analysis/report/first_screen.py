@@ -130,7 +130,12 @@ def forest(
             shown, paper, x_label=x_label, margin=margin, better=metric.better
         ),
         lambda paper: forest_figure(
-            shown, paper, x_label=x_label, margin=margin, better=metric.better, width=NARROW
+            shown,
+            paper,
+            x_label=f"Difference{points}",
+            margin=margin,
+            better=metric.better,
+            width=NARROW,
         ),
     )
     return [figure]

@@ -146,21 +146,25 @@ def _by_pair(declared: Declared) -> str:
     if all(set(of_pair) == {Verdict.EQUIVALENT} for of_pair in found.values()):
         margin = _amount(declared.metric.margin, declared.metric)
         return f"{groups} are equivalent in {where}, within {margin}."
-    parts = []
+    words = {
+        Verdict.BETTER: "is better than",
+        Verdict.WORSE: "is worse than",
+        Verdict.EQUIVALENT: "is equivalent to",
+    }
+    # Of one group, what is the same against several others is said once.
+    said: dict[tuple[str, Verdict, str], list[str]] = {}
     for (label, against), of_pair in found.items():
-        told = [
-            f"{words} {_where(of_pair[kind], len(titles))}".strip()
-            for kind, words in (
-                (Verdict.BETTER, f"is better than {against}"),
-                (Verdict.WORSE, f"is worse than {against}"),
-                (Verdict.EQUIVALENT, f"is equivalent to {against}"),
-            )
-            if kind in of_pair
-        ]
-        if told:
-            parts.append(f"{label} {joined(told)}")
+        for kind in words:
+            if kind in of_pair:
+                there = _where(of_pair[kind], len(titles))
+                said.setdefault((label, kind, there), []).append(against)
+    parts = [
+        f"{label} {words[kind]} {joined(others)} {there}".strip()
+        for (label, kind, there), others in said.items()
+    ]
     rest = sum(len(of_pair.get(Verdict.UNDECIDED, ())) for of_pair in found.values())
-    undecided = f" {plural(rest, 'contrast')} undecided." if rest else ""
+    total = plural(len(declared.contrasts), "contrast")
+    undecided = f" Undecided: {rest} of {total}." if rest else ""
     return f"In {where}, {'; '.join(parts)}.{undecided}"
 
 

@@ -41,6 +41,8 @@ def method_name(label: str) -> str:
         shown = ", ".join(part.replace("=", " ") for part in parameters)
         preposition = "at" if all("=" in part for part in parameters) else "with"
         first = f"{_METHODS[name]} {preposition} {shown}" if shown else _METHODS[name]
+    else:
+        first = setting_name(first)
     return JOIN.join([first, *map(setting_name, rest)])
 
 

@@ -94,7 +94,7 @@ def _publish(folder: SweepFolder, baseline: str | None, out: Path | None, target
     from mixbench.analysis.report.publish import check_publishable, publish
 
     check_publishable(folder, target)
-    publish(_write_report(folder, baseline, out), target)
+    publish(_write_report(folder, baseline, out, links=False), target)
     print(f"published: {target}")
 
 
@@ -162,14 +162,18 @@ def _report_mlflow(names: list[str], uri: str, out: Path, baseline: str | None) 
 
 
 def _write_report(
-    folder: SweepFolder, baseline: str | None = None, out: Path | None = None
+    folder: SweepFolder,
+    baseline: str | None = None,
+    out: Path | None = None,
+    *,
+    links: bool = True,
 ) -> Report:
     from mixbench.analysis.report.build import write_report
 
     try:
         # Before minutes of drawing.
         rights.check_folder(out or folder.path / "report")
-        written = write_report(folder, out, baseline)
+        written = write_report(folder, out, baseline, links=links)
     except OSError as error:
         if out is not None or not rights.is_write_refusal(error):
             raise

@@ -1,49 +1,107 @@
-"""How much each configuration mixed, and accuracy and ECE over it."""
+"""How much each configuration mixed, and differences in accuracy and ECE over it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from mixbench.analysis.figures.canvas import on_both_papers
-from mixbench.analysis.figures.dose import dose_figure
+from mixbench.analysis.figures.difference_curves import (
+    MOST_LINES,
+    CurvePanel,
+    difference_curves,
+)
+from mixbench.analysis.figures.forest import NARROW
 from mixbench.analysis.numbers import is_number
 from mixbench.analysis.report.data import ReportData
+from mixbench.analysis.report.sections.budget import curve_of, sentences
+from mixbench.analysis.statistics.curves import Point
 from mixbench.analysis.statistics.estimates import Estimate, estimate
-from mixbench.analysis.statistics.metrics import ACCURACY
+from mixbench.analysis.statistics.metrics import ACCURACY, Metric
 from mixbench.analysis.tables.labels import name_cells
 from mixbench.analysis.tables.schedules import ALWAYS, NAME, PHASES
+from mixbench.analysis.text.names import regime_name, told_apart
 
 DOSE = "mix/dose"
 _AMOUNTS = ("augmentation.prob", "staging.match_dose", PHASES)
 """Fields that say how much is mixed; what else a cell has says what, and when."""
-_PANELS = ((ACCURACY.key, "Test accuracy, %"), ("test/ece", "ECE, %"))
-_MOST_BLOCKS = 6
+_PANELS = ((ACCURACY.key, "Accuracy, points"), ("test/ece", "ECE, points"))
+_MOST_PANELS = 6
 
 
 def section(data: ReportData) -> dict[str, Any]:
-    """Return the figure, where `doses` has any."""
+    """Return the figure and a sentence per line, where `doses` has any."""
     points = _points(data)
-    if points.empty:
-        return {"figures": []}
-    shown = points["block"].drop_duplicates().iloc[:_MOST_BLOCKS]
-    total = points["block"].nunique()
-    has_doses = "staging.match_dose" in data.comparison.cells
-    always = " Mixing always is the constant schedule with all of the dose." if has_doses else ""
-    left_out = f" The first {_MOST_BLOCKS} of {total} settings." if total > _MOST_BLOCKS else ""
+    lines: dict[tuple[str, str], dict[str, list[Point]]] = {}
+    for name, of_name in points.groupby("series", sort=False):
+        for metric, rows in of_name.groupby("metric", sort=False):
+            for title, members in rows.groupby("title", sort=False):
+                found = list(zip(members["dose"] * 100, members["contrast"], strict=True))
+                if len({round(x, 1) for x, _ in found}) > 1:
+                    lines.setdefault((str(metric), str(name)), {})[str(title)] = found
+    if not lines:
+        return {"figures": [], "sentences": []}
+    names = list(dict.fromkeys(name for _, name in lines))
+    short = dict(zip(names, told_apart(names)[1], strict=True))
+    metrics = {metric.key: metric for metric in data.comparison.metrics}
+    panels = [
+        CurvePanel(
+            regime_name(short[name]).removeprefix("staging "),
+            [
+                curve_of(regime_name(title) if title else "all", of_title, metrics[key])
+                for title, of_title in list(of_line.items())[:MOST_LINES]
+            ],
+            row=key,
+            margin=(metrics[key].margin or 0) * 100 or None,
+        )
+        for key, label in _PANELS
+        for name in names[:_MOST_PANELS]
+        if (of_line := lines.get((key, name)))
+    ]
+    shown = [(key, label) for key, label in _PANELS if any(panel.row == key for panel in panels)]
+    draw = partial(
+        difference_curves,
+        panels,
+        x_label="Dose, %",
+        y_labels=[label for _, label in shown],
+        is_log=False,
+    )
+    more = f" The first {_MOST_PANELS} of {len(names)} lines." if len(names) > _MOST_PANELS else ""
+    told = _sentences(lines, short, metrics)
     figure = on_both_papers(
         "dose.png",
-        "Accuracy and calibration over the dose",
-        "The dose is the mean share of labels in training that was another image's, as it was "
-        "realised. A line joins configurations that differ in how much they mix alone. Mean with "
-        f"its 95% t interval over {data.comparison.unit}s, from three on; points of about the same "
-        f"dose are drawn beside each other.{always}{left_out}",
-        "Test accuracy and ECE over the dose of mixing, a line per method and schedule",
-        lambda paper: dose_figure(points[points["block"].isin(shown)], dict(_PANELS), paper),
+        "",
+        "Difference to the baseline over the dose: the mean share of labels in training that was "
+        "another image's, as it was realised. A panel joins configurations that differ in how "
+        "much they mix alone; mixing always is the constant schedule with all of the dose. "
+        "Intervals hold together at 95% over all points of a measure. Filled: the interval "
+        f"excludes 0. Grey: the margin.{more}",
+        f"Curves of differences over the dose of mixing, a panel per schedule. {' '.join(told)}",
+        draw,
+        partial(draw, width=NARROW),
     )
-    return {"figures": [figure]}
+    return {"figures": [figure], "sentences": told}
+
+
+def _sentences(
+    lines: Mapping[tuple[str, str], Mapping[str, Sequence[Point]]],
+    short: Mapping[str, str],
+    metrics: Mapping[str, Metric],
+) -> list[str]:
+    """Say for each line and measure where it is better, worse or undecided."""
+    curves: dict[str, dict[str, dict[str, Sequence[Point]]]] = {}
+    for (key, name), of_line in lines.items():
+        for title, points in of_line.items():
+            rounded = [(round(x), one) for x, one in points]
+            curves.setdefault(key, {}).setdefault(short[name], {})[title] = rounded
+    return [
+        f"{metrics[key].title}, {text}"
+        for key, of_metric in curves.items()
+        for text in sentences(of_metric, metrics[key], "% of the dose")
+    ]
 
 
 def doses(data: ReportData) -> Mapping[str, Estimate]:
@@ -74,26 +132,22 @@ def _points(data: ReportData) -> pd.DataFrame:
     for cell in cells[cells["cell_key"].isin(list(of_cells))].itertuples():
         key = str(cell.cell_key)
         for metric, _ in _PANELS:
-            value = data.comparison.estimates.get((key, metric))
-            if value is None or value.mean is None:
+            contrast = data.comparison.differences.get((key, metric))
+            if contrast is None or contrast.difference is None:
                 continue
             rows.append(
                 {
-                    "block": cell.block,
                     "title": cell.title,
                     "series": names[key],
-                    "is_baseline": cell.baseline_key == key,
                     "metric": metric,
                     "dose": of_cells[key].mean,
-                    "mean": value.mean,
-                    "half_width": value.half_width,
-                    "n": value.n,
+                    "contrast": contrast,
                 }
             )
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-_COLUMNS = ("block", "title", "series", "is_baseline", "metric", "dose", "mean", "half_width", "n")
+_COLUMNS = ("title", "series", "metric", "dose", "contrast")
 
 
 def _lines(cells: pd.DataFrame) -> dict[str, str]:

@@ -258,18 +258,22 @@ def test_doses_are_in_the_table_and_on_lines_of_what_differs_in_nothing_else(
     lines = {name: sorted(round(value, 3) for value in line) for name, line in accuracy}
     # CutMix in every step is the end of the line of constant doses.
     assert lines["cutmix · staging constant"] == [0.076, 0.151, 0.301]
-    assert lines["cutmix · staging late"] == [0.076, 0.151] and lines["none"] == [0.001]
+    assert lines["cutmix · staging late"] == [0.076, 0.151] and "none" not in lines
     assert lines["mixup · staging always"] == [0.501]
     # Timing is compared at equal dose.
     assert data.comparison.declared is not None
     declared = [one.contrast for one in data.comparison.declared.contrasts]
     strata = ["cutmix · dose 0.25", "cutmix · dose 0.5"]
     assert sorted(one.stratum for one in declared) == strata
-    (figure,) = dose.section(data)["figures"]
+    found = dose.section(data)
+    (figure,) = found["figures"]
     with Image.open(io.BytesIO(figure.light)) as image:
-        assert image.width > 2 * image.height
+        assert image.width > image.height
+    # A line per schedule and measure; single points are on none.
+    assert len(found["sentences"]) == 4
+    assert any(text.startswith("Accuracy, staging constant: ") for text in found["sentences"])
 
 
 def test_methods_alone_are_no_comparison_of_doses(tmp_path: Path) -> None:
     data = with_doses(tmp_path, "methods", [])
-    assert dose.doses(data) == {} and dose.section(data) == {"figures": []}
+    assert dose.doses(data) == {} and dose.section(data) == {"figures": [], "sentences": []}
