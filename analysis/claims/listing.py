@@ -41,8 +41,8 @@ def as_text(judgements: Sequence[Judgement]) -> str:
 
 def as_json(judgements: Sequence[Judgement]) -> str:
     """Return the judgements for programs, all numbers in the metric's own unit."""
-    records = [_record(one) for one in judgements]
-    return json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False)
+    content = {"summary": tally(judgements), "judgements": [_record(one) for one in judgements]}
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def as_markdown(judgements: Sequence[Judgement], links: Mapping[str, str]) -> str:

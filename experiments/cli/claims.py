@@ -21,7 +21,7 @@ def claims(
     sweeps: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SWEEP ...]",
+            metavar="[SWEEP]",
             help="Started sweeps, or folders of published reports; default: every started sweep.",
         ),
     ] = None,
