@@ -48,7 +48,12 @@ def regimes(claim: Claim, rows: Mapping[str, Flat]) -> list[Regime]:
         claim: The claim.
         rows: cell_key -> its configuration with dotted keys.
     """
-    rows = {cell: row for cell, row in rows.items() if is_within(row, claim.regime)}
+    # A claim is about a method with settings, not about what is best for it on some data.
+    rows = {
+        cell: row
+        for cell, row in rows.items()
+        if is_within(row, claim.regime) and row.get(questions.TUNE) != "tuned"
+    }
     members = {
         group: [cell for cell, row in rows.items() if fits(row, pattern)]
         for group, pattern in claim.cells.items()

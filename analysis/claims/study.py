@@ -171,8 +171,8 @@ def of_published(folder: Path) -> Study:
     wanted = ("run_key", "cell_key", "label", "seed", "state", "augmentation.name")
     if missing := [column for column in wanted if column not in runs]:
         raise UserError(f"{path}: no column {missing[0]!r}; expected the runs.csv of a report")
-    if "pretraining" in runs:
-        runs = runs[~runs["pretraining"].astype(bool)]
+    for mark in {"pretraining", "tuning"} & set(runs.columns):
+        runs = runs[~runs[mark].astype(bool)]
     if runs.empty:
         raise UserError(f"{path}: no runs")
     asked = _asked(folder / VERDICTS)

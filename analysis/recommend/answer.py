@@ -17,6 +17,7 @@ from mixbench.analysis.statistics.recommendation import Advice, Option, Regime, 
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.advice import advice_sentence, where_in_words, word_in_full
 from mixbench.analysis.text.names import method_name, regime_name
+from mixbench.experiments.design.question import TUNE
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.text import plural
 
@@ -74,12 +75,18 @@ def recommended(
         defaults: method -> parameter -> default, which are left out of the lines.
     """
     rows = {str(row["cell_key"]): row for row in cells.to_dict("records")}
+    if TUNE in runs:
+        # What was chosen is in the runs; the same name may stand for other settings elsewhere.
+        chosen = runs[runs[TUNE] == "tuned"].drop_duplicates("cell_key")
+        rows |= {str(row["cell_key"]): row for row in chosen.to_dict("records")}
     titles = [regime.title for regime in advice.regimes]
-    found: dict[str, tuple[list[str], str]] = {}
+    found: dict[tuple[str, str], tuple[list[str], str]] = {}
     for regime in advice.regimes:
         for option in regime.options:
             if option.word == Word.USE:
-                found.setdefault(option.name, ([], option.cell))[0].append(regime.title)
+                apart = option.cell if rows[option.cell].get(TUNE) == "tuned" else ""
+                key = option.name, apart
+                found.setdefault(key, ([], option.cell))[0].append(regime.title)
     return [
         Recommended(
             method_name(name),
@@ -89,7 +96,7 @@ def recommended(
                 defaults,
             ),
         )
-        for name, (where, cell) in found.items()
+        for (name, _), (where, cell) in found.items()
     ]
 
 

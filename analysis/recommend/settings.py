@@ -9,6 +9,7 @@ from typing import Any
 
 from mixbench.analysis.tables.nested_methods import KEY
 from mixbench.analysis.tables.schedules import ALWAYS, NAME, PHASES
+from mixbench.experiments.design.question import TUNE
 
 _SECTION = "augmentation."
 _ONLY_PROB = {"from", "to", "prob"}
@@ -62,7 +63,7 @@ def settings_of(row: Mapping[str, Any], classes: int = 10) -> Settings:
     parameters = {
         key.removeprefix(_SECTION): _value(value)
         for key, value in known.items()
-        if key.startswith(_SECTION) and key != f"{_SECTION}name"
+        if key.startswith(_SECTION) and key not in (f"{_SECTION}name", TUNE)
     }
     phases = json.loads(known[PHASES]) if known.get(PHASES) else None
     begin, end, changes = _span(phases)

@@ -59,7 +59,7 @@ def _checkout_problems() -> list[str]:
 def _run_problems(sweep: SweepFolder) -> list[str]:
     plan = sweep.plan()
     results = [(run, run.folder.result()) for run in plan]
-    missing = [run.run_key for run, result in results if result is None]
+    missing = [run.run_key for run, result in results if result is None and run.stopped_at is None]
     commits = [
         (name, provenance.get("commit"))
         for run, result in results

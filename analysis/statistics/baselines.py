@@ -9,6 +9,7 @@ import pandas as pd
 
 from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.schedules import ALWAYS, NAME, TOLD_BY_NAME
+from mixbench.experiments.design.question import TUNE
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.merge import flatten
 
@@ -147,6 +148,9 @@ def _candidates(
         values = {key: sorted({value_text(row[key]) for row in rows}) for key in wanted}
         known = "; ".join(f"{key}: {', '.join(texts)}" for key, texts in values.items())
         raise UserError(f"baseline: {_shown(wanted)} fits no cell of the sweep (there are {known})")
+    if TUNE in fields and any(row[TUNE] == "tuned" for row in candidates):
+        # Of a baseline that is tuned too, the tuned cell: all have the same chance.
+        candidates = [row for row in candidates if row[TUNE] != "default" or TUNE in wanted]
     return candidates
 
 

@@ -142,17 +142,32 @@ def _method_texts(configs: Sequence[Flat], varying: Sequence[str]) -> list[str]:
             and (nested[method] if key == KEY else _distinct(cells, key) > 1)
         ]
         shown[method].sort(key=lambda key: key != KEY)
+    of_tuned = {method: _shown_if_tuned(configs, method, keys) for method, keys in shown.items()}
     texts = []
     for config in configs:
         method = config["augmentation.name"]
+        told = of_tuned[method] if config.get(TUNE) else shown[method]
         # An empty list counts as a missing parameter.
-        keys = [key for key in shown[method] if config.get(key, EMPTY) != EMPTY]
+        keys = [key for key in told if config.get(key, EMPTY) != EMPTY]
         parts = [
             nested[method][config[key]] if key == KEY else _parameter(key, config[key])
             for key in keys
         ]
         texts.append(" ".join([str(method), *parts]))
     return texts
+
+
+def _shown_if_tuned(configs: Sequence[Flat], method: str, keys: Sequence[str]) -> list[str]:
+    """Return the parameters that tell cells of a method apart whose settings are chosen.
+
+    Not what was chosen: the cell is "cutmix tuned" whatever it was.
+    """
+    of_method = [config for config in configs if config["augmentation.name"] == method]
+    others = [key for key in keys if key != TUNE]
+    for part in ("default", "tuned"):
+        if cells := [config for config in of_method if config.get(TUNE) == part]:
+            return [TUNE, *(key for key in others if _distinct(cells, key) > 1)]
+    return others
 
 
 def setting_text(values: Mapping[str, Any]) -> str:

@@ -105,8 +105,9 @@ def _published(path: Path, name: str) -> Source:
             f"{path}: no column {missing[0]!r}; expected the runs.csv of a report, with columns "
             f"{', '.join(_NEEDED)}, the configuration and the metrics"
         )
-    if "pretraining" in texts:
-        texts = texts[texts["pretraining"] != "True"].drop(columns="pretraining")
+    for mark in ("pretraining", "tuning"):
+        if mark in texts:
+            texts = texts[texts[mark] != "True"].drop(columns=mark)
     texts = texts.reset_index(drop=True)
     config = tuple(name for name in texts.columns if name.startswith(_SECTIONS))
     metrics = tuple(name for name in texts.columns if "/" in name and name not in config)

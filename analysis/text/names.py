@@ -18,6 +18,8 @@ _METHODS = {
     "resizemix": "ResizeMix",
     "manifold_mixup": "Manifold MixUp",
 }
+_TUNED = {"tuned": "tuned", "default": "untuned"}
+"""Of cells whose setting is chosen, and of the same ones with their own."""
 _YES_NO = {
     "flip yes": "flips",
     "flip no": "no flips",
@@ -34,13 +36,18 @@ def method_name(label: str) -> str:
     Examples:
         >>> method_name("cutmix prob=0.5 α=1"), method_name("none"), method_name("mine · epochs 5")
         ('CutMix at prob 0.5, α 1', 'no mixing', 'mine · 5 epochs')
+        >>> method_name("cutmix tuned"), method_name("mixup default")
+        ('tuned CutMix', 'untuned MixUp')
     """
     first, *rest = label.split(JOIN)
     name, *parameters = first.split(" ")
     if name in _METHODS:
+        tuned = "".join(f"{_TUNED[part]} " for part in parameters if part in _TUNED)
+        parameters = [part for part in parameters if part not in _TUNED]
         shown = ", ".join(part.replace("=", " ") for part in parameters)
         preposition = "at" if all("=" in part for part in parameters) else "with"
         first = f"{_METHODS[name]} {preposition} {shown}" if shown else _METHODS[name]
+        first = f"{tuned}{first}"
     else:
         first = setting_name(first)
     return JOIN.join([first, *map(setting_name, rest)])

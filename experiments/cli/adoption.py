@@ -41,6 +41,9 @@ def misfits(sweep: Sweep) -> Misfits:
 
     folder = SweepFolder(root() / sweep.name)
     planned = {run_key for run_key, _ in sweep.keys}
+    for part in sweep.tune.values():
+        # What a run of a chosen setting was before the choice was lost, it may be again.
+        planned |= {setting["run_key"] for setting in part.get("settings", ())}
     begun = folder.begun()
     known: set[str] = set()
     if not begun <= planned and (folder.path / "sweep.json").exists():

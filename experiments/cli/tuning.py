@@ -74,14 +74,13 @@ def lines(sweep: Sweep, begun: SweepFolder | None) -> list[str]:
             f"tune: after {at} of the training the best {tune.halving.keep:.0%} of the settings "
             "go on"
         )
-    labels = labels_of(sweep)
+    labels = _compared_labels(sweep)
     for cell in cells:
         left_out = [key for key in tune.over if key not in cell.how["over"]]
         over = ", ".join(cell.how["over"])
         without = f", as it has no {', '.join(left_out)}" if left_out else ""
-        found.append(
-            f"tune: {labels[cell.cell_key]}: over {over}{without}; {_standing(cell, begun)}"
-        )
+        label = labels.get(cell.cell_key, cell.cell_key[:8])
+        found.append(f"tune: {label}: over {over}{without}; {_standing(cell, begun)}")
     rest = dict.fromkeys(cell for _, (key, cell) in sweep.compared() if key not in sweep.tune)
     untuned = [labels[cell] for cell in rest]
     if untuned:
@@ -118,6 +117,15 @@ def cell_configs(sweep: Sweep) -> dict[str, Mapping[str, Any]]:
     path, rows = _rows(sweep)
     runs = [run for run in choices.by_row(path, rows) if run is not None and run.part != TUNING]
     return {run.cell_key: of_cell(run) for run in runs}
+
+
+def _compared_labels(sweep: Sweep) -> dict[str, str]:
+    from mixbench.analysis.tables.labels import cell_labels, origins_of
+
+    configs = cell_configs(sweep)
+    compared = {cell_key for _, (_, cell_key) in sweep.compared()}
+    wanted = {key: config for key, config in configs.items() if key in compared}
+    return cell_labels(wanted, origins_of(configs))
 
 
 def _standing(cell: TunedCell, begun: SweepFolder | None) -> str:

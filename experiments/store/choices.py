@@ -126,8 +126,12 @@ def by_row(sweep: Path, rows: Sequence[PlanRow]) -> list[PlannedRun | None]:
         else:
             folder = Pending(run.folder.path, cells[row.cell_key])
             found.append(replace(run, folder=folder, pending=True))
-    chosen = {run.run_key for run in found if run.part == TUNED}
-    return [run if run.part == TUNED or run.run_key not in chosen else None for run in found]
+    # By keys, the first row of each; a default that was chosen too comes after the chosen one.
+    first = {run.run_key: place for place, run in reversed(list(enumerate(found)))}
+    first |= {
+        run.run_key: place for place, run in reversed(list(enumerate(found))) if run.part == TUNED
+    }
+    return [run if first[run.run_key] == place else None for place, run in enumerate(found)]
 
 
 def as_planned(sweep: Path, row: PlanRow) -> PlannedRun:

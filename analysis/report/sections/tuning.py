@@ -11,7 +11,7 @@ from mixbench.analysis.report.data import ReportData
 from mixbench.analysis.report.parts import Cell, Row, Table
 from mixbench.analysis.statistics.estimates import Estimate, estimate
 from mixbench.analysis.statistics.metrics import ACCURACY
-from mixbench.analysis.tables.labels import plan_labels, setting_text
+from mixbench.analysis.tables.labels import setting_text
 from mixbench.analysis.tables.load import STOPPED
 from mixbench.analysis.text import formatting
 from mixbench.experiments.design.tune import METRICS, ONE_SE
@@ -30,7 +30,7 @@ def section(data: ReportData) -> dict[str, Any]:
     cells = choices.tuned_cells(data.folder.path, plan)
     if not cells:
         return {"tables": [], "sentences": [], "notes": []}
-    labels = plan_labels(plan)
+    labels = dict(zip(data.tables.cells["cell_key"], data.tables.cells["label"], strict=True))
     minutes = {cell.cell_key: _minutes(data.tables.tuning, cell.runs) for cell in cells}
     rows = [_row(data, cell, labels, plan, minutes[cell.cell_key]) for cell in cells]
     percent = all(_is_percent(cell) for cell in cells)
@@ -54,7 +54,7 @@ def _row(
     plan: Sequence[PlannedRun],
     minutes: float,
 ) -> Row:
-    label, choice = labels[cell.cell_key], cell.choice()
+    label, choice = labels.get(cell.cell_key, cell.cell_key[:8]), cell.choice()
     if choice is None:
         return Row(label, note=_why_not(cell))
     percent, tried = _is_percent(cell), choice["settings"]
@@ -82,7 +82,7 @@ def _scores(
     """Return the settings of each cell, the best first."""
     rows = []
     for cell, choice in made:
-        rows.append(Row(labels[cell.cell_key], heading=True))
+        rows.append(Row(labels.get(cell.cell_key, cell.cell_key[:8]), heading=True))
         percent, better = _is_percent(cell), METRICS[choice["metric"]]
         best = max(better * one["mean"] for one in choice["settings"])
         for one in sorted(choice["settings"], key=lambda one: -better * one["mean"]):
@@ -110,7 +110,7 @@ def _scores(
 def _sentence(
     data: ReportData, cell: TunedCell, labels: Mapping[str, str], plan: Sequence[PlannedRun]
 ) -> str:
-    label, choice = labels[cell.cell_key], cell.choice()
+    label, choice = labels.get(cell.cell_key, cell.cell_key[:8]), cell.choice()
     if choice is None:
         return f"{label}: {_why_not(cell)}."
     number, near = len(choice["settings"]), _near(choice)
@@ -118,7 +118,7 @@ def _sentence(
     flat = (
         f"{near} of {number} settings are within one standard error of the best"
         if near > 1
-        else f"the other {plural(number - 1, 'setting')} are more than a standard error worse"
+        else f"no other of {number} settings is within a standard error of it"
     )
     if number == 1:
         flat = "no other was trained to the end"
