@@ -13,7 +13,7 @@ from typing import Any
 
 from mixbench.analysis.claims.claim import Claim
 from mixbench.analysis.claims.patterns import fits, value_of
-from mixbench.experiments.design.question import Flat
+from mixbench.experiments.design.question import TUNE, Flat
 
 _METHOD = "augmentation.name"
 _SCHEDULES = ("staging.name", "staging.phases", "staging.match_dose", "staging.shape")
@@ -52,7 +52,7 @@ def regimes(claim: Claim, rows: Mapping[str, Flat]) -> list[Regime]:
     rows = {
         cell: row
         for cell, row in rows.items()
-        if is_within(row, claim.regime) and row.get(questions.TUNE) != "tuned"
+        if is_within(row, claim.regime) and row.get(TUNE) != "tuned"
     }
     members = {
         group: [cell for cell, row in rows.items() if fits(row, pattern)]
