@@ -20,7 +20,8 @@ MOST_LISTED = 12
 
 def metric_in_words(metric: Metric) -> str:
     """Return a metric as it stands in a sentence, such as "test accuracy"."""
-    title, _, shape = metric.title.partition(", ")
+    # A metric of somebody's own has no title but its key.
+    title, _, shape = metric.title.removeprefix("test/").partition(", ")
     words = title if title.isupper() else title[0].lower() + title[1:]
     words = f"test {words}" if metric.key.startswith("test/") else words
     return f"{words} ({shape})" if shape else words
