@@ -19,7 +19,8 @@ from mixbench.analysis.text.advice import word_in_full
 from mixbench.analysis.text.answer import metric_in_words
 from mixbench.analysis.text.names import method_name, regime_name, told_apart
 
-MOST_PANELS = 12
+MOST_PANELS, FEW_PANELS = 12, 6
+"""Where there are more regimes than the first, so many are drawn: nobody looks at hundreds."""
 MOST_ROWS = 16
 """Of a regime with more cells, so many of the best are on the first screen."""
 TONES = {Word.USE: "good", Word.NOT_BEST: "good", Word.AVOID: "bad", Word.NO_WORSE: "same"}
@@ -98,11 +99,12 @@ def forest(
     """Draw the lines of each regime that have a difference. panels: title -> lines."""
     factor = 100.0 if metric.percent else 1.0
     titles = dict(zip(panels, told_apart(list(panels))[1], strict=True)) if panels else {}
+    most = MOST_PANELS if len(panels) <= MOST_PANELS else FEW_PANELS
     shown = [
         ForestPanel(
             regime_name(titles[title]), [_forest_row(line, factor) for line in drawn[:MOST_ROWS]]
         )
-        for title, lines in list(panels.items())[:MOST_PANELS]
+        for title, lines in list(panels.items())[:most]
         if (drawn := [line for line in lines if line.contrast is not None])
     ]
     if not shown:

@@ -154,6 +154,7 @@ def _best(compared: Comparison) -> dict[str, list[str]]:
     return {
         title: [str(names[key]) for key in compared.best[int(members["block"].iloc[0])]]
         for title, (_, members) in zip(titles, titled, strict=True)
+        if len(members) > 1
     }
 
 

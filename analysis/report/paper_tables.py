@@ -80,7 +80,11 @@ def table_files(data: ReportData) -> dict[str, str | bytes]:
 
 
 def results_table(data: ReportData) -> PaperTable:
-    """Return a row per configuration: means of all metrics, and the difference to the baseline."""
+    """Return a row per configuration: means of the metrics, and the difference to the baseline.
+
+    What people read has the metrics that say which is better, and one of NLL and Brier score, so
+    that it fits on a page; the numbers have all.
+    """
     compared = data.comparison
     primary = compared.primary
     titled = blocks(compared.cells)
@@ -97,8 +101,10 @@ def results_table(data: ReportData) -> PaperTable:
             exact: dict[str, Any] = {"setting": title, "method": str(cell.series), "cell_key": key}
             entries: dict[str, Any] = {**setting, "Method": str(cell.series), "n": str(cell.done)}
             for metric in compared.metrics:
-                entries[with_unit(metric)], some = _estimate(data, key, metric)
+                text, some = _estimate(data, key, metric)
                 exact |= some
+                if metric.better and metric.key != "test/brier":
+                    entries[with_unit(metric)] = text
             if compared.has_baseline:
                 entries[_difference_title(primary)], some = _difference(data, key, primary)
                 exact |= {"n": int(str(cell.done)), **some}

@@ -28,6 +28,7 @@ ALL = (
     "evaluate",
     "pictures",
     "time_to_verdict",
+    "results",
 )
 
 

@@ -43,10 +43,11 @@ def write(name: str, runs: int) -> SweepFolder:
 
 
 def _spec(name: str, runs: int) -> dict[str, Any]:
-    settings = max(1, runs // (len(METHODS) * REPLICATES))
+    """The eight methods at three budgets and as many strengths of smoothing as are needed."""
+    settings = max(1, round(runs / (len(METHODS) * REPLICATES)))
     epochs = [15, 45, 150] if settings >= 3 else [15]
-    smoothing = [n / 1000 for n in range(-(-settings // len(epochs)))]
-    grid = {"augmentation": list(METHODS), "training.epochs": epochs}
+    smoothing = [n / 1000 for n in range(max(1, settings // len(epochs)))]
+    grid: dict[str, Any] = {"augmentation": list(METHODS), "training.epochs": epochs}
     if len(smoothing) > 1:
         grid["training.label_smoothing"] = smoothing
     spec = running.spec(name, grid=grid, replicates=REPLICATES)

@@ -14,7 +14,7 @@ from mixbench.analysis.statistics.metrics import GAP
 
 PANELS = 12
 """Diagrams in one figure; a larger sweep gets several figures."""
-MOST_PANELS = 48
+MOST_PANELS = 24
 
 
 def section(data: ReportData) -> dict[str, Any]:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from mixbench.analysis.figures.canvas import BAND_SEEDS, on_both_papers
 from mixbench.analysis.figures.occlusion import occlusion_figure
 from mixbench.analysis.report.data import ReportData
 from mixbench.analysis.statistics.curves import mean_curves
+
+MOST_REGIMES = 6
+"""A figure of more rows is too long to be looked at, and takes minutes with hundreds of them."""
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -16,6 +21,8 @@ def section(data: ReportData) -> dict[str, Any]:
     curves = mean_curves(tables.occlusion, "shape", "fraction", "accuracy")
     if curves.empty:
         return {"figures": []}
+    cells, left_out = _first_regimes(data.comparison.cells)
+    curves = curves[curves["cell_key"].isin(cells["cell_key"])]
     has_bands = curves["n"].max() >= BAND_SEEDS
     bands = " with 95% t bands" if has_bands else ", too few for bands"
     is_one_dataset = tables.runs["dataset.name"].nunique() == 1
@@ -26,8 +33,17 @@ def section(data: ReportData) -> dict[str, Any]:
         f"Test accuracy with a part of each image hidden, mean over seeds{bands}. "
         "Each image has one mask, the same for all models. Hidden parts are rectangles of "
         "the mean colour; a model that was trained on such (cutout, random_erasing) has "
-        "an advantage here that other hidden parts would not give it.",
+        f"an advantage here that other hidden parts would not give it.{left_out}",
         "Curves of test accuracy over the hidden part of the image, one per method",
-        lambda paper: occlusion_figure(data.comparison.cells, curves, paper, chance),
+        lambda paper: occlusion_figure(cells, curves, paper, chance),
     )
     return {"figures": [figure]}
+
+
+def _first_regimes(cells: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the cells that are drawn, and which those are, where they are not all."""
+    blocks = list(dict.fromkeys(cells["block"]))
+    if len(blocks) <= MOST_REGIMES:
+        return cells, ""
+    kept = cells[cells["block"].isin(blocks[:MOST_REGIMES])]
+    return kept, f" The first {MOST_REGIMES} of {len(blocks)} regimes."
