@@ -77,9 +77,12 @@ def _skipped(runs: pd.DataFrame) -> list[str]:
 def _missing(cells: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     warnings = []
     not_begun = []
+    lacking = {
+        str(key): rows for key, rows in runs[runs["state"] != RunState.DONE].groupby("cell_key")
+    }
     for cell in cells.itertuples():
-        rows = runs[(runs["cell_key"] == cell.cell_key) & (runs["state"] != RunState.DONE)]
-        if rows.empty:
+        rows = lacking.get(str(cell.cell_key))
+        if rows is None:
             continue
         if len(rows) == cell.planned and set(rows["state"]) == {RunState.WAITING}:
             not_begun.append(str(cell.label))

@@ -99,7 +99,7 @@ def _figures(data: ReportData, curves: Curves, label: str) -> list[ReportFigure]
     metric = data.advice.metric
     points = ", points" if metric.percent else ""
     rests = list(dict.fromkeys(rest for lines in curves.values() for rest in lines))
-    shown = dict(list(curves.items())[:_MOST_PANELS])
+    shown = dict(list(curves.items())[: _MOST_PANELS if len(curves) <= _MOST_PANELS else 6])
     panels = [
         CurvePanel(
             method_name(name),

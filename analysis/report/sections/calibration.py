@@ -15,6 +15,7 @@ from mixbench.analysis.statistics.metrics import GAP
 PANELS = 12
 """Diagrams in one figure; a larger sweep gets several figures."""
 MOST_PANELS = 24
+"""Where there are more, one figure shows the first."""
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -24,17 +25,18 @@ def section(data: ReportData) -> dict[str, Any]:
 
 def _figures(data: ReportData) -> list[ReportFigure]:
     compared = data.comparison
-    bins = pool_reliability(data.tables.reliability)
+    found = data.tables.reliability
+    keys = compared.cells["cell_key"]
+    keys = keys[keys.isin(found["cell_key"].unique())]
+    total = len(keys)
+    keys = keys.iloc[: MOST_PANELS if total <= MOST_PANELS else PANELS]
+    bins = pool_reliability(found[found["cell_key"].isin(keys)])
     if bins.empty:
         return []
-    keys = compared.cells["cell_key"]
-    keys = keys[keys.isin(bins["cell_key"])]
-    total = len(keys)
-    keys = keys.iloc[:MOST_PANELS]
     count = -(-len(keys) // PANELS)
     size = -(-len(keys) // count)
     left_out = (
-        f" The first {MOST_PANELS} of {total} configurations are shown."
+        f" The first {len(keys)} of {total} configurations are shown."
         if total > MOST_PANELS
         else ""
     )

@@ -11,18 +11,18 @@ from mixbench.analysis.figures.occlusion import occlusion_figure
 from mixbench.analysis.report.data import ReportData
 from mixbench.analysis.statistics.curves import mean_curves
 
-MOST_REGIMES = 6
-"""A figure of more rows is too long to be looked at, and takes minutes with hundreds of them."""
+MOST_REGIMES, FEW_REGIMES = 6, 3
+"""A figure of more rows is too long to be looked at; then only few are drawn."""
 
 
 def section(data: ReportData) -> dict[str, Any]:
     """Return the figure, where occlusion was measured."""
     tables = data.tables
-    curves = mean_curves(tables.occlusion, "shape", "fraction", "accuracy")
+    cells, left_out = _first_regimes(data.comparison.cells)
+    drawn = tables.occlusion[tables.occlusion["cell_key"].isin(cells["cell_key"])]
+    curves = mean_curves(drawn, "shape", "fraction", "accuracy")
     if curves.empty:
         return {"figures": []}
-    cells, left_out = _first_regimes(data.comparison.cells)
-    curves = curves[curves["cell_key"].isin(cells["cell_key"])]
     has_bands = curves["n"].max() >= BAND_SEEDS
     bands = " with 95% t bands" if has_bands else ", too few for bands"
     is_one_dataset = tables.runs["dataset.name"].nunique() == 1
@@ -45,5 +45,5 @@ def _first_regimes(cells: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     blocks = list(dict.fromkeys(cells["block"]))
     if len(blocks) <= MOST_REGIMES:
         return cells, ""
-    kept = cells[cells["block"].isin(blocks[:MOST_REGIMES])]
-    return kept, f" The first {MOST_REGIMES} of {len(blocks)} regimes."
+    kept = cells[cells["block"].isin(blocks[:FEW_REGIMES])]
+    return kept, f" The first {FEW_REGIMES} of {len(blocks)} regimes."
