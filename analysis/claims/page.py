@@ -10,7 +10,8 @@ from pathlib import Path
 from mixbench.analysis.claims import claim
 from mixbench.analysis.claims.judge import Judgement
 from mixbench.analysis.claims.listing import as_markdown
-from mixbench.analysis.claims.study import RUNS, VERDICTS
+from mixbench.analysis.claims.study import VERDICTS
+from mixbench.analysis.tables.sources import CSV as RUNS
 
 _REPORT = "report.md"
 _HEAD = """# Claims about mixing

@@ -21,16 +21,15 @@ from mixbench.analysis.statistics.comparison import (
 from mixbench.analysis.statistics.contrasts import Contrast, Values
 from mixbench.analysis.statistics.declared import declare
 from mixbench.analysis.statistics.metrics import Metric, metric_of
-from mixbench.analysis.tables.labels import name_cells
+from mixbench.analysis.tables.sources import CSV as RUNS
+from mixbench.analysis.tables.sources import open_source
 from mixbench.experiments.design import question as questions
 from mixbench.experiments.design.question import Flat
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import first_line
 
-RUNS, VERDICTS = "runs.csv", "verdicts.json"
-_NO_CONFIGURATION = ("data", "provenance", "timing", "origin")
-"""Sections of the table of runs that are no part of a configuration."""
+VERDICTS = "verdicts.json"
 
 ByCells = Mapping[tuple[str, str], Contrast]
 
@@ -163,25 +162,14 @@ def published(folder: Path) -> list[Path]:
 
 def of_published(folder: Path) -> Study:
     """Read a published report: the runs in runs.csv, and what was declared in verdicts.json."""
-    path = folder / RUNS
-    try:
-        runs = pd.read_csv(path, dtype={"run_key": str, "cell_key": str}, low_memory=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as CSV: {first_line(error)}") from None
-    wanted = ("run_key", "cell_key", "label", "seed", "state", "augmentation.name")
-    if missing := [column for column in wanted if column not in runs]:
-        raise UserError(f"{path}: no column {missing[0]!r}; expected the runs.csv of a report")
-    for mark in {"pretraining", "tuning"} & set(runs.columns):
-        runs = runs[~runs[mark].astype(bool)]
-    if runs.empty:
-        raise UserError(f"{path}: no runs")
+    source = open_source(folder / RUNS)
     asked = _asked(folder / VERDICTS)
     try:
         question = questions.read(asked)
     except UserError as error:
         raise UserError(f"{folder / VERDICTS}: {error}") from None
-    comparison = compare(_cells(runs), runs, asked.get("baseline"), question=question)
-    return Study(folder.name, comparison, runs)
+    comparison = compare(source.cells, source.runs, asked.get("baseline"), question=question)
+    return Study(folder.name, comparison, source.runs)
 
 
 def _asked(path: Path) -> Mapping[str, Any]:
@@ -193,37 +181,3 @@ def _asked(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON: {first_line(error)}") from None
     return content if isinstance(content, dict) else {}
-
-
-def _cells(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of cells that the runs of a CSV have."""
-    columns = [
-        column
-        for column in runs.columns
-        if "." in column and "/" not in column and column.split(".")[0] not in _NO_CONFIGURATION
-    ]
-    first = runs.drop_duplicates("cell_key")
-    flat = []
-    for _, row in first.iterrows():
-        config = {column: _plain(row[column]) for column in columns}
-        if "replicate" in runs:
-            config["dataset.split_seed"] = int(row["dataset.split_seed"] - row["replicate"])
-        flat.append(config)
-    known = [{key: value for key, value in config.items() if value is not None} for config in flat]
-    labels = name_cells(known)
-    head = {
-        "cell_key": first["cell_key"].tolist(),
-        "label": first["label"].tolist(),
-        "method": [label.method for label in labels],
-        "group": [label.group for label in labels],
-    }
-    config = {column: pd.Series([one[column] for one in flat], dtype=object) for column in columns}
-    return pd.DataFrame({**head, **config})
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of a CSV as a configuration has it: None for what is missing."""
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, float):
-        return None if pd.isna(value) else int(value) if value.is_integer() else value
-    return value

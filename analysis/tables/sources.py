@@ -15,6 +15,7 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
 CSV = "runs.csv"
+_SPLIT = "dataset.split_seed"
 _SECTIONS = (
     "dataset.",
     "model.",
@@ -130,6 +131,11 @@ def _published(path: Path, name: str) -> Source:
 
 def _cells(runs: pd.DataFrame, config: tuple[str, ...]) -> pd.DataFrame:
     first = runs.drop_duplicates("cell_key").reset_index(drop=True)
+    if "replicate" in first and _SPLIT in config:
+        # A cell has the split seed of the sweep, its runs have their own.
+        own = zip(first[_SPLIT], first["replicate"], strict=True)
+        seeds = [s if _is_missing(s) else s - r for s, r in own]
+        first = first.assign(**{_SPLIT: pd.Series(seeds, dtype=object)})
     flat = [present(row) for row in first[list(config)].to_dict("records")]
     labels = name_cells(flat)
     head = first[["cell_key", "label"]].assign(
