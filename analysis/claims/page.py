@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -29,15 +30,19 @@ Made by `{command}`; don't edit it.
 """
 
 
-def page(judged: Sequence[Judgement], published: Sequence[Path], path: Path) -> str:
-    """Return the page. published: the reports it is made from; path: where it will be."""
+def page(
+    judged: Sequence[Judgement], published: Sequence[Path], path: Path, asked: Sequence[str]
+) -> str:
+    """Return the page.
+
+    published: the reports it is made from. path: where it will be. asked: the sweeps and folders as
+    they were given.
+    """
     here = path.absolute().parent
     links = {
         folder.name: os.path.relpath(folder.absolute() / _REPORT, here) for folder in published
     }
-    folders = sorted({folder.parent for folder in published})
-    sources = " ".join(map(str, folders)) or "SWEEP"
-    command = f"mixbench claims {sources} --write {path}"
+    command = shlex.join(["mixbench", "claims", *asked, "--write", str(path)])
     parts = [_HEAD.format(command=command), as_markdown(judged, links)]
     return "\n".join([*parts, digest_line(published)]) + "\n"
 

@@ -53,7 +53,7 @@ def claims(
     studies, published = _studies(sweeps or [])
     judged = judge_all(studies, chosen)
     if write is not None:
-        _write(write, judged, published)
+        _write(write, judged, published, sweeps or [])
     if as_json:
         print(listing.as_json(judged))
     elif write is None:
@@ -99,10 +99,10 @@ def _studies(names: list[str]) -> tuple[list[Study], list[Path]]:
     return studies, folders
 
 
-def _write(path: Path, judged: list[Judgement], published: list[Path]) -> None:
+def _write(path: Path, judged: list[Judgement], published: list[Path], asked: list[str]) -> None:
     from mixbench.analysis.claims.page import page
     from mixbench.experiments.store.files import atomic_write
 
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise UserError(f"--write: got {str(path)!r}, expected a file in a folder that is there")
-    atomic_write(path, page(judged, published, path))
+    atomic_write(path, page(judged, published, path, asked))

@@ -60,6 +60,7 @@ def metrics() -> set[str]:
 
 def test_the_folklore_is_there() -> None:
     assert len(claims.shipped()) >= WANTED
+    assert f"{len(claims.shipped())} sentences" in (ROOT / "README.md").read_text()
     assert len({claim.sentence for claim in claims.shipped()}) == len(claims.shipped())
 
 
