@@ -177,7 +177,8 @@ def read_back(uri: str, name: str, through_client: bool = False) -> dict[str, di
     experiment = client.get_experiment_by_name(name)
     assert experiment is not None
     found = {}
-    for run in client.search_runs([experiment.experiment_id], max_results=1000):
+    runs = "tags.`mixbench.kind` != 'cell'"
+    for run in client.search_runs([experiment.experiment_id], runs, max_results=1000):
         tags = dict(run.data.tags)
         assert run.inputs is not None
         inputs = {

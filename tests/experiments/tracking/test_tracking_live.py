@@ -99,7 +99,8 @@ def stored(uri: str, sweep: SweepFolder) -> dict[str, Any]:
     if experiment is None:
         return {}
     found: dict[str, Any] = {}
-    for run in client.search_runs([experiment.experiment_id], max_results=1000):
+    runs = "tags.`mixbench.kind` != 'cell'"
+    for run in client.search_runs([experiment.experiment_id], runs, max_results=1000):
         key = run.data.tags.get("run_key", "")
         assert key not in found, "two runs for one key"
         found[key] = run
