@@ -25,7 +25,7 @@ from mixbench.analysis.statistics.contrasts import Contrast
 from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.statistics.recommendation import recommend
 from mixbench.analysis.tables.from_csv import METHOD, read_csv
-from mixbench.analysis.tables.joined import Joined, join, short_dataset
+from mixbench.analysis.tables.joined import ALL, Joined, join, short_dataset
 from mixbench.analysis.tables.sources import Source
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.advice import advice_sentence
@@ -125,9 +125,10 @@ def _by_setting(
     """
     cells = compared.cells
     methods = dict(zip(cells["cell_key"], cells["method"], strict=True))
-    settings = dict(zip(cells["cell_key"], cells["group"], strict=True))
+    groups = zip(cells["cell_key"], cells["group"], strict=True)
+    settings = {str(key): str(group) or ALL for key, group in groups}
     known = seed_values(joined.runs, [metric.key])
-    values: dict[str, Values] = {str(setting): {} for setting in cells["group"]}
+    values: dict[str, Values] = {setting: {} for setting in settings.values()}
     contrasts = []
     of_metric = compared.of_metric(metric.key)
     for key in map(str, cells["cell_key"]):
@@ -140,7 +141,7 @@ def _by_setting(
                     one,
                     cell=str(methods[key]),
                     against=str(methods[one.against]),
-                    stratum=str(settings[key]),
+                    stratum=settings[key],
                 )
             )
         values[settings[key]][str(methods[key])] = known.get((key, metric.key), {})
@@ -227,7 +228,7 @@ def _paper_tables(
     cells = compared.cells[compared.cells["done"] > 0]
     rows = zip(cells["cell_key"], cells["group"], cells["method"], strict=True)
     for key, setting, method in rows:
-        texts: dict[str, Any] = {"Setting": setting, "Method": method}
+        texts: dict[str, Any] = {"Setting": setting or ALL, "Method": method}
         exact: dict[str, Any] = {"setting": setting, "method": method, "cell_key": key}
         for metric in compared.metrics:
             value = compared.estimates[str(key), metric.key]

@@ -51,7 +51,7 @@ class Joined:
     def datasets(self) -> dict[str, str]:
         """Return setting -> data set."""
         pairs = zip(self.cells["group"], self.cells[DATASET], strict=True)
-        return {str(setting): short_dataset(str(name)) for setting, name in pairs}
+        return {str(setting) or ALL: short_dataset(str(name)) for setting, name in pairs}
 
 
 def short_dataset(name: str) -> str:
@@ -107,7 +107,7 @@ def _cells(
             "cell_key": list(flat),
             "label": [JOIN.join(part for part in labels[key] if part) for key in flat],
             "method": [labels[key][0] for key in flat],
-            "group": [labels[key][1] or ALL for key in flat],
+            "group": [labels[key][1] for key in flat],
             "done": [int(done.get(key, 0)) for key in flat],
         }
     )

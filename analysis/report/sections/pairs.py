@@ -20,7 +20,9 @@ from mixbench.analysis.text import formatting
 from mixbench.analysis.text.answer import metric_in_words
 from mixbench.analysis.text.names import method_name, regime_name
 
-_FEWEST, _MOST, _MOST_BLOCKS = 3, 14, 6
+_FEWEST, _MOST = 3, 14
+_MOST_BLOCKS, _FEW_BLOCKS = 6, 3
+"""Where there are more regimes than the first, so many are drawn."""
 Pair = tuple[str, str]
 
 
@@ -35,7 +37,8 @@ def _pairs(data: ReportData) -> list[ReportFigure]:
         (title, members)
         for title, members in blocks(compared.cells)
         if _FEWEST <= int((members["done"] > 0).sum()) <= _MOST
-    ][:_MOST_BLOCKS]
+    ]
+    shown = shown if len(shown) <= _MOST_BLOCKS else shown[:_FEW_BLOCKS]
     if not shown or not metric.better:
         return []
     known = _known(data)
@@ -121,9 +124,13 @@ def _map(
 def _factors(data: ReportData) -> list[ReportFigure]:
     """Draw the means over two fields, where a method varies in just these."""
     metric = data.advice.metric
-    maps = []
+    maps: list[HeatMap] = []
     for title, members in blocks(data.comparison.cells):
+        if len(maps) >= _MOST_BLOCKS:
+            break
         for method, cells in members.groupby("augmentation.name", sort=False):
+            if len(cells) < _FEWEST:
+                continue
             fields = [
                 key
                 for key in cells
