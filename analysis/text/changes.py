@@ -24,7 +24,7 @@ def headline(found: Sequence[Change], names: tuple[str, str]) -> str:
         return f"Tolerance broken: {formatting.joined(metrics)} in {where} of {names[1]}."
     known = [change for change in found if change.contrast.difference is not None]
     if known and all(change.is_same for change in known):
-        return f"Nothing changed: all numbers of {names[0]} and {names[1]} are the same."
+        return f"Nothing changed: all numbers that {names[0]} and {names[1]} share are the same."
     words = []
     for kind in (Verdict.BETTER, Verdict.WORSE):
         clear = [one for one in known if one.metric.better and one.contrast.verdict == kind]
