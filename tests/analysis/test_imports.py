@@ -58,6 +58,7 @@ def test_only_what_reads_folders_of_experiments(path: Path) -> None:
         "mixbench.experiments.store",
         "mixbench.experiments.design",
         "mixbench.experiments.errors",
+        "mixbench.experiments.yaml_file",
         "mixbench.experiments.merge",
         "mixbench.experiments.text",
     )
