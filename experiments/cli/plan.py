@@ -133,8 +133,9 @@ def _print_cells(sweep: Sweep, states: dict[str, RunState], labels: dict[str, st
     for run_key, cell_key in sweep.keys:
         if sweep.is_tuning(run_key):
             # A line for all settings of a cell.
-            cell_key = f"{sweep.tune[run_key]['of']}{TUNING}"
-            labels.setdefault(cell_key, f"{labels[cell_key.removesuffix(TUNING)]}: tuning runs")
+            tuned = str(sweep.tune[run_key]["of"])
+            cell_key = f"{tuned}{TUNING}"
+            labels.setdefault(cell_key, f"{labels.get(tuned, tuned[:8])}: tuning runs")
         cells.setdefault(cell_key, []).append(states.get(run_key, RunState.WAITING))
     shown = [RunState.DONE, RunState.FAILED, RunState.RUNNING]
     if RunState.STALE in states.values():

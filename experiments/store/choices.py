@@ -15,6 +15,7 @@ the plan and these files. Standard library only.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -135,9 +136,16 @@ def by_row(sweep: Path, rows: Sequence[PlanRow]) -> list[PlannedRun | None]:
 
 
 def as_planned(sweep: Path, row: PlanRow) -> PlannedRun:
-    """The run of a row as it is without any choice."""
+    """The run of a row as it is without any choice.
+
+    Tuning runs are cells of their own: a final cell may have the same setting.
+    """
     folder = RunFolder(sweep / "runs" / row.run_key)
-    return PlannedRun(row.run_key, row.cell_key, row.config, folder, row.pretraining, row.tune)
+    cell_key, tune = row.cell_key, row.tune
+    if tune is not None and tune["part"] == TUNING:
+        tune = {**tune, "setting": cell_key}
+        cell_key = hashlib.sha256(f"{tune['of']} {cell_key}".encode()).hexdigest()[:16]
+    return PlannedRun(row.run_key, cell_key, row.config, folder, row.pretraining, tune)
 
 
 def still_to_choose(sweep: Path, plan: Sequence[PlannedRun]) -> list[TunedCell]:

@@ -238,7 +238,7 @@ def tuned_cells(sweep: Path, runs: Sequence[PlannedRun]) -> list[TunedCell]:
         if run.part == TUNING:
             # As it is on disk, whatever it waits for.
             own = replace(run, folder=RunFolder(run.folder.path))
-            by_draw[run.cell_key, _draw(run.config)] = own
+            by_draw[(run.tune or {})["setting"], _draw(run.config)] = own
         elif run.part == TUNED:
             of_cell.setdefault(run.cell_key, run)
     cells = []

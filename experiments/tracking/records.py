@@ -205,7 +205,8 @@ def sweep_record(
 def _plans(sweep: SweepFolder) -> list[str]:
     """Return the files that say which runs there are: the newest plan, and what was chosen."""
     newest = plans.path(sweep.path, sweep.newest_revision()).name
-    return [newest, *sorted(path.name for path in sweep.path.glob("choice.*.json"))]
+    chosen = [*sweep.path.glob("look.*.json"), *sweep.path.glob("choice.*.json")]
+    return [newest, *sorted(path.name for path in chosen)]
 
 
 def sweep_started(sweep: SweepFolder) -> int:
