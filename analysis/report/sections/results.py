@@ -17,6 +17,9 @@ from mixbench.analysis.text import formatting
 from mixbench.analysis.text.caveats import why_missing
 from mixbench.analysis.text.verdict import verdict_words
 
+MOST_CELLS = 1000
+"""Of more configurations the table has few metrics: `tables/results.csv` has all."""
+
 
 def section(data: ReportData) -> dict[str, Any]:
     """Return the tables, and what the notes below them need."""
@@ -57,7 +60,7 @@ def _main_table(data: ReportData) -> Table:
     compared, of_cells = data.comparison, doses(data)
     columns = ["Replicates" if compared.unit == "replicate" else "Seeds"]
     columns += ["Dose, %"] if of_cells else []
-    for metric in compared.metrics:
+    for metric in _shown_metrics(data):
         columns.append(with_unit(metric))
         if metric.key == ACCURACY.key and compared.has_baseline:
             columns += ["Difference, points", "Verdict"]
@@ -82,6 +85,15 @@ def _main_table(data: ReportData) -> Table:
     return Table(columns, rows)
 
 
+def _shown_metrics(data: ReportData) -> list[Metric]:
+    """Return the metrics of the table; of very many configurations few, and files have the rest."""
+    metrics = data.comparison.metrics
+    if len(data.comparison.cells) <= MOST_CELLS:
+        return list(metrics)
+    kept = (ACCURACY.key, data.comparison.primary.key, "test/ece", "test/nll")
+    return [metric for metric in metrics if metric.key in kept]
+
+
 def _dose_cell(of_cells: Mapping[str, Estimate], key: str) -> list[Cell]:
     """Return the dose of a cell, where the table has doses."""
     dose = of_cells.get(key)
@@ -91,7 +103,7 @@ def _dose_cell(of_cells: Mapping[str, Estimate], key: str) -> list[Cell]:
 def _entries(data: ReportData, key: str) -> list[Cell]:
     """Return all metrics of a cell; accuracy is followed by its difference and p."""
     entries = []
-    for metric in data.comparison.metrics:
+    for metric in _shown_metrics(data):
         value = data.comparison.estimates[key, metric.key]
         decimals = data.decimals(metric)
         mean = formatting.number(value.mean, metric.percent, decimals, sign=metric.key == GAP)

@@ -12,6 +12,9 @@ from mixbench.analysis.statistics.metrics import GAP
 from mixbench.analysis.text import formatting
 from mixbench.experiments.store.states import RunState
 
+MOST_RUNS = 2000
+"""Of more runs a page would be too large to be opened: it has a row per configuration."""
+
 
 def section(data: ReportData) -> dict[str, Any]:
     """Return the rows, cell by cell, and how many runs are done.
@@ -19,6 +22,8 @@ def section(data: ReportData) -> dict[str, Any]:
     A row comes with the id of its cell, whether it is the first of that cell, and the folder of the
     run as the page can reach it.
     """
+    if len(data.tables.runs) > MOST_RUNS:
+        return _by_cell(data)
     table = _table(data)
     place = {str(key): number for number, key in enumerate(data.comparison.cells["cell_key"])}
     keys = [(str(cell), str(run)) for cell, run in _keys(data)]
@@ -30,6 +35,32 @@ def section(data: ReportData) -> dict[str, Any]:
         rows.append((table.rows[index], runs_of(cell), cell not in seen, data.run_link(run)))
         seen.add(cell)
     shown = Table(table.columns, [row for row, *_ in rows])
+    done, planned = len(data.done), len(data.tables.runs)
+    return {"table": shown, "rows": rows, "done": done, "planned": planned}
+
+
+def _by_cell(data: ReportData) -> dict[str, Any]:
+    """Return a row per configuration, which leads to its first run; runs.csv has all."""
+    metric = data.advice.metric
+    found = {str(key): rows for key, rows in data.tables.runs.groupby("cell_key", sort=False)}
+    labels = dict(
+        zip(data.comparison.cells["cell_key"], data.comparison.cells["label"], strict=True)
+    )
+    rows = []
+    for cell, label in labels.items():
+        of_cell = found[str(cell)]
+        first = str(of_cell["run_key"].iloc[0])
+        done = int((of_cell["state"] == RunState.DONE).sum())
+        estimate = data.comparison.estimates[str(cell), metric.key]
+        cells = (
+            Cell(first),
+            Cell(formatting.seeds(map(int, of_cell["seed"]))),
+            Cell(f"{done} of {len(of_cell)} done"),
+            Cell(formatting.number(estimate.mean, metric.percent, 2 if metric.percent else 3)),
+        )
+        rows.append((Row(str(label), cells), runs_of(str(cell)), True, data.run_link(first)))
+    columns = ["First run", "Seeds", "State", f"{with_unit(metric)}, mean"]
+    shown = Table(columns, [row for row, *_ in rows])
     done, planned = len(data.done), len(data.tables.runs)
     return {"table": shown, "rows": rows, "done": done, "planned": planned}
 
