@@ -9,7 +9,14 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("*.md", "results/**/*.png", "results/**/*.csv", "CITATION.cff", ":!analysis/templates")
+PAGES = (
+    "*.md",
+    "results/**/*.png",
+    "results/**/*.csv",
+    "CITATION.cff",
+    ":!analysis/templates",
+    ":!tests/analysis/report/golden",
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
