@@ -1,7 +1,7 @@
 """Shared by all figures: paper, size, matplotlib's settings, labels, and saving as PNG.
 
-Figures are `matplotlib.figure.Figure` objects drawn by Agg, without pyplot: no global state, no
-display, safe in any thread.
+Figures are `matplotlib.figure.Figure` objects drawn by Agg, never pyplot's: no global state, no
+display, safe in any thread. `marks.py` draws on their axes with seaborn.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mixbench.analysis.figures.canvas import WIDTH, png, rows_of, settings, wrap
+from mixbench.analysis.figures.marks import line
 from mixbench.analysis.figures.palette import LIGHT, Paper
 
 MOST_LINES = 3
@@ -99,7 +100,7 @@ def _panel(axis: Axes, panel: CurvePanel, names: Sequence[str], paper: Paper) ->
         if known:
             xs, lows, highs = zip(*known, strict=True)
             axis.fill_between(xs, lows, highs, color=colour, alpha=0.16, lw=0)
-        axis.plot(curve.x, curve.difference, color=colour, lw=1.6)
+        line(axis, curve.x, curve.difference, colour)
         ends = zip(curve.x, curve.difference, curve.low, curve.high, strict=True)
         for x, y, low, high in ends:
             is_clear = low is not None and high is not None and (low > 0 or high < 0)

@@ -1,4 +1,8 @@
-"""The marks that several figures share: dots of single replicates, heat maps."""
+"""The marks that several figures share, by seaborn: single replicates, lines, heat maps.
+
+Intervals are never seaborn's: they come from the statistics. It is imported where it draws, as it
+takes a second; it draws on the axes that it is given, and makes no figure of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,20 @@ from mixbench.analysis.figures.palette import Paper
 
 def strip(axis: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:
     """Draw single values as small faint dots."""
-    axis.plot(x, y, "o", ms=3, mew=0, color=colour, alpha=0.55, zorder=2)
+    import seaborn
+
+    look = {"color": colour, "alpha": 0.55, "size": 3, "linewidth": 0, "zorder": 2}
+    place = {"orient": "h", "native_scale": True, "jitter": False}
+    seaborn.stripplot(x=list(x), y=list(y), ax=axis, **place, **look)
+
+
+def line(axis: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:
+    """Draw a line without an interval."""
+    import seaborn
+
+    seaborn.lineplot(
+        x=list(x), y=list(y), ax=axis, color=colour, lw=1.6, errorbar=None, legend=False
+    )
 
 
 def heat_map(
@@ -25,6 +42,8 @@ def heat_map(
     diverging: colours run from bad over the paper to good, with 0 in the middle; else from the
     paper to the accent.
     """
+    import seaborn
+
     numbers = values.to_numpy(dtype=float)
     known = numbers[np.isfinite(numbers)]
     if diverging:
@@ -38,12 +57,19 @@ def heat_map(
     span = (high - low) or 1.0
     colormap = LinearSegmentedColormap.from_list("paper", colours)
     wide = (low - span * 0.5, high + span * 0.5) if diverging else (low, high + span)
-    axis.imshow(numbers, cmap=colormap, vmin=wide[0], vmax=wide[1], aspect="auto")
-    for row in range(numbers.shape[0]):
-        for column in range(numbers.shape[1]):
-            text = str(texts.iloc[row, column])
-            axis.text(column, row, text, ha="center", va="center", size=8, color=paper.ink)
-    axis.set_xticks(range(numbers.shape[1]), list(values.columns))
-    axis.set_yticks(range(numbers.shape[0]), list(values.index))
-    axis.tick_params(length=0)
-    axis.spines[:].set_visible(False)
+    seaborn.heatmap(
+        pd.DataFrame(numbers, index=values.index, columns=values.columns),
+        annot=texts.to_numpy(),
+        fmt="",
+        cmap=colormap,
+        vmin=wide[0],
+        vmax=wide[1],
+        cbar=False,
+        linewidths=1,
+        linecolor=paper.paper,
+        annot_kws={"color": paper.ink, "size": 8},
+        xticklabels=list(values.columns),
+        yticklabels=list(values.index),
+        ax=axis,
+    )
+    axis.tick_params(length=0, rotation=0)
