@@ -26,10 +26,12 @@ from mixbench.analysis.tables.sources import open_source
 from mixbench.experiments.design import question as questions
 from mixbench.experiments.design.question import Flat
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store.provenance import CHANGED
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import first_line
 
 VERDICTS = "verdicts.json"
+COMMIT = "provenance.commit"
 
 ByCells = Mapping[tuple[str, str], Contrast]
 
@@ -149,15 +151,36 @@ class Study:
 def published(folder: Path) -> list[Path]:
     """Return the published reports in a folder: itself, or those right below it.
 
+    Below it those are left out that uncommitted code made, as nobody can make them again:
+    `irreproducible` names them.
+
     Raises:
         UserError: There is none.
     """
     if (folder / RUNS).is_file():
         return [folder]
-    found = sorted(path.parent for path in folder.glob(f"*/{RUNS}")) if folder.is_dir() else []
+    left_out = irreproducible(folder)
+    found = [one for one in _below(folder) if one not in left_out]
     if not found:
         raise UserError(f"{str(folder)!r}: expected a folder with {RUNS}, or a folder of such")
     return found
+
+
+def irreproducible(folder: Path) -> list[Path]:
+    """Return the reports right below a folder that were made from uncommitted code."""
+    return [one for one in _below(folder) if _is_of_uncommitted_code(one / RUNS)]
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob(f"*/{RUNS}")) if folder.is_dir() else []
+
+
+def _is_of_uncommitted_code(path: Path) -> bool:
+    try:
+        runs = pd.read_csv(path, usecols=lambda name: name == COMMIT, dtype=str)
+    except (OSError, ValueError):
+        return False  # reading it says what is wrong with it
+    return COMMIT in runs and bool(runs[COMMIT].str.endswith(CHANGED, na=False).any())
 
 
 def of_published(folder: Path) -> Study:

@@ -18,8 +18,6 @@ from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import plural
 
-CHANGED = "+changes"
-"""The end of a commit's name if the code had uncommitted changes."""
 _MOST_NAMED = 3
 
 
@@ -51,7 +49,7 @@ def _checkout_problems() -> list[str]:
     commit = provenance.commit()
     if commit is None:
         return ["the commit of this mixbench is unknown, as it is not run from a checkout"]
-    if commit.endswith(CHANGED):
+    if commit.endswith(provenance.CHANGED):
         return ["the checkout has uncommitted changes; commit them"]
     return []
 
@@ -67,7 +65,7 @@ def _run_problems(sweep: SweepFolder) -> list[str]:
         for name, provenance in _origins(run, result)
     ]
     unknown = [name for name, commit in commits if not commit]
-    changed = [name for name, commit in commits if str(commit).endswith(CHANGED)]
+    changed = [name for name, commit in commits if str(commit).endswith(provenance.CHANGED)]
     problems = []
     if missing:
         problems.append(f"{len(missing)} of {plural(len(plan), 'run')} not done ({_few(missing)})")

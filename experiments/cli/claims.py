@@ -93,6 +93,8 @@ def _studies(names: list[str]) -> tuple[list[Study], list[Path]]:
         if name in SweepFolder.names() or not Path(name).exists():
             studies.append(study_of(collect(SweepFolder.open(name), None)))
             continue
+        for folder in study.irreproducible(Path(name)):
+            print(f"left out: {folder}: made from uncommitted code", file=sys.stderr)
         for folder in study.published(Path(name)):
             studies.append(study.of_published(folder))
             folders.append(folder)

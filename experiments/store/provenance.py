@@ -15,6 +15,9 @@ import mixbench
 if TYPE_CHECKING:
     import torch
 
+CHANGED = "+changes"
+"""The end of a commit's name if the code had uncommitted changes."""
+
 SNAPSHOT = "COMMIT"
 """The file in a copy of the code that says which commit it was made from."""
 
@@ -79,7 +82,7 @@ def commit() -> str | None:
         changed = _output([*git, "status", "--porcelain", "--untracked-files=no"])
     except (OSError, subprocess.SubprocessError):
         return None
-    return f"{head}+changes" if changed else head
+    return f"{head}{CHANGED}" if changed else head
 
 
 def _output(command: list[str]) -> str:
