@@ -21,6 +21,9 @@ from mixbench.experiments.design.question import BEST
 
 MOST_PAIRED = 60
 """Without a baseline every cell is compared with the best of the others: up to so many cells."""
+METHOD, PROB = "augmentation.name", "augmentation.prob"
+USUAL_PROB = {"gridmask": 0.8, "mosaic": 0.5, "random_erasing": 0.5}
+"""How often these methods mix by default; all others always."""
 
 
 class Word(StrEnum):
@@ -144,9 +147,7 @@ def recommend(comparison: Comparison, runs: pd.DataFrame, metric: Metric | None 
     pairs = declared.by_cells if declared is not None and asks_for_best else {}
     regimes = []
     for title, members in blocks(comparison.cells):
-        names = {
-            str(k): str(v) for k, v in zip(members["cell_key"], members["series"], strict=True)
-        }
+        names = _names(members)
         of_block = {key: values.get((key, metric.key), {}) for key in names}
         bases = [base for base in members["baseline_key"] if isinstance(base, str)]
         of_cells = {key: found[key] for key in names if key in found}
@@ -154,6 +155,21 @@ def recommend(comparison: Comparison, runs: pd.DataFrame, metric: Metric | None 
             of_cells, bases = with_the_best(of_block, metric, comparison.unit, pairs), []
         regimes.append(regime(title, names, of_block, of_cells, bases, metric))
     return Advice(metric, comparison.unit, tuple(regimes))
+
+
+def _names(members: pd.DataFrame) -> dict[str, str]:
+    """Return cell -> name in its block, with a `prob` that is not the method's usual one.
+
+    How often a method mixes decides how it fares, also where no cell has another.
+    """
+    names = {str(k): str(v) for k, v in zip(members["cell_key"], members["series"], strict=True)}
+    if PROB not in members:
+        return names
+    for cell, method, prob in zip(names, members[METHOD], members[PROB], strict=True):
+        usual = USUAL_PROB.get(str(method), 1.0)
+        if names[cell] == method != "none" and pd.notna(prob) and float(prob) != usual:
+            names[cell] = f"{method} prob={float(prob):g}"
+    return names
 
 
 def regime(

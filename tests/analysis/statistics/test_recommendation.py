@@ -7,7 +7,8 @@ import math
 import pandas as pd
 import pytest
 
-from mixbench.analysis.statistics import contrasts
+import mixbench
+from mixbench.analysis.statistics import contrasts, recommendation
 from mixbench.analysis.statistics.contrasts import Stratum, Verdict, many_to_one
 from mixbench.analysis.statistics.goals import GOALS, measured_goals
 from mixbench.analysis.statistics.metrics import ACCURACY
@@ -90,3 +91,22 @@ def test_goals_are_what_was_measured_and_rectangles_come_last() -> None:
         "occlusion": "hiding/others/area",
     }
     assert all(metric.better and metric.margin for one in GOALS.values() for metric in one)
+
+
+def test_how_often_a_method_mixes_is_named_where_it_is_unusual() -> None:
+    cells = pd.DataFrame(
+        {
+            "cell_key": list("abcde"),
+            "series": ["none", "cutmix", "mixup", "random_erasing", "late"],
+            "augmentation.name": ["none", "cutmix", "mixup", "random_erasing", "cutmix"],
+            "augmentation.prob": [None, 0.5, 1.0, 0.5, 0.25],
+        }
+    )
+    names = recommendation._names(cells)
+    assert list(names.values()) == ["none", "cutmix prob=0.5", "mixup", "random_erasing", "late"]
+    assert list(recommendation._names(cells.drop(columns="augmentation.prob")).values())[1] == (
+        "cutmix"
+    )
+    for name in mixbench.available():
+        usual = recommendation.USUAL_PROB.get(name, 1.0)
+        assert getattr(mixbench.create(name), "prob", usual) == usual, name
