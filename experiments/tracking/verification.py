@@ -234,7 +234,7 @@ class _Comparison:
 
     def _not_ours(self, run: Run) -> None:
         if SWEEP_ID in run.data.tags:
-            self._verdict.earlier += 1
+            self._verdict.earlier += run.data.tags.get(KIND) != "cell"
         else:
             self._verdict.differs(_name(run), f"a run of no sweep in MLflow, {run.info.run_id}")
 

@@ -660,7 +660,8 @@ def test_a_password_in_the_address_is_not_printed_or_kept(
     arguments = ("track", one_run.name, "--uri", address)
     outputs = [running.mixbench_here(*arguments), running.mixbench_here(*arguments, "--verify")]
     assert [done.returncode for done in outputs] == [0, 0], outputs
-    assert f" dashboard --uri '{address.replace('ada:s3cret-word', '***')}'" in outputs[0].stdout
+    shown = f"--uri '{address.replace('ada:s3cret-word', '***')}'"
+    assert f" dashboard {one_run.name} {shown}" in outputs[0].stdout
     guarded.accept = set()
     outputs.append(running.mixbench_here(*arguments, "--follow"))
     assert outputs[-1].returncode == 2
