@@ -138,12 +138,17 @@ def _colour(tone: str, paper: Paper) -> str:
 
 
 def _limits(rows: Sequence[ForestRow], margin: float | None) -> tuple[float, float]:
-    """Return a range with all differences, and of intervals what does not squeeze these."""
+    """Return a range with all differences; of intervals and dots what does not squeeze these."""
     middles = [row.difference for row in rows if row.difference is not None]
     inner = [*middles, 0.0, *((-margin * 1.6, margin * 1.6) if margin else ())]
     low, high = min(inner), max(inner)
     span = max(high - low, 1e-9)
-    ends = [end for row in rows for end in (row.low, row.high) if end is not None]
+    ends = [
+        end
+        for row in rows
+        for end in (row.low, row.high, *row.dots[:_MOST_DOTS])
+        if end is not None
+    ]
     low = max(min([low, *ends]), low - 0.8 * span)
     high = min(max([high, *ends]), high + 0.8 * span)
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
