@@ -183,14 +183,19 @@ def test_a_sweep_survives_what_its_runs_do_to_workers(survived: dict[str, Any]) 
     states = survived["folder"].states()
     assert sorted(states.values()) == ["done", "done", "done", "failed"]
     assert survived["pool"].unusable is None
-    # Two at first, and one for each of the deaths: two, one and one.
-    assert len(survived["started"]) == 6
+    # Two at first, and one for each of the deaths.
+    ends = [end for planned in survived["folder"].plan() for end in outcomes(planned.folder)]
+    deaths = [how for _, how, _ in ends if how in ("died", "hung")]
+    assert len(survived["started"]) == 2 + len(deaths)
 
 
 def test_a_crash_in_c_costs_attempts_until_the_run_is_given_up(survived: dict[str, Any]) -> None:
     run = run_of(survived, "none", 0)
     reason = "the worker died: signal SIGSEGV"
-    assert outcomes(run) == [(number, "died", reason) for number in (1, 2)]
+    # Two without a new checkpoint in between: on a slow machine the first may have saved one.
+    ends = outcomes(run)
+    assert ends == [(number, "died", reason) for number in range(1, len(ends) + 1)]
+    assert len(ends) in (2, 3)
     failure = run.failure()
     assert failure and failure["error"] == f"{reason} (2 attempts got no further)"
     assert failure["attempt"] == 2
