@@ -82,9 +82,11 @@ def of_files(root: Path) -> dict[str, Any]:
 
 def loaded(made: RunConfig) -> Dataset:
     """Image folders are streamed, by two loader processes."""
-    folder_pixels.IN_MEMORY_BYTES = 0
-    picture_cache.open_or_make = lambda *_: None
-    return load(made.dataset, workers=2, crops=made.training.random_crops)
+    # Called by the test and in its ranks: other tests of this process read folders into memory.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder_pixels, "IN_MEMORY_BYTES", 0)
+        patch.setattr(picture_cache, "open_or_make", lambda *_: None)
+        return load(made.dataset, workers=2, crops=made.training.random_crops)
 
 
 def without_batch_norm(dataset: Dataset) -> nn.Module:
