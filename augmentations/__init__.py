@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         SoftTargets,
     )
     from mixbench.augmentations.integrations.hooks import layer_names, mixing_inside
-    from mixbench.augmentations.method import Method, Paper, parameter
+    from mixbench.augmentations.method import Home, Method, Paper, parameter
     from mixbench.augmentations.plans.base import Batch, Plan
     from mixbench.augmentations.plans.blend import Blend
     from mixbench.augmentations.plans.paste import Paste
@@ -37,6 +37,7 @@ __all__ = [
     "Blend",
     "Collate",
     "Draws",
+    "Home",
     "Method",
     "MixBatches",
     "MixTransform",
@@ -62,6 +63,7 @@ _MODULES = {
     "Blend": "plans.blend",
     "Collate": "integrations.dropin",
     "Draws": "sampling.draws",
+    "Home": "method",
     "Method": "method",
     "MixBatches": "integrations.dropin",
     "MixTransform": "integrations.dropin",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mixbench.augmentations.plans.base import Batch, Plan
     from mixbench.augmentations.sampling.draws import Draws
 
-__all__ = ["PAIRINGS", "Method", "Paper", "parameter"]
+__all__ = ["IMAGE", "PAIRINGS", "RECTANGLES", "Home", "Method", "Paper", "flat", "parameter"]
 
 PAIRINGS = ("permute", "derange", "roll", "flip")
 """Who is mixed with whom; see `Draws.partners`."""
@@ -39,6 +39,49 @@ class Paper:
 
     def __str__(self) -> str:
         return f"{self.authors} {self.year}, {self.title} (arXiv:{self.arxiv})"
+
+
+RECTANGLES = frozenset({"centre", "boundary", "square"})
+"""Hidden parts that are rectangles, or all but one."""
+SHAPES = RECTANGLES | {"patches", "blobs"}
+FILLS = frozenset({"black", "mean", "noise", "image"})
+
+
+@dataclass(frozen=True)
+class Home:
+    """What the training images of a method show in place of parts of an image.
+
+    A network is at home where the same is hidden in a test, which is no robustness: measurements of
+    occlusion leave these shapes and fills out of their headline.
+
+    Attributes:
+        shapes: Of hidden parts, among "centre", "boundary" (all but a centred rectangle), "square"
+            (a rectangle anywhere), "patches" (of a grid) and "blobs".
+        fills: Of hidden parts, among "black", "mean" (the data set's colour), "noise" and "image"
+            (another image, also where it shines through).
+
+    Examples:
+        >>> both = Home(frozenset({"blobs"})) | Home(fills=frozenset({"image"}))
+        >>> both.shapes, both.fills
+        (frozenset({'blobs'}), frozenset({'image'}))
+    """
+
+    shapes: frozenset[str] = frozenset()
+    fills: frozenset[str] = frozenset()
+
+    def __or__(self, other: Home) -> Home:
+        return Home(self.shapes | other.shapes, self.fills | other.fills)
+
+
+IMAGE = frozenset({"image"})
+
+
+def flat(fill: float | str) -> frozenset[str]:
+    """Return the home fills of a flat colour, a value of normalised images or "mean".
+
+    Zero is the data set's mean colour. Any other colour is near both of the flat fills there are.
+    """
+    return frozenset({"mean"}) if fill in ("mean", 0.0) else frozenset({"black", "mean"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +196,11 @@ class Method(ABC):
         Returns:
             A plan whose tensors have `draws.rows` rows.
         """
+
+    @property
+    def home(self) -> Home | None:
+        """What its training images show in place of hidden parts; None if it does not say."""
+        return None
 
     @property
     def deepest(self) -> int:

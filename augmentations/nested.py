@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 from typing import Any, ClassVar
 
-from mixbench.augmentations.method import Method
+from mixbench.augmentations.method import Home, Method
 from mixbench.augmentations.registry import create
 
 EXAMPLE = "{name: mixup, alpha: 0.8}"
@@ -81,6 +83,12 @@ class Nested(Method):
     def check_size(self, height: int, width: int) -> None:
         for method in self.methods:
             method.check_size(height, width)
+
+    @property
+    def home(self) -> Home | None:
+        homes = [method.home for method in self.methods if method.prob > 0]
+        known = [home for home in homes if home is not None]
+        return reduce(or_, known, Home()) if len(known) == len(homes) else None
 
     @property
     def deepest(self) -> int:

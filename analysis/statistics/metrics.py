@@ -71,14 +71,15 @@ def metrics_of(
         >>> [metric.title for metric in metrics_of(runs)]
         ['Accuracy', 'Occlusion area, patches']
     """
-    shapes = [
-        column.split("/")[1]
+    parts = [
+        column.removeprefix("occlusion/").removesuffix("/area")
         for column in runs.columns
         if column.startswith("occlusion/") and column.endswith("/area")
     ]
     occlusion = [
-        Metric(f"occlusion/{shape}/area", f"Occlusion area, {shape}", True, 1, 0.01)
-        for shape in shapes
+        Metric(f"occlusion/{part}/area", title.replace("/", ", "), True, 1, 0.01)
+        for part in sorted(parts, key=lambda part: part.count("/"))
+        for title in (f"Occlusion area, {part}",)
     ]
     known = [*_BEFORE_OCCLUSION, *occlusion, *_AFTER_OCCLUSION]
     margins = margins or {}

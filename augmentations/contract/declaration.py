@@ -10,7 +10,7 @@ import sys
 
 from mixbench.augmentations.contract.case import Case
 from mixbench.augmentations.contract.promise import expect, promise
-from mixbench.augmentations.method import Method
+from mixbench.augmentations.method import FILLS, SHAPES, Home, Method
 from mixbench.augmentations.parameters import rules
 
 
@@ -37,6 +37,16 @@ def declared(case: Case) -> None:
         method.label_rule != "declared" or bool((method.__doc__ or "").strip()),
         "`label_rule` is declared, and no docstring states the rule",
     )
+    home = case.method().home or Home()
+    for name, given, allowed in (
+        ("shapes", home.shapes, SHAPES),
+        ("fills", home.fills, FILLS),
+    ):
+        unknown = ", ".join(sorted(given - allowed))
+        expect(
+            not unknown,
+            f"`home.{name}` has {unknown}, expected some of {', '.join(sorted(allowed))}",
+        )
     loose = [field.name for field in dataclasses.fields(method) if "rule" not in field.metadata]
     expect(not loose, f"{', '.join(loose)}: declared without `parameter(...)`")
     known_parameters = rules(method)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
 from mixbench.augmentations.sampling.boxes import (
     centred_box,
     check_areas,
@@ -61,6 +61,10 @@ class CutMix(Method):
     )
     min_area: float = smallest_area()
     max_area: float = largest_area()
+
+    @property
+    def home(self) -> Home:
+        return Home(RECTANGLES, IMAGE)
 
     def check_combination(self) -> None:
         check_areas(self.name, self.min_area, self.max_area)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import Home, Method, Paper, flat, parameter
 from mixbench.augmentations.sampling.boxes import centred_box, inside_box
 
 if TYPE_CHECKING:
@@ -60,6 +60,10 @@ class Cutout(Method):
         later=True,
     )
     per_sample: bool = parameter(True, "draw the square per sample, as the authors do")
+
+    @property
+    def home(self) -> Home:
+        return Home(frozenset({"centre", "square"}), flat(self.fill))
 
     def check_size(self, height: int, width: int) -> None:
         inside = self.placement == "inside"

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +63,10 @@ class FMix(Method):
         "real noise filtered, as the paper says, or the authors' code with its indexing",
         choices=("isotropic", "official"),
     )
+
+    @property
+    def home(self) -> Home:
+        return Home(frozenset({"blobs"}), IMAGE)
 
     def draw(self, draws: Draws) -> Plan:
         import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import Home, Method, Paper, flat, parameter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,6 +72,10 @@ class GridMask(Method):
         0.8, "probability of blanking, per sample with per_sample", at_least=0, at_most=1
     )
     per_sample: bool = parameter(True, "draw the grid per sample, as the authors do")
+
+    @property
+    def home(self) -> Home:
+        return Home(frozenset({"patches"}), flat(self.fill))
 
     def check_combination(self) -> None:
         if self.min_period > self.max_period:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 
 if TYPE_CHECKING:
     from mixbench.augmentations.plans.base import Plan
@@ -48,6 +48,10 @@ class ManifoldMixUp(Method):
     depths: tuple[int, ...] = parameter(
         (0, 1, 2), "where it may mix: 0 is the input, k the network's k-th stage", at_least=0
     )
+
+    @property
+    def home(self) -> Home:
+        return Home(fills=IMAGE)
 
     def check_combination(self) -> None:
         # Sorted, because their order changes nothing and the same run must have the same key.

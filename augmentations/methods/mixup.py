@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 
 if TYPE_CHECKING:
     from mixbench.augmentations.plans.base import Plan
@@ -35,6 +35,10 @@ class MixUp(Method):
     )
 
     alpha: float = parameter(1.0, "λ ~ Beta(α, α); small values mix little", above=0)
+
+    @property
+    def home(self) -> Home:
+        return Home(fills=IMAGE)
 
     def draw(self, draws: Draws) -> Plan:
         from mixbench.augmentations.plans.blend import Blend

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
 from mixbench.augmentations.sampling.boxes import inside_box, quadrants
 
 if TYPE_CHECKING:
@@ -63,6 +63,10 @@ class Mosaic(Method):
         0.5, "probability of mixing, per sample with per_sample", at_least=0, at_most=1
     )
     per_sample: bool = parameter(True, "draw the cut per sample, as the authors do")
+
+    @property
+    def home(self) -> Home:
+        return Home(RECTANGLES, IMAGE)
 
     def draw(self, draws: Draws) -> Plan:
         import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import Method
+from mixbench.augmentations.method import Home, Method
 
 if TYPE_CHECKING:
     from mixbench.augmentations.plans.base import Plan
@@ -23,6 +23,10 @@ class NoMixing(Method):
     name: ClassVar[str] = "none"
     summary: ClassVar[str] = "no mixing (the baseline)"
     label_rule: ClassVar[str] = "kept"
+
+    @property
+    def home(self) -> Home:
+        return Home()
 
     def draw(self, draws: Draws) -> Plan:
         import torch

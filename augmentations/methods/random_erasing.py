@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import Home, Method, Paper, flat, parameter
 from mixbench.augmentations.sampling.boxes import check_areas, inside_box
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ class RandomErasing(Method):
         0.5, "probability of erasing, per sample with per_sample", at_least=0, at_most=1
     )
     per_sample: bool = parameter(True, "draw the rectangle per sample, as the authors do")
+
+    @property
+    def home(self) -> Home:
+        return Home(frozenset({"centre", "square"}), flat(self.fill))
 
     def check_combination(self) -> None:
         check_areas(self.name, self.min_area, self.max_area)

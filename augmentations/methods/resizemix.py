@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 from mixbench.augmentations.sampling.boxes import inside_box, pushed_box
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ class ResizeMix(Method):
         "a box around a uniform centre, moved inside at the border, or uniform where it fits",
         choices=("pushed", "inside"),
     )
+
+    @property
+    def home(self) -> Home:
+        return Home(frozenset({"centre", "square"}), IMAGE)
 
     def check_combination(self) -> None:
         if self.min_scale > self.max_scale:

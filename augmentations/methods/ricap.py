@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
 from mixbench.augmentations.sampling.boxes import quadrants
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ class RICAP(Method):
     )
 
     beta: float = parameter(0.3, "the cut is at Beta(β, β) of each side", above=0)
+
+    @property
+    def home(self) -> Home:
+        return Home(RECTANGLES, IMAGE)
 
     def draw(self, draws: Draws) -> Plan:
         from mixbench.augmentations.plans.paste import Paste

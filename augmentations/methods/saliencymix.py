@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import Method, Paper, parameter
+from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
 from mixbench.augmentations.sampling.boxes import (
     check_areas,
     clipped_around,
@@ -82,6 +82,10 @@ class SaliencyMix(Method):
     per_sample: bool = parameter(
         True, "draw the box size and look for the peak per sample, not per batch"
     )
+
+    @property
+    def home(self) -> Home:
+        return Home(RECTANGLES, IMAGE)
 
     def check_combination(self) -> None:
         check_areas(self.name, self.min_area, self.max_area)

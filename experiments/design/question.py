@@ -227,7 +227,8 @@ def check_metric(where: str, metric: Any) -> None:
 
 
 def _is_area(metric: str) -> bool:
-    return metric.startswith("occlusion/") and metric.endswith("/area") and metric.count("/") == 2
+    first, *parts = metric.split("/")
+    return first == "occlusion" and parts[-1:] == ["area"] and parts[1:-1] in ([], ["noise"])
 
 
 def _is_fraction(metric: str) -> bool:

@@ -93,6 +93,7 @@ def measure(
             count=len(occluded),
             seed=hidden.seed,
             batch_size=evaluation.batch_size,
+            colours=(dataset.mean, dataset.std),
             ranks=ranks,
         )
         metrics |= {f"occlusion/{name}": value for name, value in occlusion_metrics.items()}

@@ -47,7 +47,7 @@ def timed(configs: Iterable[RunConfig], where: Where) -> dict[str, Cost]:
         step, forward = took[alike]
         train, validation, test = _sizes(config)
         hidden = config.evaluation.occlusion
-        occluded = (hidden.images or test) * (1 + len(hidden.shapes) * len(hidden.fractions))
+        occluded = (hidden.images or test) * (1 + 2 * len(hidden.shapes) * len(hidden.fractions))
         costs[name] = Cost(
             epoch=-(-train // training.batch_size) * step + validation * forward,
             rest=(train + test + occluded) * forward,

@@ -74,7 +74,11 @@ def _row(run: RunConfig) -> dict[str, Any]:
 def _check_measured(question: Question, runs: Any) -> None:
     """Raise UserError for an occlusion that not all cells measure."""
     for run in runs:
-        known = [f"occlusion/{shape}/area" for shape in run.evaluation.occlusion.shapes]
+        known = [
+            f"occlusion/{shape}{fill}/area"
+            for shape in run.evaluation.occlusion.shapes
+            for fill in ("", "/noise")
+        ]
         for metric in (question.metric, *question.margins):
             if metric not in (*questions.METRICS, *known):
                 raise unknown("metric in question", metric, (*questions.METRICS, *known))

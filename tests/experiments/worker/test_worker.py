@@ -127,7 +127,7 @@ def test_the_result_is_what_the_contract_says(trained: SweepFolder) -> None:
             "best/validation_accuracy",
             "mix/dose",
         }
-        for shape in ("centre", "patches"):
+        for shape in ("centre", "patches", "centre/noise", "patches/noise"):
             names |= {
                 f"occlusion/{shape}/{part}"
                 for part in ("0.25", "0.5", "area", "retention/0.25", "retention/0.5")

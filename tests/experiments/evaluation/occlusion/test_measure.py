@@ -9,12 +9,16 @@ import scipy.stats
 import torch
 from torch import Tensor, nn
 
+import mixbench
+from mixbench.augmentations.methods.cutmix import CutMix
+from mixbench.experiments.config import resolve
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.base import Subject, subset_indices
 from mixbench.experiments.evaluation.image_random import ImageRandom
 from mixbench.experiments.evaluation.occlusion import FILLS, SHAPES, OcclusionSettings, basic
 from mixbench.experiments.evaluation.occlusion import measure as occlusion
+from mixbench.experiments.evaluation.occlusion.home import away, home_of
 from mixbench.experiments.evaluation.occlusion.masks import SHAPE_LEVELS, levels
 from tests.support import planted
 
@@ -70,10 +74,15 @@ def test_hidden_pixels_have_the_fill_and_others_stay(shape: str) -> None:
         "image": (images[other].float() / 255 - 0.4) / 0.2,
     }
     level = levels(shape, draws, 12, 12, [0.25, 0.5]).expand(70, -1, -1)
-    # One pass of the images as they are, then by fraction all fills: 40 images, then 30.
-    assert [len(part) for part in network.shown] == [40] * 9 + [30] * 9
+    # One pass of the images as they are, then by fraction all fills: 40 images, then 30. Blobs
+    # hide the same of training images, which are the test images here.
+    assert [len(part) for part in network.shown[:18]] == [40] * 9 + [30] * 9
+    more = zip(network.shown[:18], network.shown[18:], strict=True) if shape == "blobs" else ()
+    assert all(torch.equal(test, train) for test, train in more)
+    assert shape == "blobs" or len(network.shown) == 18
     passes = [
-        torch.cat([one, two]) for one, two in zip(network.shown[:9], network.shown[9:], strict=True)
+        torch.cat([one, two])
+        for one, two in zip(network.shown[:9], network.shown[9:18], strict=True)
     ]
     assert torch.equal(passes[0], clean)
     for step in range(2):
@@ -177,7 +186,7 @@ def test_the_summaries_are_means_of_areas(digits_subject: Subject) -> None:
         for name in metrics
         if name.endswith("/area") and name.count("/") == 3
     }
-    assert set(areas) == set(SHAPES) and len(metrics) == 1 + 2 * 20 + 5
+    assert set(areas) == set(SHAPES) and len(metrics) == 1 + 2 * 20 + 5 + 1 + 5
 
     def mean(*shapes: str) -> Any:
         values = [value for shape in shapes for value in areas[shape]]
@@ -218,11 +227,79 @@ def test_it_agrees_with_the_occlusion_of_training_runs(digits_subject: Subject) 
         count=len(test),
         seed=0,
         batch_size=500,
+        colours=(digits_subject.dataset.mean, digits_subject.dataset.std),
     )
     assert found.curves["accuracy"]["centre"]["mean"] == pytest.approx(
         curves["centre"]["accuracy"], abs=2 / len(test)
     )
     assert found.metrics["hiding/others/area"] is None and found.metrics["hiding/favour"] is None
+
+
+def run_with(augmentation: Any, staging: Any = None) -> Any:
+    given = {"dataset": {"name": "digits"}, "augmentation": augmentation, "staging": staging}
+    return resolve.parse({key: value for key, value in given.items() if value is not None})
+
+
+def test_what_the_training_showed_is_its_home() -> None:
+    rectangles = {"centre", "boundary", "square"}
+    home = home_of(run_with("cutmix"))
+    assert home is not None and home.shapes == rectangles and home.fills == {"image"}
+    assert home_of(run_with("none")) == home_of(run_with({"name": "cutmix", "prob": 0.0}))
+    assert home_of(run_with("none")) == mixbench.Home()
+    for fill, fills in ((0.0, {"mean"}), ("mean", {"mean"}), (1.5, {"black", "mean"})):
+        home = home_of(run_with({"name": "cutout", "fill": fill}))
+        assert home is not None and home.shapes == {"centre", "square"} and home.fills == fills
+    # Methods made of methods, and phases: all of them, also one that grows from nothing.
+    both = {"name": "choice", "methods": ["fmix", {"name": "cutout", "prob": 0.0}]}
+    phases = {
+        "phases": [
+            {"from": 0.0, "to": 0.5, "method": both},
+            {"from": 0.5, "to": 1.0, "method": "gridmask", "prob": {"from": 0.0}},
+        ]
+    }
+    home = home_of(run_with("cutmix", phases))
+    assert home == mixbench.Home(frozenset({"blobs", "patches"}), frozenset({"image", "mean"}))
+    assert away(home, [("blobs", "noise"), ("centre", "image"), ("centre", "black")]) == [
+        ("centre", "black")
+    ]
+
+
+def test_a_method_that_does_not_say_has_no_headline(
+    digits_subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = asked(images=40, fractions=[0.5], shapes=["blobs", "centre"])
+    measured = {}
+    for name in ("none", "fmix"):
+        monkeypatch.setattr(digits_subject, "config", run_with(name))
+        measured[name] = occlusion.measure(digits_subject, settings)
+    none, fmix = measured["none"].metrics, measured["fmix"].metrics
+    assert none["hiding/away/area"] == none["hiding/area"]
+    # FMix is at home in blobs, and where another image is seen.
+    kept = [fmix[f"hiding/centre/{fill}/area"] for fill in ("black", "mean", "noise")]
+    assert fmix["hiding/away/area"] == pytest.approx(sum(kept) / 3)  # type: ignore[arg-type]
+    assert measured["fmix"].curves["home"] == {"shapes": ["blobs"], "fills": ["image"]}
+    monkeypatch.setattr(digits_subject, "config", run_with("cutmix"))
+    monkeypatch.setattr(CutMix, "home", None)
+    found = occlusion.measure(digits_subject, settings)
+    assert found.metrics["hiding/away/area"] is None and found.curves["home"] is None
+
+
+def test_iocclusion_by_hand(digits_subject: Subject) -> None:
+    # Gaps .2 as it is, .1 and .05 hidden: the mean of 1/2 and 1/4. Its sign does not count.
+    assert occlusion.iocclusion([1, 0.6, 0.15], [0.8, 0.5, 0.2]) == pytest.approx(0.375)
+    assert occlusion.iocclusion([0.7, 0.5], [0.7, 0.4]) is None
+    found = occlusion.measure(digits_subject, asked(images=60, fractions=[0.3], fills="mean"))
+    test, train = found.curves["accuracy"]["blobs"]["mean"], found.curves["train"]["accuracy"]
+    by_hand = occlusion.iocclusion(train["blobs"]["mean"], test)
+    assert found.metrics["hiding/iocclusion/mean"] == by_hand == found.metrics["hiding/iocclusion"]
+    # The images are those of the training split: the network was made of their means.
+    split = digits_subject.split("train")
+    where = subset_indices(len(split), 60, 0)
+    images, labels = next(digits_subject.images(split.subset(where)))
+    right = (digits_subject.network(images).argmax(dim=1) == labels).float().mean().item()
+    assert train["blobs"]["mean"][0] == pytest.approx(right)
+    found = occlusion.measure(digits_subject, asked(images=20, shapes="centre", fractions=[0.3]))
+    assert found.metrics["hiding/iocclusion"] is None and "train" not in found.curves
 
 
 @pytest.mark.parametrize("size", [7, 64])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,14 +29,22 @@ def batches(images: Tensor, labels: Tensor, size: int) -> Iterator[tuple[Tensor,
 def measured(
     predict: basic.Predict, images: Tensor, labels: Tensor, size: int = 7, **changes: Any
 ) -> tuple[dict[str, float | None], dict[str, Any]]:
-    settings = {"shapes": BOTH, "fractions": FRACTIONS, "seed": 0, "batch_size": size, **changes}
+    channels = images.shape[1]
+    settings = {
+        "shapes": BOTH,
+        "fractions": FRACTIONS,
+        "seed": 0,
+        "batch_size": size,
+        "colours": (torch.full((channels,), 0.3), torch.full((channels,), 0.2)),
+        **changes,
+    }
     return basic.measure(predict, batches(images, labels, size), count=len(labels), **settings)
 
 
 def seen_masks(
     images: Tensor, size: int, classes: int = 3, **changes: Any
 ) -> dict[tuple[str, float], Tensor]:
-    """What every image's hidden pixels were, by what reached the model."""
+    """What every image's hidden pixels were, and the noise there, by what reached the model."""
     shown: list[Tensor] = []
 
     def predict(batch: Tensor) -> Tensor:
@@ -44,16 +53,18 @@ def seen_masks(
 
     measured(predict, images, torch.zeros(len(images), dtype=torch.int64), size, **changes)
     settings = [(shape, fraction) for shape in BOTH for fraction in FRACTIONS]
-    rounds = len(shown) // (1 + len(settings))
-    found: dict[tuple[str, float], list[Tensor]] = {key: [] for key in settings}
-    for turn in range(rounds):
-        clean, *hidden = shown[turn * 9 : turn * 9 + 9]
+    passes = 1 + 2 * len(settings)
+    found: dict[tuple[str, float], list[Tensor]] = defaultdict(list)
+    for turn in range(len(shown) // passes):
+        clean, *hidden = shown[turn * passes : (turn + 1) * passes]
         assert (clean != 0).all(), "the first look is at the whole image"
-        for key, batch in zip(settings, hidden, strict=True):
+        for key, batch, noised in zip(settings, hidden[::2], hidden[1::2], strict=True):
             mask = batch == 0
             assert (mask == mask[:, :1]).all(), "all channels are hidden alike"
             assert torch.equal(batch[~mask], clean[~mask])
+            assert torch.equal(noised[~mask], clean[~mask])
             found[key].append(mask[:, 0])
+            found[f"{key[0]}/noise", key[1]].append(torch.where(mask, noised, 0.0))
     return {key: torch.cat(parts) for key, parts in found.items()}
 
 
@@ -75,6 +86,16 @@ def test_each_image_has_patches_of_its_own_and_the_seed_decides() -> None:
     assert not torch.equal(patches, other["patches", 0.5])
     assert torch.equal(one["centre", 0.5], other["centre", 0.5])
     assert (one["centre", 0.5] == one["centre", 0.5][0]).all()
+
+
+def test_noise_is_of_the_data_and_in_the_range() -> None:
+    # Pixels of mean .3 and deviation .2: in [0, 1], that is [-1.5, 3.5] once they are normalised.
+    noise = seen_masks(IMAGES, 7)["centre/noise", 0.75]
+    values = noise[noise != 0]
+    assert values.min() == pytest.approx(-1.5) and values.max() <= 3.5 + 1e-6
+    # A normal one, cut at -1.5: 39,744 values, of which 6.7 % are at the edge.
+    assert (values == values.min()).float().mean() == pytest.approx(0.0668, abs=0.006)
+    assert values.median() == pytest.approx(0.0, abs=0.03)
 
 
 def test_a_subset_of_fractions_hides_the_same() -> None:
@@ -167,15 +188,29 @@ def test_a_curve_by_hand() -> None:
     metrics, curves = measured(
         by_brightness, images, torch.ones(4).long(), 3, shapes=("centre",), fractions=(0.25, 0.5)
     )
-    assert curves == {"centre": {"fraction": [0.0, 0.25, 0.5625], "accuracy": [1.0, 0.75, 0.5]}}
+    assert curves["centre"] == {"fraction": [0.0, 0.25, 0.5625], "accuracy": [1.0, 0.75, 0.5]}
     area = ((1 + 0.75) / 2 * 0.25 + (0.75 + 0.5) / 2 * 0.3125) / 0.5625
-    assert metrics == {
+    by_hand = {
         "centre/area": pytest.approx(area),
         "centre/0.25": 0.75,
         "centre/0.5": 0.5,
         "centre/retention/0.25": 0.75,
         "centre/retention/0.5": 0.5,
     }
+    assert {name: metrics[name] for name in by_hand} == by_hand
+    metrics, curves = measured(
+        by_brightness,
+        images,
+        torch.ones(4).long(),
+        3,
+        shapes=("centre",),
+        fractions=(0.25, 0.5),
+        colours=(torch.tensor([0.0]), torch.tensor([1e6])),
+    )
+    assert set(metrics) == {*by_hand, *(f"centre/noise/{n[7:]}" for n in by_hand)}
+    assert list(curves) == ["centre", "centre/noise"]
+    # Noise of 0 or 1, divided by a million: as good as the mean colour, which is 0.
+    assert curves["centre/noise"] == curves["centre"]
 
 
 def test_retention_of_nothing_is_not_a_number_but_none() -> None:
