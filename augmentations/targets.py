@@ -107,19 +107,29 @@ class Targets:
         return loss.sum() if reduction == "sum" else loss
 
     def binary_cross_entropy(
-        self, logits: Tensor, reduction: str = "mean", pos_weight: Tensor | None = None
+        self,
+        logits: Tensor,
+        reduction: str = "mean",
+        pos_weight: Tensor | None = None,
+        *,
+        label_smoothing: float = 0.0,
+        threshold: float | None = None,
     ) -> Tensor:
-        """Compute a binary cross-entropy per class, for multi-label targets, in float32.
+        """Compute a binary cross-entropy per class, in float32.
 
         It is the weighted sum of the losses that
         `torch.nn.functional.binary_cross_entropy_with_logits` gives for the labels of each source;
-        an index label stands for its one-hot row.
+        an index label stands for its one-hot row. With smoothing or a threshold it is that of
+        timm's `BinaryCrossEntropy` for timm's mixed labels.
 
         Args:
             logits: (B, num_classes), on the device of the labels.
             reduction: "mean", "sum" or "none". The mean divides the sum by num_classes and by the
                 weight of the labels that are not ignored, which is B where none is.
             pos_weight: (num_classes,), the weight of a class where it is present; None for 1.
+            label_smoothing: The share of each label that goes evenly to all classes, from 0 to 1.
+            threshold: Classes with more than this weight, smoothed, count as present, the others
+                as absent; None for the weights themselves.
 
         Returns:
             The loss, float32: a number, or (B, num_classes) with "none".
@@ -132,7 +142,12 @@ class Targets:
         logits = logits.float()
         present = self.dense(logits.shape[1])
         _, _, ignored = self._without_ignored()
-        absent = (1 - ignored).unsqueeze(1) - present
+        whole = (1 - ignored).unsqueeze(1)
+        if label_smoothing:
+            present = (1 - label_smoothing) * present + label_smoothing / logits.shape[1] * whole
+        if threshold is not None:
+            present = (present > threshold) * whole
+        absent = whole - present
         if pos_weight is not None:
             present = present * pos_weight.float()
         loss = present * F.softplus(-logits) + absent * F.softplus(logits)

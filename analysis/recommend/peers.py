@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mixbench.analysis.recommend.settings import Settings, condition, methods_of, switch
+from mixbench.analysis.recommend.settings import (
+    Settings,
+    condition,
+    loss_of_soft,
+    methods_of,
+    switch,
+)
 
 Lines = tuple[list[str], list[str]]
 """Lines to paste (none where a library can't express it), and what differs or why it can't."""
@@ -55,9 +61,10 @@ def timm(settings: Settings) -> Lines:
     alphas = f"mixup_alpha={pair.mixup or 0.0}, cutmix_alpha={pair.cutmix or 0.0}"
     share = f", switch_prob={pair.cutmix_share:g}" if pair.is_both else ""
     mode = "elem" if pair.per_sample else "batch"
+    loss_import, loss_line = loss_of_soft(settings)
     lines = [
         "from timm.data import Mixup",
-        "from torch.nn.functional import cross_entropy",
+        loss_import,
         "",
         "mix = Mixup(",
         f'    {alphas}{share}, prob={pair.prob}, mode="{mode}",',
@@ -67,7 +74,7 @@ def timm(settings: Settings) -> Lines:
         "# for each batch:",
         *switch("mix", settings),
         "images, soft = mix(images, labels)",
-        "loss = cross_entropy(model(images), soft)",
+        loss_line,
     ]
     return lines, [_TIMM_DIFFERS]
 
@@ -81,6 +88,8 @@ def torchvision(settings: Settings) -> Lines:
     pair = _pair(settings)
     if isinstance(pair, str):
         return [], [pair]
+    if settings.loss == "bce":
+        return [], ["gives batches that aren't mixed index labels, which bce can't take"]
     if pair.per_sample:
         return [], ["draws once for the batch, not for each image (per_sample)"]
     classes = f"num_classes={settings.classes}"

@@ -26,6 +26,8 @@ class Settings:
         begin, end: From which to which share of the training it mixes; None where the schedule is
             more than that.
         label_smoothing: Of the loss.
+        loss: "ce" or "bce".
+        bce_threshold: Above which weight bce takes a label for whole; None for the weights.
         classes: The number of classes.
         size: The side of the images in pixels.
         features: Whether features are mixed, behind a frozen part of the network.
@@ -37,6 +39,8 @@ class Settings:
     begin: float | None = 0.0
     end: float | None = 1.0
     label_smoothing: float = 0.0
+    loss: str = "ce"
+    bce_threshold: float | None = None
     classes: int = 10
     size: int | None = None
     features: bool = False
@@ -75,6 +79,8 @@ def settings_of(row: Mapping[str, Any], classes: int = 10) -> Settings:
         begin=begin,
         end=end,
         label_smoothing=float(known.get("training.label_smoothing", 0.0)),
+        loss=str(known.get("training.loss", "ce")),
+        bce_threshold=known.get("training.bce_threshold"),
         classes=classes,
         size=int(size) if isinstance(size, int | float) else None,
         features=known.get("transfer.mixing") == "features",
@@ -98,6 +104,24 @@ def _span(phases: Any) -> tuple[float | None, float | None, dict[str, Any]]:
 
 def _value(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) and value.startswith("[") else value
+
+
+def loss_of_soft(settings: Settings) -> tuple[str, str]:
+    """Return the import of the loss of soft labels, and the line that computes it.
+
+    Examples:
+        >>> loss_of_soft(Settings("mixup", {}, loss="bce", bce_threshold=0.2))[1]
+        'loss = bce(model(images), soft.gt(0.2).float())'
+    """
+    functional = "from torch.nn.functional import"
+    if settings.loss == "ce":
+        return f"{functional} cross_entropy", "loss = cross_entropy(model(images), soft)"
+    limit = settings.bce_threshold
+    soft = "soft" if limit is None else f"soft.gt({limit:g}).float()"
+    return (
+        f"{functional} binary_cross_entropy_with_logits as bce",
+        f"loss = bce(model(images), {soft})",
+    )
 
 
 def methods_of(settings: Settings) -> list[Mapping[str, Any]]:

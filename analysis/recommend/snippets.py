@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mixbench.analysis.recommend import peers
-from mixbench.analysis.recommend.settings import Settings, methods_of, switch
+from mixbench.analysis.recommend.settings import Settings, loss_of_soft, methods_of, switch
 
 Defaults = Mapping[str, Mapping[str, Any]]
 """method -> parameter -> default."""
@@ -63,9 +63,10 @@ def _of_mixbench(settings: Settings, defaults: Defaults) -> Snippet:
     if _mixes_inside(settings):
         return Snippet("mixbench", tuple(_inside(settings, create)), tuple(notes))
     smoothing = f", label_smoothing={settings.label_smoothing}" if settings.label_smoothing else ""
+    loss_import, loss_line = loss_of_soft(settings)
     lines = [
         "import mixbench",
-        "from torch.nn.functional import cross_entropy",
+        loss_import,
         "",
         create,
         f"soften = mixbench.SoftTargets(mix, num_classes={settings.classes}{smoothing})",
@@ -73,13 +74,18 @@ def _of_mixbench(settings: Settings, defaults: Defaults) -> Snippet:
         "# for each batch:",
         *switch("soften", settings),
         "images, soft = soften(images, labels)",
-        "loss = cross_entropy(model(images), soft)",
+        loss_line,
     ]
     return Snippet("mixbench", tuple(lines), tuple(notes))
 
 
 def _inside(settings: Settings, create: str) -> list[str]:
     smoothing = f", label_smoothing={settings.label_smoothing}" if settings.label_smoothing else ""
+    loss = "cross_entropy"
+    if settings.loss == "bce":
+        loss = "binary_cross_entropy"
+        if settings.bce_threshold is not None:
+            smoothing += f", threshold={settings.bce_threshold:g}"
     return [
         "import mixbench",
         "",
@@ -89,7 +95,7 @@ def _inside(settings: Settings, create: str) -> list[str]:
         f"batch = mix(images, labels, num_classes={settings.classes})",
         "with mixbench.mixing_inside(model, batch.plan):",
         "    logits = model(batch.images)",
-        f"loss = batch.targets.cross_entropy(logits{smoothing})",
+        f"loss = batch.targets.{loss}(logits{smoothing})",
     ]
 
 

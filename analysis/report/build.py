@@ -143,7 +143,7 @@ def _csv(tables: Tables) -> str:
         parts += [others[mark].assign(**{name: name == mark for name in marks}) for mark in marks]
         runs = pd.concat([part.astype(object) for part in parts])
     # Unset, it leaves the keys of runs as they were before there was a choice.
-    optimiser = "training.optimiser"
-    if optimiser in runs:
-        runs = runs.assign(**{optimiser: runs[optimiser].fillna("sgd")})
+    for field, default in {"training.optimiser": "sgd", "training.loss": "ce"}.items():
+        if field in runs:
+            runs = runs.assign(**{field: runs[field].fillna(default)})
     return runs.to_csv(index=False)

@@ -20,7 +20,7 @@ SETTING, DATASET = "setting", "dataset.name"
 ALL = "all"
 _NO_SETTINGS = ("evaluation.batch_size", "training.devices", "dataset.split_seed")
 """Fields that change no result, or are drawn with the replicate."""
-DEFAULTS = {"training.optimiser": "sgd", NAME: ALWAYS}
+DEFAULTS = {"training.optimiser": "sgd", "training.loss": "ce", NAME: ALWAYS}
 """What a field means where it is not set; published tables have it filled in."""
 _OF_SEEDS = 1_000_000
 """Added to seeds of sweeps without replicates: they are no replicates of those that have some."""

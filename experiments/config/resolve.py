@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from mixbench.experiments.config import datasets, messages, models, rules, weights
-from mixbench.experiments.config.schema import CROP_SCALE, DatasetConfig, RunConfig
+from mixbench.experiments.config.schema import DatasetConfig, RunConfig
 from mixbench.experiments.config.staging import StagingConfig
+from mixbench.experiments.config.training import CROP_SCALE
 from mixbench.experiments.config.transfer import TransferConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.methods import methods_of

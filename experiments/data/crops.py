@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixbench.experiments.config.schema import CROP_SCALE
+from mixbench.experiments.config.training import CROP_SCALE
 from mixbench.experiments.data.geometry import Shape, crop_area
 
 Scale = tuple[float, float]

@@ -97,7 +97,7 @@ def train_step(
 
     with run.learner.precision():
         logits, batch = run.inputs.forward(run.model, method, raw, labels)
-    loss = batch.targets.cross_entropy(logits, run.config.label_smoothing)
+    loss = run.loss(batch.targets, logits)
     # The mean over ranks of these is the mean over all images of the batch.
     share = len(labels) * run.ranks.size / images_of_all_ranks
     run.learner.step(loss if share == 1 else loss * share)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.optim import SGD, AdamW, Optimizer
 
-from mixbench.experiments.config.schema import TrainingConfig
+from mixbench.experiments.config.training import TrainingConfig
 
 
 class _Eager:

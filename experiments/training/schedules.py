@@ -9,7 +9,8 @@ import math
 from collections.abc import Sequence
 
 from mixbench import augmentations
-from mixbench.experiments.config.schema import RunConfig, TrainingConfig
+from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.training import TrainingConfig
 from mixbench.experiments.staging.moments import Moment, steps_of
 from mixbench.experiments.staging.schedule import Schedule
 from mixbench.experiments.staging.spans import Length, check_order

@@ -20,6 +20,7 @@ from mixbench.experiments.training.epoch_totals import EpochTotals
 from mixbench.experiments.training.history import History
 from mixbench.experiments.training.inputs import inputs_for
 from mixbench.experiments.training.learner import Learner
+from mixbench.experiments.training.loss import Loss
 from mixbench.experiments.training.random_streams import RandomStreams
 from mixbench.experiments.training.schedules import TrainingSchedules
 from mixbench.experiments.training.state import TrainingState
@@ -45,6 +46,7 @@ class Training:
         self.config = config.training
         self.control = control
         self.ranks = control.ranks
+        self.loss = Loss(config.training)
         _check_ranks(self.ranks.size, len(dataset.train))
         self.batches_of_one = self.config.batch_size == 1 or len(dataset.train) == 1
         self.steps_per_epoch = dataset.train.steps(self.config.batch_size, self.ranks.size)

@@ -291,6 +291,28 @@ def test_index_labels_have_the_binary_loss_of_their_one_hot_rows_and_ignored_one
     )
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("threshold", [None, 0.0, 0.2])
+def test_the_binary_loss_is_timms_of_timms_mixed_labels(
+    smoothing: float, threshold: float | None
+) -> None:
+    from timm.data.mixup import mixup_target
+    from timm.loss import BinaryCrossEntropy  # type: ignore[attr-defined]
+
+    # timm mixes with the batch in reverse, and with one weight for all.
+    labels, kept = torch.tensor([0, 5, 2, 2]), 0.85
+    mixed = torch.tensor([[kept, 1 - kept]]).expand(4, 2)
+    targets = Targets(torch.stack([labels, labels.flip(0)], dim=1), mixed)
+    theirs = mixup_target(labels, CLASSES, kept, smoothing)
+    assert_same_loss(
+        lambda logits: targets.binary_cross_entropy(
+            logits, label_smoothing=smoothing, threshold=threshold
+        ),
+        lambda logits: BinaryCrossEntropy(smoothing, threshold)(logits, theirs),
+        scores(4),
+    )
+
+
 def test_multi_label_targets_by_hand() -> None:
     """A (cat, dog) and a (dog) at 1/4 and 3/4: a quarter of a cat and a whole dog."""
     plan = augmentations.Blend(torch.tensor([0.25, 1.0]).view(2, 1, 1, 1), torch.tensor([1, 0]))

@@ -96,6 +96,18 @@ def test_the_classes_have_the_strength_that_the_sweep_had() -> None:
     )
 
 
+def test_a_binary_loss_is_in_the_lines() -> None:
+    wanted = settings({"name": "mixup"}, training={"loss": "bce", "bce_threshold": 0.2})
+    of_mixbench, timm, torchvision = snippets(wanted)
+    for snippet in (of_mixbench, timm):
+        names = run(snippet)
+        present = names["soft"].gt(0.2).float()
+        logits = names["model"](names["images"])
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, present)
+        assert torch.allclose(names["loss"], expected)
+    assert not torchvision.lines and "bce" in torchvision.notes[0]
+
+
 @pytest.mark.parametrize(
     ("phases", "on", "off"),
     [([{"from": 0.0, "to": 0.5}], 4, 5), ([{"from": 0.75, "to": 1.0}], 8, 7)],

@@ -55,6 +55,7 @@ EVERY_FIELD = [
     ("training.schedule", "cosine"),
     ("training.warmup", 0.1),
     ("training.label_smoothing", 0.1),
+    ("training.loss", "bce"),
     ("training.crop", "resized"),
     ("training.crop_scale", [0.5, 1]),
     ("training.crop_padding", 0),
@@ -85,6 +86,7 @@ NEED_OTHERS = {
     "transfer.unfreeze",
     "transfer.mixing",
     "transfer.cache",
+    "training.bce_threshold",
     "staging.match_dose",
     "staging.shape",
 }
@@ -161,6 +163,8 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "schedule": "one_cycle",
             "warmup": 0.25,
             "label_smoothing": 0.0,
+            "loss": None,
+            "bce_threshold": None,
             "crop": None,
             "crop_scale": None,
             "crop_padding": 2,
@@ -258,7 +262,7 @@ def test_every_field_changes_the_run(key: str, value: Any) -> None:
     assert (after.cell_key == before.cell_key) == (key == "seed")
 
 
-@pytest.mark.parametrize(("key", "value"), [("devices", 1), ("optimiser", "sgd")])
+@pytest.mark.parametrize(("key", "value"), [("devices", 1), ("optimiser", "sgd"), ("loss", "ce")])
 def test_what_unset_means(key: str, value: Any) -> None:
     one = resolve.parse(changed(SHORT, f"training.{key}", value))
     assert one.run_key == resolve.parse(SHORT).run_key
@@ -291,6 +295,7 @@ def test_the_table_above_has_every_field() -> None:
         ("dataset.train_fraction", 0.5, {"name": "digits"}),
         ("dataset.fit", "pad", {"name": "digits", "image_size": [16, 8]}),
         ("model.small_stem", True, {}),
+        ("training.bce_threshold", 0.2, {"loss": "bce"}),
         ("transfer.head", "keep", {"weights": "cell:0123456789abcdef"}),
         ("transfer.unfreeze", "gradual", {"freeze": 2}),
         ("transfer.mixing", "features", {"freeze": 2}),
@@ -378,6 +383,13 @@ def test_a_folder_of_images_is_known_by_what_it_holds(tmp_path: Path) -> None:
         ("training.nesterov", "maybe", "training.nesterov: got 'maybe', expected true or false"),
         ("training.momentum", 0, "nesterov needs a momentum above 0"),
         ("training.optimiser", "adam", "expected one of 'sgd' or 'adamw'"),
+        ("training.loss", "bcee", "training.loss: got 'bcee', expected one of 'ce' or 'bce'"),
+        ("training.bce_threshold", 0.2, "bce_threshold: got 0.2, but it is for loss: bce, not ce"),
+        (
+            "training",
+            {"loss": "bce", "bce_threshold": 1},
+            "bce_threshold: got 1, expected a number",
+        ),
         ("training", {"optimiser": "adamw", "momentum": 0.8}, "momentum: is for optimiser sgd; "),
         ("training", {"optimiser": "adamw", "nesterov": False}, "nesterov: is for optimiser sgd"),
         ("model.input_size", 4, "model.input_size: got 4, expected a number of at least 8"),

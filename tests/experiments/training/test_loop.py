@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from mixbench import augmentations
 from mixbench.experiments.config import resolve, schema
-from mixbench.experiments.config.schema import RunConfig, TrainingConfig
+from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.training import TrainingConfig
 from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.load import load
@@ -148,21 +149,29 @@ def test_the_rate_of_the_schedule_is_the_optimisers(tmp_path: Path, digits: Data
         assert (row["epoch"], row["step"]) == (epoch + 1, (epoch + 1) * steps)
 
 
-def test_one_step_is_plain_sgd(tmp_path: Path, digits: Dataset) -> None:
-    made = configured(epochs=1, batch_size=500, weight_decay=0.01, label_smoothing=0.1)
+@pytest.mark.parametrize("loss", ["ce", "bce"])
+def test_one_step_is_plain_sgd(tmp_path: Path, digits: Dataset, loss: str) -> None:
+    # Nothing but a smoothed label itself is above the threshold.
+    own = {"bce": {"loss": "bce", "bce_threshold": 0.5}, "ce": {}}[loss]
+    made = configured(epochs=1, batch_size=500, weight_decay=0.01, label_smoothing=0.1, **own)
     after, _ = trained(tmp_path, digits, made)
     network = network_of(made)
     images = normalise(digits.train.images, digits.mean, digits.std)  # type: ignore[attr-defined]
-    loss = nn.functional.cross_entropy(network(images), digits.train.labels, label_smoothing=0.1)
-    loss.backward()
+    logits, labels = network(images), digits.train.labels
+    if loss == "ce":
+        value = nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+    else:
+        present = nn.functional.one_hot(labels, 10).float()
+        value = nn.functional.binary_cross_entropy_with_logits(logits, present)
+    value.backward()
     rate = learning_rate(0, 1, made.training)
-    for name, value in network.named_parameters():
-        assert value.grad is not None
-        gradient = value.grad + 0.01 * value.detach()
+    for name, weight in network.named_parameters():
+        assert weight.grad is not None
+        gradient = weight.grad + 0.01 * weight.detach()
         # Nesterov's first step: the gradient and 0.9 of it.
-        expected = value.detach() - rate * 1.9 * gradient
+        expected = weight.detach() - rate * 1.9 * gradient
         assert torch.allclose(after[name], expected, atol=1e-5), name
-    assert rows(tmp_path)[0]["train/loss"] == pytest.approx(loss.item(), abs=1e-5)
+    assert rows(tmp_path)[0]["train/loss"] == pytest.approx(value.item(), abs=1e-5)
 
 
 def test_manifold_mixup_mixes_at_its_layer(tmp_path: Path, digits: Dataset) -> None:
@@ -197,7 +206,7 @@ def test_manifold_mixup_mixes_at_its_layer(tmp_path: Path, digits: Dataset) -> N
         expected = value.detach() - rate * 1.9 * value.grad
         assert torch.allclose(after[name], expected, atol=1e-5), name
     row = rows(tmp_path)[0]
-    assert row["train/loss"] == pytest.approx(loss.item(), abs=1e-5)
+    assert row["train/loss"] == pytest.approx(value.item(), abs=1e-5)
     assert row["mix/own_weight"] == pytest.approx(share.mean().item(), abs=1e-6)
 
 

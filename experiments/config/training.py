@@ -1,0 +1,146 @@
+"""The section `training:` of a run's configuration."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from mixbench.experiments.section import Number, Section, as_number
+
+CROP_SCALE = (0.08, 1.0)
+"""The shares of a picture's area that random resized crops have by default."""
+
+
+class TrainingConfig(Section):
+    """How the network is trained.
+
+    `crop` is what training images are cut to at random: `none`, `pad` (moved by up to
+    `crop_padding` pixels) or `resized` (a part with `crop_scale` of the picture's area); `warmup`
+    is the fraction of the steps with a rising rate; None is the schedule's default. None in `crop`,
+    `crop_padding` and `flip` is the data set's default. `devices` is the number of ranks (None:
+    one), and `batch_size` is that of all ranks. `optimiser` None is sgd; adamw has no momentum and
+    no nesterov. `loss` None is ce, the cross-entropy; bce is the binary one of every class, with
+    the mixed labels, or with 1 for those whose weight is above `bce_threshold` and 0 for the rest.
+    """
+
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(128, ge=1)
+    learning_rate: Number = Field(0.1, gt=0)
+    momentum: Number = Field(0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: Number = Field(5e-4, ge=0)
+    optimiser: Literal["sgd", "adamw"] | None = None
+    schedule: Literal["one_cycle", "cosine"] = "one_cycle"
+    warmup: Number | None = Field(None, ge=0, lt=1)
+    label_smoothing: Number = Field(0.0, ge=0, lt=1)
+    loss: Literal["ce", "bce"] | None = None
+    bce_threshold: Number | None = Field(None, ge=0, lt=1)
+    crop: Literal["none", "pad", "resized"] | None = None
+    crop_scale: tuple[float, float] | None = None
+    crop_padding: int | None = Field(None, ge=0, le=64)
+    flip: bool | None = None
+    amp: bool = True
+    channels_last: bool = True
+    devices: int | None = Field(None, ge=1, le=4096)
+
+    @property
+    def random_crops(self) -> tuple[float, float] | None:
+        """Return the shares of the area that random resized crops have; None without such crops."""
+        return (self.crop_scale or CROP_SCALE) if self.crop == "resized" else None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _crop_with_its_scale(cls, values: Any) -> Any:
+        """Accept `crop: {name: resized, scale: [0.5, 1]}`, as methods are written."""
+        if not isinstance(values, dict) or not isinstance(values.get("crop"), dict):
+            return values
+        crop = values["crop"]
+        if "name" not in crop or set(crop) - {"name", "scale"}:
+            raise ValueError(
+                f"crop: got {crop!r}, expected none, pad, resized or "
+                "{name: resized, scale: [0.08, 1]}"
+            )
+        scale = {"crop_scale": crop["scale"]} if "scale" in crop else {}
+        return {**values, **scale, "crop": crop["name"]}
+
+    @field_validator("crop_scale", mode="before")
+    @classmethod
+    def _check_scale(cls, given: Any) -> tuple[float, float] | None:
+        if given is None:
+            return None
+        low, high = two_numbers(given, "shares of a picture's area, such as [0.08, 1]", equal=True)
+        if low <= 0 or high > 1:
+            raise ValueError(f"got {given!r}, expected shares above 0 and at most 1")
+        return low, high
+
+    @model_validator(mode="after")
+    def _check_crop(self) -> TrainingConfig:
+        if self.crop_scale is not None and self.crop not in (None, "resized"):
+            raise ValueError(f"crop_scale: is for crop: resized, not {self.crop}")
+        if self.crop_padding and (self.crop in ("none", "resized") or self.crop_scale is not None):
+            raise ValueError(f"crop_padding: is for crop: pad, not {self.crop or 'crop_scale'}")
+        if self.crop == "pad" and self.crop_padding == 0:
+            raise ValueError("crop_padding: got 0, expected at least 1 with crop: pad")
+        return self
+
+    @field_validator("devices")
+    @classmethod
+    def _one_device_is_unset(cls, devices: int | None) -> int | None:
+        # Unset, so that both ways of writing it give the same run.
+        return None if devices == 1 else devices
+
+    @field_validator("optimiser")
+    @classmethod
+    def _sgd_is_unset(cls, optimiser: str | None) -> str | None:
+        return None if optimiser == "sgd" else optimiser
+
+    @model_validator(mode="after")
+    def _check_sgd_options(self) -> TrainingConfig:
+        fields = TrainingConfig.model_fields
+        for name in ("momentum", "nesterov"):
+            # Stored configurations hold the defaults, so those are accepted.
+            if self.optimiser == "adamw" and getattr(self, name) != fields[name].default:
+                raise ValueError(f"{name}: is for optimiser sgd; leave it out with adamw")
+        return self
+
+    @field_validator("loss")
+    @classmethod
+    def _ce_is_unset(cls, loss: str | None) -> str | None:
+        return None if loss == "ce" else loss
+
+    @model_validator(mode="after")
+    def _check_threshold(self) -> TrainingConfig:
+        if self.bce_threshold is not None and self.loss is None:
+            raise ValueError(
+                f"bce_threshold: got {self.bce_threshold}, but it is for loss: bce, not ce"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_images_per_device(self) -> TrainingConfig:
+        if self.devices is not None and self.batch_size < 2 * self.devices:
+            raise ValueError(
+                f"batch_size: got {self.batch_size}, expected at least {2 * self.devices}, two "
+                f"images for each of the {self.devices} devices"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_nesterov(self) -> TrainingConfig:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+def two_numbers(given: Any, what: str, *, equal: bool = False) -> tuple[float, float]:
+    """Return two finite numbers in ascending order; ValueError for anything else."""
+    values = [as_number(value) for value in given] if isinstance(given, list | tuple) else []
+    numbers = [float(value) for value in values if type(value) in (int, float)]
+    if len(values) != 2 or len(numbers) != 2 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"got {given!r}, expected two numbers: {what}")
+    low, high = numbers
+    if low > high or (low == high and not equal):
+        raise ValueError(f"got {given!r}, expected the smaller number first: {what}")
+    return low, high
