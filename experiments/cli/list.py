@@ -105,7 +105,7 @@ def _measurements() -> list[str]:
     lines = []
     for name, entry in catalogue.MEASUREMENTS.items():
         lines.append(f"  {name:15} {entry.summary}")
-        defaults = catalogue.parse(name, {}).model_dump(mode="json")
+        defaults = catalogue.parse(name, {}).model_dump(mode="json", context={"every": True})
         lines += [
             f"  {'':15} {name}.{key}={_setting_text(value)}" for key, value in defaults.items()
         ]

@@ -153,4 +153,5 @@ def with_data_to_measure(order: Order, runs: Sequence[PlannedRun], *, by_name: b
             raise UserError(f"{name}: {why}")
         print(f"left out: {name}: {why}")
     wanted = {name: given for name, given in order.wanted.items() if name not in problems}
+    catalogue.check_runs(wanted, runs)
     return Order(wanted, order.since)

@@ -25,6 +25,7 @@ from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.split import Split
 from mixbench.experiments.evaluation.predict import logits_of
+from mixbench.experiments.store.run_folder import PlannedRun
 
 Logits = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -88,6 +89,7 @@ class Subject:
         config: Of the run.
         device: Where all of it is.
         beat: Called at every batch, to say that the work goes on; raises to end it.
+        planned: The run in its sweep, for measurements that look at others of it.
     """
 
     def __init__(
@@ -97,12 +99,14 @@ class Subject:
         config: RunConfig,
         device: torch.device,
         beat: Callable[[], None] = lambda: None,
+        planned: PlannedRun | None = None,
     ) -> None:
         self.network = network.eval()
         self.dataset = dataset
         self.config = config
         self.device = device
         self.beat = beat
+        self.planned = planned
         self._logits: dict[str, Logits] = {}
 
     def split(self, name: str) -> Split:

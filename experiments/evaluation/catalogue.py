@@ -20,6 +20,7 @@ from mixbench.experiments.data import fetch
 from mixbench.experiments.errors import Impossible, UserError, unknown
 from mixbench.experiments.evaluation.declaration import Measurement
 from mixbench.experiments.section import Section
+from mixbench.experiments.store.run_folder import PlannedRun
 
 
 def _discover() -> dict[str, tuple[Measurement, str]]:
@@ -123,6 +124,22 @@ def prepare(
             except Impossible as error:
                 impossible[name] = str(error)
     return impossible
+
+
+def check_runs(wanted: Mapping[str, Mapping[str, Any]], runs: Sequence[PlannedRun]) -> None:
+    """Check settings that name other runs of the sweep, before any is measured.
+
+    Args:
+        wanted: Name -> settings of the measurements.
+        runs: Those that will be measured.
+
+    Raises:
+        UserError: They don't fit the runs.
+    """
+    for name, values in wanted.items():
+        module = implementation(name)
+        if hasattr(module, "check_runs"):
+            module.check_runs(parse(name, values), runs)
 
 
 def changed(name: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,15 +3,21 @@
     evaluation/attack/__init__.py    MEASUREMENT = Measurement(name, summary, settings)
     evaluation/attack/measure.py     measure(subject, settings) -> Measured
 
-`measure.py` may also have `prepare(settings, dataset)`, called before any run is measured.
+`measure.py` may also have `prepare(settings, dataset)` and `check_runs(settings, runs)`, called
+before any run is measured.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BeforeValidator
+from pydantic import (
+    BeforeValidator,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from mixbench.experiments.section import Section
 
@@ -33,6 +39,29 @@ class Measurement:
     settings: type[Section]
     aliases: tuple[str, ...] = ()
     order: int = 1000
+
+
+class MeasurementSettings(Section):
+    """Settings that grew: those in `later` are not written down while they have their default.
+
+    Files of earlier versions lack them, and so count as measured with the default.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _as_earlier_versions(
+        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        if (info.context or {}).get("every"):
+            return values
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in self.later or getattr(self, name) != fields[name].default
+        }
 
 
 def _as_list(value: Any) -> Any:

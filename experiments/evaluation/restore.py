@@ -61,4 +61,4 @@ def subject_of(planned: PlannedRun, device: torch.device, beat: Callable[[], Non
     network.to(device).to(
         memory_format=torch.channels_last if channels_last else torch.contiguous_format
     )
-    return Subject(network, dataset, parsed, device, beat)
+    return Subject(network, dataset, parsed, device, beat, planned)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mixbench.experiments.evaluation.attack import AttackSettings
+from mixbench.experiments.evaluation.attack import AttackSettings, ball, losses, steps
 from mixbench.experiments.evaluation.attack import measure as attack
 from mixbench.experiments.evaluation.base import Subject
 from mixbench.experiments.evaluation.gradients import input_gradients
@@ -51,11 +51,9 @@ def test_all_stays_in_the_ball_and_in_the_range_exactly(
     labels = torch.arange(6) % 2
     network = two_classes(torch.randn(16, generator=generator), pull)
     found = [
-        attack.fgsm(network, pixels, labels, epsilon),
-        attack.pgd(network, pixels, labels, epsilon, steps=3, step=epsilon, draws=draws(6, seed))[
-            0
-        ],
-        attack.Ball(pixels, epsilon).random(draws(6, seed)),
+        steps.fgsm(network, pixels, labels, epsilon),
+        steps.pgd(network, pixels, labels, epsilon, steps=3, step=epsilon, draws=draws(6, seed))[0],
+        ball.Ball(pixels, epsilon).random(draws(6, seed)),
     ]
     for images in found:
         assert images.min() >= 0 and images.max() <= 1
@@ -67,7 +65,7 @@ def test_fgsm_of_a_linear_network_is_its_sign() -> None:
     weight = torch.tensor([2.0, -1.0, 0.5, 0.0])
     pixels = torch.tensor([[0.5, 0.5, 0.5, 0.5], [0.0, 1.0, 0.98, 0.3]]).view(2, 1, 2, 2)
     # Class 1 is right: the loss rises against the weights; class 0: along them.
-    found = attack.fgsm(two_classes(weight, 0.0), pixels, torch.tensor([1, 0]), 0.1)
+    found = steps.fgsm(two_classes(weight, 0.0), pixels, torch.tensor([1, 0]), 0.1)
     expected = torch.tensor([[0.4, 0.6, 0.4, 0.5], [0.1, 0.9, 1.0, 0.3]])
     assert torch.allclose(found.flatten(1), expected, atol=1e-7)
 
@@ -113,8 +111,8 @@ class Bent(nn.Module):
 def test_pgd_finds_what_fgsm_jumps_over() -> None:
     pixels, labels = torch.full((4, 1, 1, 1), 0.5), torch.ones(4).long()
     network = Bent()
-    assert (network(attack.fgsm(network, pixels, labels, 0.1)).argmax(1) == 1).all()
-    worst, right = attack.pgd(network, pixels, labels, 0.1, steps=10, step=0.025, draws=draws(4))
+    assert (network(steps.fgsm(network, pixels, labels, 0.1)).argmax(1) == 1).all()
+    worst, right = steps.pgd(network, pixels, labels, 0.1, steps=10, step=0.025, draws=draws(4))
     assert not right.any() and (network(worst).argmax(1) == 0).all()
 
 
@@ -128,13 +126,13 @@ def test_what_was_found_is_what_is_said(digits_subject: Subject) -> None:
     with planted.untouched(network):
         for epsilon in (0.05, 0.2):
             with input_gradients(network):
-                worst, right = attack.pgd(
+                worst, right = steps.pgd(
                     predict, pixels, labels, epsilon, steps=5, step=epsilon / 2, draws=draws(200)
                 )
-                once = attack.fgsm(predict, pixels, labels, epsilon)
-                _, before, _ = attack.ascent(predict, pixels, labels)
-                _, after, _ = attack.ascent(predict, worst, labels)
-                _, single, _ = attack.ascent(predict, once, labels)
+                once = steps.fgsm(predict, pixels, labels, epsilon)
+                _, before, _ = losses.ascent(predict, pixels, labels)
+                _, after, _ = losses.ascent(predict, worst, labels)
+                _, single, _ = losses.ascent(predict, once, labels)
             assert torch.equal(predict(worst).argmax(1) == labels, right)
             assert furthest(worst[:5], pixels[:5]) <= Fraction(epsilon)
             assert (after[right] >= before[right] - 1e-6).all()
@@ -155,7 +153,17 @@ def test_pgd_is_at_least_as_strong_as_fgsm_on_a_trained_network(digits_subject: 
 
 @pytest.mark.parametrize("size", [7, 64])
 def test_the_same_whatever_the_batch(digits_subject: Subject, size: int) -> None:
-    asked = AttackSettings.model_validate({"epsilons": [0.1], "steps": 4, "images": 100})
+    asked = AttackSettings.model_validate(
+        {
+            "epsilons": [0.1],
+            "steps": 4,
+            "images": 100,
+            "also": ["apgd", "squares"],
+            "apgd_steps": 5,
+            "restarts": 1,
+            "queries": 20,
+        }
+    )
     one = attack.measure(digits_subject, asked)
     raw = digits_subject.dataset.test
     other = planted.subject(
