@@ -79,12 +79,12 @@ def forest_figure(
         grid = figure.subplots(
             rows, columns, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
         )
-        limits = _limits([row for panel in panels for row in panel.rows], margin)
+        limits = limits_of([row for panel in panels for row in panel.rows], margin)
         for number, axis in enumerate(grid.flat):
             if number >= len(panels):
                 axis.set_axis_off()
                 continue
-            _panel(axis, panels[number], paper, margin)
+            draw_panel(axis, panels[number], paper, margin)
             axis.set_xlim(*limits)
             axis.tick_params(labelbottom=True)
         left, right = ("worse", "better") if better > 0 else ("better", "worse")
@@ -95,7 +95,8 @@ def forest_figure(
         return png(figure)
 
 
-def _panel(axis: Axes, panel: ForestPanel, paper: Paper, margin: float | None) -> None:
+def draw_panel(axis: Axes, panel: ForestPanel, paper: Paper, margin: float | None) -> None:
+    """Draw the rows of one panel; the range of its axis is the caller's."""
     if margin is not None:
         axis.axvspan(-margin, margin, color=paper.grid, alpha=0.8, lw=0, zorder=0)
     axis.axvline(0, color=paper.soft, lw=1, zorder=1)
@@ -137,7 +138,7 @@ def _colour(tone: str, paper: Paper) -> str:
     return {"good": paper.good, "bad": paper.bad, "same": paper.accent}.get(tone, paper.neutral)
 
 
-def _limits(rows: Sequence[ForestRow], margin: float | None) -> tuple[float, float]:
+def limits_of(rows: Sequence[ForestRow], margin: float | None) -> tuple[float, float]:
     """Return a range with all differences; of intervals and dots what does not squeeze these."""
     middles = [row.difference for row in rows if row.difference is not None]
     inner = [*middles, 0.0, *((-margin * 1.6, margin * 1.6) if margin else ())]

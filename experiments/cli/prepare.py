@@ -46,7 +46,8 @@ def check_runs(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
         # Skip the check, and torch's import, far from the limits.
         size = dataset.train_size or 0
         validating = dataset.validation_size or size * dataset.validation_fraction
-        if ":" in dataset.name or (size and min(size, validating) < 100):
+        is_small = size and min(size, validating) < 100
+        if ":" in dataset.name or dataset.left_out_classes or is_small:
             from mixbench.experiments.data.load import check_sizes
 
             check_sizes(dataset)
@@ -86,7 +87,8 @@ def check_networks(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
 
             facts = datasets.info(run.dataset.name)
             size = run.dataset.image_size or facts.size
-            check_size(run.model, channels=facts.channels, classes=facts.classes, size=size)
+            classes = run.dataset.classes
+            check_size(run.model, channels=facts.channels, classes=classes, size=size)
 
 
 def _network_and_images(run: RunConfig) -> tuple[object, ...]:

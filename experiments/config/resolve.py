@@ -144,6 +144,16 @@ def _dataset(dataset: DatasetConfig, facts: datasets.DatasetInfo) -> DatasetConf
             f"dataset.pixel_range: is for image folders; the pixels of {facts.name} are whole "
             "numbers from 0 to 255"
         )
+    if dataset.left_out_classes and is_folder:
+        raise ValueError(
+            "dataset.left_out_classes: is for data sets with a name; leave the folders of these "
+            "classes out instead, and name a folder with them in shift.near"
+        )
+    if dataset.left_out_classes and dataset.classes < 2:
+        raise ValueError(
+            f"dataset.left_out_classes: got {len(dataset.left_out_classes)} of the "
+            f"{facts.classes} classes of {facts.name}, expected at most {facts.classes - 2}"
+        )
     height, width = dataset.sides
     # The images of data sets with a name are squares.
     fit = (dataset.fit or "crop") if is_folder or height != width else None

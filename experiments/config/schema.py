@@ -31,7 +31,8 @@ class DatasetConfig(Section):
     images, or height and width. `fit` says how a picture of another shape gets it: its middle
     (`crop`), all of it with black borders (`pad`) or distorted (`stretch`); None where no image is
     of another shape. `pixel_range` are the values of black and white of pixels with more than 8
-    bits; None: those of the data set.
+    bits; None: those of the data set. The network knows nothing of `left_out_classes`: no split has
+    images of them, and sizes count the rest.
     """
 
     name: str
@@ -43,6 +44,12 @@ class DatasetConfig(Section):
     image_size: int | tuple[int, int] | None = None
     fit: Literal["crop", "pad", "stretch"] | None = None
     pixel_range: tuple[float, float] | None = None
+    left_out_classes: tuple[str, ...] | None = None
+
+    @property
+    def classes(self) -> int:
+        """Return how many classes the network tells apart."""
+        return datasets.info(self.name).classes - len(self.left_out_classes or ())
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -74,6 +81,17 @@ class DatasetConfig(Section):
     @classmethod
     def _check_range(cls, given: Any) -> tuple[float, float] | None:
         return None if given is None else two_numbers(given, "black and white, such as [0, 4095]")
+
+    @field_validator("left_out_classes", mode="before")
+    @classmethod
+    def _sort_classes(cls, given: Any) -> tuple[str, ...] | None:
+        if given is None:
+            return None
+        names = list(given) if isinstance(given, list | tuple) else [given]
+        if not all(type(name) in (str, int) for name in names):
+            raise ValueError(f"got {given!r}, expected names of classes, such as [Sandal, Bag]")
+        # In any order they give the same run; none is unset. Digits are numbers in YAML.
+        return tuple(sorted({str(name) for name in names})) or None
 
     @field_validator("name")
     @classmethod

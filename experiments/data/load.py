@@ -17,6 +17,7 @@ from mixbench.experiments.data.crops import Scale
 from mixbench.experiments.data.dataset import Dataset, statistics
 from mixbench.experiments.data.fetch import ensure
 from mixbench.experiments.data.geometry import Shape, window
+from mixbench.experiments.data.left_out import without_classes
 from mixbench.experiments.data.named import Arrays, named_dataset
 from mixbench.experiments.data.select import configured_indices
 from mixbench.experiments.data.split import ArraySplit
@@ -42,7 +43,7 @@ def load(
     if datasets.folder_path(config.name) is not None:
         return image_folder.load_folder(config, device, workers, crops)
     source = ensure(config.name, verify=False)  # reading verifies
-    arrays = named_dataset(config.name).read(source)
+    arrays = without_classes(named_dataset(config.name).read(source), config)
     splits, digest = _splits(config, arrays, device, crops)
     mean, std = statistics(splits["train"].images)
     return Dataset(
@@ -70,8 +71,8 @@ def check_sizes(config: DatasetConfig) -> None:
     if path is not None:
         folder_listing.check(config)
         return
-    labels = named_dataset(config.name).read(ensure(config.name, verify=False)).train_labels
-    configured_indices(config, labels)
+    arrays = named_dataset(config.name).read(ensure(config.name, verify=False))
+    configured_indices(config, without_classes(arrays, config).train_labels)
 
 
 def _splits(

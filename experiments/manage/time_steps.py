@@ -72,7 +72,7 @@ def _time(config: RunConfig, device: Any) -> tuple[float, float]:
     network = build(
         config.model,
         channels=facts.channels,
-        classes=facts.classes,
+        classes=config.dataset.classes,
         size=config.dataset.image_size or facts.size,
         seed=0,
     )

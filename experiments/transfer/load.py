@@ -96,7 +96,7 @@ def meta_network(config: RunConfig) -> nn.Module:
         return build(
             config.model,
             channels=facts.channels,
-            classes=facts.classes,
+            classes=config.dataset.classes,
             size=config.dataset.image_size or facts.size,
             seed=config.seed,
         )

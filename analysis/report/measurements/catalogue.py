@@ -131,14 +131,22 @@ _KNOWN = {
     ),
     "shift": _Known(
         "Shift",
-        "Whether images of another data set get less confidence. AUROC is the chance that one of "
-        "the test set gets more than a foreign one: 0.5 is guessing. FPR95 is the share of "
-        "foreign images that pass where 95% of the own do: 95% is guessing.",
+        "Whether foreign images get less confidence, a smaller largest logit or less energy: those "
+        "of a far data set, of a near one, and of classes that were left out of training, which "
+        "are the nearest. AUROC is the chance that one of the test set scores more than a foreign "
+        "one: 0.5 is guessing. FPR95 is the share of foreign images that pass where 95% of the own "
+        "do: 95% is guessing. AUPR finds the foreign ones; guessing gives their share of the "
+        "images. Where a column names neither set nor score, it is the far set and confidence.",
         (
             _Headline("auroc", "AUROC", percent=False),
             _Headline("fpr95", "FPR95", better=-1),
             _Headline("confidence", "Confidence there", better=-1),
             _context("own_confidence", "Confidence on own"),
+            _Headline("(near|left_out)/confidence/auroc", r"AUROC, \1", percent=False),
+            _Headline("(near|left_out)/confidence/fpr95", r"FPR95, \1", better=-1),
+            _context("(far|near|left_out)/energy/auroc", r"AUROC, \1, energy", percent=False),
+            _context("(far|near|left_out)/max_logit/auroc", r"AUROC, \1, max logit", percent=False),
+            _context("(far|near|left_out)/confidence/aupr_out", r"AUPR, \1", percent=False),
         ),
     ),
     "localisation": _Known(
@@ -198,5 +206,5 @@ def shown_metrics(name: str, keys: Sequence[str]) -> list[Shown]:
 
 
 def _metric(key: str, match: re.Match[str], headline: _Headline) -> Metric:
-    text = match.expand(headline.title).replace("-255", "/255")
+    text = match.expand(headline.title).replace("-255", "/255").replace("left_out", "left out")
     return Metric(key, text[:1].upper() + text[1:], headline.percent, headline.better)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from mixbench.analysis.report.measurements.curves import (
     points_of,
     reliability_bins,
 )
+from mixbench.analysis.report.measurements.differences import metric_panels
 from mixbench.analysis.statistics.curves import mean_curves, pool_reliability
 from mixbench.analysis.statistics.estimates import estimate
 from mixbench.analysis.statistics.metrics import Metric
@@ -172,29 +173,27 @@ def _overfitting(curves: Curves) -> list[ReportFigure]:
     ]
 
 
-def _dots(title: str, *metrics: Metric, part: str = "") -> Draw:
-    """Return a function that draws these metrics by method; a key ending in "/" is a prefix.
+def _differences(title: str, *metrics: Metric, part: str = "") -> Draw:
+    """Return a function that draws paired differences of these metrics by method.
 
-    part: of the file's name, where a measurement has several drawings.
+    A key ending in "/" is a prefix. part: of the file's name, where a measurement has several
+    drawings.
     """
 
     def draw(curves: Curves) -> list[ReportFigure]:
-        runs = curves.measured_runs
-        wanted = [one for metric in metrics for one in _with_values(metric, runs)]
-        means, seeds = _means_and_seeds(runs, wanted)
-        if means.empty:
+        wanted = [one for metric in metrics for one in _with_values(metric, curves.measured_runs)]
+        panels = metric_panels(curves, wanted)
+        if not panels:
             return []
-        cells = curves.cells_with(means["cell_key"])
-        has_intervals = means["low"].notna().any()
-        interval = "their 95% t interval over seeds" if has_intervals else "no interval"
         return [
             on_both_papers(
                 f"measured-{curves.name}{part}.png",
                 title,
-                f"Means with {interval} (an arrowhead: it goes on beyond the panel); the small "
-                "dots are single seeds, the dashed line is the mean of the baseline.",
-                f"Dot plot of {', '.join(one.title for one in wanted)} by method",
-                partial(methods_figure, cells, means, seeds, wanted),
+                "Differences to the baseline, paired by replicate, with simultaneous 95% "
+                "intervals; the small dots are single replicates. Filled where the interval "
+                "excludes 0.",
+                f"Forest plots of differences in {', '.join(one.title for one in wanted)}",
+                partial(methods_figure, panels),
             )
         ]
 
@@ -212,7 +211,7 @@ def _localisation(curves: Curves) -> list[ReportFigure]:
             Metric(f"{prefix}/{key}", name, True, 1)
             for key, name in (("pointing", "Pointing"), ("iou", "IoU"), ("energy", "Energy"))
         ]
-        figures += _dots(title, *metrics, part=part)(curves)
+        figures += _differences(title, *metrics, part=part)(curves)
     return figures
 
 
@@ -235,20 +234,14 @@ def _with_values(metric: Metric, runs: pd.DataFrame) -> list[Metric]:
     ]
 
 
-def _means_and_seeds(
-    runs: pd.DataFrame, metrics: Sequence[Metric]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    means, seeds = [], []
-    for cell, rows in runs.groupby("cell_key", sort=False):
-        for metric in metrics:
-            value = estimate(rows[metric.key].tolist())
-            means.append((cell, metric.key, value.mean, value.low, value.high))
-            seeds += [(cell, metric.key, one) for one in rows[metric.key].dropna()]
-    return (
-        pd.DataFrame(means, columns=["cell_key", "metric", "mean", "low", "high"]),
-        pd.DataFrame(seeds, columns=["cell_key", "metric", "value"]),
-    )
-
+_SHIFT = (
+    Metric("shift/auroc", "AUROC, far", False, 1),
+    Metric("shift/near/confidence/auroc", "AUROC, near", False, 1),
+    Metric("shift/left_out/confidence/auroc", "AUROC, left-out classes", False, 1),
+    Metric("shift/far/energy/auroc", "AUROC, far, energy", False, 1),
+    Metric("shift/near/energy/auroc", "AUROC, near, energy", False, 1),
+    Metric("shift/left_out/energy/auroc", "AUROC, left-out classes, energy", False, 1),
+)
 
 _DRAWINGS: dict[str, Draw] = {
     "calibration": _calibration,
@@ -256,16 +249,12 @@ _DRAWINGS: dict[str, Draw] = {
     "hiding": _hidden_parts,
     "corruption": _corruption,
     "attack": _attack,
-    "smoothness": _dots(
+    "smoothness": _differences(
         "Gradients and flips by method",
         Metric("smoothness/loss_gradient", "Loss gradient", False, 0),
         Metric("smoothness/distance", "Distance to the boundary", False, 1),
         Metric("smoothness/flip/", "Flips, noise", True, -1),
     ),
-    "shift": _dots(
-        "Telling foreign images by confidence",
-        Metric("shift/auroc", "AUROC", False, 1),
-        Metric("shift/fpr95", "FPR95", True, -1),
-    ),
+    "shift": _differences("Telling foreign images from own ones", *_SHIFT),
     "localisation": _localisation,
 }

@@ -69,7 +69,8 @@ def _particular(name: str, results: Results, runs: pd.DataFrame) -> list[str]:
         resized = any(curve.get("resized") for curve in curves)
         if foreign:
             more = ", resized to the network's images" if resized else ""
-            notes.append(f"The other data set: {formatting.joined(foreign)}{more}.")
+            notes.append(f"The far data set: {formatting.joined(foreign)}{more}.")
+        notes += _foreign_sets(curves)
     if name == "localisation":
         notes += _chances(results) + _scenes(curves) + _boxed_images(curves)
     flat = [curve["flat"] for curve in curves if is_number(curve.get("flat"))]
@@ -81,6 +82,31 @@ def _particular(name: str, results: Results, runs: pd.DataFrame) -> list[str]:
     if len(images) == 1:
         what = "scenes" if name == "localisation" else "images"
         notes.append(f"On {images.pop():,} {what}.")
+    return notes
+
+
+def _foreign_sets(curves: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say how many images of which sets stand against how many own ones, and what is missing."""
+    found: dict[str, dict[str, set[Any]]] = {}
+    for curve in curves:
+        for kind, one in (curve.get("sets") or {}).items():
+            of_kind = found.setdefault(kind.replace("_", " "), {"names": set(), "images": set()})
+            of_kind["names"].add(one["dataset"])
+            of_kind["images"].add(one["images"])
+    notes = []
+    for kind, of_kind in found.items():
+        names = formatting.joined(sorted(of_kind["names"]))
+        if 0 in of_kind["images"]:
+            notes.append(
+                f"The {kind} data set {names} was not on the machine in some runs, and is missing "
+                "there: fetch it, and measure again with --again."
+            )
+        images = formatting.joined(f"{count:,}" for count in sorted(of_kind["images"] - {0}))
+        if images:
+            notes.append(f"{kind.capitalize()}: {images} images of {names}.")
+    own = sorted({curve["own_images"] for curve in curves if is_number(curve.get("own_images"))})
+    if own:
+        notes.append(f"Against {formatting.joined(f'{count:,}' for count in own)} own images.")
     return notes
 
 

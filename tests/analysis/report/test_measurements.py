@@ -189,7 +189,7 @@ def test_what_is_missing_is_said(text: str) -> None:
     assert "different settings" not in section(text, "Common corruptions")
     assert "In 1 of 15 runs the temperature is a bound" in section(text, "Calibration")
     assert "Guessing is right in 10%" in section(text, "Attacks")
-    assert "The other data set: digits, resized" in section(text, "Shift")
+    assert "The far data set: digits, resized" in section(text, "Shift")
 
 
 def test_what_was_seen_of_scenes_is_said(text: str) -> None:

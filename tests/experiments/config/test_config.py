@@ -31,6 +31,7 @@ EVERY_FIELD = [
     ("dataset.validation_size", 500),
     ("dataset.split_seed", 1),
     ("dataset.image_size", 32),
+    ("dataset.left_out_classes", ["Bag", "Sandal"]),
     ("dataset.image_size", [32, 24]),
     ("model.name", "resnet20"),
     ("model.width", 8),
@@ -133,6 +134,7 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "image_size": 28,
             "fit": None,
             "pixel_range": None,
+            "left_out_classes": None,
         },
         "model": {
             "name": "small_cnn",
