@@ -109,7 +109,8 @@ class SoftTargets:
             prob: Probability of mixing, per batch or per sample as `mode` says.
             switch_prob: Probability of CutMix where both are in use, from 0 to 1.
             mode: "batch" draws once per batch, "elem" per sample; "pair" is not supported.
-            correct_lam: Must be True: label weights follow from the clipped box.
+            correct_lam: Whether CutMix's label weights follow from the clipped box; else they are
+                λ as drawn (`labels="uncorrected"`).
             label_smoothing: The share of each label that is spread over all classes.
             num_classes: The number of classes.
             multi_label: Whether labels are (B, num_classes) with any number of ones.
@@ -123,7 +124,7 @@ class SoftTargets:
         """
         refused = {
             "cutmix_minmax": (cutmix_minmax, cutmix_minmax is not None, "None"),
-            "correct_lam": (correct_lam, not correct_lam, "True"),
+            "correct_lam": (correct_lam, correct_lam not in (True, False), "True or False"),
             "mode": (mode, mode not in ("batch", "elem"), "'batch' or 'elem'"),
             "switch_prob": (switch_prob, not 0 <= switch_prob <= 1, "from 0 to 1"),
         }
@@ -131,9 +132,13 @@ class SoftTargets:
             if wrong:
                 raise ValueError(f"{name}: expected {allowed}, got {value!r}")
         common: dict[str, Any] = {"per_sample": mode == "elem", "pairing": "flip"}
+        labels = {} if correct_lam else {"labels": "uncorrected"}
         methods = [
-            {"name": name, "alpha": alpha, **common}
-            for name, alpha in (("mixup", mixup_alpha), ("cutmix", cutmix_alpha))
+            {"name": name, "alpha": alpha, **common, **rule}
+            for name, alpha, rule in (
+                ("mixup", mixup_alpha, {}),
+                ("cutmix", cutmix_alpha, labels),
+            )
             if alpha != 0
         ]
         if len(methods) == 2:

@@ -9,10 +9,16 @@ from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper
 from mixbench.augmentations.sampling.boxes import (
     centred_box,
     check_areas,
-    cut_out,
+    cut_area,
+    cut_sides,
     inside_box,
     largest_area,
     smallest_area,
+)
+from mixbench.augmentations.sampling.label_weights import (
+    declare_label_rule,
+    label_rule,
+    uncorrected,
 )
 
 if TYPE_CHECKING:
@@ -36,12 +42,16 @@ class CutMix(Method):
 
     Deviations: none by default. `min_area` and `max_area` are not in the paper: they bound the box,
     whose area before rounding and clipping is min_area + (max_area - min_area)(1 - λ).
+    `labels="uncorrected"` leaves out the authors' last step: the sample's label weighs 1 less that
+    area (λ, without bounds), whatever was cut off at the border, as timm's `correct_lam=False` and
+    several other implementations have it.
 
     Args:
         alpha: Both parameters of λ's Beta distribution, above 0.
         placement: "clipped" or "inside".
         min_area: Smallest area of the box, a fraction of the image.
         max_area: Largest area of the box, a fraction of the image.
+        labels: "area" or "uncorrected".
     """
 
     name: ClassVar[str] = "cutmix"
@@ -61,6 +71,7 @@ class CutMix(Method):
     )
     min_area: float = smallest_area()
     max_area: float = largest_area()
+    labels: str = label_rule()
 
     @property
     def home(self) -> Home:
@@ -68,12 +79,15 @@ class CutMix(Method):
 
     def check_combination(self) -> None:
         check_areas(self.name, self.min_area, self.max_area)
+        declare_label_rule(self, self.labels)
 
     def draw(self, draws: Draws) -> Plan:
         from mixbench.augmentations.plans.paste import Paste
 
-        height, width = cut_out(draws, self.alpha, self.min_area, self.max_area)
+        area = cut_area(draws, self.alpha, self.min_area, self.max_area)
+        height, width = cut_sides(draws, area)
         draw_box = centred_box if self.placement == "clipped" else inside_box
         target = draw_box(draws, height, width).unsqueeze(1)
         partner = draws.partners(self.pairing).unsqueeze(1)
-        return Paste((draws.height, draws.width), target, partner)
+        weights = uncorrected(1 - area) if self.labels == "uncorrected" else None
+        return Paste((draws.height, draws.width), target, partner, weights=weights)

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
+from mixbench.augmentations.sampling.label_weights import (
+    declare_label_rule,
+    label_rule,
+    uncorrected,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -29,17 +34,19 @@ class FMix(Method):
     above and below, go from 1 down to 0 in equal steps; s is at most λ and 1 - λ, so that the mean
     stays λ.
 
-    Deviations: label weights are the mask's realised mean (the authors use λ, which differs by less
-    than 1/N). `spectrum="isotropic"` filters real white noise, as the paper describes, and draws it
-    as its spectrum. The authors' code (`"official"`) takes the first two rows of its random
-    spectrum for real and imaginary part, so that only two horizontal frequencies occur and masks
-    are stripes; on sides that differ much it degenerates. Use it to reproduce published results.
+    Deviations: label weights are the mask's realised mean; the authors use λ, which differs by less
+    than 1/N and is what `labels="uncorrected"` gives. `spectrum="isotropic"` filters real white
+    noise, as the paper describes, and draws it as its spectrum. The authors' code (`"official"`)
+    takes the first two rows of its random spectrum for real and imaginary part, so that only two
+    horizontal frequencies occur and masks are stripes; on sides that differ much it degenerates.
+    Use it to reproduce published results.
 
     Args:
         alpha: Both parameters of λ's Beta distribution, above 0.
         decay: The exponent of the spectrum, at least 0.
         max_soft: Edges fade over this share of the image on both sides, from 0 to 0.5.
         spectrum: "isotropic" or "official".
+        labels: "area" or "uncorrected".
     """
 
     name: ClassVar[str] = "fmix"
@@ -63,10 +70,14 @@ class FMix(Method):
         "real noise filtered, as the paper says, or the authors' code with its indexing",
         choices=("isotropic", "official"),
     )
+    labels: str = label_rule()
 
     @property
     def home(self) -> Home:
         return Home(frozenset({"blobs"}), IMAGE)
+
+    def check_combination(self) -> None:
+        declare_label_rule(self, self.labels)
 
     def draw(self, draws: Draws) -> Plan:
         import torch
@@ -85,7 +96,9 @@ class FMix(Method):
             soft = torch.minimum(wanted, pixels - wanted).clamp(max=self.max_soft * pixels)
             ramp = _ramp(rank, count, soft.floor()).to(image.dtype)
             keep = torch.zeros_like(image).scatter_(1, order, ramp)
-        return Blend(keep.view(-1, 1, draws.height, draws.width), draws.partners(self.pairing))
+        weights = uncorrected(wanted / pixels) if self.labels == "uncorrected" else None
+        keep = keep.view(-1, 1, draws.height, draws.width)
+        return Blend(keep, draws.partners(self.pairing), weights=weights)
 
     def _counts(self, draws: Draws) -> tuple[Tensor, Tensor]:
         """Draw λN, and the same rounded up or down by a coin: each (rows,) float64."""

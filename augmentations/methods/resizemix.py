@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 from mixbench.augmentations.sampling.boxes import inside_box, pushed_box
+from mixbench.augmentations.sampling.label_weights import (
+    declare_label_rule,
+    label_rule,
+    uncorrected,
+)
 
 if TYPE_CHECKING:
     from mixbench.augmentations.plans.base import Plan
@@ -30,11 +35,13 @@ class ResizeMix(Method):
     both per sample, and without it both are shared. They take the nearest pixel; here values are
     interpolated (see `augmentations/pixels/resize.py`), which does not shift the small image by up
     to a source pixel. `placement="inside"` draws uniformly among the positions where the box fits.
+    `labels="uncorrected"` gives the partner's label τ² as drawn, before sides are rounded.
 
     Args:
         min_scale: Smallest τ, above 0 and at most 1.
         max_scale: Largest τ, above 0 and at most 1.
         placement: "pushed" or "inside".
+        labels: "area" or "uncorrected".
     """
 
     name: ClassVar[str] = "resizemix"
@@ -57,6 +64,7 @@ class ResizeMix(Method):
         "a box around a uniform centre, moved inside at the border, or uniform where it fits",
         choices=("pushed", "inside"),
     )
+    labels: str = label_rule()
 
     @property
     def home(self) -> Home:
@@ -68,6 +76,7 @@ class ResizeMix(Method):
                 f"resizemix.min_scale: got {self.min_scale:g}, expected at most max_scale "
                 f"({self.max_scale:g})"
             )
+        declare_label_rule(self, self.labels)
 
     def draw(self, draws: Draws) -> Plan:
         import torch
@@ -82,4 +91,6 @@ class ResizeMix(Method):
         whole = torch.zeros_like(target)
         whole[..., 2], whole[..., 3] = draws.height, draws.width
         partner = draws.partners(self.pairing).unsqueeze(1)
-        return Paste((draws.height, draws.width), target, partner, whole, resize=True)
+        weights = uncorrected(1 - scale.square()) if self.labels == "uncorrected" else None
+        size = draws.height, draws.width
+        return Paste(size, target, partner, whole, resize=True, weights=weights)

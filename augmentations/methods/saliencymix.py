@@ -9,11 +9,13 @@ from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper
 from mixbench.augmentations.sampling.boxes import (
     check_areas,
     clipped_around,
-    cut_out,
+    cut_area,
+    cut_sides,
     largest_area,
     pushed_around,
     smallest_area,
 )
+from mixbench.augmentations.sampling.label_weights import declare_label_rule, uncorrected
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,12 +47,13 @@ class SaliencyMix(Method):
     and `max_area` bound the box as in CutMix. `labels="saliency"` weighs each image by the part of
     its saliency that is still seen: a / (a + b) for the sample and b / (a + b) for the partner,
     where a is the share of the sample's saliency outside the box and b that of the partner's inside
-    it. An image without any saliency counts by area.
+    it. An image without any saliency counts by area. `labels="uncorrected"` weighs by λ as drawn
+    (with bounds: by 1 less the area), as in CutMix.
 
     Args:
         alpha: Both parameters of λ's Beta distribution, above 0.
         placement: "clipped" or "inside".
-        labels: "area" or "saliency".
+        labels: "area", "saliency" or "uncorrected".
         min_area: Smallest area of the box, a fraction of the image.
         max_area: Largest area of the box, a fraction of the image.
         per_sample: Whether box size and peak are per sample, not per batch.
@@ -74,8 +77,9 @@ class SaliencyMix(Method):
     )
     labels: str = parameter(
         "area",
-        "labels weigh by area, or by the share of each image's saliency that is still seen",
-        choices=("area", "saliency"),
+        "labels weigh by area, by the share of each image's saliency that is still seen, or by "
+        "the area as drawn",
+        choices=("area", "saliency", "uncorrected"),
     )
     min_area: float = smallest_area()
     max_area: float = largest_area()
@@ -89,8 +93,7 @@ class SaliencyMix(Method):
 
     def check_combination(self) -> None:
         check_areas(self.name, self.min_area, self.max_area)
-        if self.labels == "saliency":
-            object.__setattr__(self, "label_rule", "declared")
+        declare_label_rule(self, self.labels)
 
     def draw(self, draws: Draws) -> Plan:
         import torch
@@ -100,7 +103,8 @@ class SaliencyMix(Method):
 
         if draws.images is None:
             raise ValueError("saliencymix: expected draws with images, got none")
-        height, width = cut_out(draws, self.alpha, self.min_area, self.max_area)
+        area = cut_area(draws, self.alpha, self.min_area, self.max_area)
+        height, width = cut_sides(draws, area)
         partner = draws.partners(self.pairing)
         size = draws.height, draws.width
         if self.labels == "saliency":
@@ -114,6 +118,8 @@ class SaliencyMix(Method):
         around = clipped_around if self.placement == "clipped" else pushed_around
         target = around(row, peak % draws.width, height, width, size)
         weights = None if maps is None else _seen(maps, pasted, target)
+        if self.labels == "uncorrected":
+            weights = uncorrected(1 - area)
         return Paste(size, target.unsqueeze(1), partner.unsqueeze(1), weights=weights)
 
 

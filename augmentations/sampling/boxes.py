@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def smallest_area() -> Any:
-    """Declare the parameter `min_area` of a method that draws its boxes by `cut_out`."""
+    """Declare the parameter `min_area` of a method that draws its boxes by `cut_area`."""
     return parameter(
         0.0,
         "smallest box before clipping, a fraction of the image",
@@ -27,7 +27,7 @@ def smallest_area() -> Any:
 
 
 def largest_area() -> Any:
-    """Declare the parameter `max_area` of a method that draws its boxes by `cut_out`."""
+    """Declare the parameter `max_area` of a method that draws its boxes by `cut_area`."""
     return parameter(
         1.0,
         "largest box before clipping, a fraction of the image",
@@ -54,13 +54,11 @@ def check_areas(method: str, min_area: float, max_area: float) -> None:
         )
 
 
-def cut_out(
-    draws: Draws, alpha: float, min_area: float = 0.0, max_area: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Draw height and width of boxes: √(1 - λ) of each side with λ ~ Beta(alpha, alpha).
+def cut_area(draws: Draws, alpha: float, min_area: float = 0.0, max_area: float = 1.0) -> Tensor:
+    """Draw the area of boxes, before sides are rounded: 1 - λ with λ ~ Beta(alpha, alpha).
 
-    Source: CutMix (Yun et al. 2019), equation 2, and its authors' code: sides are rounded down to
-    whole pixels. The bounds, to which the area 1 - λ is scaled, are not in the paper.
+    Source: CutMix (Yun et al. 2019), equation 2. The bounds, to which the area is scaled, are not
+    in the paper.
 
     Args:
         draws: Random numbers for one batch.
@@ -69,20 +67,34 @@ def cut_out(
         max_area: Largest area, a fraction of the image.
 
     Returns:
-        Heights and widths in pixels: (rows,) int64 each, on the device of `draws`.
-
-    Examples:
-        >>> import torch
-        >>> from mixbench.augmentations import Draws
-        >>> generator = torch.Generator().manual_seed(0)
-        >>> draws = Draws(2, 2, 32, 32, "cpu", generator)
-        >>> cut_out(draws, alpha=1.0)
-        (tensor([ 5, 17]), tensor([ 5, 17]))
+        Fractions of the image: (rows,) float64, on the device of `draws`.
     """
     area = 1.0 - draws.beta(alpha)
     if (min_area, max_area) != (0.0, 1.0):
         area = area.mul_(max_area - min_area).add_(min_area)
-    cut = area.sqrt_()
+    return area
+
+
+def cut_sides(draws: Draws, area: Tensor) -> tuple[Tensor, Tensor]:
+    """Return height and width of boxes of this area, with the image's aspect.
+
+    Source: the CutMix authors' code: sides are rounded down to whole pixels.
+
+    Args:
+        draws: Has the image's height and width.
+        area: Fractions of the image: (rows,) floating point.
+
+    Returns:
+        Heights and widths in pixels: (rows,) int64 each.
+
+    Examples:
+        >>> import torch
+        >>> from mixbench.augmentations import Draws
+        >>> draws = Draws(2, 2, 32, 16, "cpu", None)
+        >>> cut_sides(draws, torch.tensor([0.25, 1.0]))
+        (tensor([16, 32]), tensor([ 8, 16]))
+    """
+    cut = area.sqrt()
     height = (draws.height * cut).long()
     return height, height if draws.width == draws.height else (draws.width * cut).long()
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from mixbench import augmentations
+from mixbench.augmentations.integrations.dropin import SoftTargets
 from tests.support.oracles import boxes_of, chosen, seeded
 
 v2 = pytest.importorskip("torchvision.transforms.v2")
@@ -137,11 +138,17 @@ def draws_for(batch_size: int, height: int, width: int, seed: int, even: bool) -
     return lam, rows, columns
 
 
-@pytest.mark.parametrize("method", ["mixup", "cutmix"])
+@pytest.mark.parametrize(
+    ("method", "corrected"), [("mixup", True), ("cutmix", True), ("cutmix", False)]
+)
 @pytest.mark.parametrize("mode", ["batch", "elem"])
 @pytest.mark.parametrize("size", [(16, 24), (33, 17)])
 def test_the_whole_of_timms_mixup(
-    method: str, mode: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    method: str,
+    corrected: bool,
+    mode: str,
+    size: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """timm's Mixup from images and labels to images and soft labels, in both of its modes."""
     labels = torch.tensor([1, 0, 4, 9, 4, 2, 7, 3])
@@ -156,14 +163,16 @@ def test_the_whole_of_timms_mixup(
             centre=(torch.tensor(down), torch.tensor(across)),
         )
         object.__setattr__(draws, "batch", 8)
-        mix = augmentations.create(method, pairing="flip", per_sample=mode == "elem")
-        plan = mix.draw(draws).expand(8)
-
-        alphas = {
+        arguments = {
             "mixup_alpha": float(method == "mixup"),
             "cutmix_alpha": float(method == "cutmix"),
+            "mode": mode,
+            "correct_lam": corrected,
+            "label_smoothing": 0.0,
+            "num_classes": CLASSES,
         }
-        theirs = timm_mixup.Mixup(**alphas, mode=mode, label_smoothing=0.0, num_classes=CLASSES)
+        plan = SoftTargets.like_timm(**arguments).mix.draw(draws).expand(8)
+        theirs = timm_mixup.Mixup(**arguments)
         with monkeypatch.context() as patched:
             patched.setattr(timm_mixup.np, "random", NumpyAnswers(lam, down, across))
             expected, soft = theirs(images.clone(), labels)

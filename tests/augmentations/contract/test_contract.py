@@ -66,6 +66,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "fmix official": {"name": "fmix", "spectrum": "official"},
     "gridmask mean": {"name": "gridmask", "fill": "mean"},
     "mixup faint": {"name": "mixup", "alpha": 0.05},
+    "uncorrected labels": {"name": "cutmix", "labels": "uncorrected"},
     "saliency labels": {"name": "saliencymix", "labels": "saliency"},
     "choice of kinds": {"name": "choice", "methods": ["ricap", "none", "cutout"]},
     "choice of depths": {"name": "choice", "methods": ["manifold_mixup", "cutmix", "saliencymix"]},

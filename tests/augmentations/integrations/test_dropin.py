@@ -157,7 +157,7 @@ def test_smoothing_is_timms(multi_label: bool) -> None:
         ({"mode": "pair"}, "mode: expected 'batch' or 'elem', got 'pair'"),
         ({"mode": "half"}, "mode: expected"),
         ({"cutmix_minmax": (0.2, 0.8)}, r"cutmix_minmax: expected None, got \(0.2, 0.8\)"),
-        ({"correct_lam": False}, "correct_lam: expected True, got False"),
+        ({"correct_lam": "no"}, "correct_lam: expected True or False, got 'no'"),
         ({"switch_prob": 1.5}, "switch_prob: expected from 0 to 1, got 1.5"),
         ({"mixup_alpha": 0.0}, "mixup_alpha, cutmix_alpha: expected at least one above 0"),
         ({"mixup_alpha": -1.0}, "mixup.alpha: got -1.0, expected a number above 0"),
