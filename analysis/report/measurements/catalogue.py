@@ -95,12 +95,24 @@ _KNOWN = {
         "Common corruptions",
         "Accuracy on test images that are noisy, blurred, in bad weather or badly stored, mean "
         "over five severities. Retention is the mean over all corruptions divided by the accuracy "
-        "on the same images as they are (clean).",
-        (
-            _context("clean", "Clean"),
-            _Headline("mean", "All"),
-            _Headline("retention", "Retention"),
-            _Headline("(noise|blur|weather|digital)", r"\1"),
+        "on the same images as they are (clean). The calibration errors are means over the same "
+        "images; scaled: with the temperature that clean validation images speak for. “Published” "
+        "are the constants of CIFAR-10-C and ImageNet-C, “files” the published images themselves; "
+        "their means are over the fifteen corruptions of the publications, so compare neither "
+        "with the others. The mCE is the mean of errors over those of a reference.",
+        tuple(
+            headline
+            for prefix, where in (("", ""), ("published/", ", published"), ("files/", ", files"))
+            for headline in (
+                _context(f"{prefix}clean", f"Clean{where}"),
+                _Headline(f"{prefix}mean", f"All{where}"),
+                _Headline(f"{prefix}mce", f"mCE{where}", better=-1),
+                _Headline(f"{prefix}retention", f"Retention{where}"),
+                _Headline(f"{prefix}(noise|blur|weather|digital)", rf"\1{where}"),
+                _Headline(f"{prefix}debiased", f"Debiased error{where}", better=-1),
+                _Headline(f"{prefix}nll", f"NLL{where}", percent=False, better=-1),
+                _Headline(f"{prefix}scaled/debiased", f"Debiased error, scaled{where}", better=-1),
+            )
         ),
         has_chance=True,
     ),

@@ -64,6 +64,8 @@ def _particular(name: str, results: Results, runs: pd.DataFrame) -> list[str]:
     notes = []
     if name == "calibration":
         notes += _temperatures(results) + _fitted_on(runs[runs["run_key"].isin(set(results))])
+    if name == "corruption":
+        notes += _corrupted_files(curves)
     if name == "shift":
         foreign = dict.fromkeys(str(curve["dataset"]) for curve in curves if "dataset" in curve)
         resized = any(curve.get("resized") for curve in curves)
@@ -136,6 +138,21 @@ def _fitted_on(runs: pd.DataFrame) -> list[str]:
         f"{sentence}, the same in all runs: what sets these apart from the test set shifts the "
         "scaled numbers of all runs alike, and is not in the intervals."
     ]
+
+
+def _corrupted_files(curves: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which files were measured, and what their errors are compared with."""
+    notes: dict[str, None] = {}
+    for files in (curve["files"] for curve in curves if isinstance(curve.get("files"), dict)):
+        against = files.get("reference")
+        ratio = f"mCE against {against}" if against else "no reference, so there is no mCE"
+        parts = [f"Files: {files.get('set')}, {files.get('images'):,} images each; {ratio}"]
+        if files.get("resized"):
+            parts.append("resized to the network's images, which the published numbers are not of")
+        if left_out := files.get("classes_left_out"):
+            parts.append(f"{plural(int(left_out), 'class', 'classes')} of theirs left out")
+        notes["; ".join(parts) + "."] = None
+    return list(notes)
 
 
 def _chances(results: Results) -> list[str]:

@@ -24,7 +24,7 @@ FINE = 16
 
 def gaussian_blur(images: Tensor, level: float, scale: float, draws: ImageRandom) -> Tensor:
     """Blur with a Gaussian."""
-    return _gaussian(images, level * scale)
+    return gaussian(images, level * scale)
 
 
 def defocus_blur(
@@ -46,7 +46,7 @@ def glass_blur(
     # The ends of the range are as likely as what is between, and it grows evenly with images.
     reach = furthest * scale + 0.5
     height, width = images.shape[-2:]
-    blurred = _gaussian(images, sigma * scale)
+    blurred = gaussian(images, sigma * scale)
     for step in range(steps):
         moves = (draws.uniform(f"moves {step}", 2, height, width) * 2 - 1) * reach
         moves = moves.round().long()
@@ -54,7 +54,7 @@ def glass_blur(
         rows = torch.arange(height, device=images.device).unsqueeze(1) + moves[:, 0]
         columns = torch.arange(width, device=images.device) + moves[:, 1]
         blurred = _taken(blurred, rows, columns)
-    return _gaussian(blurred, sigma * scale)
+    return gaussian(blurred, sigma * scale)
 
 
 def motion_blur(
@@ -110,7 +110,8 @@ def _taken(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return images.flatten(2).gather(2, index).view_as(images)
 
 
-def _gaussian(images: Tensor, sigma: float) -> Tensor:
+def gaussian(images: Tensor, sigma: float) -> Tensor:
+    """Blur images (B,C,H,W) with a Gaussian of this deviation in pixels."""
     rows, columns = (separable.gaussian(side, sigma) for side in images.shape[-2:])
     return separable.apply(images, separable.Maps([(rows, columns)]))
 

@@ -1,4 +1,7 @@
-"""Digital: contrast, bent images, large pixels, JPEG, saturation. Parameters as in `noise`."""
+"""Digital: contrast, bent images, large pixels, JPEG, saturation, spatter.
+
+Parameters as in `noise`.
+"""
 
 # All have the same parameters, whether they need them or not.
 # ruff: noqa: ARG001
@@ -16,10 +19,16 @@ from PIL import Image
 from torch import Tensor
 
 from mixbench.experiments.evaluation.corruption import separable
+from mixbench.experiments.evaluation.corruption.blur import gaussian
+from mixbench.experiments.evaluation.corruption.weather import tint
 from mixbench.experiments.evaluation.image_random import ImageRandom
 
 MOSAIC = 2**25
 """Pixels of the largest picture that is compressed at once; Pillow warns from 89 million on."""
+MUD = 0.8
+"""Where smoothed mud is thinner, there is none."""
+BROWN, TURQUOISE = (63 / 255, 42 / 255, 20 / 255), (175 / 255, 238 / 255, 238 / 255)
+EMBOSS = ((-2.0, -1.0, 0.0), (-1.0, 1.0, 1.0), (0.0, 1.0, 2.0))
 
 
 def contrast(images: Tensor, level: float, scale: float, draws: ImageRandom) -> Tensor:
@@ -46,6 +55,34 @@ def saturate(
     wanted = (saturation * factor + more).clamp(0, 1)
     ratio = torch.where(chroma > 0, wanted / saturation.clamp(min=1e-6), 1.0)
     return value - (value - images) * ratio
+
+
+def spatter(
+    images: Tensor,
+    level: tuple[float, float, float, float, float, int],
+    scale: float,
+    draws: ImageRandom,
+) -> Tensor:
+    """Splash water or mud on the image, where smooth noise is above a threshold.
+
+    Mud is as in the original. Its water is shaded by the distance to the drops' edges, in steps of
+    OpenCV's on 256 shades; here by the slope of the drops, lit from the upper left.
+    """
+    mean, deviation, sigma, least, strength, is_mud = level
+    height, width = images.shape[-2:]
+    # Smoothing over fewer pixels leaves more of the noise: as much is liquid in images of any size.
+    noise = deviation * scale * draws.normal("liquid", 1, height, width)
+    liquid = mean + gaussian(noise, sigma * scale)
+    if is_mud:
+        mud = gaussian((liquid > least).float(), strength * scale)
+        mud = torch.where(mud < MUD, 0.0, mud)
+        return images * (1 - mud) + mud * tint(images, BROWN)
+    drops = torch.where(liquid < least, 0.0, liquid)
+    padded = F.pad(drops, (1, 1, 1, 1), mode="replicate")
+    lit = F.conv2d(padded, images.new_tensor(EMBOSS).view(1, 1, 3, 3)).clamp(0, 1)
+    shine = drops * (0.5 + 0.5 * lit)
+    shine = shine / shine.amax(dim=(2, 3), keepdim=True).clamp(min=1e-6)
+    return images + strength * shine * tint(images, TURQUOISE)
 
 
 def elastic_transform(

@@ -1,6 +1,6 @@
-"""Weather: fog, snow and bright light, all computed. Parameters as in `noise`.
+"""Weather: fog, snow, frost and bright light, all computed. Parameters as in `noise`.
 
-The original's frost lays a photograph over the image, and is left out.
+The original's frost lays one of six photographs over the image; ours a texture that is generated.
 """
 
 # All have the same parameters, whether they need them or not.
@@ -18,6 +18,8 @@ from mixbench.experiments.evaluation.corruption.blur import trail
 from mixbench.experiments.evaluation.image_random import ImageRandom
 
 LUMINANCE = (0.299, 0.587, 0.114)
+ICE = (0.86, 0.95, 1.0)
+"""The colour of frost."""
 
 
 def brightness(images: Tensor, level: float, scale: float, draws: ImageRandom) -> Tensor:
@@ -60,6 +62,36 @@ def snow(
     return seen * images + (1 - seen) * whiter + flakes + flakes.flip(-1, -2)
 
 
+def frost(images: Tensor, level: tuple[float, float], scale: float, draws: ImageRandom) -> Tensor:
+    """Darken the image and add ice, from a texture that is generated for each image."""
+    seen, thickness = level
+    height, width = images.shape[-2:]
+    ice = crystals(draws, 1 << (max(height, width) - 1).bit_length())[..., :height, :width]
+    return seen * images + thickness * ice * tint(images, ICE)
+
+
+def crystals(draws: ImageRandom, side: int) -> Tensor:
+    """Frost on a window, from 0 to 1: bright ridges of one cloud, over the veil of another.
+
+    Args:
+        draws: The images' random numbers.
+        side: In pixels, a power of 2.
+
+    Returns:
+        (B,1,side,side) float32.
+    """
+    veil = plasma(draws, side, 1.6, "veil")
+    ridges = 1 - (2 * plasma(draws, side, 1.35, "ridges") - 1).abs()
+    return 0.55 * veil + 0.45 * ridges**3
+
+
+def tint(images: Tensor, colour: tuple[float, float, float]) -> Tensor:
+    """A colour as (1,C,1,1) that can be added to images: its luminance where these have none."""
+    if images.shape[1] != 3:
+        return images.new_full((1, 1, 1, 1), sum(map(float.__mul__, LUMINANCE, colour)))
+    return images.new_tensor(colour).view(1, 3, 1, 1)
+
+
 def grey(images: Tensor) -> Tensor:
     """The luminance (ITU-R BT.601) of colour images, the mean of other channels.
 
@@ -76,7 +108,7 @@ def grey(images: Tensor) -> Tensor:
     return parts.unsqueeze(1)
 
 
-def plasma(draws: ImageRandom, side: int, fading: float) -> Tensor:
+def plasma(draws: ImageRandom, side: int, fading: float, what: str = "plasma") -> Tensor:
     """Clouds from 0 to 1, by the diamond-square algorithm on a torus.
 
     Each halving of the grid adds noise that is `fading` squared times weaker, as in the original,
@@ -86,11 +118,12 @@ def plasma(draws: ImageRandom, side: int, fading: float) -> Tensor:
         draws: The images' random numbers.
         side: In pixels, a power of 2.
         fading: How fast details fade with their size.
+        what: Which of the images' random numbers.
 
     Returns:
         (B,1,side,side) float32.
     """
-    noise = draws.uniform("plasma", side, side) * 2 - 1
+    noise = draws.uniform(what, side, side) * 2 - 1
     clouds = torch.zeros_like(noise)
     step, strength = side, 1.0
     while step > 1:

@@ -46,6 +46,8 @@ def test_only_nothing(sweep: SweepFolder, only: str, capsys: pytest.CaptureFixtu
         ("attack.epsilons=[]", "attack.epsilons: got [], expected at least 1"),
         ("hiding.fractions=1", "hiding.fractions.0: got 1, expected a number below 1"),
         ("shift.dataset=digit", "shift.dataset: unknown dataset 'digit'; did you mean 'digits'"),
+        ("corruption.preset=monoton", "corruption.preset: got 'monoton', expected"),
+        ("corruption.files=nowhere", "corruption.files: got 'nowhere', which is no folder"),
         ("attack=3", "--set attack: expected one of its settings: epsilons, steps"),
     ],
 )
@@ -65,6 +67,7 @@ def test_one_alone_is_a_list_of_one() -> None:
     [
         ("shift.dataset=digits", "the data set of the run itself"),
         ("localisation.boxes=boxes.csv", "digits has no image files"),
+        ("corruption.files=.", "holds no corruption, expected labels.npy"),
     ],
 )
 def test_settings_that_do_not_fit_the_data(

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.load import load
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.evaluation.base import Subject
+from mixbench.experiments.evaluation import catalogue
+from mixbench.experiments.evaluation.base import Subject, subset_indices
+from mixbench.experiments.evaluation.calibration.measure import errors as calibration_errors
 from mixbench.experiments.evaluation.corruption import (
     CorruptionSettings,
     blur,
@@ -30,9 +32,17 @@ from mixbench.experiments.evaluation.corruption import (
     weather,
 )
 from mixbench.experiments.evaluation.corruption.corrupt import applies, corrupt
-from mixbench.experiments.evaluation.corruption.levels import CORRUPTIONS, FAMILIES, SEVERITIES
+from mixbench.experiments.evaluation.corruption.levels import (
+    BENCHMARK,
+    CORRUPTIONS,
+    FAMILIES,
+    SEVERITIES,
+    USUAL,
+)
 from mixbench.experiments.evaluation.image_random import ImageRandom
 from tests.support import planted
+from tests.support.subjects import Nearest
+from tests.support.subjects import subject as digits_of
 
 
 def draws(count: int, name: str = "test", first: int = 0) -> ImageRandom:
@@ -332,6 +342,10 @@ class Brightness(nn.Module):
         return torch.stack([0.5 - mean, mean - 0.5], dim=1)
 
 
+def _is_calibration(name: str) -> bool:
+    return name.endswith(("debiased", "nll", "gap", "ece", "by_chance"))
+
+
 def test_means_by_hand() -> None:
     # Grey images of 0.44: contrast leaves them, brightness of 0.1 and more lifts them.
     images = torch.full((6, 1, 32, 32), round(0.44 * 255), dtype=torch.uint8)
@@ -339,7 +353,8 @@ def test_means_by_hand() -> None:
     found = measure.measure(
         planted.subject(Brightness(), images, torch.zeros(6).long(), batch_size=4), asked
     )
-    assert found.metrics == {
+    accuracies = {name: value for name, value in found.metrics.items() if not _is_calibration(name)}
+    assert accuracies == {
         "corruption/clean": 1.0,
         "corruption/contrast": 1.0,
         "corruption/brightness": 0.2,
@@ -387,7 +402,8 @@ def test_every_model_sees_the_same_in_every_batch_size() -> None:
         subject = planted.subject(network, images, torch.zeros(60).long(), batch_size=size)
         measure.measure(subject, asked)
         looks = 1 + len(names) * len(SEVERITIES)
-        seen.append([torch.cat(network.shown[look::looks]) for look in range(looks)])
+        shown = network.shown[-(-60 // size) :]  # after the validation split
+        seen.append([torch.cat(shown[look::looks]) for look in range(looks)])
         assert len(seen[-1][0]) == 40
     for look, *others in zip(*seen, strict=True):
         assert all(torch.equal(look, other) for other in others)
@@ -397,16 +413,20 @@ def test_every_model_sees_the_same_in_every_batch_size() -> None:
 def test_a_trained_network_on_digits(digits_subject: Subject) -> None:
     found = measure.measure(digits_subject, CorruptionSettings(images=200))
     assert found.metrics["corruption/saturate"] is None
-    given = {key: value for key, value in found.metrics.items() if value is not None}
+    given = {
+        key: value
+        for key, value in found.metrics.items()
+        if value is not None and not _is_calibration(key)
+    }
     assert all(0 <= value <= 1 for key, value in given.items())
     assert given["corruption/clean"] > 0.9 > given["corruption/mean"] > 0.2
-    members = [given[f"corruption/{n}"] for n in CORRUPTIONS if n != "saturate"]
+    members = [given[f"corruption/{n}"] for n in USUAL if n != "saturate"]
     assert given["corruption/mean"] == pytest.approx(np.mean(members))
     for family in FAMILIES:
         members = [
             given[f"corruption/{name}"]
-            for name, levels in CORRUPTIONS.items()
-            if levels.family == family and name != "saturate"
+            for name in USUAL
+            if CORRUPTIONS[name].family == family and name != "saturate"
         ]
         assert given[f"corruption/{family}"] == pytest.approx(np.mean(members))
 
@@ -420,8 +440,117 @@ def test_families_stand_for_their_members_and_others_are_refused() -> None:
         "speckle_noise",
         "fog",
     )
-    assert CorruptionSettings().corruptions == tuple(CORRUPTIONS)
+    assert CorruptionSettings().corruptions == USUAL
+    assert CorruptionSettings(preset="published").corruptions == tuple(CORRUPTIONS)
+    # With frost it would be another mean under the same name.
+    assert "frost" not in CorruptionSettings(corruptions="weather").corruptions  # type: ignore[arg-type]
     with pytest.raises(UserError, match="unknown corruption 'fogg'; did you mean 'fog'"):
         CorruptionSettings.model_validate({"corruptions": ["fogg"]})
     with pytest.raises(ValueError, match="expected a list"):
         CorruptionSettings.model_validate({"corruptions": []})
+
+
+def test_stored_settings_are_those_of_before_unless_a_later_one_is_set() -> None:
+    before = {"corruptions": list(USUAL), "images": 1000, "seed": 0}
+    assert catalogue.resolve({}, ["corruption"]) == {"corruption": before}
+    stored = catalogue.resolve({"corruption.preset": "published"}, ["corruption"])["corruption"]
+    assert stored["preset"] == "published" and "files" not in stored
+    assert catalogue.parse("corruption", stored) == CorruptionSettings(preset="published")
+
+
+# As make_cifar_c.py and make_imagenet_c.py have them.
+PUBLISHED = {
+    ("glass_blur", False): [(0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)],
+    ("motion_blur", False): [(6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)],
+    ("frost", False): [(1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)],
+    ("frost", True): [(1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)],
+    ("fog", True): [(1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)],
+    ("saturate", False): [(0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)],
+    ("saturate", True): [(0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)],
+}
+
+
+def test_published_constants() -> None:
+    for (name, is_large), expected in PUBLISHED.items():
+        found = [CORRUPTIONS[name].of(s, "published", is_large=is_large) for s in SEVERITIES]
+        assert [one[: len(expected[0])] for one in found] == expected, name
+    for is_large, unit, parts in (
+        (False, 32, [(0, 0.08), (0.05, 0.07), (0.08, 0.06), (0.1, 0.05), (0.1, 0.03)]),
+        (True, 244, [(2, 0.1), (2, 0.2), (0.05, 0.02), (0.07, 0.02), (0.12, 0.02)]),
+    ):
+        bent = CORRUPTIONS["elastic_transform"]
+        for severity, (strength, corner) in zip(SEVERITIES, parts, strict=True):
+            found = bent.of(severity, "published", is_large=is_large)
+            assert (found[0], found[2]) == pytest.approx((unit * strength, unit * corner))
+    assert CORRUPTIONS["snow"].of(2, "published", is_large=True)[-1] == 0.7
+    extra = {"speckle_noise", "gaussian_blur", "spatter", "saturate"}
+    assert set(CORRUPTIONS) - set(BENCHMARK) == extra
+    assert len(BENCHMARK) == 15
+
+
+def test_published_images_have_256_shades_and_their_own_mean() -> None:
+    images = photographs(128, 6, 32)
+    shades = (images * 255).round() / 255
+    rounded = corrupt(shades, "jpeg_compression", 1, draws(6), "published")
+    plain = corrupt(shades, "jpeg_compression", 1, draws(6))
+    assert torch.allclose(rounded, plain, atol=1e-6), "what is a shade stays"
+    found = corrupt(images, "fog", 3, draws(6), "published")
+    below = corrupt(images, "fog", 3, draws(6)) - found
+    assert torch.allclose(found * 255, (found * 255).round(), atol=1e-3)
+    assert below.min() > -1e-4 and below.max() < 1 / 255 + 1e-6
+    subject = planted.subject(
+        Brightness(), (images * 255).to(torch.uint8), torch.zeros(6).long(), batch_size=4
+    )
+    asked = CorruptionSettings(
+        preset="published", corruptions=("fog", "frost", "contrast", "spatter"), images=None
+    )
+    metrics = measure.measure(subject, asked).metrics
+    start = "corruption/published"
+    assert all(name.startswith(start) for name in metrics)
+    three = [metrics[f"{start}/{name}"] for name in ("fog", "frost", "contrast")]
+    assert metrics[f"{start}/mean"] == pytest.approx(np.mean(three)), "spatter is for tuning"
+    assert metrics[f"{start}/digital"] == metrics[f"{start}/contrast"]
+
+
+def test_ice_is_bluish_and_mud_brown() -> None:
+    black, white = torch.zeros(40, 3, 64, 64), torch.ones(40, 3, 64, 64)
+    red, green, blue = weather.frost(black, (1.0, 1.0), 1.0, draws(40)).mean((0, 2, 3)).tolist()
+    assert 0.3 < red < green < blue < 0.6
+    textures = weather.crystals(draws(40), 64)
+    assert textures.min() >= 0 and textures.max() <= 1 and textures.std() > 0.1
+    muddy = digital.spatter(white, (0.65, 0.1, 0.5, 0.6, 0.6, 1), 1.0, draws(40))
+    for channel, colour in enumerate((63, 42, 20)):
+        assert float(muddy[:, channel].min()) >= colour / 255 - 1e-6, "nothing is darker than mud"
+    share = float((muddy < 1).any(dim=1).float().mean())
+    wet = digital.spatter(black, (0.65, 0.3, 1, 0.69, 0.5, 0), 1.0, draws(40))
+    assert 0.2 < share < 0.98 and float(wet.amax()) == pytest.approx(0.5 * 238 / 255)
+    assert float((wet > 0).float().mean()) == pytest.approx(
+        1 - scipy.stats.norm.cdf(0.04 / (0.3 * 0.2821)), abs=0.03
+    ), "of noise smoothed by 1, deviation 1 / (2 sqrt(pi)) is left"
+
+
+def test_calibration_under_corruption_is_that_of_the_same_logits() -> None:
+    subject = digits_of(Nearest(scale=3.0), batch_size=50)
+    kept: dict[int, list[Tensor]] = {}
+
+    class Keeping(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = inner(images)
+            kept.setdefault(len(kept), []).append(logits)
+            return logits
+
+    inner, asked = subject.network, CorruptionSettings(corruptions=("contrast",), images=50)
+    subject = digits_of(Keeping(), batch_size=1000)
+    found = measure.measure(subject, asked)
+    labels = subject.split("test").labels[subset_indices(len(subject.split("test")), 50, 0)].numpy()
+    _, clean, *corrupted = [logits[0].numpy() for logits in kept.values()]
+    values = [calibration_errors(logits, labels, 15)[0] for logits in corrupted]
+    for name in ("nll", "gap", "ece", "ece_by_chance"):
+        expected = np.mean([one[name] for one in values])
+        assert found.metrics[f"corruption/{name}"] == pytest.approx(expected, abs=1e-6)
+    square = max(np.mean([one["debiased_squared"] for one in values]), 0)
+    assert found.metrics["corruption/debiased"] == pytest.approx(square**0.5, abs=1e-6)
+    at_0 = calibration_errors(clean, labels, 15)[0]
+    assert found.curves["calibration"]["nll"][0] == pytest.approx(at_0["nll"], abs=1e-6)
+    scaled, plain = found.metrics["corruption/scaled/nll"], found.metrics["corruption/nll"]
+    assert scaled is not None and plain is not None and scaled < plain, "three times too sharp"
