@@ -40,6 +40,7 @@ from mixbench.analysis.report.sections import (
 from mixbench.analysis.report.verdicts import VERDICTS, of_comparison
 from mixbench.analysis.statistics.baselines import Baseline
 from mixbench.analysis.tables.load import Tables
+from mixbench.analysis.tables.recipes import DEFAULTS
 from mixbench.analysis.text.verdict import Summary
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
@@ -143,7 +144,7 @@ def _csv(tables: Tables) -> str:
         parts += [others[mark].assign(**{name: name == mark for name in marks}) for mark in marks]
         runs = pd.concat([part.astype(object) for part in parts])
     # Unset, it leaves the keys of runs as they were before there was a choice.
-    for field, default in {"training.optimiser": "sgd", "training.loss": "ce"}.items():
+    for field, default in DEFAULTS.items():
         if field in runs:
             runs = runs.assign(**{field: runs[field].fillna(default)})
     return runs.to_csv(index=False)

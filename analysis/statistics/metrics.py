@@ -40,7 +40,12 @@ _BEFORE_OCCLUSION = (
     Metric("test/nll", "NLL", False, -1, 0.02),
     Metric("test/brier", "Brier", False, -1, 0.01),
 )
-_AFTER_OCCLUSION = (Metric("train/accuracy", "Train accuracy", True, 0),)
+_AFTER_OCCLUSION = (
+    Metric("train/accuracy", "Train accuracy", True, 0),
+    Metric("ema/accuracy", "Accuracy, averaged weights", True, 1, 0.005),
+    Metric("ema/ece", "ECE, averaged weights", True, -1, 0.01),
+    Metric("ema/nll", "NLL, averaged weights", False, -1, 0.02),
+)
 
 
 def metric_of(key: str, margins: Mapping[str, float] | None = None) -> Metric:

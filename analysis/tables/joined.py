@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from mixbench.analysis.tables import recipes
 from mixbench.analysis.tables.from_csv import METHOD, REPLICATE, SEED
 from mixbench.analysis.tables.labels import JOIN, name_cells, value_text
 from mixbench.analysis.tables.schedules import ALWAYS, NAME, TOLD_BY_NAME
@@ -20,7 +21,7 @@ SETTING, DATASET = "setting", "dataset.name"
 ALL = "all"
 _NO_SETTINGS = ("evaluation.batch_size", "training.devices", "dataset.split_seed")
 """Fields that change no result, or are drawn with the replicate."""
-DEFAULTS = {"training.optimiser": "sgd", "training.loss": "ce", NAME: ALWAYS}
+DEFAULTS = {**recipes.DEFAULTS, NAME: ALWAYS}
 """What a field means where it is not set; published tables have it filled in."""
 _OF_SEEDS = 1_000_000
 """Added to seeds of sweeps without replicates: they are no replicates of those that have some."""

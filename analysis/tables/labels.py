@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from mixbench.analysis.tables import schedules, transfers, tuned
+from mixbench.analysis.tables import recipes, schedules, transfers, tuned
 from mixbench.analysis.tables.nested_methods import KEY, short_names
 from mixbench.experiments.design.question import TUNE
 from mixbench.experiments.merge import flatten
@@ -52,6 +52,7 @@ def settings(configs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     flat = [flatten(of_cell(config)) for config in configs]
     schedules.named(flat)
     transfers.spread(flat)
+    recipes.spread(flat)
     return flat
 
 
@@ -108,6 +109,7 @@ def name_cells(configs: Sequence[Flat], origins: Mapping[str, str] | None = None
     the cells that others start from are called.
     """
     origins = origins or {}
+    configs = recipes.for_names(configs)
     used = dict.fromkeys(key for config in configs for key in config)
     keys = [key for key in used if key not in schedules.TOLD_BY_NAME]
     varying = [key for key in keys if _distinct(configs, key) > 1]

@@ -13,6 +13,33 @@ CROP_SCALE = (0.08, 1.0)
 """The shares of a picture's area that random resized crops have by default."""
 
 
+class EmaConfig(Section):
+    """An exponential moving average of the weights, as timm's ModelEmaV3 keeps it.
+
+    `decay` is the share of the average that a step leaves; with `warmup` it grows up to that over
+    the steps. `evaluate: instead` validates, measures and hands on the average instead of the last
+    weights; `beside` gives it metrics of its own, `ema/...`.
+    """
+
+    decay: Number = Field(gt=0, lt=1)
+    warmup: bool = False
+    evaluate: Literal["instead", "beside"] = "instead"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decay_alone(cls, given: Any) -> Any:
+        """Accept `ema: 0.999`."""
+        if isinstance(given, dict | EmaConfig):
+            return given
+        decay = as_number(given)
+        if type(decay) not in (int, float):
+            raise ValueError(
+                f"got {given!r}, expected a decay such as 0.999, or {{decay: 0.999, evaluate: "
+                "beside}"
+            )
+        return {"decay": decay}
+
+
 class TrainingConfig(Section):
     """How the network is trained.
 
@@ -37,6 +64,7 @@ class TrainingConfig(Section):
     label_smoothing: Number = Field(0.0, ge=0, lt=1)
     loss: Literal["ce", "bce"] | None = None
     bce_threshold: Number | None = Field(None, ge=0, lt=1)
+    ema: EmaConfig | None = None
     crop: Literal["none", "pad", "resized"] | None = None
     crop_scale: tuple[float, float] | None = None
     crop_padding: int | None = Field(None, ge=0, le=64)
@@ -44,6 +72,11 @@ class TrainingConfig(Section):
     amp: bool = True
     channels_last: bool = True
     devices: int | None = Field(None, ge=1, le=4096)
+
+    @property
+    def measures_average(self) -> bool:
+        """Tell whether the averaged weights are measured instead of the last ones."""
+        return self.ema is not None and self.ema.evaluate == "instead"
 
     @property
     def random_crops(self) -> tuple[float, float] | None:

@@ -63,14 +63,7 @@ def measure(
     evaluation = config.evaluation
 
     def batches(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        for raw, labels in split.batches(evaluation.batch_size, part=ranks.part):
-            beat()
-            yield (
-                normalise(
-                    raw, dataset.mean, dataset.std, channels_last=config.training.channels_last
-                ),
-                labels,
-            )
+        return _batches(split, dataset, config, beat, ranks)
 
     logits, labels = logits_of(network, batches(dataset.test), ranks)
     metrics: dict[str, float | None] = {}
@@ -98,3 +91,37 @@ def measure(
         )
         metrics |= {f"occlusion/{name}": value for name, value in occlusion_metrics.items()}
     return Measurements(metrics, curves, logits, labels)
+
+
+@torch.inference_mode()
+def measure_average(
+    network: nn.Module,
+    dataset: Dataset,
+    config: RunConfig,
+    beat: Callable[[], None],
+    ranks: Ranks = ALONE,
+) -> dict[str, float | None]:
+    """Measure the averaged weights of `training.ema` beside the last ones; arguments: `measure`.
+
+    Returns:
+        `ema/accuracy`, `ema/nll`, ... of the test set and `ema/validation_accuracy`; empty on other
+        ranks than 0.
+    """
+    network.eval()
+    logits, labels = logits_of(network, _batches(dataset.test, dataset, config, beat, ranks), ranks)
+    validation = score(network, _batches(dataset.validation, dataset, config, beat, ranks), ranks)
+    if not ranks.leads:
+        return {}
+    clean, _ = scores.measure(logits, labels, config.evaluation.ece_bins)
+    metrics: dict[str, float | None] = {f"ema/{name}": value for name, value in clean.items()}
+    return metrics | {"ema/validation_accuracy": validation["accuracy"]}
+
+
+def _batches(
+    split: Split, dataset: Dataset, config: RunConfig, beat: Callable[[], None], ranks: Ranks
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield this rank's batches of a split, normalised."""
+    channels_last = config.training.channels_last
+    for raw, labels in split.batches(config.evaluation.batch_size, part=ranks.part):
+        beat()
+        yield normalise(raw, dataset.mean, dataset.std, channels_last=channels_last), labels

@@ -51,7 +51,7 @@ def subject_of(planned: PlannedRun, device: torch.device, beat: Callable[[], Non
         seed=parsed.seed,
     )
     try:
-        network.load_state_dict(state["network"])
+        network.load_state_dict(state["ema" if parsed.training.measures_average else "network"])
     except (KeyError, RuntimeError) as error:
         raise UserError(
             f"run {planned.run_key}: its weights don't fit the network: {first_line(error)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.schedule import Schedule
+from mixbench.experiments.training.averaging import Averaging
 from mixbench.experiments.training.optimiser import begin_momentum, optimiser_for
 from mixbench.experiments.transfer.freeze import Freezing
 from mixbench.experiments.transfer.layers import Layers
@@ -21,6 +23,7 @@ class Learner:
     """A network on its device, which of its layers are frozen, and what trains the others.
 
     half: the 16-bit type of mixed precision; None for float32 throughout.
+    averaging: the moving average of the weights; None without `training.ema`.
     """
 
     network: nn.Module
@@ -30,6 +33,7 @@ class Learner:
     scaler: torch.amp.GradScaler
     device: torch.device
     half: torch.dtype | None
+    averaging: Averaging | None = None
 
     @classmethod
     def of(cls, network: nn.Module, config: RunConfig, device: torch.device) -> Learner:
@@ -51,7 +55,8 @@ class Learner:
         half = _half_type() if training.amp and device.type == "cuda" else None
         # bfloat16 has the range of float32: its gradients need no scaling.
         scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)
-        return cls(network, layers, freezing, optimiser, scaler, device, half)
+        averaging = Averaging(network, training.ema) if training.ema else None
+        return cls(network, layers, freezing, optimiser, scaler, device, half, averaging)
 
     def precision(self) -> torch.autocast:
         """The precision of the forward passes of training; measurements are in full."""
@@ -63,12 +68,20 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
 
-    def step(self, loss: Tensor) -> None:
-        """Backward pass and update."""
+    def step(self, loss: Tensor, number: int) -> None:
+        """Backward pass and update; number: of the step, from 0."""
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        if self.averaging is not None:
+            self.averaging.update(self.network, number)
+
+    def evaluated(self) -> contextlib.AbstractContextManager[None]:
+        """In this block the network has the weights to measure: the last ones, or the average."""
+        if self.averaging is None:
+            return contextlib.nullcontext()
+        return self.averaging.evaluated(self.network)
 
     def unfreeze(self, unfreezings: int) -> bool:
         """Apply so many unfreezings; did that change what is trained?"""
@@ -83,6 +96,7 @@ class Learner:
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
+            **({"ema": self.averaging.state()} if self.averaging is not None else {}),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -90,6 +104,8 @@ class Learner:
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
+        if self.averaging is not None:
+            self.averaging.restore(state["ema"])
 
 
 def _half_type() -> torch.dtype:

@@ -47,7 +47,8 @@ def train(
 ) -> dict[str, Any]:
     """Train `network` in place to the last epoch, from the folder's checkpoint if there is one.
 
-    Writes a row per epoch to `metrics.jsonl` and leaves the last state in `checkpoint.pt`.
+    Writes a row per epoch to `metrics.jsonl` and leaves the last state in `checkpoint.pt`. The
+    network ends with the weights to measure: the last ones, or their average (`training.ema`).
 
     Args:
         beat: Called at every step with the progress; what it raises ends the training.
@@ -67,6 +68,7 @@ def train(
         validation = validate_epoch(run)
         record_epoch(run, means, validation)
         run.next_epoch()
+    run.finish()
     return run.history.summary() if ranks.leads else {}
 
 
@@ -100,7 +102,7 @@ def train_step(
     loss = run.loss(batch.targets, logits)
     # The mean over ranks of these is the mean over all images of the batch.
     share = len(labels) * run.ranks.size / images_of_all_ranks
-    run.learner.step(loss if share == 1 else loss * share)
+    run.learner.step(loss if share == 1 else loss * share, step)
 
     run.totals.add(loss.detach(), batch.plan, len(labels), images_of_all_ranks)
     if run.schedules.staged and method.name != "none":
@@ -110,14 +112,15 @@ def train_step(
 def validate_epoch(run: Training) -> dict[str, float]:
     """accuracy and nll on the validation split; a stop during it saves the state after training."""
     control = run.control
-    run.ranks.align(run.learner.network)
     try:
         # All ranks validate together: stop only at its end.
         wanted = control.order(lambda: False)
         if run.ranks.meet(0, wanted)[1] == Order.STOP:
             raise Stopped(f"after epoch {run.epoch + 1}")
         beat = control.beat_or_stop if run.ranks.size == 1 else control.beat
-        validation = validate(run.inputs, beat, run.ranks)
+        with run.learner.evaluated():
+            run.ranks.align(run.learner.network)
+            validation = validate(run.inputs, beat, run.ranks)
     except Stopped:
         run.save(run.steps_per_epoch)
         run.report_checkpoint()

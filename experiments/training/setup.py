@@ -146,6 +146,13 @@ class Training:
         if done or self.ranks.share(self.checkpoints.is_due()):
             self.save_between_epochs()
 
+    def finish(self) -> None:
+        """Leave the network with the weights to measure, the same on all ranks."""
+        averaging = self.learner.averaging
+        if averaging is not None and self.config.measures_average:
+            averaging.put_into(self.learner.network)
+            self.ranks.align(self.learner.network)
+
 
 def _check_ranks(ranks: int, images: int) -> None:
     if ranks > 1 and images < 2 * ranks:

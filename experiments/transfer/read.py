@@ -125,14 +125,19 @@ def _look_up_hub() -> None:
 
 
 def read_run(run: PlannedRun, sweep: str) -> State:
-    """The last weights of a finished run; UserError where it is not finished or has none."""
+    """The weights that a finished run has measured; UserError where it isn't finished or has none.
+
+    Those of its last step, or their average (`training.ema`).
+    """
     what = f"transfer.weights: run {run.run_key} of sweep {sweep!r}"
     check_done(run, sweep)
     epochs = run.config["training"]["epochs"]
+    ema = run.config["training"].get("ema")
+    weights_name = "ema" if ema and ema["evaluate"] == "instead" else "network"
     for state in checkpoint.load(run.folder.path):
         # An older state of it would be a network that is half trained.
         if state["epoch"] == epochs:
-            return dict(state["network"])
+            return dict(state[weights_name])
     if checkpoint.exists(run.folder.path):
         raise UserError(f"{what} has no readable checkpoint of its last epoch")
     raise UserError(

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data import pictures
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.load import load_once
-from mixbench.experiments.evaluation.after_training import Measurements, measure
+from mixbench.experiments.evaluation.after_training import Measurements, measure, measure_average
 from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.signals import Stop
@@ -69,6 +69,7 @@ def execute(
         stop.check()
 
     measured = measure(network, dataset, config, beat, ranks)
+    of_average = _measure_average(network, dataset, config, beat, folder, ranks)
     by_rank = ranks.gather(sorted(dataset.skipped.items()))
     skipped = dict(entry for entries in by_rank for entry in entries)
     _write_predictions(folder.path / "predictions.npz", measured)
@@ -84,7 +85,7 @@ def execute(
         "seed": config.seed,
         **({} if config.replicate is None else {"replicate": config.replicate}),
         "attempt": claim.number,
-        "metrics": {**measured.metrics, **of_training},
+        "metrics": {**measured.metrics, **of_average, **of_training},
         "curves": measured.curves,
         "dataset": _describe(dataset, skipped),
         "provenance": {
@@ -115,7 +116,29 @@ def assist(config: RunConfig, folder: RunFolder, device: torch.device, ranks: Ra
 
     train(network, dataset, config, device, folder.path, beat, ranks=ranks)
     measure(network, dataset, config, lambda: None, ranks)
+    _measure_average(network, dataset, config, lambda: None, folder, ranks)
     ranks.gather(sorted(dataset.skipped.items()))
+
+
+def _measure_average(
+    network: nn.Module,
+    dataset: Dataset,
+    config: RunConfig,
+    beat: Callable[[], None],
+    folder: RunFolder,
+    ranks: Ranks,
+) -> dict[str, float | None]:
+    """Measure the averaged weights where `training.ema` asks for them beside the last ones.
+
+    `network` has them afterwards.
+    """
+    ema = config.training.ema
+    if ema is None or ema.evaluate != "beside":
+        return {}
+    # The checkpoint of the training's end; only rank 0 is sure to see its own file.
+    average: Any = next(checkpoint.load(folder.path))["ema"] if ranks.leads else None
+    network.load_state_dict(ranks.share(average))
+    return measure_average(network, dataset, config, beat, ranks)
 
 
 def _load(config: RunConfig, device: torch.device, runs: Path) -> tuple[Dataset, nn.Module]:

@@ -348,6 +348,55 @@ def test_a_seed_gives_the_same_network(tmp_path: Path, digits: Dataset) -> None:
     assert rows(tmp_path / "one") == rows(tmp_path / "again") != rows(tmp_path / "other")
 
 
+# The average of the weights.
+
+
+@pytest.mark.parametrize("warmup", [False, True])
+def test_the_average_is_that_of_the_steps_weights(
+    tmp_path: Path, digits: Dataset, warmup: bool
+) -> None:
+    plain, _ = trained(tmp_path / "plain", digits, configured("mixup", epochs=2))
+    made = configured("mixup", epochs=2, ema={"decay": 0.6, "warmup": warmup})
+    network = network_of(made)
+    expected: dict[str, Tensor] = {}
+    step = 0
+
+    def beat(progress: dict[str, Any] | None, **_: Any) -> None:
+        nonlocal step
+        if progress is None or progress["step"] == step:
+            return
+        step = progress["step"]
+        # timm counts from the second update on; the first one is the average.
+        decay = min(0.6, 1 - step ** (-2 / 3)) if warmup else 0.6 * (step > 1)
+        for name, value in network.state_dict().items():
+            if value.is_floating_point() and step > 1:
+                expected[name] = decay * expected[name] + (1 - decay) * value
+            else:
+                expected[name] = value.clone()
+
+    average, _ = trained(tmp_path / "run", digits, made, network, beat)
+    for name, value in expected.items():
+        torch.testing.assert_close(average[name], value)
+    # It changes nothing in the training, and is what is validated.
+    stored = next(checkpoint.load(tmp_path / "run"))
+    assert same(stored["network"], plain) and same(stored["ema"], average)
+    found = measure(network, digits, made, lambda: None).metrics
+    row, of_plain = rows(tmp_path / "run")[-1], rows(tmp_path / "plain")[-1]
+    assert row["validation/nll"] == found["validation/nll"] != of_plain["validation/nll"]
+    assert row["train/loss"] == of_plain["train/loss"]
+
+
+def test_going_on_with_an_average_is_exact(tmp_path: Path, digits: Dataset, eager: None) -> None:
+    made = configured("cutmix", epochs=2, ema=0.7)
+    whole, _ = trained(tmp_path / "whole", digits, made, dropping(0))
+    for number, stop in enumerate((0.3, 0.99, 1.5)):
+        network = dropping(0 if number == 0 else 9)
+        with pytest.raises(Killed):
+            trained(tmp_path / "halting", digits, made, network, stop_at(stop))
+    again, _ = trained(tmp_path / "halting", digits, made, dropping(9))
+    assert same(again, whole) and rows(tmp_path / "halting") == rows(tmp_path / "whole")
+
+
 # Going on.
 
 

@@ -1,0 +1,48 @@
+"""Averaged weights: measured instead of the last ones or beside them, and found again later."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mixbench.analysis.tables.labels import plan_labels
+from mixbench.experiments.evaluation.restore import subject_of
+from mixbench.experiments.transfer import read
+from tests.support import running
+
+
+def test_instead_or_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIXBENCH_RUNS", str(tmp_path))
+    fixed = running.spec("x")["fixed"] | {"evaluation": {"occlusion": {"shapes": []}}}
+    emas = [None, 0.8, {"decay": 0.8, "evaluate": "beside"}]
+    spec = running.spec("three", fixed=fixed, grid={"training.ema": emas}, seeds=[0])
+    folder = running.planned(spec)
+    assert running.work(folder, "trainer") == 3
+    plan = folder.plan()
+    last, instead, beside = (
+        json.loads((run.folder.path / "result.json").read_text()) for run in plan
+    )
+    names = ("accuracy", "nll", "brier", "ece", "gap")
+    for name in names:
+        assert beside["metrics"][f"test/{name}"] == last["metrics"][f"test/{name}"]
+        assert beside["metrics"][f"ema/{name}"] == instead["metrics"][f"test/{name}"]
+    assert last["metrics"]["test/nll"] != instead["metrics"]["test/nll"]
+    validated = instead["metrics"]["validation/accuracy"]
+    assert beside["metrics"]["ema/validation_accuracy"] == validated
+    added = {f"ema/{name}" for name in (*names, "validation_accuracy")}
+    assert set(beside["metrics"]) == set(last["metrics"]) | added
+    assert set(instead["metrics"]) == set(last["metrics"])
+    assert list(plan_labels(plan).values()) == ["ema none", "ema 0.8", "ema 0.8 beside"]
+    # What is measured later, and what another run starts from, is what was measured.
+    for run in plan:
+        with running.one_thread():
+            subject = subject_of(run, torch.device("cpu"), lambda: None)
+            logits, _ = subject.logits("test")
+        with np.load(run.folder.path / "predictions.npz") as kept:
+            assert np.array_equal(kept["logits"], logits)
+        for name, value in read.read_run(run, "three").items():
+            assert torch.equal(subject.network.state_dict()[name], value)
