@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -25,9 +26,19 @@ class HeatMap:
 
 
 def heat_maps_figure(
-    maps: Sequence[HeatMap], paper: Paper = LIGHT, *, diverging: bool = True
+    maps: Sequence[HeatMap],
+    paper: Paper = LIGHT,
+    *,
+    diverging: bool = True,
+    is_alike: bool = False,
 ) -> bytes:
-    """Draw up to two maps side by side; diverging: see `marks.heat_map`."""
+    """Draw maps, two side by side.
+
+    diverging: see `marks.heat_map`. is_alike: a colour means the same in all maps.
+    """
+    numbers = np.concatenate([one.values.to_numpy(dtype=float).ravel() for one in maps])
+    known = np.abs(numbers[np.isfinite(numbers)])
+    largest = float(known.max()) if is_alike and known.size else None
     columns = min(2, len(maps))
     rows = rows_of(len(maps), columns)
     tallest = max(len(one.values.index) for one in maps)
@@ -37,7 +48,7 @@ def heat_maps_figure(
         figure = Figure(figsize=(width, height), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axis, one in zip(grid.flat, maps, strict=False):
-            heat_map(axis, one.values, one.texts, paper, diverging=diverging)
+            heat_map(axis, one.values, one.texts, paper, diverging=diverging, largest=largest)
             axis.set_title(wrap(one.title, 50), loc="left")
             axis.set_xlabel(one.x_label)
             axis.set_ylabel(one.y_label)

@@ -35,12 +35,19 @@ def line(axis: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> Non
 
 
 def heat_map(
-    axis: Axes, values: pd.DataFrame, texts: pd.DataFrame, paper: Paper, *, diverging: bool
+    axis: Axes,
+    values: pd.DataFrame,
+    texts: pd.DataFrame,
+    paper: Paper,
+    *,
+    diverging: bool,
+    largest: float | None = None,
 ) -> None:
     """Draw a table of numbers as colours with texts on top; NaN is left empty.
 
     diverging: colours run from bad over the paper to good, with 0 in the middle; else from the
-    paper to the accent.
+    paper to the accent. largest: the absolute value of the strongest colours, where they diverge;
+    None: the largest of this map.
     """
     import seaborn
 
@@ -48,7 +55,7 @@ def heat_map(
     known = numbers[np.isfinite(numbers)]
     if diverging:
         colours = [paper.bad, paper.paper, paper.good]
-        high = float(np.abs(known).max()) if known.size else 1.0
+        high = largest or (float(np.abs(known).max()) if known.size else 1.0)
         low = -high
     else:
         colours = [paper.paper, paper.accent]

@@ -19,7 +19,16 @@ SWEEP = Path(__file__).parent / "small_sweep.yaml"
 KINDS = ("pretraining", "plain", "staged", "transferred", "diverged")
 """The runs of that sweep, in the order of its plan."""
 DONE = KINDS[:-1]
-FEW = ("attack", "corruption", "hiding", "localisation", "overfitting", "shift", "smoothness")
+FEW = (
+    "attack",
+    "corruption",
+    "hiding",
+    "localisation",
+    "object_share",
+    "overfitting",
+    "shift",
+    "smoothness",
+)
 """Measurements that take a number of images."""
 
 
@@ -37,7 +46,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     sweep = ("sweep", str(SWEEP), *ON_ONE_CORE, "--no-track", "--no-report")
     assert "4 of 5 runs done" in output_here(root / "runs", *sweep, status=1)
     settings = [f"{name}.images=50" for name in FEW]
-    settings += ["attack.steps=2", f"shift.dataset=imagefolder:{foreign_images(root)}"]
+    settings += [
+        "object_share.pairs=50",
+        "attack.steps=2",
+        f"shift.dataset=imagefolder:{foreign_images(root)}",
+    ]
     settings.append("shift.near=none")
     options = [part for setting in settings for part in ("--set", setting)]
     measure = ("evaluate", "small", *options, *ON_ONE_CORE, "--no-track", "--no-report")

@@ -14,6 +14,12 @@ from tests.support.written_sweeps import EFFECTS
 EPSILONS = (2 / 255, 8 / 255)
 SHAPES = {"centre": 1.1, "square": 1.0, "patches": 0.8, "blobs": 0.9}
 FILLS = {"zero": 1.0, "noise": 0.9}
+PAIRS = (("centre", "mean"), ("centre", "image"), ("blobs", "mean"), ("blobs", "image"))
+"""Shapes and fills with a metric, the gain being larger from one to the next."""
+HOMES = {
+    "mixup": {"shapes": [], "fills": ["image"]},
+    "cutmix": {"shapes": ["centre"], "fills": ["image"]},
+}
 
 
 def write(run: PlannedRun, name: str, **content: Any) -> None:
@@ -153,6 +159,22 @@ def contents(run: PlannedRun) -> dict[str, dict[str, Any]]:
                 "boxes": {"images": 12, "trained": 3, "outside": 1},
             },
         },
+        "object_share": {
+            "metrics": {
+                "object_share/clean": clean,
+                "object_share/0.25": 0.5,
+                "object_share/1": 0.3 - gain,
+                "object_share/own/difference": gain + noise[3],
+                "object_share/label_error": None if method == "none" else 0.098,
+                "object_share/ghost_labels": None if method == "none" else 0.047,
+            },
+            "curves": {
+                "images": 1864,
+                "left_out": {"Sandal": 111, "Trouser": 3},
+                "share": [0.25, 1.0],
+                "accuracy": {"framed": [0.5, 0.3 - gain]},
+            },
+        },
         "hiding": {
             "metrics": {
                 "hiding/clean": clean,
@@ -160,10 +182,16 @@ def contents(run: PlannedRun) -> dict[str, dict[str, Any]]:
                 "hiding/rectangles/area": 0.5 + 2 * gain,
                 "hiding/others/area": 0.5,
                 "hiding/favour": 2 * gain + noise[3],
-                "hiding/centre/zero/area": 0.4,
+                "hiding/away/area": 0.45,
+                "hiding/iocclusion": 0.4,
+            }
+            | {
+                f"hiding/{shape}/{fill}/area": 0.4 + rank * gain + noise[rank]
+                for rank, (shape, fill) in enumerate(PAIRS)
             },
             "curves": {
                 "images": 1000,
+                "home": HOMES.get(method, {"shapes": [], "fills": []}),
                 "accuracy": hidden,
                 "fraction": {shape: fraction.tolist() for shape in SHAPES},
             },

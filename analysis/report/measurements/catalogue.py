@@ -79,8 +79,14 @@ _KNOWN = {
         "largest part tried (area), over shapes and fills; retention is that divided by the "
         "accuracy with nothing hidden (clean). A method that cuts out or pastes rectangles is at "
         "home where rectangles are hidden: “favour” is how much better those are withstood than "
-        "the other shapes, which is no robustness. Where another image is what is there instead, "
-        "a network may name that one, and fall below guessing.",
+        "the other shapes, which is no robustness. “Home left out” is the mean without the shapes "
+        "and fills that the method’s own training images show; below it stands the difference to "
+        "the baseline on the same shapes and fills, as the means of two methods are not of the "
+        "same. "
+        "iOcclusion is how much of the gap between training and test images is left where the "
+        "same is hidden of both, so that what the fill itself does cancels: near 1, hidden parts "
+        "cost unseen images what they cost learnt ones; near 0, both are guessed. Where another "
+        "image is what is there instead, a network may name that one, and fall below guessing.",
         (
             _context("clean", "Clean"),
             _Headline("area", "Area"),
@@ -88,6 +94,8 @@ _KNOWN = {
             _Headline("rectangles/area", "Area, rectangles"),
             _Headline("others/area", "Area, others"),
             _Headline("favour", "Favour", better=0),
+            _Headline("away/area", "Area, home left out"),
+            _Headline("iocclusion", "Gap left (iOcclusion)", percent=False, better=0),
         ),
         has_chance=True,
     ),
@@ -172,6 +180,25 @@ _KNOWN = {
             for prefix, where in (("", ""), ("boxes/", ", own images"))
             for key, title in (("pointing", "Pointing"), ("iou", "IoU"), ("energy", "Energy"))
         ),
+    ),
+    "object_share": _Known(
+        "Object share",
+        "Accuracy by how much of the image the object fills: test images padded with black, or "
+        "cropped into the object, until it fills that share of them. Crops cut parts off and "
+        "enlarge the rest, so compare methods at one share, not shares. “Larger − smaller” is "
+        "of images as they are: accuracy on those whose object is larger than the median of its "
+        "class, less that on the smaller ones. Label error: how far label weights by area are from "
+        "the shares of the objects that a mixed image shows; ghost labels: images with weight for "
+        "a class of which nothing is seen (OA-CutMix, Nauen et al. 2026, counts 21.5 points and "
+        "17% for CutMix on ImageNet).",
+        (
+            _context("clean", "As they are"),
+            _Headline(r"([01](?:\.\d+)?)", r"At \1"),
+            _Headline("own/difference", "Larger − smaller"),
+            _context("label_error", "Label error"),
+            _context("ghost_labels", "Ghost labels"),
+        ),
+        has_chance=True,
     ),
 }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,11 @@ import pandas as pd
 
 from mixbench.analysis.figures.accuracy_curves import curves_figure
 from mixbench.analysis.figures.canvas import BAND_SEEDS, ReportFigure, on_both_papers
+from mixbench.analysis.figures.difference_curves import (
+    CurvePanel,
+    DifferenceCurve,
+    difference_curves,
+)
 from mixbench.analysis.figures.methods import methods_figure
 from mixbench.analysis.figures.reliability import THIN_BIN, scaling_figure
 from mixbench.analysis.figures.scatter import scatter_figure
@@ -21,9 +27,11 @@ from mixbench.analysis.report.measurements.curves import (
     reliability_bins,
 )
 from mixbench.analysis.report.measurements.differences import metric_panels
+from mixbench.analysis.statistics.contrasts import Contrast
 from mixbench.analysis.statistics.curves import mean_curves, pool_reliability
 from mixbench.analysis.statistics.estimates import estimate
 from mixbench.analysis.statistics.metrics import Metric
+from mixbench.analysis.text.names import method_name
 
 PANELS = 12
 """Cells in one figure of calibration; a larger sweep gets several figures."""
@@ -152,6 +160,65 @@ def _accuracy_figure(
     ]
 
 
+def _object_share(curves: Curves) -> list[ReportFigure]:
+    points = accuracy_points(curves, "share", {"framed": "Padded or cropped"})
+    return _accuracy_figure(
+        curves,
+        points.assign(x=points["x"] * 100),
+        "Accuracy by the object’s share of the image",
+        "The same test images, padded or cropped until the object fills that share.",
+        "Object’s share of the image, %",
+        columns=1,
+    )
+
+
+def object_share_gains(
+    cells: pd.DataFrame, differences: Mapping[tuple[str, str], Contrast]
+) -> list[ReportFigure]:
+    """Draw the gain over the baseline by object share, a panel per method.
+
+    differences: (cell_key, metric key) -> difference.
+    """
+    panels = []
+    for cell, name in zip(cells["cell_key"], cells["label"], strict=True):
+        found = sorted(
+            (100 * float(match[1]), one)
+            for (key, metric), one in differences.items()
+            if key == cell
+            and one.difference is not None
+            and (match := re.fullmatch(r"object_share/([01](?:\.\d+)?)", metric))
+        )
+        if len(found) > 1:
+            shares, gains = zip(*found, strict=True)
+            points = (
+                tuple(None if value is None else 100 * value for value in values)
+                for values in (
+                    [one.low for one in gains],
+                    [one.high for one in gains],
+                )
+            )
+            difference = tuple(100 * (one.difference or 0.0) for one in gains)
+            curve = DifferenceCurve("", shares, difference, *points)
+            panels.append(CurvePanel(method_name(str(name)), [curve]))
+    if not panels:
+        return []
+    return [
+        on_both_papers(
+            "measured-object_share_gains.png",
+            "Gain by the object’s share of the image",
+            "Accuracy less that of the baseline at the same share, with its simultaneous interval.",
+            "Curves of the gain over the baseline by the object's share of the image, by method",
+            partial(
+                difference_curves,
+                panels[:MOST_PANELS],
+                x_label="Object’s share of the image, %",
+                y_labels=["Difference, points"],
+                is_log=False,
+            ),
+        )
+    ]
+
+
 def _overfitting(curves: Curves) -> list[ReportFigure]:
     wanted = ["overfitting/train/accuracy", "test/accuracy"]
     if not set(wanted) <= set(curves.runs):
@@ -257,4 +324,5 @@ _DRAWINGS: dict[str, Draw] = {
     ),
     "shift": _differences("Telling foreign images from own ones", *_SHIFT),
     "localisation": _localisation,
+    "object_share": _object_share,
 }

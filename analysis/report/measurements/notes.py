@@ -73,6 +73,13 @@ def _particular(name: str, results: Results, runs: pd.DataFrame) -> list[str]:
             more = ", resized to the network's images" if resized else ""
             notes.append(f"The far data set: {formatting.joined(foreign)}{more}.")
         notes += _foreign_sets(curves)
+    if name == "hiding" and (lacking := sum("home" not in curve for curve in curves)):
+        notes.append(
+            f"Not measured in {plural(lacking, 'run')} that an earlier mixbench measured: the area "
+            "with the home left out, and iOcclusion; --again adds them."
+        )
+    if name == "object_share" and (out := _left_out(curves)):
+        notes.append(out)
     if name == "localisation":
         notes += _chances(results) + _scenes(curves) + _boxed_images(curves)
     flat = [curve["flat"] for curve in curves if is_number(curve.get("flat"))]
@@ -110,6 +117,23 @@ def _foreign_sets(curves: Sequence[Mapping[str, Any]]) -> list[str]:
     if own:
         notes.append(f"Against {formatting.joined(f'{count:,}' for count in own)} own images.")
     return notes
+
+
+def _left_out(curves: Sequence[Mapping[str, Any]]) -> str:
+    """Say of which classes images are left out, as their objects can't fill so much."""
+    counts = max(
+        (curve["left_out"] for curve in curves if curve.get("left_out")),
+        key=lambda one: sum(one.values()),
+        default=None,
+    )
+    if not counts:
+        return ""
+    most = sorted(counts, key=lambda name: -counts[name])[:3]
+    named = formatting.joined(f"{counts[name]:,} of {name}" for name in most)
+    return (
+        f"Left out: {sum(counts.values()):,} images whose object can't fill the largest share, as "
+        f"the crop would be smaller than a quarter of the side; among them {named}."
+    )
 
 
 def _temperatures(results: Results) -> list[str]:

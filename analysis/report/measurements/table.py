@@ -125,6 +125,6 @@ def _of_metric(values: Mapping[Entry, Value], metric: Metric) -> list[Value]:
 
 def _heading(metric: Metric) -> str:
     # A difference of percentages is in points.
-    is_difference = metric.key.endswith(("/gap", "/favour"))
+    is_difference = metric.key.endswith(("/gap", "/favour", "/difference", "/label_error"))
     unit = (", points" if is_difference else ", %") if metric.percent else ""
     return f"{metric.title}{unit}{ {1: ' ↑', -1: ' ↓'}.get(metric.better, '') }"

@@ -7,9 +7,9 @@ from typing import Any
 
 from mixbench.analysis.figures.canvas import ReportFigure
 from mixbench.analysis.report.data import ReportData
-from mixbench.analysis.report.measurements import catalogue
+from mixbench.analysis.report.measurements import catalogue, home
 from mixbench.analysis.report.measurements.curves import Curves
-from mixbench.analysis.report.measurements.figures import figures_of
+from mixbench.analysis.report.measurements.figures import figures_of, object_share_gains
 from mixbench.analysis.report.measurements.load import Measured
 from mixbench.analysis.report.measurements.notes import notes_of
 from mixbench.analysis.report.measurements.table import Numbers, compare_measurement
@@ -24,7 +24,7 @@ class Part:
     """A measurement as the pages show it.
 
     comparisons: how many were tested. has_neutral: clear differences where neither direction is
-    better are marked by a star.
+    better are marked by a star. more: further tables, each with its title.
     """
 
     title: str
@@ -36,6 +36,7 @@ class Part:
     has_direction: bool
     has_neutral: bool
     figures: tuple[ReportFigure, ...]
+    more: tuple[tuple[str, Table], ...] = ()
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -49,9 +50,25 @@ def part_of(measured: Measured, data: ReportData) -> Part:
     name, classes = measured.name, len(data.tables.classes)
     runs, cells = data.tables.runs, data.comparison.cells
     shown = catalogue.shown_metrics(name, measured.keys)
-    numbers = Numbers(cells, shown, *compare_measurement(data.comparison, runs, shown))
+    estimates, differences = compare_measurement(data.comparison, runs, shown)
+    drawn = figures_of(Curves(name, measured.results, runs, cells, classes))
+    more: tuple[tuple[str, Table], ...] = ()
+    if name == home.NAME:
+        homes = home.homes_of(measured, runs)
+        differences = {
+            entry: one for entry, one in differences.items() if entry[1] != home.AWAY.key
+        }
+        for one in home.away_differences(data.comparison, runs, measured.keys, homes):
+            differences[one.cell, home.AWAY.key] = one
+        grid = home.grid_metrics(measured.keys)
+        by_pair = Numbers(cells, grid, *compare_measurement(data.comparison, runs, grid))
+        if grid:
+            more = (("Area by shape and fill", by_pair.by_metric()),)
+        drawn = [*home.gain_maps(cells, by_pair.differences, homes), *drawn]
+    if name == "object_share":
+        drawn = [*drawn, *object_share_gains(cells, differences)]
+    numbers = Numbers(cells, shown, estimates, differences)
     is_wide = len(shown) > MOST_COLUMNS and not catalogue.is_known(name)
-    differences = numbers.differences
     return Part(
         title=catalogue.title(name),
         meaning=catalogue.meaning(name, classes),
@@ -62,5 +79,6 @@ def part_of(measured: Measured, data: ReportData) -> Part:
         has_direction=any(one.metric.better for one in shown),
         has_neutral=bool(differences)
         and any(one.is_compared and not one.metric.better for one in shown),
-        figures=tuple(figures_of(Curves(name, measured.results, runs, cells, classes))),
+        figures=tuple(drawn),
+        more=more,
     )

@@ -29,7 +29,6 @@ LACKING = {
     "cutmix_boundary": "boundary",
     "cutmix_bias": "bias_variance",
     "cutmix_variance": "bias_variance",
-    "cutmix_object_share": "object_share",
     "detection_cutmix": "detection",
     "segmentation_cutmix": "semi_segmentation",
     "semi_supervised_cutmix": "semi_supervised",

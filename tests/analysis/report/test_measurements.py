@@ -12,7 +12,7 @@ from scipy import stats
 
 from mixbench.analysis.report.build import Report, write_report
 from mixbench.analysis.report.data import collect
-from mixbench.analysis.report.measurements import catalogue, figures
+from mixbench.analysis.report.measurements import catalogue, figures, home
 from mixbench.analysis.report.measurements.curves import Curves, reliability_bins
 from mixbench.analysis.report.measurements.load import load_measured
 from mixbench.analysis.report.measurements.table import (
@@ -37,6 +37,7 @@ DRAWN = (
     "shift",
     "hiding",
     "localisation",
+    "object_share",
 )
 
 
@@ -107,6 +108,7 @@ def test_every_measurement_is_there_in_the_order_of_the_catalogue(text: str) -> 
         "Smoothness",
         "Shift",
         "Localisation",
+        "Object share",
         "Novel",
         "Wide",
     ]
@@ -117,6 +119,7 @@ def test_figures_of_each_on_both_papers(report: Report) -> None:
     names = {path.name for path in report.figures}
     assert {f"measured-{name}.png" for name in DRAWN} <= names
     assert "measured-localisation-2.png" in names
+    assert {"measured-hiding_gains.png", "measured-object_share_gains.png"} <= names
     assert not [name for name in names if "novel" in name or "wide" in name]
     page = report.html.read_text(encoding="utf-8")
     narrow = page.count('media="(max-width: 46rem)"')
@@ -173,6 +176,46 @@ def test_directions_and_stars(text: str) -> None:
     assert "with a star where neither direction is better" in part
     assert "those of a metric hold together with a confidence of 95%" in part
     assert "with a star" not in section(text, "Shift")
+
+
+def test_home_is_left_out_of_both_that_are_compared(sweep: SweepFolder, text: str) -> None:
+    left = {"mixup": ("centre/mean", "blobs/mean"), "cutmix": ("blobs/mean",)}
+    shown = rows(section(text, "Hidden parts"))
+    column = shown["Method"].index("Area, home left out, % ↑")
+    for name, pairs in left.items():
+        means = {
+            run.config["augmentation"]["name"]: []
+            for run in sweep.plan()
+            if run.config["augmentation"]["name"] in (name, "none")
+        }
+        for run in sweep.plan():
+            if (method := run.config["augmentation"]["name"]) in means:
+                metrics = evaluations.read(run.folder)["hiding"]["metrics"]
+                means[method].append(np.mean([metrics[f"hiding/{one}/area"] for one in pairs]))
+        gain = 100 * (np.mean(means[name]) - np.mean(means["none"]))
+        # As each method measured it, and below that the difference of the same pairs.
+        assert shown[name][column].lstrip("*").startswith("45.0")
+        assert f"{gain:+.1f}" in shown[name][column] or f"{gain:+.2f}" in shown[name][column]
+    # All pairs of shape and fill, methods side by side.
+    assert "#### Area by shape and fill" in text and "| Centre, image, % ↑ |" in text
+    cells = home.homes_of(
+        next(m for m in load_measured(sweep, load(sweep).runs) if m.name == "hiding"),
+        load(sweep).runs,
+    )
+    assert sorted(map(len, (one.shapes for one in cells.values()))) == [0, 0, 1]
+
+
+def test_runs_of_before_lack_what_is_new(tmp_path: Path, without_pictures: None) -> None:
+    folder = write_sweep(tmp_path, "older", grid(METHODS[:2], range(2)))
+    measured_sweeps.measure(folder, ("hiding",))
+    run = folder.plan()[0]
+    content = measured_sweeps.contents(run)["hiding"]
+    del content["curves"]["home"]
+    content["metrics"] = {"hiding/clean": 0.8, "hiding/area": 0.5}
+    measured_sweeps.write(run, "hiding", **content)
+    part = section(write_report(folder).markdown.read_text(encoding="utf-8"), "Hidden parts")
+    assert "Not measured in 1 run that an earlier mixbench measured" in part
+    assert "Area, home left out has no value in 1 measured run." in part
 
 
 def test_what_is_missing_is_said(text: str) -> None:
