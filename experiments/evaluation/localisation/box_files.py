@@ -1,0 +1,32 @@
+"""Read boxes in any of the three forms, which follow from the name: CSV, COCO or YOLO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mixbench.experiments.errors import UserError
+from mixbench.experiments.evaluation.localisation.boxes import BoxFile, read
+from mixbench.experiments.evaluation.localisation.coco import read_coco
+from mixbench.experiments.evaluation.localisation.yolo import read_yolo
+
+
+def read_boxes(path: Path, folder: Path | None = None) -> BoxFile:
+    """Read a CSV file, a COCO file (.json) or a YOLO data set (.yaml, or a folder with one).
+
+    Args:
+        path: The file or folder.
+        folder: Where the images of a COCO file lie; None: beside it.
+
+    Raises:
+        UserError: What is wrong, and where.
+    """
+    suffix = path.suffix.lower()
+    if folder is not None and suffix != ".json":
+        raise UserError(
+            f"localisation.boxes_folder: is for COCO files (.json), and boxes is {path.name}"
+        )
+    if suffix == ".json":
+        return read_coco(path, folder)
+    if suffix in (".yaml", ".yml") or path.is_dir():
+        return read_yolo(path)
+    return BoxFile(read(path))
