@@ -32,6 +32,7 @@ def curves_figure(
     paper: Paper = LIGHT,
     *,
     x_label: str,
+    y_label: str = "Accuracy, %",
     chance: float | None = None,
     columns: int = _COLUMNS,
 ) -> bytes:
@@ -64,7 +65,7 @@ def curves_figure(
                 axis.set_title(wrap(text, 100 // columns), loc="left")
                 axis.grid(axis="y")
                 if index % columns == 0:
-                    axis.set_ylabel("Accuracy, %")
+                    axis.set_ylabel(y_label)
                 if index + columns >= len(panels):
                     axis.set_xlabel(x_label)
                     axis.tick_params(labelbottom=True)

@@ -80,7 +80,7 @@ def evaluate(
         prepare.check_measuring_profile(workplace.profile)
     if track:
         tracking.resolve(root(), uri)
-    prepare.check_weights(runs)
+    prepare.check_weights(runs if _takes_weights(order) else ())
     _check_writable(runs)
     if runs:
         order = prepare.with_data_to_measure(order, runs, by_name=only is not None)
@@ -118,6 +118,13 @@ def _order(only: str | None, overrides: list[str], remeasure: bool) -> Order:
     changes = dict(parse_override(text, "attack.steps=20") for text in overrides)
     wanted = catalogue.resolve(changes, catalogue.chosen(names))
     return Order(wanted, time.time() if remeasure else None)
+
+
+def _takes_weights(order: Order) -> bool:
+    """Tell whether a network has to be loaded, or saved predictions are enough."""
+    from mixbench.experiments.evaluation import catalogue
+
+    return bool(catalogue.by_kind(order.wanted)[0])
 
 
 def _finished_runs(folder: SweepFolder) -> list[PlannedRun]:

@@ -66,6 +66,13 @@ def chosen(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names or MEASUREMENTS))
 
 
+def by_kind(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Split names into those measured of one run's network and those measured over a cell."""
+    known = list(names)
+    of_cell = [name for name in known if MEASUREMENTS[name].of_cell]
+    return [name for name in known if name not in of_cell], of_cell
+
+
 def resolve(changes: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The settings of each measurement, as JSON, with some of them changed.
 

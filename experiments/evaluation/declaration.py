@@ -3,8 +3,9 @@
     evaluation/attack/__init__.py    MEASUREMENT = Measurement(name, summary, settings)
     evaluation/attack/measure.py     measure(subject, settings) -> Measured
 
-`measure.py` may also have `prepare(settings, dataset)` and `check_runs(settings, runs)`, called
-before any run is measured.
+A measurement `of_cell` has `measure_cell(predictions, settings) -> [Measured, ...]`, one for each
+run of the cell. `measure.py` may also have `prepare(settings, dataset)` and `check_runs(settings,
+runs)`, called before any run is measured.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Measurement:
         settings: Their schema.
         aliases: Other names that users may type.
         order: Its rank in lists and reports; the default is last.
+        of_cell: Is it measured over all finished runs of a cell, from their saved predictions?
     """
 
     name: str
@@ -39,6 +41,7 @@ class Measurement:
     settings: type[Section]
     aliases: tuple[str, ...] = ()
     order: int = 1000
+    of_cell: bool = False
 
 
 class MeasurementSettings(Section):

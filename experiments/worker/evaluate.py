@@ -11,7 +11,6 @@ process continues where this one ended.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import signal
@@ -20,21 +19,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mixbench.experiments.errors import Impossible, UserError
 from mixbench.experiments.store import claims, evaluations
 from mixbench.experiments.store.claims import Claim, ClaimLost, Watch
-from mixbench.experiments.store.files import atomic_write, dump
+from mixbench.experiments.store.files import dump
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.states import Outcome
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.text import show_every_character
+from mixbench.experiments.worker.evaluation_files import write
 from mixbench.experiments.worker.exit_status import NO_STORE, describe, is_unwritable
 
 if TYPE_CHECKING:
-    import torch
-
     from mixbench.experiments.evaluation.base import Measured, Subject
 
 Wanted = dict[str, dict[str, Any]]
@@ -54,6 +50,10 @@ def work(
     watch = Watch()
     began = time.time()
     failures = 0
+    # Not before: it looks into every measurement, and `main` has to set the threads.
+    from mixbench.experiments.evaluation import catalogue
+    from mixbench.experiments.worker.evaluate_cell import measure_cell
+
     tried: set[tuple[str, str]] = set()
 
     def missing(planned: PlannedRun) -> list[str]:
@@ -85,9 +85,12 @@ def work(
                 # And between that check and the claim.
                 names = missing(planned)
                 tried |= {(planned.run_key, name) for name in names}
+                of_run, of_cell = catalogue.by_kind(names)
                 failures += _measure_run(
-                    planned, {name: wanted[name] for name in names}, device, claim
+                    planned, {name: wanted[name] for name in of_run}, device, claim
                 )
+                for name in of_cell:
+                    failures += measure_cell(folder, planned, name, wanted[name], claim)
             except ClaimLost:
                 continue
             finally:
@@ -137,7 +140,7 @@ def _measure_run(planned: PlannedRun, wanted: Wanted, device_name: str, claim: C
             print(f"{planned.run_key[:8]} {name}: {text}", flush=True)
         else:
             claim.renew(force=True)
-            _write(planned, name, settings, measured, device, started)
+            write(planned, name, settings, measured, device, started)
     return failures
 
 
@@ -149,36 +152,6 @@ def _measure(subject: Subject, name: str, settings: dict[str, Any]) -> Measured:
     # What JSON can't hold raises here, and is recorded as this measurement's failure.
     dump({"metrics": measured.metrics, "curves": measured.curves})
     return measured
-
-
-def _write(
-    planned: PlannedRun,
-    name: str,
-    settings: dict[str, Any],
-    measured: Measured,
-    device: torch.device,
-    started: float,
-) -> None:
-    """Write a measurement into the run's `evaluations`, its arrays first."""
-    from mixbench.experiments.evaluation import catalogue
-    from mixbench.experiments.store import provenance
-
-    content = {
-        "settings": settings,
-        "changed": catalogue.changed(name, settings),
-        "metrics": measured.metrics,
-        "curves": measured.curves,
-        "seconds": time.time() - started,
-        "provenance": provenance.of(device) | {"finished": time.time()},
-    }
-    folder = planned.folder.path / evaluations.FOLDER
-    arrays: dict[str, Any] = dict(measured.arrays)
-    if arrays:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
-        atomic_write(folder / f"{name}.npz", buffer.getvalue())
-    atomic_write(folder / f"{name}.json", dump(content))
-    evaluations.clear_failure(planned.folder, name)
 
 
 def main() -> int:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 
+from mixbench.experiments.evaluation.catalogue import MEASUREMENTS
+
 from .expected import compare, files, read_json, read_lines, shape
 from .program import ON_ONE_CORE, output_here
 
@@ -21,6 +23,7 @@ KINDS = ("pretraining", "plain", "staged", "transferred", "diverged")
 DONE = KINDS[:-1]
 FEW = (
     "attack",
+    "boundary",
     "corruption",
     "hiding",
     "localisation",
@@ -53,6 +56,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     ]
     settings.append("shift.near=none")
     options = [part for setting in settings for part in ("--set", setting)]
+    # Each run is alone in its cell.
+    each = [name for name, one in MEASUREMENTS.items() if not one.of_cell]
+    options += ["--only", ",".join(each)]
     measure = ("evaluate", "small", *options, *ON_ONE_CORE, "--no-track", "--no-report")
     assert "left out" not in output_here(root / "runs", *measure)
     folder = root / "runs" / "small"

@@ -132,6 +132,41 @@ def contents(run: PlannedRun) -> dict[str, dict[str, Any]]:
                 "smoothness/margin": 0.7,
             },
         },
+        "bias_variance": {
+            "metrics": {
+                f"bias_variance/{loss}/{part}": value + gain + noise[2]
+                for loss, part, value in (
+                    ("zero_one", "bias", 0.13),
+                    ("zero_one", "variance", 0.07),
+                    ("zero_one", "net_variance", 0.03),
+                    ("log", "bias", 0.4),
+                    ("log", "variance", 0.1),
+                    ("brier", "bias", 0.2),
+                    ("brier", "variance", 0.04),
+                )
+            },
+            "curves": {"images": 1000, "runs": 5, "standard_error": {"zero_one/bias": 0.003}},
+        },
+        "boundary": {
+            "metrics": {
+                "boundary/line/place": 0.4 + gain,
+                "boundary/line/steepness": 12.0 - 50 * gain + noise[0],
+                "boundary/line/entropy": 1.1 + gain,
+                "boundary/line/changes": 1.7 - gain,
+                "boundary/line/third": 0.5 - gain,
+                "boundary/path/distance": 0.3 + gain + noise[1],
+                "boundary/path/steepness": 11.0 - 50 * gain,
+                "boundary/path/entropy": 0.8,
+            },
+            "curves": {
+                "images": 500,
+                "place": [0.0, 0.5, 1.0],
+                "own": [1.0, 0.4, 0.0],
+                "other": [0.0, 0.4, 1.0],
+                "third": [0.0, 0.2, 0.0],
+                "standard_error": {"line/place": 0.01, "line/third": 0.02},
+            },
+        },
         "shift": {
             "metrics": {
                 "shift/auroc": 0.8 + 3 * gain + noise[2],

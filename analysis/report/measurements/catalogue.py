@@ -73,6 +73,24 @@ _KNOWN = {
             _Headline("nll_gap", "NLL gap", percent=False, better=-1),
         ),
     ),
+    "bias_variance": _Known(
+        "Bias and variance",
+        "The error of the runs of a cell, split at what they predict together: bias is how wrong "
+        "that is (the noise of the labels included), variance how far single runs are from it. "
+        "For the NLL and the Brier score both add up to the mean of the runs. For the 0/1 loss "
+        "the common prediction is the majority's, the variance is how often a run differs from "
+        "it, and the net variance what that adds to the error: where the majority is wrong, "
+        "differing is good.",
+        (
+            _Headline("zero_one/bias", "Bias, 0/1", better=-1),
+            _Headline("zero_one/variance", "Variance, 0/1", better=-1),
+            _Headline("zero_one/net_variance", "Net variance, 0/1", better=-1),
+            _Headline("log/bias", "Bias, NLL", percent=False, better=-1),
+            _Headline("log/variance", "Variance, NLL", percent=False, better=-1),
+            _Headline("brier/bias", "Bias, Brier", percent=False, better=-1),
+            _Headline("brier/variance", "Variance, Brier", percent=False, better=-1),
+        ),
+    ),
     "hiding": _Known(
         "Hidden parts",
         "Accuracy where a growing part of the image is hidden, averaged from none of it to the "
@@ -147,6 +165,25 @@ _KNOWN = {
             _Headline("distance", "Distance", percent=False),
             _Headline("flip/(.+)", r"Flips, noise \1", better=-1),
             _Headline("entropy", "Entropy, nats", percent=False, better=0),
+        ),
+    ),
+    "boundary": _Known(
+        "Decision boundaries",
+        "Where the prediction changes, and how sharply: on the straight line from a test image to "
+        "one of another class, and along the gradient, which finds a boundary nearby. Place is "
+        "the share of the line until the first change; steepness how fast the gap between the two "
+        "probabilities closes there, by the whole line or by the distance in pixels from 0 to 1; "
+        "changes of the prediction along the line (1 is the least); third, the lines on which "
+        "a class comes in between that neither end has. A network that is less sure is less "
+        "steep by that alone; the place and the distance don't depend on it.",
+        (
+            _Headline("path/distance", "Distance by gradient", percent=False),
+            _Headline("path/steepness", "Steepness there", percent=False, better=0),
+            _Headline("line/place", "Place on the line", percent=False, better=0),
+            _Headline("line/steepness", "Steepness on the line", percent=False, better=0),
+            _Headline("line/entropy", "Entropy there, nats", percent=False, better=0),
+            _Headline("line/changes", "Changes", percent=False, better=-1),
+            _Headline("line/third", "Third", better=-1),
         ),
     ),
     "shift": _Known(

@@ -292,6 +292,48 @@ def _localisation(curves: Curves) -> list[ReportFigure]:
     return figures
 
 
+def _boundary(curves: Curves) -> list[ReportFigure]:
+    """Draw distances and steepness, and what is predicted along the lines."""
+    figures = _differences(
+        "Decision boundaries by method",
+        Metric("boundary/path/distance", "Distance by gradient", False, 1),
+        Metric("boundary/line/steepness", "Steepness on the line", False, 0),
+        Metric("boundary/line/entropy", "Entropy there, nats", False, 0),
+    )(curves)
+    panels = {
+        "own": "As where the line begins",
+        "other": "As where it ends",
+        "third": "Another class",
+    }
+    rows: list[dict[str, Any]] = []
+    for keys, run in curves.each():
+        for name, panel in panels.items():
+            rows += points_of(keys, panel, run.get("place"), run.get(name))
+    points = pd.DataFrame(rows, columns=POINTS)
+    if points.empty:
+        return figures
+    lines = mean_curves(points.assign(x=points["x"] * 100), "panel", "x", "value")
+    bands = " The bands are 95% t intervals over seeds." if lines["n"].max() >= BAND_SEEDS else ""
+    draw = partial(
+        curves_figure,
+        curves.cells_with(lines["cell_key"]),
+        lines,
+        x_label="Way along the line, %",
+        y_label="Predictions, %",
+    )
+    return [
+        *figures,
+        on_both_papers(
+            "measured-boundary-lines.png",
+            "Predictions along lines between images",
+            "What is predicted on the straight line from a test image to one of another class, of "
+            f"lines whose ends are predicted differently.{bands}",
+            "Curves of the shares of predictions along the line, one line per method",
+            draw,
+        ),
+    ]
+
+
 def _with_values(metric: Metric, runs: pd.DataFrame) -> list[Metric]:
     """Return a metric, or the last of those that begin with its key, where it has a value."""
     is_beginning = metric.key.endswith("/")
@@ -323,6 +365,13 @@ _SHIFT = (
 _DRAWINGS: dict[str, Draw] = {
     "calibration": _calibration,
     "overfitting": _overfitting,
+    "bias_variance": _differences(
+        "Bias and variance by method",
+        Metric("bias_variance/zero_one/bias", "Bias, 0/1", True, -1),
+        Metric("bias_variance/zero_one/net_variance", "Net variance, 0/1", True, -1),
+        Metric("bias_variance/log/bias", "Bias, NLL", False, -1),
+        Metric("bias_variance/log/variance", "Variance, NLL", False, -1),
+    ),
     "hiding": _hidden_parts,
     "corruption": _corruption,
     "attack": _attack,
@@ -332,6 +381,7 @@ _DRAWINGS: dict[str, Draw] = {
         Metric("smoothness/distance", "Distance to the boundary", False, 1),
         Metric("smoothness/flip/", "Flips, noise", True, -1),
     ),
+    "boundary": _boundary,
     "shift": _differences("Telling foreign images from own ones", *_SHIFT),
     "localisation": _localisation,
     "object_share": _object_share,

@@ -37,7 +37,29 @@ def notes_of(
         values = [metrics_of(result).get(one.metric.key) for result in results.values()]
         if lacking := sum(not is_number(value) for value in values):
             notes.append(f"{one.metric.title} has no value in {plural(lacking, 'measured run')}.")
+    notes += _errors_over_images(shown, results)
     return [*notes, *_particular(measured.name, results, runs)]
+
+
+def _errors_over_images(shown: Sequence[Shown], results: Results) -> list[str]:
+    """Say how far the numbers of one network would move with new test images, where it is known."""
+    parts = []
+    for one in shown:
+        short = one.metric.key.partition("/")[2]
+        errors = [
+            (curves_of(result).get("standard_error") or {}).get(short)
+            for result in results.values()
+        ]
+        mean = estimate(errors).mean
+        if mean is not None:
+            text = f"{100 * mean:.2g} points" if one.metric.percent else f"{mean:.2g}"
+            parts.append(f"{one.metric.title} {text}")
+    if not parts:
+        return []
+    return [
+        "With new test images the numbers have a standard error of: "
+        f"{formatting.joined(parts)}. The intervals of the table are over runs, on the same images."
+    ]
 
 
 def _missing(measured: Measured, done: int, command: str) -> list[str]:
@@ -66,6 +88,8 @@ def _particular(name: str, results: Results, runs: pd.DataFrame) -> list[str]:
         notes += _temperatures(results) + _fitted_on(runs[runs["run_key"].isin(set(results))])
     if name == "corruption":
         notes += _corrupted_files(curves)
+    if name == "bias_variance":
+        notes += _runs_of_cells(curves)
     if name == "shift":
         foreign = dict.fromkeys(str(curve["dataset"]) for curve in curves if "dataset" in curve)
         resized = any(curve.get("resized") for curve in curves)
@@ -134,6 +158,20 @@ def _left_out(curves: Sequence[Mapping[str, Any]]) -> str:
         f"Left out: {sum(counts.values()):,} images whose object can't fill the largest share, as "
         f"the crop would be smaller than a quarter of the side; among them {named}."
     )
+
+
+def _runs_of_cells(curves: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say over how many runs cells were measured."""
+    counts = sorted({int(curve["runs"]) for curve in curves if is_number(curve.get("runs"))})
+    if not counts:
+        return []
+    notes = [
+        f"Over {formatting.joined(map(str, counts))} runs of a cell. The numbers of single runs "
+        "are the jackknife's: their mean is without most of the bias of few runs."
+    ]
+    if min(counts) < 5:
+        notes.append("With fewer than five runs the main prediction is hardly known.")
+    return notes
 
 
 def _temperatures(results: Results) -> list[str]:

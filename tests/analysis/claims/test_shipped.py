@@ -18,6 +18,7 @@ from mixbench.analysis.claims.study import irreproducible, published
 from mixbench.analysis.tables.labels import settings
 from mixbench.experiments import cli
 from mixbench.experiments.evaluation import catalogue
+from mixbench.experiments.evaluation.bias_variance.decompose import PARTS
 from mixbench.experiments.sweep import load, scales
 from tests.golden import expected
 
@@ -26,9 +27,6 @@ TESTABLE = [claim for claim in claims.shipped() if claim.is_testable]
 WANTED = 40
 LACKING = {
     "cutmix_patches": "patch",
-    "cutmix_boundary": "boundary",
-    "cutmix_bias": "bias_variance",
-    "cutmix_variance": "bias_variance",
     "detection_cutmix": "detection",
     "segmentation_cutmix": "semi_segmentation",
     "semi_supervised_cutmix": "semi_supervised",
@@ -54,7 +52,8 @@ def metrics() -> set[str]:
     folder = Path(expected.__file__).parent / "expected"
     results = json.loads((folder / "metrics_of_results.json").read_text())
     measured = json.loads((folder / "metrics_of_measurements.json").read_text())
-    return {*results, *(name for names in measured.values() for name in names)}
+    of_cells = {f"bias_variance/{part}" for part in PARTS}
+    return {*results, *of_cells, *(name for names in measured.values() for name in names)}
 
 
 def test_the_folklore_is_there() -> None:

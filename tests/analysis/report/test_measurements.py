@@ -31,9 +31,11 @@ from tests.support.written_sweeps import METHODS, grid, write_sweep
 DRAWN = (
     "calibration",
     "overfitting",
+    "bias_variance",
     "corruption",
     "attack",
     "smoothness",
+    "boundary",
     "shift",
     "hiding",
     "localisation",
@@ -101,11 +103,12 @@ def test_every_measurement_is_there_in_the_order_of_the_catalogue(text: str) -> 
     part = text.partition("## Further measurements")[2].partition("## Set-up")[0]
     titles = re.findall(r"^### (.*)$", part, re.M)
     assert titles == [
-        *map(catalogue.title, DRAWN[:2]),
+        *map(catalogue.title, DRAWN[:3]),
         "Hidden parts",
         "Common corruptions",
         "Attacks",
         "Smoothness",
+        "Decision boundaries",
         "Shift",
         "Localisation",
         "Object share",

@@ -24,7 +24,7 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import evaluate
 from tests.support import running
 
-QUICK = {"smoothness.images": 50}
+QUICK = {"smoothness.images": 50, "boundary.images": 20}
 
 
 def files(sweep: SweepFolder) -> dict[str, bytes]:
@@ -46,13 +46,16 @@ def test_every_measurement_of_every_run(sweep: SweepFolder) -> None:
         QUICK | {"corruption.images": 20, "attack.images": 50}, catalogue.chosen([])
     )
     assert set(wanted) == set(catalogue.MEASUREMENTS)
+    of_cell = {name for name in wanted if catalogue.MEASUREMENTS[name].of_cell}
     with running.one_thread():
         assert evaluate.work(sweep, wanted, "cpu", "one") == 0
     # What training left is untouched.
     assert files(sweep) == before
     for run in sweep.plan():
         found = evaluations.read(run.folder)
-        assert set(found) == set(wanted)
+        assert set(found) == set(wanted) - of_cell
+        # Each run is alone in its cell.
+        assert set(evaluations.left_out(run.folder)) == of_cell
         result, whole = run.folder.result(), evaluations.measured(run.folder)
         assert result is not None and whole is not None
         for name, one in found.items():
