@@ -1,4 +1,4 @@
-"""Draw accuracy over the hidden part of the image: a panel per shape, labelled curves."""
+"""Draw accuracy over the hidden part of the image: a panel per shape and fill, labelled curves."""
 
 from __future__ import annotations
 
@@ -31,31 +31,37 @@ def occlusion_figure(
     paper: Paper = LIGHT,
     chance: float | None = None,
 ) -> bytes:
-    """Draw accuracy over the hidden part of the image: a panel per shape, a row per block.
+    """Draw accuracy over the hidden part of the image: a panel per shape, a row per block and fill.
 
-    curves: cell_key, shape, fraction, mean, low, high, n. chance: accuracy of guessing, or None.
+    curves: cell_key, shape ("centre", or "centre/noise" with another fill than the mean colour),
+    fraction, mean, low, high, n. chance: accuracy of guessing, or None.
     """
-    shapes = list(dict.fromkeys(curves["shape"]))
+    parts = list(dict.fromkeys(curves["shape"]))
+    shapes = list(dict.fromkeys(part.partition("/")[0] for part in parts))
+    fills = list(dict.fromkeys(part.partition("/")[2] for part in parts))
     shown = cells[cells["cell_key"].isin(curves["cell_key"])]
     blocks = list(dict.fromkeys(shown["block"]))
     names = cell_styles(cells, paper)
     height = _height(shown)
     width = WIDTH if len(shapes) > 1 else WIDTH * 0.6
     with settings(paper):
-        figure = Figure(figsize=(width, height * len(blocks)), layout="constrained")
-        grid = figure.subplots(len(blocks), len(shapes), squeeze=False, sharey=True, sharex=True)
+        figure = Figure(figsize=(width, height * len(blocks) * len(fills)), layout="constrained")
+        rows = [(block, fill) for block in blocks for fill in fills]
+        grid = figure.subplots(len(rows), len(shapes), squeeze=False, sharey=True, sharex=True)
         top = float(np.nanmax(curves[["mean", "high"]].to_numpy(dtype=float))) * 100
         top = top if curves["n"].max() >= BAND_SEEDS else float(curves["mean"].max()) * 100
-        for row, block in enumerate(blocks):
+        for row, (block, fill) in enumerate(rows):
             members = shown[shown["block"] == block]
             for axis, shape in zip(grid[row], shapes, strict=True):
-                ends = _curves(axis, members, curves[curves["shape"] == shape], names, paper)
+                part = f"{shape}/{fill}" if fill else shape
+                ends = _curves(axis, members, curves[curves["shape"] == part], names, paper)
                 if chance is not None:
                     _labelled_chance(axis, chance, paper)
                 axis.set_ylim(0, min(100, top * 1.05))
                 axis.set_xlim(-1.5, curves["fraction"].max() * 100 + 1.5)
                 title = members["title"].iloc[0] if len(blocks) > 1 else ""
-                axis.set_title(" · ".join(part for part in (title, shape) if part), loc="left")
+                names_of = (title, shape, fill or ("mean colour" if len(fills) > 1 else ""))
+                axis.set_title(" · ".join(name for name in names_of if name), loc="left")
                 axis.grid(axis="y")
                 _label_ends(axis, ends, (height - 1.0) * 72)
             grid[row][0].set_ylabel("Test accuracy, %")

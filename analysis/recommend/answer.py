@@ -180,7 +180,7 @@ def _record(option: Option) -> dict[str, object]:
 
 def _caveats(advice: Advice, name: str) -> list[str]:
     """Say whom a metric favours."""
-    if not advice.metric.key.startswith("occlusion/"):
+    if not advice.metric.key.startswith("occlusion/") or "/noise/" in advice.metric.key:
         return []
     return [
         "What is hidden here are rectangles of the mean colour, which is what Cutout and Random "

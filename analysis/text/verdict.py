@@ -243,8 +243,8 @@ def _other_measures(comparison: Comparison) -> list[str]:
     if blanking and any("occlusion" in sentence for sentence in sentences):
         verb = "trains" if len(blanking) == 1 else "train"
         sentences.append(
-            f"The hidden parts are rectangles of the mean colour, which is what {joined(blanking)} "
-            f"{verb} on: other hidden parts might favour them less."
+            "The hidden parts are rectangles of the mean colour unless noise is named, which is "
+            f"what {joined(blanking)} {verb} on: other hidden parts might favour them less."
         )
     if comparison.declared is None:
         return sentences

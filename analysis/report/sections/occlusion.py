@@ -10,6 +10,7 @@ from mixbench.analysis.figures.canvas import BAND_SEEDS, on_both_papers
 from mixbench.analysis.figures.occlusion import occlusion_figure
 from mixbench.analysis.report.data import ReportData
 from mixbench.analysis.statistics.curves import mean_curves
+from mixbench.experiments.text import plural
 
 MOST_REGIMES, FEW_REGIMES = 6, 3
 """A figure of more rows is too long to be looked at; then only few are drawn."""
@@ -33,11 +34,24 @@ def section(data: ReportData) -> dict[str, Any]:
         f"Test accuracy with a part of each image hidden, mean over seeds{bands}. "
         "Each image has one mask, the same for all models. Hidden parts are rectangles of "
         "the mean colour; a model that was trained on such (cutout, random_erasing) has "
-        f"an advantage here that other hidden parts would not give it.{left_out}",
+        "an advantage here that other hidden parts would not give it."
+        f"{noise_caption(drawn)}{left_out}",
         "Curves of test accuracy over the hidden part of the image, one per method",
         lambda paper: occlusion_figure(cells, curves, paper, chance),
     )
     return {"figures": [figure]}
+
+
+def noise_caption(points: pd.DataFrame) -> str:
+    """Say what the second fill is, and in how many runs it was not measured."""
+    by_run = points.groupby("run_key")["shape"].agg(
+        lambda shapes: any("/" in one for one in shapes)
+    )
+    if not by_run.any():
+        return " With noise in place of that colour it was not measured: mixbench was older."
+    lacking = int((~by_run.astype(bool)).sum())
+    missing = f" (not measured in {plural(lacking, 'run')} of an older mixbench)" if lacking else ""
+    return f" In the other row they are filled with noise{missing}, which no method trains on."
 
 
 def _first_regimes(cells: pd.DataFrame) -> tuple[pd.DataFrame, str]:

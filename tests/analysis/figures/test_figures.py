@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mixbench.analysis.figures.mixed import mixed_figure
-from mixbench.analysis.figures.occlusion import spread_labels
+from mixbench.analysis.figures.occlusion import occlusion_figure, spread_labels
 from mixbench.analysis.figures.palette import DARK, LIGHT, Paper, styles
 from mixbench.analysis.figures.reliability import calibration_note
 from mixbench.analysis.figures.run import run_figures
+from mixbench.analysis.report.sections.occlusion import noise_caption
 from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support.written_sweeps import METHODS, config, mixed_strip, result
@@ -164,3 +165,26 @@ def test_figures_are_the_same_again_and_leave_settings_of_pyplot_alone(
     before = dict(matplotlib.rcParams)
     assert run_figures(full_sweep.plan()[0].folder) == drawn
     assert pd.Series(dict(matplotlib.rcParams)).equals(pd.Series(before))
+
+
+def test_occlusion_has_a_row_per_fill_and_says_what_lacks_it() -> None:
+    cells = pd.DataFrame({"cell_key": ["a"], "block": [0], "title": [""], "series": ["none"]})
+    cells = cells.assign(baseline_key=None, label="none", method="none")
+    points = [
+        ("a", part, fraction, 0.8, 0.7, 0.9, 5)
+        for part in ("centre", "patches", "centre/noise", "patches/noise")
+        for fraction in (0.0, 0.5)
+    ]
+    columns = ["cell_key", "shape", "fraction", "mean", "low", "high", "n"]
+    curves = pd.DataFrame(points, columns=columns)
+    sizes = [
+        Image.open(io.BytesIO(occlusion_figure(cells, part))).size for part in (curves[:4], curves)
+    ]
+    assert sizes[0][0] == sizes[1][0] and sizes[1][1] == pytest.approx(2 * sizes[0][1], abs=2)
+    new, old = (
+        pd.DataFrame({"run_key": name, "shape": shapes})
+        for name, shapes in (("new", ["centre", "centre/noise"]), ("old", ["centre", "patches"]))
+    )
+    assert "filled with noise, which" in noise_caption(new)
+    assert "(not measured in 1 run of an older" in noise_caption(pd.concat([new, old]))
+    assert "it was not measured" in noise_caption(old)
