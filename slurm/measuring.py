@@ -16,6 +16,7 @@ from mixbench.experiments.store import evaluations
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.store.tuned_cell import TUNING
 from mixbench.slurm.local import Slot
 from mixbench.slurm.processes import Process, Processes
 
@@ -24,11 +25,12 @@ class Order(NamedTuple):
     """What to measure of a sweep's finished runs.
 
     wanted: measurement -> all its settings. since: a time in seconds; what is older counts as
-    missing.
+    missing. tuning_runs: measure the runs that choose a setting too.
     """
 
     wanted: dict[str, dict[str, Any]]
     since: float | None = None
+    tuning_runs: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Order:
@@ -39,17 +41,21 @@ class Order(NamedTuple):
         """Write it as a SLURM task is given it, and as the record of its job keeps it."""
         return json.dumps(self._asdict())
 
+    def of(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+        """Return the ones of `runs` that are to be measured at all."""
+        return [run for run in runs if self.tuning_runs or run.part != TUNING]
+
     def missing(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         """Return the finished ones of `runs` of which something is missing."""
         return [
             run
-            for run in runs
+            for run in self.of(runs)
             if run.folder.state_on_file() == RunState.DONE and self._missing(run)
         ]
 
     def count_measured(self, runs: Sequence[PlannedRun]) -> int:
         """Count the measurements of `runs` that exist."""
-        return sum(len(self.wanted) - len(self._missing(run)) for run in runs)
+        return sum(len(self.wanted) - len(self._missing(run)) for run in self.of(runs))
 
     def _missing(self, run: PlannedRun) -> list[str]:
         return evaluations.missing(run.folder, self.wanted, self.since)
@@ -84,6 +90,7 @@ class Measurers(Processes):
             *("--threads", str(slot.threads), "--name", name),
             *("--wanted", json.dumps(self.order.wanted)),
             *(["--since", repr(since)] if since is not None else []),
+            *(["--tuning-runs"] if self.order.tuning_runs else []),
         ]
 
     def _ended(self, _process: Process, status: int) -> None:

@@ -7,6 +7,7 @@ vision deficiencies; no two series share colour and marker, so readers don't dep
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -74,6 +75,9 @@ _USUAL = {
     "resizemix": 6,
     "manifold_mixup": 7,
 }
+_NEUTRAL = ("none", "no mixing")
+_VARIANT = re.compile(r"(?<=[a-z_0-9]) (?=[^ ]+=)| at | with | · | tuned| default")
+"""Where the name of a variant goes on after that of its method, in labels and in words."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +93,16 @@ def styles(
 ) -> dict[str, Style]:
     """Return the style of each series.
 
-    Baselines (and "none") are neutral; every other series has its own pair of colour and marker.
+    Baselines (and no mixing) are neutral; every other series has its own pair of colour and marker.
     """
     names = list(dict.fromkeys(series))
-    neutral = [name for name in names if name in baselines or name == "none"]
+    neutral = [name for name in names if name in baselines or name in _NEUTRAL]
     coloured = [name for name in names if name not in neutral]
-    positions = {name: _USUAL[name] for name in coloured if name in _USUAL}
+    positions = {name: _USUAL[key] for name in coloured if (key := _key(name)) in _USUAL}
     for name in coloured:
         if name not in positions:
             # A variant ("cutmix α=0.2") takes its method's colour where that is still free.
-            usual = _USUAL.get(name.split(" ")[0])
+            usual = _USUAL.get(_key(_VARIANT.split(name)[0]))
             taken = set(positions.values())
             free = next(index for index in itertools.count() if index not in taken)
             positions[name] = usual if usual is not None and usual not in taken else free
@@ -110,3 +114,9 @@ def styles(
     for number, name in enumerate(neutral):
         chosen[name] = Style(paper.neutral, MARKERS[(13 - number) % 13] if number else MARKERS[0])
     return {name: chosen[name] for name in names}
+
+
+def _key(name: str) -> str:
+    """Return a method's name as configurations have it: "random_erasing" for "Random Erasing"."""
+    words = name.removeprefix("untuned ").removeprefix("tuned ")
+    return words.lower().replace(" ", "_")

@@ -38,6 +38,7 @@ from mixbench.analysis.report.sections import (
     warnings,
 )
 from mixbench.analysis.report.verdicts import VERDICTS, of_comparison
+from mixbench.analysis.report.worded import worded
 from mixbench.analysis.statistics.baselines import Baseline
 from mixbench.analysis.tables.load import Tables
 from mixbench.analysis.tables.recipes import DEFAULTS
@@ -120,7 +121,8 @@ def write_report(
     """
     out = Path(out_dir) if out_dir is not None else sweep_folder.path / "report"
     data = collect(sweep_folder, baseline, out if links else None)
-    sections = {name: section(data) for name, section in SECTIONS.items()}
+    page = worded(data)
+    sections = {name: section(page) for name, section in SECTIONS.items()}
     figures = {
         f"{FIGURES}/{figure.name}": figure.light
         for section in sections.values()

@@ -88,7 +88,8 @@ def write_csv_report(path: Path, out: Path, baseline: str | None = None) -> CsvR
     first = metric_named(observations.metrics[0])
     strata_values = {title: values_of(rows, first.key) for title, rows in strata.items()}
     best = {title: best_set(of, first.better) for title, of in strata_values.items()}
-    advice = _advice(strata_values, [one.contrast for one in judged if one.is_primary], first, base)
+    primary = [one.contrast for one in judged if one.is_primary]
+    advice = _advice(strata_values, primary, first, base, best)
     headline = advice_sentence(advice)
     screen = first_screen(advice, list(strata_values.values()))
     page = {
@@ -106,7 +107,11 @@ def write_csv_report(path: Path, out: Path, baseline: str | None = None) -> CsvR
 
 
 def _advice(
-    strata: Mapping[str, Values], contrasts: Sequence[Contrast], metric: Metric, base: str | None
+    strata: Mapping[str, Values],
+    contrasts: Sequence[Contrast],
+    metric: Metric,
+    base: str | None,
+    best: Mapping[str, Sequence[str]],
 ) -> Advice:
     regimes = []
     for title, values in strata.items():
@@ -118,7 +123,7 @@ def _advice(
         shown = "" if title == "all" else title
         names = {method: method for method in values}
         bases = [base] if base in values and found else []
-        regimes.append(regime(shown, names, values, found, bases, metric))
+        regimes.append(regime(shown, names, values, found, bases, metric, best[title]))
     return Advice(metric, REPLICATE, tuple(regimes))
 
 

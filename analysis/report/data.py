@@ -35,7 +35,8 @@ class ReportData:
     """A sweep's tables and statistics. baseline: the one that the user asked for, if any.
 
     problem: why the question of the sweep can't be read, empty otherwise. out: the folder of the
-    page, from which links lead to run folders; None for a page without such links.
+    page, from which links lead to run folders; None for a page without such links. judged: the
+    comparison with the names of methods in configurations, which `worded` replaces.
     """
 
     folder: SweepFolder
@@ -45,6 +46,7 @@ class ReportData:
     baseline: Baseline = None
     problem: str = ""
     out: Path | None = None
+    judged: Comparison | None = None
 
     def run_link(self, run_key: str) -> str:
         """Return where the page finds the folder of a run; empty if it should not say."""
@@ -71,7 +73,7 @@ class ReportData:
     @cached_property
     def advice(self) -> Advice:
         """What to use, on the metric that the sweep was made for."""
-        return recommend(self.comparison, self.tables.runs)
+        return recommend(self.judged or self.comparison, self.tables.runs)
 
     @property
     def done(self) -> pd.DataFrame:

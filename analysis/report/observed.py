@@ -26,6 +26,7 @@ from mixbench.analysis.tables.from_csv import (
     margin_of,
 )
 from mixbench.analysis.text import formatting
+from mixbench.analysis.text.names import method_name, regime_name
 
 NONE = "none"
 """The method that others are compared with unless another is named."""
@@ -86,14 +87,20 @@ def part_of(
     means, rows = [], []
     for title, of_stratum in values.items():
         if len(values) > 1:
-            means.append(Row(title, heading=True))
-            rows.append(Row(title, heading=True))
+            means.append(Row(regime_name(title), heading=True))
+            rows.append(Row(regime_name(title), heading=True))
         for method, by_replicate in of_stratum.items():
             value = estimate(list(by_replicate.values()))
             shown = formatting.estimate(value, percent, decimals)
-            means.append(Row(method, (Cell(str(value.n)), Cell(shown))))
+            means.append(Row(method_name(method), (Cell(str(value.n)), Cell(shown))))
         rows += [
-            contrast_row(f"{one.cell} − {one.against}", one, percent, decimals, unit)
+            contrast_row(
+                f"{method_name(one.cell)} − {method_name(one.against)}",
+                one,
+                percent,
+                decimals,
+                unit,
+            )
             for one in contrasts
             if one.stratum == title
         ]

@@ -14,6 +14,7 @@ from mixbench.analysis.statistics.datasets import Pooled, Ranks, pool, rank
 from mixbench.analysis.statistics.estimates import estimate
 from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.text import formatting
+from mixbench.analysis.text.names import method_name
 from mixbench.experiments.text import plural
 
 
@@ -167,7 +168,7 @@ def _pooled_part(found: OverDatasets, methods: Sequence[str]) -> dict[str, Any]:
             Cell(reach),
             Cell(str(len(found.by_dataset[method]))),
         )
-        rows.append(Row(method, cells))
+        rows.append(Row(method_name(method), cells))
     points = ", points" if metric.percent else ""
     heads = [
         f"Difference{points}",

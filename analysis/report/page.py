@@ -77,8 +77,9 @@ def _folds(sections: Mapping[str, Any]) -> dict[str, bool]:
 
 def render_contrasts(page: Mapping[str, Any]) -> dict[str, str]:
     """Return file name -> page of contrasts alone."""
+    contents = [(f"metric-{n}", part["title"]) for n, part in enumerate(page["parts"], start=1)]
     return {
-        name: _environment(name).get_template(template).render(page)
+        name: _environment(name).get_template(template).render({**page, "contents": contents})
         for name, template in ((MARKDOWN, "contrasts.md"), (HTML, "contrasts.html"))
     }
 

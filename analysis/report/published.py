@@ -15,6 +15,7 @@ from mixbench.analysis.statistics.estimates import estimate
 from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.tables.from_csv import DATASET, METHOD, PROTOCOL, SOURCE
 from mixbench.analysis.text import formatting
+from mixbench.analysis.text.names import method_name
 from mixbench.experiments.text import plural
 
 
@@ -58,7 +59,7 @@ def published_part(
             _range(gains, metric, sign=True),
             *(str(row[name]) for name in about),
         )
-        rows.append(Row(str(row[METHOD]), tuple(Cell(text) for text in cells)))
+        rows.append(Row(method_name(str(row[METHOD])), tuple(Cell(text) for text in cells)))
     protocols = [str(name) for name in known[PROTOCOL].unique()] if PROTOCOL in known else []
     note = (
         "Published numbers come from other protocols than ours, and from each other's: other "
@@ -69,8 +70,8 @@ def published_part(
         listed = "; ".join(name or "not stated" for name in protocols)
         note += f"{plural(len(protocols), 'protocol')}: {listed}. "
     note += (
-        f"A gain is over {base!r} of the same protocol and source. Ours: means, from the lowest to "
-        "the highest of our settings on that data set."
+        f"A gain is over {method_name(str(base))} of the same protocol and source. Ours: means, "
+        "from the lowest to the highest of our settings on that data set."
     )
     heads = [*columns, *(name.capitalize() for name in about)]
     title = f"Published numbers: {metric.title}{', %' if metric.percent else ''}"

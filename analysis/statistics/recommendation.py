@@ -145,6 +145,8 @@ def recommend(comparison: Comparison, runs: pd.DataFrame, metric: Metric | None 
             )
         }
     pairs = declared.by_cells if declared is not None and asks_for_best else {}
+    # The comparison has the best sets of its primary metric.
+    known = comparison.best if metric.key == comparison.primary.key else {}
     regimes = []
     for title, members in blocks(comparison.cells):
         names = _names(members)
@@ -153,7 +155,8 @@ def recommend(comparison: Comparison, runs: pd.DataFrame, metric: Metric | None 
         of_cells = {key: found[key] for key in names if key in found}
         if not of_cells:
             of_cells, bases = with_the_best(of_block, metric, comparison.unit, pairs), []
-        regimes.append(regime(title, names, of_block, of_cells, bases, metric))
+        best = known.get(int(members["block"].iloc[0]))
+        regimes.append(regime(title, names, of_block, of_cells, bases, metric, best))
     return Advice(metric, comparison.unit, tuple(regimes))
 
 
@@ -166,10 +169,21 @@ def _names(members: pd.DataFrame) -> dict[str, str]:
     if PROB not in members:
         return names
     for cell, method, prob in zip(names, members[METHOD], members[PROB], strict=True):
-        usual = USUAL_PROB.get(str(method), 1.0)
-        if names[cell] == method != "none" and pd.notna(prob) and float(prob) != usual:
-            names[cell] = f"{method} prob={float(prob):g}"
+        names[cell] = with_prob(names[cell], method, prob)
     return names
+
+
+def with_prob(name: str, method: object, prob: object) -> str:
+    """Return the name of a cell, with its `prob` where it has the method's name alone.
+
+    Examples:
+        >>> with_prob("cutmix", "cutmix", 0.5), with_prob("cutmix", "cutmix", 1.0)
+        ('cutmix prob=0.5', 'cutmix')
+    """
+    usual = USUAL_PROB.get(str(method), 1.0)
+    if name == method != "none" and is_number(prob) and float(str(prob)) != usual:
+        return f"{name} prob={float(str(prob)):g}"
+    return name
 
 
 def regime(
@@ -179,6 +193,7 @@ def regime(
     found: Mapping[str, Contrast],
     bases: Iterable[str],
     metric: Metric,
+    best: Sequence[str] | None = None,
 ) -> Regime:
     """Return the advice for cells that are compared with each other.
 
@@ -189,8 +204,10 @@ def regime(
         found: cell -> its contrast with the baseline.
         bases: The cells that others are compared with.
         metric: What to choose by.
+        best: The cells that can't be told apart from the best, where they are known already.
     """
-    best = best_set(values, metric.better or 1)
+    if best is None:
+        best = best_set(values, metric.better or 1)
     base = next((one for one in bases if one in names), None)
     means = {cell: _mean(of_cell) for cell, of_cell in values.items()}
     options = [

@@ -21,6 +21,7 @@ _METHODS = {
 _TUNED = {"tuned": "tuned", "default": "untuned"}
 """Of cells whose setting is chosen, and of the same ones with their own."""
 _YES_NO = {
+    "staging always": "always",
     "flip yes": "flips",
     "flip no": "no flips",
     "crop_padding 0": "no crops",
@@ -88,4 +89,6 @@ def setting_name(part: str) -> str:
         return f"{number} {_BEHIND[key]}"
     if key == "crop_padding" and value.isdigit() and value != "0":
         return f"crops of {value}"
+    if key == "dose":
+        return part.replace("_", " ")
     return _YES_NO.get(part, part)

@@ -17,6 +17,7 @@ from mixbench.analysis.text import formatting
 from mixbench.analysis.text.advice import advice_sentence
 from mixbench.analysis.text.answer import answer, asked
 from mixbench.analysis.text.formatting import joined
+from mixbench.analysis.text.names import method_name
 from mixbench.experiments.design.question import BASELINE, NAMED
 from mixbench.experiments.text import plural
 
@@ -244,7 +245,8 @@ def _other_measures(comparison: Comparison) -> list[str]:
         verb = "trains" if len(blanking) == 1 else "train"
         sentences.append(
             "The hidden parts are rectangles of the mean colour unless noise is named, which is "
-            f"what {joined(blanking)} {verb} on: other hidden parts might favour them less."
+            f"what {joined(map(method_name, blanking))} {verb} on: other hidden parts might "
+            "favour them less."
         )
     if comparison.declared is None:
         return sentences

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -49,6 +49,10 @@ def evaluate(
     only: OnlyOption = None,
     overrides: MeasurementSetOption = None,
     remeasure: AgainOption = False,
+    tuning_runs: Annotated[
+        bool,
+        typer.Option("--tuning-runs", help="Measure the runs that choose a setting too."),
+    ] = False,
     cluster: ClusterOption = Cluster.local,
     profile: ProfileOption = None,
     slurm: SlurmOption = None,
@@ -72,8 +76,13 @@ def evaluate(
     options = WorkplaceOptions(cluster, profile, workers, None, device, wait, slurm or ())
     options.check()
     folder = SweepFolder.open(name)
-    order = _order(only, overrides or [], remeasure)
-    finished = _finished_runs(folder)
+    order = _order(only, overrides or [], remeasure)._replace(tuning_runs=tuning_runs)
+    everything = _finished_runs(folder)
+    finished = order.of(everything)
+    if unmeasured := len(everything) - len(finished):
+        print(f"{plural(unmeasured, 'tuning run')} left out; --tuning-runs includes them")
+    if not finished:
+        raise UserError(f"sweep {folder.name!r} has no finished run to measure but tuning runs")
     runs = order.missing(finished)
     workplace = options.resolve(max(1, len(runs)))
     if workplace.profile is not None:

@@ -146,7 +146,6 @@ def with_data_to_measure(order: Order, runs: Sequence[PlannedRun], *, by_name: b
     """
     from mixbench.experiments.config import resolve
     from mixbench.experiments.evaluation import catalogue
-    from mixbench.slurm.measuring import Order
 
     datasets = dict.fromkeys(resolve.parse(run.config).dataset for run in runs)
     problems = catalogue.prepare(order.wanted, datasets)
@@ -156,4 +155,4 @@ def with_data_to_measure(order: Order, runs: Sequence[PlannedRun], *, by_name: b
         print(f"left out: {name}: {why}")
     wanted = {name: given for name, given in order.wanted.items() if name not in problems}
     catalogue.check_runs(wanted, runs)
-    return Order(wanted, order.since)
+    return order._replace(wanted=wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import yaml
 
 from mixbench.experiments import yaml_file
 from mixbench.experiments.config.schema import check_key
+from mixbench.experiments.design import tune as tunes
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.sweep import scales
 from mixbench.experiments.sweep.expand import KEYS, Sweep, expand
@@ -17,6 +18,9 @@ from mixbench.experiments.sweep.expand import KEYS, Sweep, expand
 SHIPPED = Path(__file__).parent / "shipped"
 _OF_THE_SWEEP = ("seeds", "replicates", "name", "description")
 """What `--set` changes in the sweep itself, rather than in its cells."""
+_TUNE = "tune."
+_TUNE_MAPPINGS = ("over", "halving")
+_TUNE_EXAMPLES = ("over.augmentation.prob", "halving.at", "halving.keep")
 
 
 def shipped() -> dict[str, Path]:
@@ -33,8 +37,9 @@ def load(
     """Return a shipped sweep, or that of a YAML file, expanded into its runs.
 
     overrides: `key=value` texts. Each replaces the value in `fixed`, `grid`, `zip` and `include`
-    alike; one that begins with `pretrain.NAME.` is for that pretraining alone. name: the sweep's
-    new name. scale: one of its scales; None is the first, where it has any.
+    alike; one that begins with `pretrain.NAME.` is for that pretraining alone, one that begins with
+    `tune.` for how the sweep tunes. name: the sweep's new name. scale: one of its scales; None is
+    the first, where it has any.
 
     Raises UserError for anything that is not a valid sweep of at least one run.
     """
@@ -44,6 +49,8 @@ def load(
         key, value = _parse_sweep_override(text)
         if key in _OF_THE_SWEEP:
             spec[key] = value
+        elif key.startswith(_TUNE):
+            spec["tune"] = _tuned_with(spec.get("tune"), key.removeprefix(_TUNE), value)
         else:
             changes[key] = value
     if name is not None:
@@ -101,6 +108,19 @@ def _parse_sweep_override(text: str) -> tuple[str, Any]:
                 f"pretrain.{name or 'NAME'}.training.epochs=5"
             )
         check_key(rest, "--set")
-    elif key not in _OF_THE_SWEEP:
+    elif key not in _OF_THE_SWEEP and not key.startswith(_TUNE):
         check_key(key, "--set")
     return key, value
+
+
+def _tuned_with(tune: Any, key: str, value: Any) -> dict[str, Any]:
+    """Return the sweep's `tune` with one key replaced: one of its own, or one inside of it."""
+    if not isinstance(tune, Mapping):
+        raise UserError(f"--set {_TUNE}{key}: the sweep has no `tune`, so nothing is chosen in it")
+    first, dot, rest = key.partition(".")
+    if first not in tunes.KEYS or (dot and first not in _TUNE_MAPPINGS):
+        raise unknown("key of tune in --set", key, [*tunes.KEYS, *_TUNE_EXAMPLES])
+    if not dot:
+        return {**tune, first: value}
+    inside = tune.get(first) or {}
+    return {**tune, first: {**(inside if isinstance(inside, Mapping) else {}), rest: value}}

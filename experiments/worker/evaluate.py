@@ -26,6 +26,7 @@ from mixbench.experiments.store.files import dump
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.states import Outcome
 from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.store.tuned_cell import TUNING
 from mixbench.experiments.text import show_every_character
 from mixbench.experiments.worker.evaluation_files import write
 from mixbench.experiments.worker.exit_status import NO_STORE, describe, is_unwritable
@@ -40,12 +41,19 @@ WAIT_SECONDS = 1.0
 
 
 def work(
-    folder: SweepFolder, wanted: Wanted, device: str, name: str, since: float | None = None
+    folder: SweepFolder,
+    wanted: Wanted,
+    device: str,
+    name: str,
+    since: float | None = None,
+    *,
+    tuning_runs: bool = False,
 ) -> int:
     """Measure what is missing of every finished run; returns how many measurements failed here.
 
     since: a time in seconds; older measurements count as missing. Waits for runs that others
     measure, in case they die. Measurements that failed elsewhere since this began are skipped.
+    tuning_runs: those that choose a setting too.
     """
     watch = Watch()
     began = time.time()
@@ -63,7 +71,12 @@ def work(
             name for name in names if name not in failed and (planned.run_key, name) not in tried
         ]
 
-    while todo := [run for run in folder.plan() if run.folder.result() and missing(run)]:
+    def is_wanted(planned: PlannedRun) -> bool:
+        return tuning_runs or planned.part != TUNING
+
+    while todo := [
+        run for run in folder.plan() if is_wanted(run) and run.folder.result() and missing(run)
+    ]:
         is_idle = True
         for planned in todo:
             # Another process may have measured it meanwhile; a claim in vain costs three writes.
@@ -168,6 +181,7 @@ def main() -> int:
     parser.add_argument("--name", default=f"{os.uname().nodename}-{os.getpid()}")
     parser.add_argument("--wanted", required=True, help="JSON: measurement -> settings")
     parser.add_argument("--since", type=float, help="also what was measured before, in seconds")
+    parser.add_argument("--tuning-runs", action="store_true", help="those that tune a method too")
     arguments = parser.parse_args()
     if arguments.threads:
         # Before torch is imported: OpenMP reads it once.
@@ -177,7 +191,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         failures = work(
-            folder, json.loads(arguments.wanted), arguments.device, arguments.name, arguments.since
+            folder,
+            json.loads(arguments.wanted),
+            arguments.device,
+            arguments.name,
+            arguments.since,
+            tuning_runs=arguments.tuning_runs,
         )
     except KeyboardInterrupt:
         return 130

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,15 @@ def test_what_is_missing(sweep: SweepFolder) -> None:
     assert later.missing(runs) == [first, second] and later.count_measured(runs) == 1
     assert Order.parse(later.text()) == later and Order.parse(ORDER.text()) == ORDER
     assert third not in later.missing(runs)
+
+
+def test_tuning_runs_are_measured_where_they_are_asked_for(sweep: SweepFolder) -> None:
+    final, tuning, *_ = runs = sweep.plan()
+    runs[1] = tuning = replace(tuning, tune={"part": "tuning", "cell": final.cell_key})
+    assert ORDER.missing(runs) == [final]
+    assert ORDER._replace(tuning_runs=True).missing(runs) == [final, tuning]
+    # An order that was given before there was the question.
+    assert not Order.parse('{"wanted": {}, "since": null}').tuning_runs
 
 
 def test_tasks_that_measure_go_by_what_is_measured(

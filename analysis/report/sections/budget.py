@@ -19,10 +19,10 @@ from mixbench.analysis.report.data import ReportData
 from mixbench.analysis.statistics.blocks import blocks
 from mixbench.analysis.statistics.curves import Point, signs
 from mixbench.analysis.statistics.metrics import Metric
-from mixbench.analysis.tables.labels import JOIN
+from mixbench.analysis.tables.labels import JOIN, value_text
 from mixbench.analysis.text.answer import metric_in_words
 from mixbench.analysis.text.formatting import joined
-from mixbench.analysis.text.names import method_name, regime_name
+from mixbench.analysis.text.names import method_name, regime_name, setting_name
 from mixbench.experiments.text import plural
 
 _BUDGETS = {
@@ -74,9 +74,10 @@ def _curves(data: ReportData, key: str) -> Curves:
         return {}
     short = key.rpartition(".")[2]
     found = data.comparison.of_metric(data.advice.metric.key)
+    values = {setting_name(f"{short} {value_text(value)}") for value in cells[key].unique()}
     curves: dict[str, dict[str, list[Point]]] = {}
     for title, members in blocks(cells):
-        rest = JOIN.join(part for part in title.split(JOIN) if not part.startswith(f"{short} "))
+        rest = JOIN.join(part for part in title.split(JOIN) if part not in values)
         for cell in members.to_dict("records"):
             contrast = found.get(str(cell["cell_key"]))
             if contrast is None or contrast.difference is None or not is_number(cell[key]):

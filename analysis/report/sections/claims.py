@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from mixbench.analysis.claims.claim import shipped
 from mixbench.analysis.claims.judge import ClaimVerdict, Judgement, judge
 from mixbench.analysis.claims.study import Study
 from mixbench.analysis.claims.words import by_claim, named_difference, overall, verdict_text
@@ -18,16 +20,28 @@ _TONES = {ClaimVerdict.SUPPORTED: "good", ClaimVerdict.CONTRADICTED: "bad"}
 
 
 def section(data: ReportData) -> dict[str, Any]:
-    """Return a row per claim, and all regimes of those that were judged in several."""
-    if len(data.tables.cells) > MOST_CELLS:
-        return {"table": None, "regimes": None}
+    """Return a row per claim, and all regimes of those that were judged in several.
+
+    left_out: what is said in their place of a sweep with too many cells, before `command`.
+    """
+    empty = {"table": None, "regimes": None, "left_out": "", "command": ""}
+    cells = len(data.tables.cells)
+    if cells > MOST_CELLS:
+        return {
+            **empty,
+            "left_out": f"Claims are not judged on this page: the sweep has {cells:,} "
+            f"configurations, of which each pair would count ({MOST_CELLS} at most). "
+            f"{len(shipped())} claims are judged by",
+            "command": f"mixbench claims {shlex.quote(data.folder.name)}",
+        }
     judged = judge(study_of(data))
     if not judged:
-        return {"table": None, "regimes": None}
+        return empty
     groups = by_claim(judged)
     rows = [_row(members) for members in groups.values()]
     several = any(len(members) > 1 for members in groups.values())
     return {
+        **empty,
         "table": Table(["Verdict", "Difference"], rows, first="Claim"),
         "regimes": _regimes(groups.values()) if several else None,
     }
@@ -35,7 +49,7 @@ def section(data: ReportData) -> dict[str, Any]:
 
 def study_of(data: ReportData) -> Study:
     """Return what claims are judged by: the tests of the report itself."""
-    return Study(data.folder.name, data.comparison, data.tables.runs)
+    return Study(data.folder.name, data.judged or data.comparison, data.tables.runs)
 
 
 def _row(members: Sequence[Judgement]) -> Row:

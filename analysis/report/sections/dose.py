@@ -45,11 +45,14 @@ def section(data: ReportData) -> dict[str, Any]:
     if not lines:
         return {"figures": [], "sentences": []}
     names = list(dict.fromkeys(name for _, name in lines))
-    short = dict(zip(names, told_apart(names)[1], strict=True))
+    short = {
+        name: regime_name(text).removeprefix("staging ")
+        for name, text in zip(names, told_apart(names)[1], strict=True)
+    }
     metrics = {metric.key: metric for metric in data.comparison.metrics}
     panels = [
         CurvePanel(
-            regime_name(short[name]).removeprefix("staging "),
+            short[name],
             [
                 curve_of(regime_name(title) if title else "all", of_title, metrics[key])
                 for title, of_title in list(of_line.items())[:MOST_LINES]

@@ -13,6 +13,7 @@ from mixbench.analysis.statistics.contrasts import Contrast, Verdict
 from mixbench.analysis.statistics.metrics import ACCURACY
 from mixbench.analysis.statistics.pivot import Pivot, pivots
 from mixbench.analysis.text import formatting
+from mixbench.analysis.text.names import method_name
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -45,7 +46,8 @@ def _factor(pivot: Pivot, compared: Comparison) -> dict[str, Any]:
     decimals = formatting.difference_digits(differences, True, decimals)
     rows = [
         Row(
-            name, tuple(_entry(pivot, compared, name, column, decimals) for column in pivot.columns)
+            method_name(name),
+            tuple(_entry(pivot, compared, name, column, decimals) for column in pivot.columns),
         )
         for name in pivot.rows
     ]
@@ -102,7 +104,7 @@ def _sentence(pivot: Pivot, name: str, decimals: int) -> str:
             )
             parts.append(f"{kind} {'is' if len(columns) == 1 else 'are'} {', '.join(shown)}")
     if not parts:
-        return f"{name}: nothing is decided against {pivot.reference}."
+        return f"{method_name(name)}: nothing is decided against {pivot.reference}."
     if rest := sum(value.verdict == Verdict.UNDECIDED for value in differences.values()):
         parts.append(f"{rest} more undecided")
-    return f"{name}, against {pivot.reference}: {'; '.join(parts)}."
+    return f"{method_name(name)}, against {pivot.reference}: {'; '.join(parts)}."

@@ -33,7 +33,7 @@ def section(data: ReportData) -> dict[str, Any]:
         "Accuracy under occlusion",
         f"Test accuracy with a part of each image hidden, mean over seeds{bands}. "
         "Each image has one mask, the same for all models. Hidden parts are rectangles of "
-        "the mean colour; a model that was trained on such (cutout, random_erasing) has "
+        "the mean colour; a model that was trained on such (Cutout, Random Erasing) has "
         "an advantage here that other hidden parts would not give it."
         f"{noise_caption(drawn)}{left_out}",
         "Curves of test accuracy over the hidden part of the image, one per method",

@@ -52,7 +52,7 @@ def test_methods_are_judged_against_none(tmp_path: Path) -> None:
     assert by["cutmix"]["low"] < by["cutmix"]["difference"] < by["cutmix"]["high"]
     assert by["cutmix"]["p_better_than_margin"] > 0.9 > by["ricap"]["p_better_than_margin"]
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "cutmix − none" in page and "Use CutMix or MixUp" in page
+    assert "CutMix − no mixing" in page and "Use CutMix or MixUp" in page
     assert (tmp_path / "out" / "figures" / "forest.png").is_file()
 
 

@@ -143,13 +143,13 @@ def test_numbers_against_scipy(sweep: SweepFolder, text: str) -> None:
     shown = rows(section(text, "Shift"))
     assert list(shown)[:1] == ["Method"] and shown["Method"][:2] == ["AUROC ↑", "FPR95, % ↓"]
     half = stats.t.ppf(0.975, 4) * stats.sem(values["none"])
-    assert shown["none"][0] == f"{values['none'].mean():.3f} ± {half:.3f}"
+    assert shown["no mixing"][0] == f"{values['none'].mean():.3f} ± {half:.3f}"
     gaps = values["cutmix"] - values["none"]
     half = stats.t.ppf(0.975, 4) * stats.sem(gaps)
     low, high = gaps.mean() - half, gaps.mean() + half
     # Ahead of the baseline: in bold.
-    assert shown["cutmix"][0].startswith(f"**{values['cutmix'].mean():.3f}")
-    assert f"+{gaps.mean():.3f} \\[+{low:.3f}, +{high:.3f}\\]" in shown["cutmix"][0]
+    assert shown["CutMix"][0].startswith(f"**{values['cutmix'].mean():.3f}")
+    assert f"+{gaps.mean():.3f} \\[+{low:.3f}, +{high:.3f}\\]" in shown["CutMix"][0]
 
 
 def test_one_family_per_metric(sweep: SweepFolder) -> None:
@@ -175,7 +175,7 @@ def test_directions_and_stars(text: str) -> None:
     shown = rows(part)
     assert shown["Method"][:3] == ["ECE, % ↓", "ECE by chance, %", "Conf − acc, points"]
     # More confident or less is neither better nor worse, however clear.
-    assert shown["cutmix"][2].endswith("\\*") and "**" not in shown["cutmix"][2]
+    assert shown["CutMix"][2].endswith("\\*") and "**" not in shown["CutMix"][2]
     assert "with a star where neither direction is better" in part
     assert "those of a metric hold together with a confidence of 95%" in part
     assert "with a star" not in section(text, "Shift")
@@ -226,7 +226,7 @@ def test_what_is_missing_is_said(text: str) -> None:
     assert "Measured for 4 of 15 finished runs; mixbench evaluate study --only novel" in part
     assert "It failed in 1 run: UserError: no such luck" in part and "more" not in part
     assert "Left out for 1 run: nothing to see." in part
-    assert rows(part)["cutmix"][0] == "not measured"
+    assert rows(part)["CutMix"][0] == "not measured"
     # Nothing is left to be measured there.
     part = section(text, "Localisation")
     assert "Measured for 14 of 15 finished runs. Left out for 1 run: no places." in part
@@ -255,10 +255,10 @@ def test_an_unknown_measurement_has_all_its_metrics(text: str) -> None:
     shown = rows(section(text, "Novel"))
     # A metric that has no value anywhere is none; neither direction is known.
     assert shown["Method"] == ["thing"]
-    assert shown["none"][0].startswith("1.50 ± 6.35")
-    assert shown["mixup"][0].startswith("2.12") and "+0.62" in shown["mixup"][0]
+    assert shown["no mixing"][0].startswith("1.50 ± 6.35")
+    assert shown["MixUp"][0].startswith("2.12") and "+0.62" in shown["MixUp"][0]
     wide = rows(section(text, "Wide"))
-    assert wide["Metric"] == ["none", "mixup"] and set(wide) >= {str(n) for n in range(12)}
+    assert wide["Metric"] == ["no mixing", "MixUp"] and set(wide) >= {str(n) for n in range(12)}
 
 
 def test_runs_of_later_are_left_out_of_the_statistics(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_the_verdict_names_the_winner_with_interval_seeds_and_reach(report: Repo
     assert report.verdict.headline.startswith(
         "Use CutMix or RICAP: better by 2.3 to 2.8 points over no mixing, and they can't be told"
     )
-    assert "Can't be told apart from the best: cutmix and ricap." in report.verdict.paragraph
+    assert "Can't be told apart from the best: CutMix and RICAP." in report.verdict.paragraph
     assert "hold together at 95%" in report.verdict.paragraph
     assert "5 seeds" in report.verdict.paragraph
     assert "fashion_mnist" in report.verdict.reach
@@ -314,18 +314,18 @@ def test_nothing_that_is_quoted_becomes_markup(partial: Report) -> None:
 
 def test_missing_cells_are_explained(partial: Report) -> None:
     text = page(partial).text
-    assert re.search(r"fmix no finished run: seeds 0–4 failed \(ValueError:", text)
-    assert "ricap no finished run: seeds 0–4 not begun" in text
+    assert re.search(r"FMix no finished run: seeds 0–4 failed \(ValueError:", text)
+    assert "RICAP no finished run: seeds 0–4 not begun" in text
     assert "second line" not in text
     warnings = " ".join(partial.warnings)
     assert "23 of 35 runs are done" in warnings
-    assert "mixup: 4 of 5 runs finished; seed 2 failed" in warnings
-    assert "No run of the configuration “ricap” has begun." in warnings
+    assert "MixUp: 4 of 5 runs finished; seed 2 failed" in warnings
+    assert "No run of the configuration “RICAP” has begun." in warnings
     assert (
-        "Differences of cutmix, cutout and random_erasing: the baseline has no value for "
+        "Differences of CutMix, Cutout and Random Erasing: the baseline has no value for "
         "seed 4." in warnings
     )
-    assert "no seed has a result on both sides: ricap and fmix" in partial.verdict.paragraph
+    assert "no seed has a result on both sides: RICAP and FMix" in partial.verdict.paragraph
     assert "3 to 4 seeds" in partial.verdict.paragraph
 
 
@@ -502,7 +502,7 @@ def test_nothing_is_claimed_where_no_pair_exists(tmp_path: Path, without_picture
     found = write_report(folder)
     assert "no difference" not in found.verdict.headline.lower()
     assert found.verdict.beyond == ()
-    assert any("No run of the configuration “none” has begun." in w for w in found.warnings)
+    assert any("No run of the configuration “no mixing” has begun." in w for w in found.warnings)
 
 
 def test_few_seeds_stand_in_the_headline(tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def test_doses_are_in_the_table_and_on_lines_of_what_differs_in_nothing_else(
         assert image.width > image.height
     # A line per schedule and measure; single points are on none.
     assert len(found["sentences"]) == 4
-    assert any(text.startswith("Accuracy, staging constant: ") for text in found["sentences"])
+    assert any(text.startswith("Accuracy, constant: ") for text in found["sentences"])
 
 
 def test_methods_alone_are_no_comparison_of_doses(tmp_path: Path) -> None:

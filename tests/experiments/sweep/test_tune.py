@@ -13,6 +13,7 @@ from mixbench.experiments.design import selection, tune
 from mixbench.experiments.design.selection import Tried
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.sweep import expand
+from mixbench.experiments.sweep.load import load
 
 OVER = {"augmentation.prob": [0.5, 1], "augmentation.alpha": [0.2, 1]}
 METHODS = [{"name": "none"}, {"name": "cutmix"}, {"name": "cutout", "size": 3}]
@@ -288,3 +289,21 @@ def test_choosing_among_equal_settings_leaves_the_final_scores_as_they_are(rule:
     # The least of nine means of five is 1.485 / sqrt(5) below the truth; one_se takes less of it.
     bias = sum(chosen_by) / sweeps
     assert bias == pytest.approx(-1.485 / math.sqrt(5), abs=0.03) if rule == "best" else bias < -0.2
+
+
+def test_set_changes_how_a_sweep_tunes() -> None:
+    found = load(
+        "tuned",
+        ["tune.replicates=2", "tune.rule=one_se", "tune.over.augmentation.prob=[0.25, 1]"],
+    )
+    declared = tune.read(found.spec)
+    assert declared is not None and declared.rule == "one_se" and len(declared.replicates) == 2
+    assert declared.over["augmentation.prob"] == [0.25, 1]
+    for text, said in (
+        ("tune.rul=best", "did you mean 'rule'"),
+        ("tune.rule.x=1", "valid: over, replicates, metric"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load("tuned", [text])
+    with pytest.raises(UserError, match=r"--set tune.rule: the sweep has no `tune`"):
+        load("demo", ["tune.rule=best"])
