@@ -101,14 +101,14 @@ def test_every_run_counts_once_and_settings_are_kept_apart(root: Path, page: Pat
 def test_published_numbers_stand_beside_ours(root: Path, page: Path) -> None:
     text = (page / "report.md").read_text()
     rows = [line for line in text.splitlines() if "200 epochs |" in line or "90 epochs |" in line]
-    assert len(rows) == 3 and rows[1].startswith("| cutmix | 99.50 | +0.50 |")
+    assert len(rows) == 3 and rows[1].startswith("| CutMix | 99.50 | +0.50 |")
     means = _means(root).groupby(["dataset", "method"])["accuracy"].mean() * 100
     gain = means["mnist", "cutmix"] - means["mnist", "none"]
     assert f"| {means['mnist', 'cutmix']:.2f} | {gain:+.2f} |" in rows[1]
     assert "2 protocols: 200 epochs; 90 epochs" in text and "<b>someone" not in text
     assert "<b>someone" not in (page / "report.html").read_text()
     # Of no data set: from the lowest to the highest of all of ours.
-    assert " to " in rows[2] and rows[2].startswith("| cutmix | 70.00 | – |")
+    assert " to " in rows[2] and rows[2].startswith("| CutMix | 70.00 | – |")
     assert {path.name for path in (page / "tables").iterdir()} >= {"ranks.tex", "results.parquet"}
 
 

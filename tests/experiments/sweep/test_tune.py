@@ -298,7 +298,7 @@ def test_set_changes_how_a_sweep_tunes() -> None:
     )
     declared = tune.read(found.spec)
     assert declared is not None and declared.rule == "one_se" and len(declared.replicates) == 2
-    assert declared.over["augmentation.prob"] == [0.25, 1]
+    assert list(declared.over["augmentation.prob"]) == [0.25, 1]
     for text, said in (
         ("tune.rul=best", "did you mean 'rule'"),
         ("tune.rule.x=1", "valid: over, replicates, metric"),
