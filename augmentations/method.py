@@ -29,16 +29,19 @@ class Paper:
         authors: The authors, such as "Yun et al.".
         year: The year of the first version.
         title: The title.
-        arxiv: The number on arXiv, such as "1905.04899".
+        arxiv: The number on arXiv, such as "1905.04899"; empty for a paper that is not there.
+        url: Its address, if it is not on arXiv.
     """
 
     authors: str
     year: int
     title: str
-    arxiv: str
+    arxiv: str = ""
+    url: str = ""
 
     def __str__(self) -> str:
-        return f"{self.authors} {self.year}, {self.title} (arXiv:{self.arxiv})"
+        place = f"arXiv:{self.arxiv}" if self.arxiv else self.url
+        return f"{self.authors} {self.year}, {self.title} ({place})"
 
 
 RECTANGLES = frozenset({"centre", "boundary", "square"})

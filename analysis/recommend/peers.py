@@ -36,6 +36,7 @@ class _Pair:
         cutmix_share: The probability of CutMix where both are used.
         prob: The probability of mixing.
         per_sample: Whether strength and box are drawn for each image.
+        corrected: Whether CutMix's labels weigh by the clipped box.
     """
 
     mixup: float | None
@@ -43,6 +44,7 @@ class _Pair:
     cutmix_share: float
     prob: float
     per_sample: bool
+    corrected: bool
 
     @property
     def is_both(self) -> bool:
@@ -61,13 +63,14 @@ def timm(settings: Settings) -> Lines:
     alphas = f"mixup_alpha={pair.mixup or 0.0}, cutmix_alpha={pair.cutmix or 0.0}"
     share = f", switch_prob={pair.cutmix_share:g}" if pair.is_both else ""
     mode = "elem" if pair.per_sample else "batch"
+    labels = "" if pair.corrected else ", correct_lam=False"
     loss_import, loss_line = loss_of_soft(settings)
     lines = [
         "from timm.data import Mixup",
         loss_import,
         "",
         "mix = Mixup(",
-        f'    {alphas}{share}, prob={pair.prob}, mode="{mode}",',
+        f'    {alphas}{share}, prob={pair.prob}, mode="{mode}"{labels},',
         f"    label_smoothing={settings.label_smoothing}, num_classes={settings.classes},",
         ")",
         "",
@@ -92,6 +95,8 @@ def torchvision(settings: Settings) -> Lines:
         return [], ["gives batches that aren't mixed index labels, which bce can't take"]
     if pair.per_sample:
         return [], ["draws once for the batch, not for each image (per_sample)"]
+    if not pair.corrected:
+        return [], ["weighs labels by the clipped box (labels=area)"]
     classes = f"num_classes={settings.classes}"
     mixers = [
         f"v2.{name}(alpha={alpha}, {classes})"
@@ -161,6 +166,7 @@ def _pair(settings: Settings) -> _Pair | str:
         of_cutmix / sum(weights) if len(members) > 1 else 1.0,
         float(parameters.get("prob", 1.0)),
         _each(settings),
+        all(one.get("labels", "area") == "area" for one in members),
     )
 
 

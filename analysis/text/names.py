@@ -16,6 +16,9 @@ _METHODS = {
     "ricap": "RICAP",
     "fmix": "FMix",
     "resizemix": "ResizeMix",
+    "smoothmix": "SmoothMix",
+    "gridmix": "GridMix",
+    "cowmask": "CowMask",
     "manifold_mixup": "Manifold MixUp",
 }
 _TUNED = {"tuned": "tuned", "default": "untuned"}

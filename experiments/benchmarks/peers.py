@@ -19,9 +19,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mixbench import augmentations
+from mixbench.experiments.benchmarks import masks
 
-METHODS = ("cutmix", "mixup", "cutout", "random_erasing", "ricap", "fmix")
-"""Methods that another library has too, or whose authors published code."""
+METHODS = (
+    "cutmix",
+    "mixup",
+    "cutout",
+    "random_erasing",
+    "ricap",
+    "fmix",
+    "smoothmix",
+    "gridmix",
+    "cowmask",
+)
+"""Methods that another library has too, or whose formula is written out here."""
 LIBRARIES = ("timm", "torchvision", "kornia")
 OURS = "mixbench"
 
@@ -175,6 +186,9 @@ def _written_out(method: str, classes: int) -> Iterator[Entry]:
         "cutout": (("plain torch, where", True, _plain_cutout),),
         "ricap": (("authors' code", False, _authors_ricap), ("authors' code", True, _each_ricap)),
         "fmix": (("authors' code", False, _authors_fmix), ("authors' code", True, _each_fmix)),
+        "smoothmix": (("plain torch", False, masks.smoothmix),),
+        "gridmix": (("plain torch", False, masks.gridmix),),
+        "cowmask": (("authors' formula", True, masks.cowmask),),
     }
     for library, per_sample, function in functions.get(method, ()):
 

@@ -61,11 +61,13 @@ def test_a_promise_holds(name: str, device: str, asked: contract.Property) -> No
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
+    "cow erased": {"name": "cowmask", "mode": "erase", "fill": "mean"},
     "cutmix inside": {"name": "cutmix", "placement": "inside", "alpha": 0.3},
     "cutout inside": {"name": "cutout", "placement": "inside", "size": 5, "fill": 0.5},
     "fmix official": {"name": "fmix", "spectrum": "official"},
     "gridmask mean": {"name": "gridmask", "fill": "mean"},
     "mixup faint": {"name": "mixup", "alpha": 0.05},
+    "smooth squares": {"name": "smoothmix", "shape": "square"},
     "uncorrected labels": {"name": "cutmix", "labels": "uncorrected"},
     "saliency labels": {"name": "saliencymix", "labels": "saliency"},
     "choice of kinds": {"name": "choice", "methods": ["ricap", "none", "cutout"]},

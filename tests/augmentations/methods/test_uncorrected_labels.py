@@ -18,6 +18,7 @@ DRAWN: dict[str, tuple[dict[str, Any], Tensor]] = {
     "cutmix": ({}, LAM),
     "cutmix bounded": ({"min_area": 0.2, "max_area": 0.6}, 1 - (0.2 + 0.4 * (1 - LAM))),
     "fmix": ({}, LAM),
+    "gridmix": ({}, LAM),
     "saliencymix": ({}, LAM),
     # The scale is drawn by itself: here it is one number.
     "resizemix": ({"min_scale": 0.37, "max_scale": 0.37}, torch.full_like(LAM, 1 - 0.37**2)),
@@ -42,7 +43,7 @@ def test_labels_weigh_by_what_was_drawn(case: str) -> None:
     assert [mix.label_rule for mix in mixes] == ["pixels", "declared"]
 
 
-@pytest.mark.parametrize("name", ["cutmix", "fmix", "resizemix", "saliencymix"])
+@pytest.mark.parametrize("name", ["cutmix", "fmix", "gridmix", "resizemix", "saliencymix"])
 def test_area_is_the_default_and_no_part_of_a_key(name: str) -> None:
     default = augmentations.resolve(name, {})
     assert default["labels"] == "area"
