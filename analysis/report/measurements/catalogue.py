@@ -49,17 +49,25 @@ def _context(pattern: str, title: str, percent: bool = True) -> _Headline:
 _KNOWN = {
     "calibration": _Known(
         "Calibration",
-        "How far confidence is from accuracy on the test set, as trained and with temperature "
-        "scaling: logits divided by one number that is fitted on the validation split. ECE by "
-        "chance is what these confidences would show if all of them were right: no network "
-        "scores 0.",
+        "How far confidence is from accuracy on the test set: as trained; scaled: with logits "
+        "divided by a temperature; vector: with a factor and an offset for each class. Both are "
+        "fitted on the validation split, and say what can be mended after training; vector scaling "
+        "may change accuracy. The debiased error (a root of a mean square) and the NLL lead, "
+        "because the ECE of perfect confidences is not 0: ECE by chance is what these confidences "
+        "would show if all of them were right.",
         (
+            _Headline("debiased", "Debiased error", better=-1),
+            _Headline("nll", "NLL", percent=False, better=-1),
+            _Headline("gap", "Conf − acc", better=0),
             _Headline("ece", "ECE", better=-1),
             _context("ece_by_chance", "ECE by chance"),
-            _Headline("gap", "Conf − acc", better=0),
             _Headline("temperature", "Temperature", percent=False, better=0),
-            _Headline("scaled/ece", "ECE, scaled", better=-1),
+            _Headline("scaled/debiased", "Debiased error, scaled", better=-1),
             _Headline("scaled/nll", "NLL, scaled", percent=False, better=-1),
+            _Headline("scaled/ece", "ECE, scaled", better=-1),
+            _Headline("vector/debiased", "Debiased error, vector", better=-1),
+            _Headline("vector/nll", "NLL, vector", percent=False, better=-1),
+            _context("vector/accuracy", "Accuracy, vector"),
         ),
     ),
     "overfitting": _Known(

@@ -69,7 +69,25 @@ def _calibration(curves: Curves) -> list[ReportFigure]:
                 partial(scaling_figure, cells, before, after, notes),
             )
         )
+    if "calibration/vector/debiased" in curves.runs:
+        figures += _mended(curves)
     return figures
+
+
+def _mended(curves: Curves) -> list[ReportFigure]:
+    """Draw differences of the debiased error, as trained and mended in two ways."""
+    return _differences(
+        "What can be mended after training",
+        *(
+            Metric(f"calibration/{kind}debiased", title, True, -1)
+            for kind, title in (
+                ("", "Debiased error, as trained"),
+                ("scaled/", "with a temperature"),
+                ("vector/", "with vector scaling"),
+            )
+        ),
+        part="-mended",
+    )(curves)
 
 
 def _temperatures(curves: Curves) -> dict[str, str]:

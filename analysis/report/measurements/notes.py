@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,7 +86,8 @@ def _particular(name: str, results: Results, runs: pd.DataFrame) -> list[str]:
     curves = [curves_of(result) for result in results.values()]
     notes = []
     if name == "calibration":
-        notes += _temperatures(results) + _fitted_on(runs[runs["run_key"].isin(set(results))])
+        notes += _over_images(results) + _temperatures(results)
+        notes += _fitted_on(runs[runs["run_key"].isin(set(results))])
     if name == "corruption":
         notes += _corrupted_files(curves)
     if name == "bias_variance":
@@ -172,6 +174,29 @@ def _runs_of_cells(curves: Sequence[Mapping[str, Any]]) -> list[str]:
     if min(counts) < 5:
         notes.append("With fewer than five runs the main prediction is hardly known.")
     return notes
+
+
+def _over_images(results: Results) -> list[str]:
+    """Say how wide the intervals over test images are, which those over seeds do not hold."""
+    parts = []
+    for title, low, high in (
+        ("debiased error", "debiased_low", "debiased_high"),
+        ("ECE", "ece_low", "ece_high"),
+    ):
+        widths = [
+            values[f"calibration/{high}"] - values[f"calibration/{low}"]
+            for values in map(metrics_of, results.values())
+            if is_number(values.get(f"calibration/{high}"))
+        ]
+        if widths:
+            width = 100 * statistics.median(widths)
+            parts.append(f"{width:.2g} points wide for the {title}")
+    if not parts:
+        return []
+    return [
+        "Of a single network the 95% interval over test images is usually "
+        f"{formatting.joined(parts)}; it knows of the bias of the ECE."
+    ]
 
 
 def _temperatures(results: Results) -> list[str]:

@@ -1,4 +1,4 @@
-"""Calibration: errors of many kinds, before and after temperature scaling."""
+"""Calibration: errors of many kinds, as trained and after temperature and vector scaling."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CalibrationSettings(Section):
 
 MEASUREMENT = Measurement(
     "calibration",
-    "calibration errors of many kinds, before and after temperature scaling",
+    "calibration errors with intervals, as trained and after temperature and vector scaling",
     CalibrationSettings,
     order=10,
 )

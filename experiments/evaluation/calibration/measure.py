@@ -1,4 +1,4 @@
-"""Calibration: errors of many kinds, before and after temperature scaling, from logits alone.
+"""Calibration: errors of many kinds, as trained and mended after training, from logits alone.
 
 What every run measures right after its training is `metrics.measure`.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mixbench.experiments.evaluation import metrics as scores
 from mixbench.experiments.evaluation.base import Measured, Subject
-from mixbench.experiments.evaluation.calibration import CalibrationSettings
+from mixbench.experiments.evaluation.calibration import CalibrationSettings, intervals, vector
 from mixbench.experiments.evaluation.calibration import errors as calibration_errors
 from mixbench.experiments.evaluation.calibration.binning import (
     binned,
@@ -37,18 +37,23 @@ NAMES = (
     "brier",
     "nll",
 )
+INTERVALS = ("debiased_low", "debiased_high", "ece_unbiased", "ece_low", "ece_high")
+KINDS = ("", "scaled/", "vector/")
+"""As trained, with temperature scaling, and with vector scaling."""
 
 
 def measure(subject: Subject, settings: CalibrationSettings) -> Measured:
-    """Calibration of the test set, as it is and with logits divided by a fitted temperature.
+    """Calibration of the test set, as trained and mended with the validation split.
 
-    The temperature is fitted on the validation split; test labels play no part in it.
+    Temperature and vector scaling are fitted on the validation split; test labels play no part.
 
-    Metrics: `calibration/NAME` and `calibration/scaled/NAME` for the `NAMES` of `errors`;
-    `calibration/temperature`, its `temperature_error` (standard error of its logarithm) and
-    `temperature_bounded` (1 where it is a bound or arbitrary, and no optimum). None where logits
-    are not finite. Curves: `bins`, `temperature` and, `before` and `after`, the reliability data of
-    bins of equal `width` and of equal `mass` (`binning.diagram`).
+    Metrics: `calibration/NAME`, `calibration/scaled/NAME` and `calibration/vector/NAME` for the
+    `NAMES` of `errors` and the `INTERVALS` over test images; `calibration/vector/accuracy`, as
+    vector scaling may change predictions; `calibration/temperature`, its `temperature_error`
+    (standard error of its logarithm) and `temperature_bounded` (1 where it is a bound or arbitrary,
+    and no optimum). None where logits are not finite. Curves: `bins`, `temperature`, `vector` and,
+    `before` and `after` temperature scaling, the reliability data of bins of equal `width` and of
+    equal `mass` (`binning.diagram`).
 
     Args:
         subject: The network and its data.
@@ -59,16 +64,17 @@ def measure(subject: Subject, settings: CalibrationSettings) -> Measured:
     """
     bins = settings.bins or subject.config.evaluation.ece_bins
     metrics: dict[str, float | None] = {
-        f"calibration/{kind}{name}": None for kind in ("", "scaled/") for name in NAMES
+        f"calibration/{kind}{name}": None for kind in KINDS for name in (*NAMES, *INTERVALS)
     }
     metrics |= {f"calibration/temperature{what}": None for what in ("", "_error", "_bounded")}
+    metrics["calibration/vector/accuracy"] = None
     curves: dict[str, Any] = {"bins": bins}
 
     logits, labels = subject.logits("test")
     if not np.isfinite(logits).all():
         return Measured(metrics, curves)
-    values, curves["before"] = errors(logits, labels, bins)
-    metrics |= {f"calibration/{name}": value for name, value in values.items()}
+    metrics |= _named("", logits, labels, bins)
+    curves["before"] = errors(logits, labels, bins)[1]
 
     known, truth = subject.logits("validation")
     if not np.isfinite(known).all():
@@ -80,12 +86,36 @@ def measure(subject: Subject, settings: CalibrationSettings) -> Measured:
         "error": fitted.error,
         "images": len(truth),
     }
-    values, curves["after"] = errors(logits.astype(np.float64) / fitted.value, labels, bins)
-    metrics |= {f"calibration/scaled/{name}": value for name, value in values.items()}
+    scaled = logits.astype(np.float64) / fitted.value
+    metrics |= _named("scaled/", scaled, labels, bins)
+    curves["after"] = errors(scaled, labels, bins)[1]
+    mended = vector.fit(known, truth, fitted.value)
+    curves["vector"] = {
+        "factor": mended.factor.tolist(),
+        "offset": mended.offset.tolist(),
+        "strength": mended.strength,
+    }
+    metrics |= _named("vector/", mended.apply(logits), labels, bins)
+    metrics["calibration/vector/accuracy"] = scores.accuracy(mended.apply(logits), labels)
     metrics["calibration/temperature"] = fitted.value
     metrics["calibration/temperature_error"] = fitted.error
     metrics["calibration/temperature_bounded"] = float(fitted.end is not None)
     return Measured(metrics, curves)
+
+
+def _named(
+    kind: str, logits: NDArray[np.floating], labels: NDArray[np.integer], bins: int
+) -> dict[str, float]:
+    """Metrics of one of `KINDS`: errors and intervals."""
+    values = errors(logits, labels, bins)[0]
+    probability = scores.probabilities(logits)
+    top = logits.argmax(axis=1)
+    confidence, correct = probability[np.arange(len(top)), top], top == labels
+    mass = equal_mass(confidence, bins)
+    width = binned(confidence, correct, equal_width(confidence, bins), bins)
+    ends = intervals.debiased(confidence, correct, mass, bins) + intervals.expected(width)
+    values |= dict(zip(INTERVALS, ends, strict=True))
+    return {f"calibration/{kind}{name}": value for name, value in values.items()}
 
 
 def errors(

@@ -11,11 +11,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
 
 from mixbench.experiments.evaluation import metrics as scores
 from mixbench.experiments.evaluation.after_training import measure as measure_training
-from mixbench.experiments.evaluation.calibration import CalibrationSettings, measure
+from mixbench.experiments.evaluation.calibration import (
+    CalibrationSettings,
+    intervals,
+    measure,
+    vector,
+)
+from mixbench.experiments.evaluation.calibration import errors as calibration_errors
+from mixbench.experiments.evaluation.calibration.binning import binned, equal_mass, equal_width
+from mixbench.experiments.evaluation.calibration.temperature import fit
 from tests.support.subjects import Constant, Nearest, config, digits, subject
 from tests.support.subjects import with_labels as relabelled
 
@@ -38,8 +47,12 @@ def certainly_calibrated(seed: int, count: int, sharpness: float) -> tuple[np.nd
 def test_names_and_what_training_measures_already() -> None:
     found = measure.measure(subject(Nearest()), DEFAULT)
     assert set(found.metrics) == {
-        f"calibration/{kind}{name}" for kind in ("", "scaled/") for name in measure.NAMES
-    } | {f"calibration/temperature{what}" for what in ("", "_error", "_bounded")}
+        f"calibration/{kind}{name}"
+        for kind in ("", "scaled/", "vector/")
+        for name in (*measure.NAMES, *measure.INTERVALS)
+    } | {f"calibration/temperature{what}" for what in ("", "_error", "_bounded")} | {
+        "calibration/vector/accuracy"
+    }
     assert all(isinstance(value, float) for value in found.metrics.values())
     ran = measure_training(Nearest(), digits(), config(), lambda: None)
     for name in ("ece", "gap", "brier", "nll"):
@@ -133,7 +146,7 @@ def test_a_temperature_without_optimum_is_said() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_logits_that_are_no_numbers_have_no_calibration(bad: float) -> None:
     found = measure.measure(subject(Constant([bad, *[0.0] * 9])), DEFAULT)
-    assert len(found.metrics) == 2 * len(measure.NAMES) + 3
+    assert len(found.metrics) == 3 * len(measure.NAMES + measure.INTERVALS) + 4
     assert set(found.metrics.values()) == {None}
 
 
@@ -227,3 +240,65 @@ def test_what_holds_of_every_model(seed: int, count: int, classes: int, bins: in
     moved, _ = measure.errors(logits[rows][:, columns], columns.argsort()[labels[rows]], bins)
     # The root makes much of a rounding error at 0.
     assert moved == pytest.approx(found, abs=1e-7)
+
+
+def test_intervals_hold_the_true_errors() -> None:
+    draw = np.random.default_rng(3)
+    held = {"debiased": 0, "ece": 0}
+    off = []
+    for number in range(60):
+        # Right by 0.06 less often than said, or exactly as often.
+        gap = 0.06 * (number % 2)
+        confidence = draw.uniform(0.3, 0.95, 1000)
+        correct = draw.random(1000) < confidence - gap
+        mass, width = equal_mass(confidence, 10), equal_width(confidence, 10)
+        low, high = intervals.debiased(confidence, correct, mass, 10)
+        held["debiased"] += low <= gap <= high
+        of = binned(confidence, correct, width, 10)
+        value, low, high = intervals.expected(of)
+        held["ece"] += low <= gap <= high
+        assert low <= value <= high
+        off.append((value - gap, calibration_errors.expected(of) - gap))
+    # 57 of 60 are meant; that of the ECE takes gaps to be in proportion to the observed ones.
+    assert min(held.values()) >= 50, held
+    unbiased, biased = np.mean(off, axis=0)
+    assert abs(unbiased) < 0.5 * biased
+
+
+def test_intervals_of_few_and_of_certain_images() -> None:
+    one, none = np.array([True]), np.array([False])
+    index = np.array([0])
+    assert intervals.debiased(np.array([0.7]), one, index, 15) == (0.0, 0.0), "one tells nothing"
+    for correct, expected in ((one, 0.0), (none, 1.0)):
+        of = binned(np.ones(1), correct, index, 1)
+        assert intervals.expected(of)[0] == pytest.approx(expected, abs=1e-5)
+    value, low, high = intervals.expected(binned(np.array([0.7]), one, index, 1))
+    assert low == 0.0 and high > 0.3 and 0 <= value <= 1
+
+
+def test_vector_scaling_mends_what_a_temperature_cannot() -> None:
+    truth, labels = certainly_calibrated(1, 3000, 1.0)
+    shift, stretch = np.zeros(10), np.ones(10)
+    shift[3], stretch[7] = 2.0, 2.5
+    wrong = truth * stretch + shift
+    first, second = slice(0, 1500), slice(1500, None)
+    temperature = fit(wrong[first], labels[first]).value
+    mended = vector.fit(wrong[first], labels[first], temperature)
+    assert mended.offset[3] < -1.3 and mended.factor[7] < 0.6 < mended.factor[6]
+    left = labels[second]
+    best = scores.nll(truth[second], left)
+    scaled = scores.nll(wrong[second] / temperature, left)
+    assert scores.nll(mended.apply(wrong[second]), left) - best < 0.25 * (scaled - best)
+    # Another library's fit without a penalty.
+    free = LogisticRegression(C=np.inf, max_iter=500).fit(wrong[first], labels[first])
+    full = log_loss(left, free.predict_proba(wrong[second]), labels=range(10))
+    assert scores.nll(mended.apply(wrong[second]), left) < full + 0.02
+
+
+def test_vector_scaling_of_calibrated_logits_changes_little() -> None:
+    truth, labels = certainly_calibrated(2, 3000, 2.0)
+    for count in (1, 3, 40):
+        mended = vector.fit(truth[:count], labels[:count], 2.0)
+        assert np.isfinite(mended.factor).all() and np.isfinite(mended.offset).all()
+    loss = scores.nll(mended.apply(truth[40:]), labels[40:])
+    assert loss < scores.nll(truth[40:] / 2, labels[40:]) + 0.05, "40 images for 20 numbers"
