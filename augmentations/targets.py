@@ -114,6 +114,7 @@ class Targets:
         *,
         label_smoothing: float = 0.0,
         threshold: float | None = None,
+        class_weights: Tensor | None = None,
     ) -> Tensor:
         """Compute a binary cross-entropy per class, in float32.
 
@@ -125,11 +126,14 @@ class Targets:
         Args:
             logits: (B, num_classes), on the device of the labels.
             reduction: "mean", "sum" or "none". The mean divides the sum by num_classes and by the
-                weight of the labels that are not ignored, which is B where none is.
+                weight of the labels that are not ignored, which is B where none is, each times
+                its class weight.
             pos_weight: (num_classes,), the weight of a class where it is present; None for 1.
             label_smoothing: The share of each label that goes evenly to all classes, from 0 to 1.
             threshold: Classes with more than this weight, smoothed, count as present, the others
                 as absent; None for the weights themselves.
+            class_weights: (num_classes,), how much a label's loss, of all classes, counts; None for
+                equal weights. Not for multi-label targets.
 
         Returns:
             The loss, float32: a number, or (B, num_classes) with "none".
@@ -139,20 +143,29 @@ class Targets:
                 reduction.
         """
         self._check_loss(logits, reduction, "pos_weight", pos_weight)
+        self._check_loss(logits, reduction, "class_weights", class_weights)
         logits = logits.float()
         present = self.dense(logits.shape[1])
-        _, _, ignored = self._without_ignored()
+        classes, weights, ignored = self._without_ignored()
         whole = (1 - ignored).unsqueeze(1)
-        if label_smoothing:
-            present = (1 - label_smoothing) * present + label_smoothing / logits.shape[1] * whole
-        if threshold is not None:
-            present = (present > threshold) * whole
+
+        def smoothed(present: Tensor, whole: Tensor) -> Tensor:
+            even = label_smoothing / logits.shape[1] * whole
+            return (1 - label_smoothing) * present + even if label_smoothing else present
+
+        is_present = None if threshold is None else smoothed(present, whole) > threshold
+        if class_weights is not None:
+            weights = weights * class_weights.float()[classes]
+            whole = weights.sum(dim=1, keepdim=True)
+            present = torch.zeros_like(present).scatter_add_(1, classes, weights)
+        present = smoothed(present, whole) if is_present is None else is_present * whole
         absent = whole - present
         if pos_weight is not None:
             present = present * pos_weight.float()
         loss = present * F.softplus(-logits) + absent * F.softplus(logits)
         if reduction == "mean":
-            return loss.sum() / ((loss.shape[0] - ignored.sum()) * loss.shape[1])
+            labels = loss.shape[0] - ignored.sum() if class_weights is None else whole.sum()
+            return loss.sum() / (labels * loss.shape[1])
         return loss.sum() if reduction == "sum" else loss
 
     def _without_ignored(self) -> tuple[Tensor, Tensor, Tensor]:

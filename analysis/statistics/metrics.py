@@ -33,6 +33,10 @@ ACCURACY = Metric("test/accuracy", "Accuracy", True, 1, 0.005)
 GAP = "test/gap"
 """Mean confidence minus accuracy."""
 
+_OF_UNEVEN_CLASSES = (
+    Metric("test/balanced_accuracy", "Balanced accuracy", True, 1, 0.005),
+    Metric("test/macro_f1", "Macro F1", True, 1, 0.005),
+)
 _BEFORE_OCCLUSION = (
     ACCURACY,
     Metric("test/ece", "ECE", True, -1, 0.01),
@@ -86,10 +90,19 @@ def metrics_of(
         for part in sorted(parts, key=lambda part: part.count("/"))
         for title in (f"Occlusion area, {part}",)
     ]
-    known = [*_BEFORE_OCCLUSION, *occlusion, *_AFTER_OCCLUSION]
+    uneven = _OF_UNEVEN_CLASSES if _has_uneven_classes(runs) else ()
+    known = [ACCURACY, *uneven, *_BEFORE_OCCLUSION[1:], *occlusion, *_AFTER_OCCLUSION]
     margins = margins or {}
     return tuple(
         replace(metric, margin=margins.get(metric.key, metric.margin))
         for metric in known
         if metric.key in runs.columns
     )
+
+
+def _has_uneven_classes(runs: pd.DataFrame) -> bool:
+    """Tell whether balanced accuracy is another number than accuracy, or the only one there is."""
+    balanced = _OF_UNEVEN_CLASSES[0].key
+    if balanced not in runs or ACCURACY.key not in runs or runs.empty:
+        return True
+    return bool(((runs[balanced] - runs[ACCURACY.key]).abs() > 1e-9).any())

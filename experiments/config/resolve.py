@@ -17,6 +17,7 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.methods import methods_of
 from mixbench.experiments.staging.phases import resolve_phases
 from mixbench.experiments.staging.spans import Length
+from mixbench.experiments.text import plural
 
 _UNKNOWN_SIZE = 10**9
 
@@ -45,6 +46,7 @@ def resolve(config: RunConfig) -> RunConfig:
     config = _with_weights(config)
     config = config.model_copy(update={"training": _training(config, facts)})
     _check_train_size(config, facts)
+    _check_class_weights(config)
     config = config.model_copy(
         update={"model": _model(config), "dataset": _dataset(config.dataset, facts)}
     )
@@ -175,6 +177,15 @@ def _check_train_size(config: RunConfig, facts: datasets.DatasetInfo) -> None:
         raise ValueError(
             f"dataset.validation_size: got {validation}, expected less than {facts.train}, the "
             f"training images of {facts.name}"
+        )
+
+
+def _check_class_weights(config: RunConfig) -> None:
+    weights, classes = config.training.class_weights, config.dataset.classes
+    if isinstance(weights, tuple) and len(weights) != classes:
+        raise ValueError(
+            f"training.class_weights: got {plural(len(weights), 'number')}, expected {classes}, "
+            f"one for each class of {config.dataset.name}"
         )
 
 

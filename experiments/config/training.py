@@ -50,6 +50,8 @@ class TrainingConfig(Section):
     one), and `batch_size` is that of all ranks. `optimiser` None is sgd; adamw has no momentum and
     no nesterov. `loss` None is ce, the cross-entropy; bce is the binary one of every class, with
     the mixed labels, or with 1 for those whose weight is above `bce_threshold` and 0 for the rest.
+    `class_weights` weigh the loss of each label, in the order of the classes; balanced: by one over
+    the class's number of training images. The balanced `sampler` draws classes alike.
     """
 
     epochs: int = Field(30, ge=1)
@@ -65,6 +67,8 @@ class TrainingConfig(Section):
     loss: Literal["ce", "bce"] | None = None
     bce_threshold: Number | None = Field(None, ge=0, lt=1)
     ema: EmaConfig | None = None
+    class_weights: Literal["balanced"] | tuple[float, ...] | None = None
+    sampler: Literal["balanced"] | None = None
     crop: Literal["none", "pad", "resized"] | None = None
     crop_scale: tuple[float, float] | None = None
     crop_padding: int | None = Field(None, ge=0, le=64)
@@ -142,6 +146,31 @@ class TrainingConfig(Section):
     @classmethod
     def _ce_is_unset(cls, loss: str | None) -> str | None:
         return None if loss == "ce" else loss
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _check_weights(cls, given: Any) -> Any:
+        if given is None or given == "balanced":
+            return given
+        values = [as_number(value) for value in given] if isinstance(given, list | tuple) else []
+        numbers = [float(value) for value in values if type(value) in (int, float)]
+        # Weights of the least and the largest size that float32 divides and adds up.
+        fine = all(1e-6 <= number <= 1e6 for number in numbers)
+        if not numbers or len(numbers) != len(values) or not fine:
+            raise ValueError(
+                f"got {given!r}, expected balanced, or a list of numbers above 0, one for each "
+                "class (from 1e-6 to 1e6)"
+            )
+        return tuple(numbers)
+
+    @model_validator(mode="after")
+    def _check_balanced_once(self) -> TrainingConfig:
+        if self.class_weights == self.sampler == "balanced":
+            raise ValueError(
+                "class_weights: got balanced, but sampler: balanced draws classes alike already; "
+                "leave one of the two out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_threshold(self) -> TrainingConfig:

@@ -76,10 +76,11 @@ class FileSplit:
         start: int = 0,
         part: Part = WHOLE,
         crops: Scale | None = None,
+        balanced: bool = False,
     ) -> Iterator[Batch]:
         steps = len(range(start, self.steps(batch_size, part[1])))
         cpu = torch.device("cpu")
-        order = order_of(self, batch_size, generator, start, part, crops, cpu)
+        order = order_of(self, batch_size, generator, start, part, crops, cpu, balanced)
         yield from self._stream(_Epoch(order, steps), crops)
 
     def cropped(self, indices: Tensor, draws: Tensor, scale: Scale) -> Batch:

@@ -43,9 +43,11 @@ class Split(Protocol):
         start: int = 0,
         part: Part = WHOLE,
         crops: Scale | None = None,
+        balanced: bool = False,
     ) -> Iterator[Batch]:
         """Every image once, in an order drawn from the (CPU) generator: `steps` batches.
 
+        With `balanced`, as many images drawn with replacement, each class about as often.
         With `crops`, random resized crops with these shares of a picture's area. From batch `start`
         on; what is drawn does not depend on it. A batch has fewer images, or none, where files
         can't be read. A last batch that leaves a part with one image is dropped, because batch
@@ -100,9 +102,11 @@ class ArraySplit:
         start: int = 0,
         part: Part = WHOLE,
         crops: Scale | None = None,
+        balanced: bool = False,
     ) -> Iterator[Batch]:
         device = self.images.device
-        for index, draws in order_of(self, batch_size, generator, start, part, crops, device):
+        drawn = order_of(self, batch_size, generator, start, part, crops, device, balanced)
+        for index, draws in drawn:
             if crops is not None:
                 yield self.cropped(index, draws, crops)
                 continue
@@ -141,10 +145,15 @@ def order_of(
     part: Part,
     crops: Scale | None,
     device: torch.device,
+    balanced: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The images of each batch of an epoch from `start` on, and their draws (n,4) for crops."""
+    if balanced:
+        order = balanced_order(split.labels, generator)
+    else:
+        order = torch.randperm(len(split), generator=generator)
     # Moved at once: copies batch by batch would each wait for the device.
-    order = torch.randperm(len(split), generator=generator).to(device)
+    order = order.to(device)
     draws = torch.empty(len(split), 0) if crops is None else crop_draws(len(split), generator)
     draws = draws.to(device)
     number, parts = part
@@ -152,6 +161,15 @@ def order_of(
         batch = order[step * batch_size : (step + 1) * batch_size]
         index = batch.tensor_split(parts)[number]
         yield index, draws.index_select(0, index)
+
+
+def balanced_order(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw as many images as there are labels, with replacement, every class with equal chances.
+
+    As torch's `WeightedRandomSampler` with one over the size of an image's class as its weight.
+    """
+    weights = 1 / torch.bincount(labels).double()
+    return torch.multinomial(weights[labels], len(labels), replacement=True, generator=generator)
 
 
 def crop_draws(images: int, generator: torch.Generator) -> Tensor:

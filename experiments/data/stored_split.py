@@ -101,11 +101,12 @@ class StoredSplit:
         start: int = 0,
         part: Part = WHOLE,
         crops: Scale | None = None,
+        balanced: bool = False,
     ) -> Iterator[Batch]:
         if crops is not None:
             raise ValueError("images of one shape have no parts to cut crops from")
         cpu = torch.device("cpu")
-        order = order_of(self, batch_size, generator, start, part, None, cpu)
+        order = order_of(self, batch_size, generator, start, part, None, cpu, balanced)
         yield from self._ahead(lambda item: self._read(item[0]), order)
 
     def cropped(self, _indices: Tensor, _draws: Tensor, _scale: Scale, /) -> Batch:
@@ -167,12 +168,15 @@ class CroppedSplit:
         start: int = 0,
         part: Part = WHOLE,
         crops: Scale | None = None,
+        balanced: bool = False,
     ) -> Iterator[Batch]:
         if crops is None:
-            yield from self.fitted.epoch(batch_size, generator, start=start, part=part)
+            yield from self.fitted.epoch(
+                batch_size, generator, start=start, part=part, balanced=balanced
+            )
             return
         cpu = torch.device("cpu")
-        order = order_of(self, batch_size, generator, start, part, crops, cpu)
+        order = order_of(self, batch_size, generator, start, part, crops, cpu, balanced)
         for images, labels in made_ahead(
             lambda item: self._cut(item[0], item[1], crops), order, self.threads
         ):

@@ -22,9 +22,16 @@ KEYS = ("metric", "margin", "contrasts")
 BASELINE, ALL_PAIRS, BEST, NAMED = "baseline", "all pairs", "best", "named"
 KINDS = (BASELINE, ALL_PAIRS, BEST)
 ACCURACY = "test/accuracy"
-METRICS = (ACCURACY, "test/ece", "test/nll", "test/brier")
+METRICS = (
+    ACCURACY,
+    "test/ece",
+    "test/nll",
+    "test/brier",
+    "test/balanced_accuracy",
+    "test/macro_f1",
+)
 """Those of every run; those of its occlusion shapes come on top."""
-_FRACTIONS = (ACCURACY, "test/ece")
+_FRACTIONS = (ACCURACY, "test/ece", "test/balanced_accuracy", "test/macro_f1")
 _LARGEST_FRACTION = 0.1
 _NAME, _PHASES, _ALWAYS = "staging.name", "staging.phases", "always"
 _METHOD = "augmentation.name"

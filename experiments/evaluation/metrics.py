@@ -47,6 +47,48 @@ def accuracy(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float
     return float((logits.argmax(axis=1) == labels).mean())
 
 
+def balanced_accuracy(predicted: NDArray[np.integer], labels: NDArray[np.integer]) -> float:
+    """Mean over the classes of the labels of the share that is recognised, from 0 to 1.
+
+    Args:
+        predicted: (N,), classes.
+        labels: (N,).
+
+    Examples:
+        >>> balanced_accuracy(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 2]))
+        0.5
+    """
+    hits, _, wanted = _counts(predicted, labels)
+    there = wanted > 0
+    return float((hits[there] / wanted[there]).mean())
+
+
+def macro_f1(predicted: NDArray[np.integer], labels: NDArray[np.integer]) -> float:
+    """Mean of the F1 score over the classes that are among the labels or predicted, from 0 to 1.
+
+    Args:
+        predicted: (N,), classes.
+        labels: (N,).
+
+    Examples:
+        >>> macro_f1(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2])) == (1 + 2 / 3 + 0) / 3
+        True
+    """
+    hits, given, wanted = _counts(predicted, labels)
+    there = given + wanted > 0
+    return float((2 * hits[there] / (given + wanted)[there]).mean())
+
+
+def _counts(
+    predicted: NDArray[np.integer], labels: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return how often each class is recognised, predicted, and among the labels."""
+    classes = int(max(predicted.max(), labels.max())) + 1
+    hits = labels[predicted == labels]
+    right, given, wanted = (np.bincount(x, minlength=classes) for x in (hits, predicted, labels))
+    return right, given, wanted
+
+
 def nll(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
     """Mean negative log-likelihood of the labels, in nats; finite for any finite logits.
 
@@ -160,7 +202,7 @@ def ece(diagram: dict[str, list[Any]]) -> float:
 def measure(
     logits: NDArray[np.floating], labels: NDArray[np.integer], bins: int
 ) -> tuple[dict[str, float], dict[str, list[Any]]]:
-    """The metrics of a split: accuracy, nll, brier, ece and gap.
+    """The metrics of a split: accuracy, nll, brier, ece, gap, balanced_accuracy and macro_f1.
 
     Args:
         logits: (N,K).
@@ -174,11 +216,14 @@ def measure(
     probability = probabilities(logits)
     diagram = reliability(probability, labels, bins)
     hit = accuracy(logits, labels)
+    predicted = logits.argmax(axis=1)
     metrics = {
         "accuracy": hit,
         "nll": nll(logits, labels),
         "brier": brier(probability, labels),
         "ece": ece(diagram),
         "gap": float(probability.max(axis=1).mean()) - hit,
+        "balanced_accuracy": balanced_accuracy(predicted, labels),
+        "macro_f1": macro_f1(predicted, labels),
     }
     return metrics, diagram

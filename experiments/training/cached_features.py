@@ -87,8 +87,11 @@ class CachedFeatures:
         self, order: torch.Generator, *, start: int, part: Part
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As for images, with their numbers (B,) instead of pixels."""
-        size = self._config.training.batch_size
-        return self._numbers.epoch(size, order, start=start, part=part)
+        training = self._config.training
+        balanced = training.sampler == "balanced"
+        return self._numbers.epoch(
+            training.batch_size, order, start=start, part=part, balanced=balanced
+        )
 
     def forward(
         self, model: nn.Module, method: augmentations.Method, raw: Tensor, labels: Tensor

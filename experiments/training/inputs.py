@@ -76,7 +76,12 @@ class Pixels:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         training = self._config.training
         return self._dataset.train.epoch(
-            training.batch_size, order, start=start, part=part, crops=training.random_crops
+            training.batch_size,
+            order,
+            start=start,
+            part=part,
+            crops=training.random_crops,
+            balanced=training.sampler == "balanced",
         )
 
     def forward(

@@ -46,7 +46,8 @@ class Training:
         self.config = config.training
         self.control = control
         self.ranks = control.ranks
-        self.loss = Loss(config.training)
+        labels, classes = dataset.train.labels, len(dataset.classes)
+        self.loss = Loss.of(config.training, labels, classes, device)
         _check_ranks(self.ranks.size, len(dataset.train))
         self.batches_of_one = self.config.batch_size == 1 or len(dataset.train) == 1
         self.steps_per_epoch = dataset.train.steps(self.config.batch_size, self.ranks.size)

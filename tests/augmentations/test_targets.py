@@ -313,6 +313,39 @@ def test_the_binary_loss_is_timms_of_timms_mixed_labels(
     )
 
 
+@pytest.mark.parametrize("threshold", [None, 0.3])
+def test_class_weights_weigh_the_binary_losses_of_the_labels(threshold: float | None) -> None:
+    targets, logits, weight = drawn(2, 0.0), scores(), some_class_weights()
+
+    def by_label(logits: Tensor) -> Tensor:
+        parts = []
+        for k in range(2):
+            present = F.one_hot(targets.labels[:, k], CLASSES).float()
+            if threshold is not None:
+                present = (0.9 * targets.dense(CLASSES) + 0.1 / CLASSES > threshold).float()
+            else:
+                present = 0.9 * present + 0.1 / CLASSES
+            loss = F.binary_cross_entropy_with_logits(logits, present, reduction="none")
+            parts.append(loss * (targets.weights[:, k] * weight[targets.labels[:, k]])[:, None])
+        return sum(parts)  # type: ignore[return-value]
+
+    total = (targets.weights * weight[targets.labels]).sum()
+    for reduction, divided in (("none", None), ("mean", total * CLASSES)):
+        assert_same_loss(
+            lambda logits, reduction=reduction: targets.binary_cross_entropy(  # type: ignore[misc]
+                logits,
+                reduction,
+                label_smoothing=0.1,
+                threshold=threshold,
+                class_weights=weight,
+            ),
+            lambda logits, divided=divided: (  # type: ignore[misc]
+                by_label(logits) if divided is None else by_label(logits).sum() / divided
+            ),
+            logits,
+        )
+
+
 def test_multi_label_targets_by_hand() -> None:
     """A (cat, dog) and a (dog) at 1/4 and 3/4: a quarter of a cat and a whole dog."""
     plan = augmentations.Blend(torch.tensor([0.25, 1.0]).view(2, 1, 1, 1), torch.tensor([1, 0]))

@@ -26,7 +26,7 @@ def test_instead_or_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     last, instead, beside = (
         json.loads((run.folder.path / "result.json").read_text()) for run in plan
     )
-    names = ("accuracy", "nll", "brier", "ece", "gap")
+    names = ("accuracy", "nll", "brier", "ece", "gap", "balanced_accuracy", "macro_f1")
     for name in names:
         assert beside["metrics"][f"test/{name}"] == last["metrics"][f"test/{name}"]
         assert beside["metrics"][f"ema/{name}"] == instead["metrics"][f"test/{name}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import log_loss, mean_squared_error
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, mean_squared_error
 from sklearn.preprocessing import label_binarize
 
 from mixbench.experiments.evaluation import metrics as scores
@@ -44,6 +45,20 @@ def test_ece_by_hand() -> None:
     assert scores.ece(diagram) == pytest.approx((0.05 + 0.225 + 0.05) / 3)
 
 
+@given(
+    pairs=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=30),
+)
+def test_scores_of_uneven_classes_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    predicted, labels = map(np.array, zip(*pairs, strict=True))
+    with warnings.catch_warnings():
+        # It warns of predicted classes that no label has.
+        warnings.simplefilter("ignore")
+        balanced = balanced_accuracy_score(labels, predicted)
+    assert scores.balanced_accuracy(predicted, labels) == pytest.approx(balanced)
+    f1 = f1_score(labels, predicted, average="macro", zero_division=0)
+    assert scores.macro_f1(predicted, labels) == pytest.approx(f1)
+
+
 def test_brier_by_hand() -> None:
     total = 0 + 1.125 + 0.14 + 0.38 + 0.845 + 0.02
     assert scores.brier(PROBABILITY, LABELS) == pytest.approx(total / 6)
@@ -55,7 +70,8 @@ def test_everything_at_once_by_hand() -> None:
     with np.errstate(divide="ignore"):
         logits = np.maximum(np.log(PROBABILITY), -60.0)
     metrics, diagram = scores.measure(logits.astype(np.float32), LABELS, 4)
-    assert set(metrics) == {"accuracy", "nll", "brier", "ece", "gap"}
+    uneven = {"balanced_accuracy", "macro_f1"}
+    assert set(metrics) == {"accuracy", "nll", "brier", "ece", "gap"} | uneven
     assert metrics["accuracy"] == pytest.approx(4 / 6)
     assert metrics["gap"] == pytest.approx(4.25 / 6 - 4 / 6)
     assert metrics["brier"] == pytest.approx(2.51 / 6, abs=1e-6)
@@ -81,7 +97,8 @@ def test_confidence_one_and_every_edge_belong_to_the_bin_below(bins: int) -> Non
 def test_a_sure_and_right_model_is_perfect() -> None:
     logits = np.eye(10, dtype=np.float32)[np.arange(50) % 10] * 1000
     metrics, diagram = scores.measure(logits, np.arange(50) % 10, 15)
-    assert metrics == {"accuracy": 1.0, "nll": 0.0, "brier": 0.0, "ece": 0.0, "gap": 0.0}
+    ones = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), 1.0)
+    assert metrics == ones | {"nll": 0.0, "brier": 0.0, "ece": 0.0, "gap": 0.0}
     assert diagram["count"] == [0] * 14 + [50]
     assert diagram["confidence"][14] == 1.0
 
@@ -89,7 +106,8 @@ def test_a_sure_and_right_model_is_perfect() -> None:
 def test_a_sure_and_wrong_model_is_as_bad_as_can_be() -> None:
     logits = np.eye(10, dtype=np.float32)[np.arange(50) % 10] * 1000
     metrics, _ = scores.measure(logits, (np.arange(50) + 1) % 10, 15)
-    assert metrics == {"accuracy": 0.0, "nll": 1000.0, "brier": 2.0, "ece": 1.0, "gap": 1.0}
+    zeros = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), 0.0)
+    assert metrics == zeros | {"nll": 1000.0, "brier": 2.0, "ece": 1.0, "gap": 1.0}
 
 
 def simulated(seed: int, count: int = 10_000) -> tuple[np.ndarray, np.ndarray]:

@@ -13,13 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
+from torch.utils.data import WeightedRandomSampler
 
 from mixbench import augmentations
+from mixbench.augmentations import Targets
 from mixbench.experiments.config import resolve, schema
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.config.training import TrainingConfig
@@ -34,6 +38,7 @@ from mixbench.experiments.signals import Stopped
 from mixbench.experiments.store import checkpoint
 from mixbench.experiments.training import checkpoints, inputs, loop
 from mixbench.experiments.training.control import Beat
+from mixbench.experiments.training.loss import Loss
 from mixbench.experiments.training.random_streams import stream_seed
 from mixbench.experiments.training.schedules import learning_rate
 from tests.support import running
@@ -348,6 +353,53 @@ def test_a_seed_gives_the_same_network(tmp_path: Path, digits: Dataset) -> None:
     assert rows(tmp_path / "one") == rows(tmp_path / "again") != rows(tmp_path / "other")
 
 
+# Uneven classes.
+
+
+def uneven(dataset: Dataset) -> Dataset:
+    """Of most classes only a few images train."""
+    labels = dataset.train.labels
+    chosen = [i for i, label in enumerate(labels.tolist()) if label < 2 or i % 4 == 0]
+    return dataclasses.replace(dataset, train=dataset.train.subset(torch.tensor(chosen)))
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce"])
+def test_class_weights_are_of_the_training_images(digits: Dataset, loss: str) -> None:
+    labels = uneven(digits).train.labels
+    logits = torch.randn(len(labels), 10, generator=torch.Generator().manual_seed(0))
+    by_library = torch.tensor(
+        compute_class_weight("balanced", classes=np.arange(10), y=labels.numpy())
+    ).float()
+    function = {
+        "ce": nn.functional.cross_entropy,
+        "bce": lambda logits, labels, reduction: nn.functional.binary_cross_entropy_with_logits(
+            logits, nn.functional.one_hot(labels, 10).float(), reduction=reduction
+        ).mean(dim=1),
+    }[loss]
+    expected = (function(logits, labels, reduction="none") * by_library[labels]).mean()
+    for weights in ("balanced", by_library.tolist(), (3 * by_library).tolist()):
+        made = configured(loss=loss, class_weights=weights).training
+        targets = Targets(labels[:, None], torch.ones(len(labels), 1))
+        found = Loss.of(made, labels, 10, torch.device("cpu"))(targets, logits)
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_balanced_sampler_is_torchs(tmp_path: Path, digits: Dataset) -> None:
+    dataset = uneven(digits)
+    labels = dataset.train.labels
+    recorder = Recorder(dataset.train)
+    made = configured(epochs=3, sampler="balanced", class_weights=[1.0] * 9 + [2.0], ema=0.5)
+    trained(tmp_path, dataclasses.replace(dataset, train=recorder), made)
+    generator = torch.Generator().manual_seed(stream_seed(0, "order"))
+    weights = (1 / labels.bincount().double())[labels]
+    sampler = WeightedRandomSampler(weights, len(labels), generator=generator)  # type: ignore[arg-type]
+    expected = [labels[list(sampler)] for _ in range(3)]
+    given = torch.cat([batch[1] for batch in recorder.given])
+    steps = dataset.train.steps(32) * 32
+    assert torch.equal(given, torch.cat([each[:steps] for each in expected]))
+    assert given.bincount().min() > 0.5 * given.bincount().float().mean()
+
+
 # The average of the weights.
 
 
@@ -387,7 +439,7 @@ def test_the_average_is_that_of_the_steps_weights(
 
 
 def test_going_on_with_an_average_is_exact(tmp_path: Path, digits: Dataset, eager: None) -> None:
-    made = configured("cutmix", epochs=2, ema=0.7)
+    made = configured("cutmix", epochs=2, ema=0.7, sampler="balanced")
     whole, _ = trained(tmp_path / "whole", digits, made, dropping(0))
     for number, stop in enumerate((0.3, 0.99, 1.5)):
         network = dropping(0 if number == 0 else 9)

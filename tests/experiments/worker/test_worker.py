@@ -119,6 +119,8 @@ def test_the_result_is_what_the_contract_says(trained: SweepFolder) -> None:
             "test/brier",
             "test/ece",
             "test/gap",
+            "test/balanced_accuracy",
+            "test/macro_f1",
             "train/accuracy",
             "train/nll",
             "validation/accuracy",
