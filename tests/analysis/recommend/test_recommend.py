@@ -28,6 +28,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "per sample": ({"name": "cutmix", "per_sample": True}, ("timm",)),
     "choice": ({"name": "choice", "methods": TWO, "weights": [1, 3]}, BOTH),
     "erasing": ({"name": "random_erasing"}, BOTH),
+    "as drawn": ({"name": "cutmix", "labels": "uncorrected"}, ("timm",)),
     "inside": ({"name": "cutmix", "placement": "inside"}, ()),
     "small boxes": ({"name": "cutmix", "max_area": 0.3}, ()),
     "three": ({"name": "choice", "methods": [*TWO, "fmix"]}, ()),
@@ -87,6 +88,8 @@ def test_the_classes_have_the_strength_that_the_sweep_had() -> None:
     mix = run(timm)["mix"]
     assert (mix.mixup_alpha, mix.cutmix_alpha, mix.switch_prob) == (1.0, 0.5, 0.75)
     assert (mix.label_smoothing, mix.num_classes, mix.mode) == (0.1, 7, "batch")
+    as_drawn = snippets(settings(CASES["as drawn"][0]))[1]
+    assert (mix.correct_lam, run(as_drawn)["mix"].correct_lam) == (True, False)
     drawn = run(torchvision)["mix"]
     assert [one._dist.concentration0.item() for one in drawn.transforms] == [1.0, 0.5]
     assert drawn.p == [0.25, 0.75]
