@@ -70,24 +70,9 @@ def _calibration(curves: Curves) -> list[ReportFigure]:
             )
         )
     if "calibration/vector/debiased" in curves.runs:
-        figures += _mended(curves)
+        title = "What can be mended after training"
+        figures += _differences(title, *_MENDED, part="-mended")(curves)
     return figures
-
-
-def _mended(curves: Curves) -> list[ReportFigure]:
-    """Draw differences of the debiased error, as trained and mended in two ways."""
-    return _differences(
-        "What can be mended after training",
-        *(
-            Metric(f"calibration/{kind}debiased", title, True, -1)
-            for kind, title in (
-                ("", "Debiased error, as trained"),
-                ("scaled/", "with a temperature"),
-                ("vector/", "with vector scaling"),
-            )
-        ),
-        part="-mended",
-    )(curves)
 
 
 def _temperatures(curves: Curves) -> dict[str, str]:
@@ -371,6 +356,11 @@ def _with_values(metric: Metric, runs: pd.DataFrame) -> list[Metric]:
     ]
 
 
+_MENDED = (
+    Metric("calibration/debiased", "Debiased error, as trained", True, -1),
+    Metric("calibration/scaled/debiased", "with a temperature", True, -1),
+    Metric("calibration/vector/debiased", "with vector scaling", True, -1),
+)
 _SHIFT = (
     Metric("shift/auroc", "AUROC, far", False, 1),
     Metric("shift/near/confidence/auroc", "AUROC, near", False, 1),
