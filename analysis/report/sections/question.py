@@ -12,6 +12,7 @@ from mixbench.analysis.statistics.contrasts import Verdict
 from mixbench.analysis.statistics.declared import Declared
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.answer import asked, metric_in_words
+from mixbench.analysis.text.names import regime_name, told_apart
 from mixbench.experiments.design import question as questions
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.text import plural
@@ -61,10 +62,12 @@ def _table(declared: Declared, unit: str) -> Table:
     decimals = formatting.digits([contrast.half_width for contrast in found], metric.percent)
     decimals = formatting.difference_digits(found, metric.percent, decimals)
     strata = list(dict.fromkeys(contrast.stratum for contrast in found))
+    # What all have in common is below the figure of the first screen.
+    short = dict(zip(strata, told_apart(strata)[1], strict=True)) if strata else {}
     rows: list[Row] = []
     for stratum in strata:
         if len(strata) > 1:
-            rows.append(Row(stratum, heading=True))
+            rows.append(Row(regime_name(short[stratum]), heading=True))
         rows += [
             contrast_row(
                 f"{one.label} − {one.against}", one.contrast, metric.percent, decimals, unit

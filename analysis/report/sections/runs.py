@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,13 +18,19 @@ MOST_RUNS = 2000
 
 
 def section(data: ReportData) -> dict[str, Any]:
-    """Return the rows, cell by cell, and how many runs are done.
+    """Return the rows, cell by cell, how many runs are done, and the command that opens MLflow.
 
     A row comes with the id of its cell, whether it is the first of that cell, and the folder of the
     run as the page can reach it.
     """
-    if len(data.tables.runs) > MOST_RUNS:
-        return _by_cell(data)
+    # A link would need the address of a server that runs; the page is the same wherever it is made.
+    dashboard = f"mixbench dashboard {shlex.quote(data.folder.name)}"
+    found = _by_cell(data) if len(data.tables.runs) > MOST_RUNS else _by_run(data)
+    return {**found, "dashboard": dashboard}
+
+
+def _by_run(data: ReportData) -> dict[str, Any]:
+    """Return a row per run."""
     table = _table(data)
     place = {str(key): number for number, key in enumerate(data.comparison.cells["cell_key"])}
     keys = [(str(cell), str(run)) for cell, run in _keys(data)]
