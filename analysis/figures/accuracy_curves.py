@@ -35,11 +35,12 @@ def curves_figure(
     y_label: str = "Accuracy, %",
     chance: float | None = None,
     columns: int = _COLUMNS,
+    is_doubling: bool = False,
 ) -> bytes:
     """Draw a panel per curve, in a row (or more) per block of cells.
 
     lines: cell_key, panel, x, mean, low, high, n. chance: accuracy of guessing. columns: panels
-    side by side, at most.
+    side by side, at most. is_doubling: x doubles from mark to mark, from 1 on.
     """
     panels = list(dict.fromkeys(lines["panel"]))
     blocks = list(dict.fromkeys(cells["block"]))
@@ -70,9 +71,21 @@ def curves_figure(
                     axis.set_xlabel(x_label)
                     axis.tick_params(labelbottom=True)
         grid[0][0].set_ylim(0, min(100.0, _top(lines) * 105))
-        grid[0][0].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
+        if is_doubling:
+            _double(grid[0][0])
+        else:
+            grid[0][0].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
         legend(figure, names, paper)
         return png(figure)
+
+
+def _double(axis: Axes) -> None:
+    """Let x double from mark to mark, from 1 on; below it is linear. Shared by all panels."""
+    axis.set_xscale("symlog", base=2, linthresh=1, linscale=0.7)
+    axis.xaxis.set_major_locator(matplotlib.ticker.FixedLocator([0, *(2**n for n in range(9))]))
+    axis.xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+    axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axis.set_xlim(left=-0.2)
 
 
 def _top(lines: pd.DataFrame) -> float:

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from mixbench.analysis.figures.palette import Paper
+from mixbench.analysis.figures.palette import Paper, Style
 
 
 def strip(axis: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:
@@ -23,6 +23,14 @@ def strip(axis: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> No
     look = {"color": colour, "alpha": 0.55, "size": 3, "linewidth": 0, "zorder": 2}
     place = {"orient": "h", "native_scale": True, "jitter": False}
     seaborn.stripplot(x=list(x), y=list(y), ax=axis, **place, **look)
+
+
+def scatter(axis: Axes, x: Sequence[float], y: Sequence[float], style: Style, paper: Paper) -> None:
+    """Draw one dot per pair of values."""
+    import seaborn
+
+    look = {"color": style.colour, "marker": style.marker, "edgecolor": paper.paper, "s": 34}
+    seaborn.scatterplot(x=list(x), y=list(y), ax=axis, legend=False, zorder=3, **look)
 
 
 def line(axis: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:

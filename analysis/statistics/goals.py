@@ -21,6 +21,7 @@ GOALS: Mapping[str, tuple[Metric, ...]] = {
     ),
     "corruption": (Metric("corruption/mean", "Common corruptions", True, 1, 0.01),),
     "attack": (
+        Metric("attack/apgd/8-255", "APGD, 8/255", True, 1, 0.01),
         Metric("attack/pgd/8-255", "PGD, 8/255", True, 1, 0.01),
         Metric("attack/pgd/2-255", "PGD, 2/255", True, 1, 0.01),
     ),

@@ -29,6 +29,7 @@ FEW = (
     "localisation",
     "object_share",
     "overfitting",
+    "patch",
     "shift",
     "smoothness",
 )
@@ -52,6 +53,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     settings += [
         "object_share.pairs=50",
         "attack.steps=2",
+        "patch.train_steps=2",
+        "patch.steps=2",
         f"shift.dataset=imagefolder:{foreign_images(root)}",
     ]
     settings.append("shift.near=none")

@@ -12,6 +12,7 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support.written_sweeps import EFFECTS
 
 EPSILONS = (2 / 255, 8 / 255)
+CURVE = (1 / 255, 16 / 255, 1.0)
 SHAPES = {"centre": 1.1, "square": 1.0, "patches": 0.8, "blobs": 0.9}
 FILLS = {"zero": 1.0, "noise": 0.9}
 PAIRS = (("centre", "mean"), ("centre", "image"), ("blobs", "mean"), ("blobs", "image"))
@@ -56,7 +57,11 @@ def contents(run: PlannedRun) -> dict[str, dict[str, Any]]:
     fraction = np.asarray([0.0, 0.1, 0.25, 0.5, 0.75])
     attacked = {
         name: [clean, clean - slope, clean - 3 * slope]
-        for name, slope in (("fgsm", 0.12 - gain), ("pgd", 0.15 - gain))
+        for name, slope in (("fgsm", 0.12 - gain), ("pgd", 0.15 - gain), ("squares", 0.1))
+    }
+    patched = {
+        kind: [clean, clean - slope, clean - 2 * slope]
+        for kind, slope in (("blank", 0.05), ("universal", 0.2 - gain), ("per_image", 0.35))
     }
     corrupted = {
         name: [clean - slope * severity / 5 for severity in range(6)]
@@ -119,7 +124,18 @@ def contents(run: PlannedRun) -> dict[str, dict[str, Any]]:
                 "epsilon": [0.0, *EPSILONS],
                 "accuracy": attacked,
                 "flat": 0.0,
+                "masked": ["squares beats pgd at ε = 8/255"] if method == "mixup" else [],
+                "curve": {"epsilon": [0.0, *CURVE], "accuracy": {"pgd": [clean, 0.7, 0.3, 0.0]}},
             },
+        },
+        "patch": {
+            "metrics": {"patch/clean": clean}
+            | {
+                f"patch/{kind}/{share}": values[place]
+                for kind, values in patched.items()
+                for place, share in ((1, "0.1"), (2, "0.2"))
+            },
+            "curves": {"images": 300, "share": [0.0, 0.1, 0.2], "accuracy": patched},
         },
         "smoothness": {
             "metrics": {

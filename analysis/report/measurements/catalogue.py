@@ -153,12 +153,34 @@ _KNOWN = {
     "attack": _Known(
         "Attacks",
         "Accuracy where every value of an image, from 0 to 1, may be changed by up to ε to mislead "
-        "the network: in one step along the gradient (FGSM) or in many (PGD, the stronger). An "
-        "attack that fails is no proof that another one would.",
+        "the network: in one step along the gradient (FGSM) or in many (PGD, the stronger; APGD, "
+        "with steps that adapt, the strongest), with random squares and no gradient, or as made "
+        "for another network (transfer). “Masked” is the share of images that only the last two "
+        "mislead. An attack that fails is no proof that another one would.",
         (
             _context("clean", "Clean"),
             _Headline("fgsm/(.+)", r"FGSM \1"),
             _Headline("pgd/(.+)", r"PGD \1"),
+            _Headline("apgd/(.+)", r"APGD \1"),
+            _Headline("squares/(.+)", r"Squares \1"),
+            _Headline("transfer/(.+)", r"Transfer \1"),
+            _Headline("worst/(.+)", r"All of them \1"),
+            _Headline("masked/(.+)", r"Masked \1", better=0),
+            _Headline("curve/(apgd|pgd)/half", r"Half at ε, \1", percent=False),
+        ),
+        has_chance=True,
+    ),
+    "patch": _Known(
+        "Patches",
+        "Accuracy with a square patch at a random place of each image. The universal one is one "
+        "for all images and places, trained on validation images to mislead the network; the other "
+        "is made for each image. The blank one is in the mean colour: it says what hiding that "
+        "part costs by itself. The numbers are the patch's share of the image.",
+        (
+            _context("clean", "Clean"),
+            _Headline("blank/(.+)", r"Blank \1"),
+            _Headline("universal/(.+)", r"Universal \1"),
+            _Headline("per_image/(.+)", r"One per image \1"),
         ),
         has_chance=True,
     ),

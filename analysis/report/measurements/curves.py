@@ -60,13 +60,16 @@ def points_of(
     ]
 
 
-def accuracy_points(curves: Curves, axis: str, panels: Mapping[str, str]) -> pd.DataFrame:
+def accuracy_points(
+    curves: Curves, axis: str, panels: Mapping[str, str], within: str = ""
+) -> pd.DataFrame:
     """Return the points of the curves in `accuracy` over that in `axis`.
 
-    panels: curve -> title of its panel.
+    panels: curve -> title of its panel. within: the part of the curves that has both; "": all.
     """
     rows: list[dict[str, Any]] = []
-    for keys, run in curves.each():
+    for keys, whole in curves.each():
+        run = (whole.get(within) or {}) if within else whole
         for name, panel in panels.items():
             values = (run.get("accuracy") or {}).get(name)
             rows += points_of(keys, panel, run.get(axis), values)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mixbench.analysis.figures.accuracy_curves import curves_figure
+from mixbench.analysis.figures.attacked import attacked_figure
 from mixbench.analysis.figures.canvas import BAND_SEEDS, ReportFigure, on_both_papers
 from mixbench.analysis.figures.difference_curves import (
     CurvePanel,
@@ -100,14 +101,86 @@ def _corruption(curves: Curves) -> list[ReportFigure]:
 
 
 def _attack(curves: Curves) -> list[ReportFigure]:
-    panels = {"fgsm": "FGSM, one step", "pgd": "PGD, many steps"}
+    panels = {
+        "fgsm": "FGSM, one step",
+        "pgd": "PGD, many steps",
+        "apgd": "APGD, steps that adapt",
+        "squares": "Squares, no gradient",
+        "transfer": "Transfer",
+    }
     points = accuracy_points(curves, "epsilon", panels)
-    return _accuracy_figure(
+    figures = _accuracy_figure(
         curves,
         points.assign(x=points["x"] * 255),
         "Accuracy under attack",
         "By how much each value of an image may be changed; 0 is the images as they are.",
         "ε, of 255 shades",
+    )
+    points = accuracy_points(curves, "epsilon", panels, within="curve")
+    figures += _accuracy_figure(
+        curves,
+        points.assign(x=points["x"] * 255),
+        "Accuracy under attack, down to guessing",
+        "ε doubles from mark to mark, until the strongest attack leaves no more than guessing. "
+        "Where a curve stays above, the gradient that the attack follows is masked.",
+        "ε, of 255 shades",
+        part="-curve",
+        is_doubling=True,
+    )
+    return [*figures, *_attack_by_fit(curves)]
+
+
+def _attack_by_fit(curves: Curves) -> list[ReportFigure]:
+    """Draw accuracy under the strongest attack over the clean one and over train accuracy."""
+    runs = curves.measured_runs
+    prefixes = ("worst", "apgd", "pgd")
+    found = [
+        one
+        for name in prefixes
+        for one in _with_values(Metric(f"attack/{name}/", name, True, 1), runs)
+    ]
+    overs = {"attack/clean": "Clean accuracy, %", "train/accuracy": "Train accuracy, %"}
+    if not found or not set(overs) <= set(runs):
+        return []
+    points = runs[["cell_key", found[0].key, *overs]].dropna()
+    if points.empty:
+        return []
+    points = points.set_axis(["cell_key", "y", *overs], axis="columns")
+    return [
+        on_both_papers(
+            "measured-attack-fit.png",
+            "Accuracy under attack by how well the images are fitted",
+            "A network that fits its training images less is often harder to attack, whatever it "
+            "was trained with: compare methods at the same place of the x axis. "
+            f"Under {_attack_title(found[0].key)}; a dot is one training.",
+            "Scatter plots of accuracy under attack over clean and over train accuracy, by method",
+            partial(
+                attacked_figure,
+                curves.cells_with(points["cell_key"]),
+                points,
+                overs,
+                f"Accuracy under {_attack_title(found[0].key)}, %",
+            ),
+        )
+    ]
+
+
+def _attack_title(key: str) -> str:
+    """Return "PGD at ε = 8/255" for attack/pgd/8-255."""
+    _, name, epsilon = key.split("/")
+    shown = "all attacks" if name == "worst" else name.upper()
+    return f"{shown} at ε = {epsilon.replace('-', '/')}"
+
+
+def _patch(curves: Curves) -> list[ReportFigure]:
+    panels = {"blank": "Blank", "universal": "Universal", "per_image": "One per image"}
+    points = accuracy_points(curves, "share", panels)
+    return _accuracy_figure(
+        curves,
+        points.assign(x=points["x"] * 100),
+        "Accuracy with an adversarial patch",
+        "By the share of the image that the patch covers; 0 is the images as they are.",
+        "Patch, % of the image",
     )
 
 
@@ -138,7 +211,14 @@ def _hidden_parts(curves: Curves) -> list[ReportFigure]:
 
 
 def _accuracy_figure(
-    curves: Curves, points: pd.DataFrame, title: str, caption: str, x_label: str, columns: int = 3
+    curves: Curves,
+    points: pd.DataFrame,
+    title: str,
+    caption: str,
+    x_label: str,
+    columns: int = 3,
+    part: str = "",
+    is_doubling: bool = False,
 ) -> list[ReportFigure]:
     if points.empty:
         return []
@@ -147,7 +227,7 @@ def _accuracy_figure(
     bands = " The bands are 95% t intervals over seeds." if has_bands else ""
     return [
         on_both_papers(
-            f"measured-{curves.name}.png",
+            f"measured-{curves.name}{part}.png",
             title,
             f"{caption}{bands} Dotted: guessing." if curves.chance else f"{caption}{bands}",
             f"Curves of accuracy over {x_label.lower()}, one line per method",
@@ -158,6 +238,7 @@ def _accuracy_figure(
                 x_label=x_label,
                 chance=curves.chance,
                 columns=columns,
+                is_doubling=is_doubling,
             ),
         )
     ]
@@ -383,6 +464,7 @@ _DRAWINGS: dict[str, Draw] = {
     "hiding": _hidden_parts,
     "corruption": _corruption,
     "attack": _attack,
+    "patch": _patch,
     "smoothness": _differences(
         "Gradients and flips by method",
         Metric("smoothness/loss_gradient", "Loss gradient", False, 0),

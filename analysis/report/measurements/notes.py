@@ -108,6 +108,8 @@ def _particular(name: str, results: Results, runs: pd.DataFrame) -> list[str]:
         notes.append(out)
     if name == "localisation":
         notes += _chances(results) + _scenes(curves) + _boxed_images(curves)
+    if name == "attack":
+        notes += _masked(curves)
     flat = [curve["flat"] for curve in curves if is_number(curve.get("flat"))]
     if flat and max(flat) > 0:
         notes.append(
@@ -196,6 +198,23 @@ def _over_images(results: Results) -> list[str]:
     return [
         "Of a single network the 95% interval over test images is usually "
         f"{formatting.joined(parts)}; it knows of the bias of the ECE."
+    ]
+
+
+def _masked(curves: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which networks only look robust, where that was looked for."""
+    looked = [curve["masked"] for curve in curves if isinstance(curve.get("masked"), list)]
+    if not looked:
+        return []
+    signs = dict.fromkeys(str(sign) for found in looked for sign in found)
+    if not signs:
+        return [
+            f"No sign of a masked gradient in {plural(len(looked), 'run')} where one would show."
+        ]
+    count = sum(bool(found) for found in looked)
+    return [
+        f"In {count} of {plural(len(looked), 'run')} the gradient is masked, and attacks that "
+        f"follow it say little: {formatting.joined(signs)}."
     ]
 
 

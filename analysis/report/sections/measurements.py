@@ -16,7 +16,8 @@ from mixbench.analysis.report.measurements.table import Numbers, compare_measure
 from mixbench.analysis.report.parts import Table
 
 MOST_COLUMNS = 8
-"""With more metrics than that, they become the rows."""
+MOST_KNOWN_COLUMNS = 12
+"""With more metrics than that, they become the rows; of a known measurement more are shown."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def part_of(measured: Measured, data: ReportData) -> Part:
     if name == "object_share":
         drawn = [*drawn, *object_share_gains(cells, differences)]
     numbers = Numbers(cells, shown, estimates, differences)
-    is_wide = len(shown) > MOST_COLUMNS and not catalogue.is_known(name)
+    is_wide = len(shown) > (MOST_KNOWN_COLUMNS if catalogue.is_known(name) else MOST_COLUMNS)
     return Part(
         title=catalogue.title(name),
         meaning=catalogue.meaning(name, classes),

@@ -34,6 +34,7 @@ DRAWN = (
     "bias_variance",
     "corruption",
     "attack",
+    "patch",
     "smoothness",
     "boundary",
     "shift",
@@ -107,6 +108,7 @@ def test_every_measurement_is_there_in_the_order_of_the_catalogue(text: str) -> 
         "Hidden parts",
         "Common corruptions",
         "Attacks",
+        "Patches",
         "Smoothness",
         "Decision boundaries",
         "Shift",
@@ -123,6 +125,7 @@ def test_figures_of_each_on_both_papers(report: Report) -> None:
     assert {f"measured-{name}.png" for name in DRAWN} <= names
     assert "measured-localisation-2.png" in names
     assert {"measured-hiding_gains.png", "measured-object_share_gains.png"} <= names
+    assert {"measured-attack-fit.png", "measured-attack-curve.png"} <= names
     assert not [name for name in names if "novel" in name or "wide" in name]
     page = report.html.read_text(encoding="utf-8")
     narrow = page.count('media="(max-width: 46rem)"')
@@ -249,6 +252,13 @@ def test_what_was_seen_of_scenes_is_said(text: str) -> None:
     assert "On 500 scenes." in part
     assert "Chance: pointing 25.0%, IoU 25.0% and energy 25.0%." in part
     assert "Chance on own images: pointing 31.0%." in part
+
+
+def test_masked_gradients_and_patches_are_told(text: str) -> None:
+    part = section(text, "Attacks")
+    assert "the gradient is masked" in part and "squares beats pgd at ε = 8/255." in part
+    assert rows(part)["Method"][-1].startswith("Squares 8/255, %")
+    assert rows(section(text, "Patches"))["Method"][:2] == ["Clean, %", "Blank 0.1, % ↑"]
 
 
 def test_an_unknown_measurement_has_all_its_metrics(text: str) -> None:

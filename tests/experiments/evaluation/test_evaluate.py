@@ -24,7 +24,12 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import evaluate
 from tests.support import running
 
-QUICK = {"smoothness.images": 50, "boundary.images": 20}
+QUICK = {
+    "smoothness.images": 50,
+    "boundary.images": 20,
+    "patch.images": 20,
+    "patch.train_steps": 2,
+}
 
 
 def files(sweep: SweepFolder) -> dict[str, bytes]:
