@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,7 @@ def side_of(share: float, height: int, width: int) -> int:
         >>> side_of(0.1, 28, 28), side_of(1.0, 28, 28)
         (9, 28)
     """
-    side = round((share * height * width) ** 0.5)
+    side = round(math.sqrt(share * height * width))
     if not 1 <= side <= min(height, width):
         what = "larger than the image" if side else "smaller than a pixel"
         low, high = 0.25 / (height * width), min(height, width) / max(height, width)
