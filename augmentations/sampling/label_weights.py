@@ -9,8 +9,6 @@ from mixbench.augmentations.parameters import parameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mixbench.augmentations.method import Method
-
 
 def label_rule() -> Any:
     """Declare the parameter `labels` of a method that draws the share of a region."""
@@ -23,7 +21,7 @@ def label_rule() -> Any:
     )
 
 
-def declare_label_rule(method: Method, labels: str) -> None:
+def declare_label_rule(method: object, labels: str) -> None:
     """Set the method's `label_rule` to "declared" unless labels weigh by area.
 
     Args:
