@@ -241,6 +241,8 @@ def run_with(augmentation: Any, staging: Any = None) -> Any:
 
 
 def test_what_the_training_showed_is_its_home() -> None:
+    # A method that ships says what it shows: without that it has no headline.
+    assert all(mixbench.create(name).home is not None for name in mixbench.available())
     rectangles = {"centre", "boundary", "square"}
     home = home_of(run_with("cutmix"))
     assert home is not None and home.shapes == rectangles and home.fills == {"image"}
