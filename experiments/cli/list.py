@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mixbench.experiments.text import plural
+
+if TYPE_CHECKING:
+    from mixbench.experiments.evaluation.declaration import Measurement
 
 
 class Listed(StrEnum):
@@ -102,14 +105,23 @@ def _measurements() -> list[str]:
     """List what `mixbench evaluate` measures, with the settings that `--set` changes."""
     from mixbench.experiments.evaluation import catalogue
 
-    lines = []
+    lines = [
+        "  seconds are CPU time for a network of the sweep demo (24k parameters, 28 x 28 pixels)"
+    ]
     for name, entry in catalogue.MEASUREMENTS.items():
-        lines.append(f"  {name:15} {entry.summary}")
+        lines.append(f"  {name:15} {entry.summary}{_cost_text(entry)}")
         defaults = catalogue.parse(name, {}).model_dump(mode="json", context={"every": True})
         lines += [
             f"  {'':15} {name}.{key}={_setting_text(value)}" for key, value in defaults.items()
         ]
     return lines
+
+
+def _cost_text(entry: Measurement) -> str:
+    if entry.seconds is None:
+        return ""
+    by_name = "; only by name" if entry.is_by_name else ""
+    return f" ({entry.seconds:.2g} s{by_name})"
 
 
 def _setting_text(value: Any) -> str:

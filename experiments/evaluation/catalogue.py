@@ -51,7 +51,7 @@ def implementation(name: str) -> ModuleType:
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """The measurements of these names, each once; all of them if no name is given.
+    """The measurements of these names, each once; all but the slow ones if no name is given.
 
     Args:
         names: Names or aliases.
@@ -63,7 +63,8 @@ def chosen(names: Sequence[str]) -> list[str]:
     for name in names:
         if name not in MEASUREMENTS:
             raise unknown("measurement", name, MEASUREMENTS)
-    return list(dict.fromkeys(names or MEASUREMENTS))
+    usual = [name for name, one in MEASUREMENTS.items() if not one.is_by_name]
+    return list(dict.fromkeys(names or usual))
 
 
 def by_kind(names: Iterable[str]) -> tuple[list[str], list[str]]:

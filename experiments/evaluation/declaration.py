@@ -22,6 +22,9 @@ from pydantic import (
 
 from mixbench.experiments.section import Section
 
+SLOW_SECONDS = 10.0
+"""What takes longer for a network of the sweep `demo` is measured only if asked for by name."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -34,6 +37,8 @@ class Measurement:
         aliases: Other names that users may type.
         order: Its rank in lists and reports; the default is last.
         of_cell: Is it measured over all finished runs of a cell, from their saved predictions?
+        seconds: CPU time for one network of the sweep `demo` with the default settings, measured by
+            `python -m tests.bench.measurements`; None if nobody has measured it.
     """
 
     name: str
@@ -42,6 +47,12 @@ class Measurement:
     aliases: tuple[str, ...] = ()
     order: int = 1000
     of_cell: bool = False
+    seconds: float | None = None
+
+    @property
+    def is_by_name(self) -> bool:
+        """Is it too slow to be measured unless it is asked for?"""
+        return self.seconds is not None and self.seconds > SLOW_SECONDS
 
 
 class MeasurementSettings(Section):

@@ -210,6 +210,15 @@ def contents(run: PlannedRun) -> dict[str, dict[str, Any]]:
                 "boxes": {"images": 12, "trained": 3, "outside": 1},
             },
         },
+        "gradient_noise": {
+            "metrics": {
+                "gradient_noise/mix": 0.3 + gain + noise[4],
+                "gradient_noise/batch": 0.6 - gain,
+                "gradient_noise/signal": 0.1 - noise[4],
+                "gradient_noise/norm": 0.8 + gain + noise[5],
+            },
+            "curves": {"batches": 8, "draws": 8, "batch_size": 128},
+        },
         "object_share": {
             "metrics": {
                 "object_share/clean": clean,

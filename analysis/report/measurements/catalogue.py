@@ -258,6 +258,19 @@ _KNOWN = {
             _Headline("placed/mask_iou", "Mask IoU, placed"),
         ),
     ),
+    "gradient_noise": _Known(
+        "Gradient noise",
+        "What makes the gradient of a training step, at the weights that were saved: the draw of "
+        "the mixing for the same images, which images are in the batch, and what all steps have "
+        "in common. The three shares of the mean squared norm add up to 100%. Towards the end of "
+        "a training little is left in common.",
+        (
+            _Headline("mix", "By mixing", better=0),
+            _Headline("batch", "By batch", better=0),
+            _Headline("signal", "In common", better=0),
+            _Headline("norm", "Norm", percent=False, better=0),
+        ),
+    ),
     "object_share": _Known(
         "Object share",
         "Accuracy by how much of the image the object fills: test images padded with black, or "

@@ -474,5 +474,11 @@ _DRAWINGS: dict[str, Draw] = {
     "boundary": _boundary,
     "shift": _differences("Telling foreign images from own ones", *_SHIFT),
     "localisation": _localisation,
+    "gradient_noise": _differences(
+        "Gradient noise by method",
+        Metric("gradient_noise/mix", "By mixing", True, 0),
+        Metric("gradient_noise/signal", "In common", True, 0),
+        Metric("gradient_noise/norm", "Norm", False, 0),
+    ),
     "object_share": _object_share,
 }

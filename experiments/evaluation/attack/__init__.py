@@ -108,4 +108,5 @@ MEASUREMENT = Measurement(
     "accuracy under FGSM and PGD; by settings also APGD, squares, transfer",
     AttackSettings,
     order=50,
+    seconds=4.3,
 )

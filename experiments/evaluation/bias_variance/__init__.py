@@ -15,5 +15,6 @@ MEASUREMENT = Measurement(
     "bias and variance of the error over the runs of a cell: 0/1 loss, NLL, Brier score",
     BiasVarianceSettings,
     order=25,
+    seconds=0.02,
     of_cell=True,
 )

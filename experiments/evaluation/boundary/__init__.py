@@ -29,4 +29,5 @@ MEASUREMENT = Measurement(
     "distance to the decision boundary, and how sharp it is, by gradient and between images",
     BoundarySettings,
     order=65,
+    seconds=2.6,
 )

@@ -28,4 +28,5 @@ MEASUREMENT = Measurement(
     "calibration errors with intervals, as trained and after temperature and vector scaling",
     CalibrationSettings,
     order=10,
+    seconds=1.0,
 )

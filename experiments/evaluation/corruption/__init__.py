@@ -76,4 +76,5 @@ MEASUREMENT = Measurement(
     "accuracy and calibration under common corruptions at five severities",
     CorruptionSettings,
     order=40,
+    seconds=6.3,
 )

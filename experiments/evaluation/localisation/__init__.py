@@ -59,4 +59,5 @@ MEASUREMENT = Measurement(
     "where class activation maps point, in composed scenes and in own images with boxes",
     LocalisationSettings,
     order=80,
+    seconds=2.0,
 )

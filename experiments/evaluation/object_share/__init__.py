@@ -38,4 +38,5 @@ MEASUREMENT = Measurement(
     "accuracy by how much of the image the object fills; errors of area labels",
     ObjectShareSettings,
     order=90,
+    seconds=2.2,
 )

@@ -61,4 +61,5 @@ MEASUREMENT = Measurement(
     OcclusionSettings,
     aliases=("occlusion",),
     order=30,
+    seconds=5.7,
 )

@@ -26,4 +26,5 @@ MEASUREMENT = Measurement(
     "clean training accuracy, and how far the test set is behind",
     OverfittingSettings,
     order=20,
+    seconds=0.5,
 )

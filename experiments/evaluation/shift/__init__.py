@@ -43,4 +43,5 @@ MEASUREMENT = Measurement(
     "whether images of other data sets, near and far, and of classes left out get less confidence",
     ShiftSettings,
     order=70,
+    seconds=0.7,
 )

@@ -33,4 +33,5 @@ MEASUREMENT = Measurement(
     "input gradients, flips under noise, entropy of predictions",
     SmoothnessSettings,
     order=60,
+    seconds=1.8,
 )

@@ -40,6 +40,7 @@ DRAWN = (
     "shift",
     "hiding",
     "localisation",
+    "gradient_noise",
     "object_share",
 )
 
@@ -113,6 +114,7 @@ def test_every_measurement_is_there_in_the_order_of_the_catalogue(text: str) -> 
         "Decision boundaries",
         "Shift",
         "Localisation",
+        "Gradient noise",
         "Object share",
         "Novel",
         "Wide",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -279,3 +281,17 @@ def test_weights_that_do_not_fit(sweep: SweepFolder) -> None:
     torch.save(state, path)
     with pytest.raises(UserError, match=r"its weights don't fit the network"):
         subject_of(first, torch.device("cpu"), lambda: None)
+
+
+def test_what_is_slow_is_measured_by_name_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A user is told what each costs.
+    assert all(one.seconds for one in catalogue.MEASUREMENTS.values())
+    slow = dataclasses.replace(catalogue.MEASUREMENTS["attack"], seconds=10.5)
+    monkeypatch.setitem(catalogue.MEASUREMENTS, "attack", slow)
+    assert "attack" not in catalogue.chosen([])
+    assert catalogue.chosen(["attack"]) == ["attack"]
+    assert cli.main(["list", "measurements"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^  attack .*\(10 s; only by name\)$", printed, re.M), printed

@@ -1,0 +1,142 @@
+"""Gradient noise: how much of a training step's gradient is the chance of the mixing.
+
+The gradient of a batch differs from step to step because other images are in it, and because they
+are mixed in another way. At the weights that are saved, steps are computed as in training (the
+mixing of the run, batch statistics, smoothed labels), several for each batch; none is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from mixbench import augmentations
+from mixbench.augmentations.integrations.hooks import mixing_inside
+from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.data.crops import prepare as augment
+from mixbench.experiments.errors import Impossible
+from mixbench.experiments.evaluation.base import Measured, Subject
+from mixbench.experiments.evaluation.gradient_noise import GradientNoiseSettings
+from mixbench.experiments.evaluation.gradient_noise.components import components
+from mixbench.experiments.transfer.freeze import Freezing
+from mixbench.experiments.transfer.layers import Layers
+
+
+def measure(subject: Subject, settings: GradientNoiseSettings) -> Measured:
+    """Split the squared norm of a step's gradient at the saved weights.
+
+    Metrics: `gradient_noise/mix`, the variance of a batch's gradient over draws of the mixing, over
+    the mean squared norm of the gradients; `gradient_noise/batch`, the same of the variance over
+    batches; `gradient_noise/signal`, what is left, the share of the mean gradient: the three add up
+    to 1. `gradient_noise/norm`, the root of the mean squared norm. None where gradients are 0 or
+    no numbers.
+
+    Args:
+        subject: The network and its data.
+        settings: Batches and draws.
+
+    Returns:
+        Shares, of which `batch` and `signal` are estimates that may be below 0.
+
+    Raises:
+        Impossible: The training's step is not one of images with the cross-entropy, or there are
+            too few training images for two batches.
+    """
+    _check(subject.config)
+    size = subject.config.training.batch_size
+    batches = min(settings.batches, len(subject.split("train")) // size)
+    if batches < 2:
+        raise Impossible(f"needs two batches of {size} training images")
+    device = subject.device
+    with torch.inference_mode(False), torch.enable_grad(), _random_numbers_kept(device):
+        step = _Step(subject, settings.seed)
+        parts = components(step.gradients(batch, settings.draws) for batch in range(batches))
+    total = parts.total
+    known = math.isfinite(total) and total > 0
+    metrics = {
+        "mix": parts.mix / total if known else None,
+        "batch": parts.batch / total if known else None,
+        "signal": parts.signal / total if known else None,
+        "norm": math.sqrt(total) if known else None,
+    }
+    return Measured(
+        {f"gradient_noise/{name}": value for name, value in metrics.items()},
+        {"batches": batches, "draws": settings.draws, "batch_size": size},
+    )
+
+
+class _Step:
+    """The gradient of one step of a run's training, at its weights, on a copy of its network."""
+
+    def __init__(self, subject: Subject, seed: int) -> None:
+        config = subject.config
+        self._subject, self._seed = subject, seed
+        self._network: nn.Module = copy.deepcopy(subject.network)
+        for parameter in self._network.parameters():
+            parameter.grad = None
+        self._layers = Layers.of(self._network, config.model.name)
+        freezing = Freezing(self._network, self._layers, config.transfer)
+        freezing.unfreeze(len(freezing.moments))
+        freezing.train()
+        self._method = augmentations.create(**config.augmentation)
+        train = subject.split("train")
+        generator = torch.Generator().manual_seed(seed)
+        self._order = torch.randperm(len(train), generator=generator)
+        self._trained = [one for one in self._network.parameters() if one.requires_grad]
+
+    def gradients(self, batch: int, draws: int) -> Iterator[Tensor]:
+        """The gradients of one batch, by draws of the mixing; crops, flips and dropout stay."""
+        subject, training = self._subject, self._subject.config.training
+        size = training.batch_size
+        indices = self._order[batch * size : (batch + 1) * size].sort().values
+        ((raw, labels),) = subject.split("train").subset(indices).batches(size)
+        images = augment(
+            raw,
+            subject.dataset.mean,
+            subject.dataset.std,
+            crop_padding=training.crop_padding or 0,
+            flip=bool(training.flip),
+            generator=self._generator(batch, 0),
+            channels_last=training.channels_last,
+        )
+        for draw in range(draws):
+            subject.beat()
+            # The same dropout for all draws.
+            torch.manual_seed(self._seed)
+            yield self._gradient(images, labels, self._generator(batch, 1 + draw))
+
+    def _gradient(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        method = self._method
+        plan = method.sample(
+            images.shape,
+            device=images.device,
+            generator=generator,
+            images=images if method.needs_images else None,
+        )
+        targets = plan.mix_labels(labels, len(self._subject.dataset.classes))
+        with mixing_inside(self._network, plan, self._layers.named):
+            logits = self._network(plan.mix_images(images))
+        loss = targets.cross_entropy(logits, self._subject.config.training.label_smoothing)
+        gradients = torch.autograd.grad(loss, self._trained, allow_unused=True)
+        return torch.cat([one.flatten() for one in gradients if one is not None])
+
+    def _generator(self, batch: int, number: int) -> torch.Generator:
+        seed = (self._seed * 1_000_003 + batch) * 1_000_003 + number
+        return torch.Generator(self._subject.device).manual_seed(seed % 2**63)
+
+
+def _check(config: RunConfig) -> None:
+    if config.training.loss is not None:
+        raise Impossible(f"is of the cross-entropy, not of training.loss {config.training.loss}")
+    if config.transfer is not None and config.transfer.mixing == "features":
+        raise Impossible("is of mixed images; the run mixes features of a frozen network")
+
+
+def _random_numbers_kept(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    devices = [device] if device.type == "cuda" else []
+    return torch.random.fork_rng(devices=devices)
