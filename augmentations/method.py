@@ -30,7 +30,7 @@ class Paper:
         year: The year of the first version.
         title: The title.
         arxiv: The number on arXiv, such as "1905.04899"; empty for a paper that is not there.
-        url: Its address, if it is not on arXiv.
+        url: Its address, without https://, if it is not on arXiv.
     """
 
     authors: str

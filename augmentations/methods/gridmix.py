@@ -50,7 +50,7 @@ class GridMix(Method):
         "Baek et al.",
         2021,
         "GridMix: Strong regularization through local context mapping",
-        url="https://www.sciencedirect.com/science/article/pii/S0031320320303976",
+        url="www.sciencedirect.com/science/article/pii/S0031320320303976",
     )
 
     grid: int = parameter(DEFAULT_GRID, "cells along each side", at_least=2)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from mixbench.analysis.figures.accuracy_curves import curves_figure
-from mixbench.analysis.figures.attacked import attacked_figure
 from mixbench.analysis.figures.canvas import BAND_SEEDS, ReportFigure, on_both_papers
 from mixbench.analysis.figures.difference_curves import (
     CurvePanel,
     DifferenceCurve,
     difference_curves,
 )
-from mixbench.analysis.figures.methods import methods_figure
 from mixbench.analysis.figures.reliability import THIN_BIN, scaling_figure
 from mixbench.analysis.figures.scatter import scatter_figure
+from mixbench.analysis.report.measurements import attack_figures
 from mixbench.analysis.report.measurements.curves import (
     POINTS,
     Curves,
@@ -27,7 +26,7 @@ from mixbench.analysis.report.measurements.curves import (
     points_of,
     reliability_bins,
 )
-from mixbench.analysis.report.measurements.differences import metric_panels
+from mixbench.analysis.report.measurements.drawing import Draw, accuracy_figure, differences
 from mixbench.analysis.statistics.contrasts import Contrast
 from mixbench.analysis.statistics.curves import mean_curves, pool_reliability
 from mixbench.analysis.statistics.estimates import estimate
@@ -37,8 +36,6 @@ from mixbench.analysis.text.names import method_name
 PANELS = 12
 """Cells in one figure of calibration; a larger sweep gets several figures."""
 MOST_PANELS = 48
-
-Draw = Callable[[Curves], list[ReportFigure]]
 
 
 def figures_of(curves: Curves) -> list[ReportFigure]:
@@ -72,7 +69,7 @@ def _calibration(curves: Curves) -> list[ReportFigure]:
         )
     if "calibration/vector/debiased" in curves.runs:
         title = "What can be mended after training"
-        figures += _differences(title, *_MENDED, part="-mended")(curves)
+        figures += differences(title, *_MENDED, part="-mended")(curves)
     return figures
 
 
@@ -91,96 +88,12 @@ def _corruption(curves: Curves) -> list[ReportFigure]:
     panels = {"mean": "All corruptions"} | {
         family: family.capitalize() for family in ("noise", "blur", "weather", "digital")
     }
-    return _accuracy_figure(
+    return accuracy_figure(
         curves,
         accuracy_points(curves, "severity", panels),
         "Accuracy by severity",
         "Mean over the corruptions of a family; 0 is the images as they are.",
         "Severity",
-    )
-
-
-def _attack(curves: Curves) -> list[ReportFigure]:
-    panels = {
-        "fgsm": "FGSM, one step",
-        "pgd": "PGD, many steps",
-        "apgd": "APGD, steps that adapt",
-        "squares": "Squares, no gradient",
-        "transfer": "Transfer",
-    }
-    points = accuracy_points(curves, "epsilon", panels)
-    figures = _accuracy_figure(
-        curves,
-        points.assign(x=points["x"] * 255),
-        "Accuracy under attack",
-        "By how much each value of an image may be changed; 0 is the images as they are.",
-        "ε, of 255 shades",
-    )
-    points = accuracy_points(curves, "epsilon", panels, within="curve")
-    figures += _accuracy_figure(
-        curves,
-        points.assign(x=points["x"] * 255),
-        "Accuracy under attack, down to guessing",
-        "ε doubles from mark to mark, until the strongest attack leaves no more than guessing. "
-        "Where a curve stays above, the gradient that the attack follows is masked.",
-        "ε, of 255 shades",
-        part="-curve",
-        is_doubling=True,
-    )
-    return [*figures, *_attack_by_fit(curves)]
-
-
-def _attack_by_fit(curves: Curves) -> list[ReportFigure]:
-    """Draw accuracy under the strongest attack over the clean one and over train accuracy."""
-    runs = curves.measured_runs
-    prefixes = ("worst", "apgd", "pgd")
-    found = [
-        one
-        for name in prefixes
-        for one in _with_values(Metric(f"attack/{name}/", name, True, 1), runs)
-    ]
-    overs = {"attack/clean": "Clean accuracy, %", "train/accuracy": "Train accuracy, %"}
-    if not found or not set(overs) <= set(runs):
-        return []
-    points = runs[["cell_key", found[0].key, *overs]].dropna()
-    if points.empty:
-        return []
-    points = points.set_axis(["cell_key", "y", *overs], axis="columns")
-    return [
-        on_both_papers(
-            "measured-attack-fit.png",
-            "Accuracy under attack by how well the images are fitted",
-            "A network that fits its training images less is often harder to attack, whatever it "
-            "was trained with: compare methods at the same place of the x axis. "
-            f"Under {_attack_title(found[0].key)}; a dot is one training.",
-            "Scatter plots of accuracy under attack over clean and over train accuracy, by method",
-            partial(
-                attacked_figure,
-                curves.cells_with(points["cell_key"]),
-                points,
-                overs,
-                f"Accuracy under {_attack_title(found[0].key)}, %",
-            ),
-        )
-    ]
-
-
-def _attack_title(key: str) -> str:
-    """Return "PGD at ε = 8/255" for attack/pgd/8-255."""
-    _, name, epsilon = key.split("/")
-    shown = "all attacks" if name == "worst" else name.upper()
-    return f"{shown} at ε = {epsilon.replace('-', '/')}"
-
-
-def _patch(curves: Curves) -> list[ReportFigure]:
-    panels = {"blank": "Blank", "universal": "Universal", "per_image": "One per image"}
-    points = accuracy_points(curves, "share", panels)
-    return _accuracy_figure(
-        curves,
-        points.assign(x=points["x"] * 100),
-        "Accuracy with an adversarial patch",
-        "By the share of the image that the patch covers; 0 is the images as they are.",
-        "Patch, % of the image",
     )
 
 
@@ -199,7 +112,7 @@ def _hidden_parts(curves: Curves) -> list[ReportFigure]:
     panels = [f"{shape}, {fill}" for fill in fills for shape in shapes]
     order = {panel: number for number, panel in enumerate(panels)}
     points = points.sort_values("panel", key=lambda panel: panel.map(order), kind="stable")
-    return _accuracy_figure(
+    return accuracy_figure(
         curves,
         points.assign(x=points["x"] * 100),
         "Accuracy with parts hidden",
@@ -210,43 +123,9 @@ def _hidden_parts(curves: Curves) -> list[ReportFigure]:
     )
 
 
-def _accuracy_figure(
-    curves: Curves,
-    points: pd.DataFrame,
-    title: str,
-    caption: str,
-    x_label: str,
-    columns: int = 3,
-    part: str = "",
-    is_doubling: bool = False,
-) -> list[ReportFigure]:
-    if points.empty:
-        return []
-    lines = mean_curves(points, "panel", "x", "value")
-    has_bands = lines["n"].max() >= BAND_SEEDS
-    bands = " The bands are 95% t intervals over seeds." if has_bands else ""
-    return [
-        on_both_papers(
-            f"measured-{curves.name}{part}.png",
-            title,
-            f"{caption}{bands} Dotted: guessing." if curves.chance else f"{caption}{bands}",
-            f"Curves of accuracy over {x_label.lower()}, one line per method",
-            partial(
-                curves_figure,
-                curves.cells_with(lines["cell_key"]),
-                lines,
-                x_label=x_label,
-                chance=curves.chance,
-                columns=columns,
-                is_doubling=is_doubling,
-            ),
-        )
-    ]
-
-
 def _object_share(curves: Curves) -> list[ReportFigure]:
     points = accuracy_points(curves, "share", {"framed": "Padded or cropped"})
-    return _accuracy_figure(
+    return accuracy_figure(
         curves,
         points.assign(x=points["x"] * 100),
         "Accuracy by the object’s share of the image",
@@ -324,33 +203,6 @@ def _overfitting(curves: Curves) -> list[ReportFigure]:
     ]
 
 
-def _differences(title: str, *metrics: Metric, part: str = "") -> Draw:
-    """Return a function that draws paired differences of these metrics by method.
-
-    A key ending in "/" is a prefix. part: of the file's name, where a measurement has several
-    drawings.
-    """
-
-    def draw(curves: Curves) -> list[ReportFigure]:
-        wanted = [one for metric in metrics for one in _with_values(metric, curves.measured_runs)]
-        panels = metric_panels(curves, wanted)
-        if not panels:
-            return []
-        return [
-            on_both_papers(
-                f"measured-{curves.name}{part}.png",
-                title,
-                "Differences to the baseline, paired by replicate, with simultaneous 95% "
-                "intervals; the small dots are single replicates. Filled where the interval "
-                "excludes 0.",
-                f"Forest plots of differences in {', '.join(one.title for one in wanted)}",
-                partial(methods_figure, panels),
-            )
-        ]
-
-    return draw
-
-
 def _localisation(curves: Curves) -> list[ReportFigure]:
     """Draw scenes, and the user's own images with boxes where there are any."""
     figures = []
@@ -362,7 +214,7 @@ def _localisation(curves: Curves) -> list[ReportFigure]:
             Metric(f"{prefix}/{key}", name, True, 1)
             for key, name in (("pointing", "Pointing"), ("iou", "IoU"), ("energy", "Energy"))
         ]
-        figures += _differences(title, *metrics, part=part)(curves)
+        figures += differences(title, *metrics, part=part)(curves)
     placed = [
         Metric(f"localisation/placed/{key}", name, True, 1)
         for key, name in (
@@ -372,13 +224,13 @@ def _localisation(curves: Curves) -> list[ReportFigure]:
         )
     ]
     title = "Maps that find the object among placed images"
-    figures += _differences(title, *placed, part="-placed")(curves)
+    figures += differences(title, *placed, part="-placed")(curves)
     return figures
 
 
 def _boundary(curves: Curves) -> list[ReportFigure]:
     """Draw distances and steepness, and what is predicted along the lines."""
-    figures = _differences(
+    figures = differences(
         "Decision boundaries by method",
         Metric("boundary/path/distance", "Distance by gradient", False, 1),
         Metric("boundary/line/steepness", "Steepness on the line", False, 0),
@@ -418,25 +270,6 @@ def _boundary(curves: Curves) -> list[ReportFigure]:
     ]
 
 
-def _with_values(metric: Metric, runs: pd.DataFrame) -> list[Metric]:
-    """Return a metric, or the last of those that begin with its key, where it has a value."""
-    is_beginning = metric.key.endswith("/")
-    keys = [
-        str(key)
-        for key in runs
-        if key == metric.key or (is_beginning and str(key).startswith(metric.key))
-    ]
-    return [
-        Metric(
-            key,
-            f"{metric.title} {key.removeprefix(metric.key)}" if is_beginning else metric.title,
-            metric.percent,
-            metric.better,
-        )
-        for key in [key for key in keys if runs[key].notna().any()][-1:]
-    ]
-
-
 _MENDED = (
     Metric("calibration/debiased", "Debiased error, as trained", True, -1),
     Metric("calibration/scaled/debiased", "with a temperature", True, -1),
@@ -454,7 +287,7 @@ _SHIFT = (
 _DRAWINGS: dict[str, Draw] = {
     "calibration": _calibration,
     "overfitting": _overfitting,
-    "bias_variance": _differences(
+    "bias_variance": differences(
         "Bias and variance by method",
         Metric("bias_variance/zero_one/bias", "Bias, 0/1", True, -1),
         Metric("bias_variance/zero_one/net_variance", "Net variance, 0/1", True, -1),
@@ -463,18 +296,18 @@ _DRAWINGS: dict[str, Draw] = {
     ),
     "hiding": _hidden_parts,
     "corruption": _corruption,
-    "attack": _attack,
-    "patch": _patch,
-    "smoothness": _differences(
+    "attack": attack_figures.attack,
+    "patch": attack_figures.patch,
+    "smoothness": differences(
         "Gradients and flips by method",
         Metric("smoothness/loss_gradient", "Loss gradient", False, 0),
         Metric("smoothness/distance", "Distance to the boundary", False, 1),
         Metric("smoothness/flip/", "Flips, noise", True, -1),
     ),
     "boundary": _boundary,
-    "shift": _differences("Telling foreign images from own ones", *_SHIFT),
+    "shift": differences("Telling foreign images from own ones", *_SHIFT),
     "localisation": _localisation,
-    "gradient_noise": _differences(
+    "gradient_noise": differences(
         "Gradient noise by method",
         Metric("gradient_noise/mix", "By mixing", True, 0),
         Metric("gradient_noise/signal", "In common", True, 0),

@@ -100,6 +100,15 @@ def measure(
     batch_sums = ranks.interleave(batch_sums)
     if not ranks.leads:
         return {}, {}
+    return _summed(batch_sums, parts, fractions)
+
+
+def _summed(
+    batch_sums: list[dict[Any, tuple[float, float]]],
+    parts: list[str],
+    fractions: tuple[float, ...],
+) -> tuple[dict[str, float | None], dict[str, Any]]:
+    """Metrics and curves from the hits, and the shares or counts, of all batches."""
     hits, covered = (
         {
             key: sum(sums[key][which] for sums in batch_sums if sums)

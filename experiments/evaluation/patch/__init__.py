@@ -52,4 +52,5 @@ MEASUREMENT = Measurement(
     "accuracy with an adversarial patch, universal or one per image",
     PatchSettings,
     order=55,
+    seconds=5.0,
 )
