@@ -19,14 +19,14 @@ class SmoothMix(Method):
     out = G x + (1 - G) x[partner], where the mask G = exp(-d² / 2σ²) falls off smoothly with the
     distance d from a centre, and the sample's label weight is the mean of G.
 
-    Source: the method of Lee et al. 2020, as openmixup has it. The centre is a uniform pixel and σ is uniform from
-    min_sigma to max_sigma times the image's smaller side; 0.25 and 0.5 are openmixup's values.
-    With `shape="circle"` d is the Euclidean distance.
+    Source: the method of Lee et al. 2020, as openmixup has it. The centre is a uniform pixel and σ
+    is uniform from min_sigma to max_sigma times the image's smaller side; 0.25 and 0.5 are
+    openmixup's values. With `shape="circle"` d is the Euclidean distance.
 
-    Deviations: neither the paper nor its authors' code was at hand, and openmixup has the circle only. Here
-    `shape="square"` has the larger of vertical and horizontal distance for d, so that the lines
-    of equal weight are squares with the same fall-off. σ follows the smaller side of images that
-    aren't square.
+    Deviations: neither the paper nor its authors' code was at hand, and openmixup has the circle
+    only. Here `shape="square"` has the larger of vertical and horizontal distance for d, so that
+    the lines of equal weight are squares with the same fall-off. σ follows the smaller side of
+    images that aren't square.
 
     Args:
         shape: "circle" or "square".
