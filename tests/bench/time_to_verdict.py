@@ -135,7 +135,7 @@ def ours(values: np.ndarray, looks: tuple[int, ...]) -> tuple[list[str], int]:
 
 def simulated() -> list[str]:
     """Return rows of simulated sweeps."""
-    seconds = _seconds_of_a_run(pd.read_csv(ROOT / "results" / "demo" / "runs.csv"))
+    seconds = _seconds_of_a_run(epochs=45)
     random = np.random.default_rng(0)
     rows = []
     for name, n, subsets, judge in (
@@ -179,7 +179,7 @@ def trained() -> list[str]:
             values = regimes[number // ORDERS]
             truths = (values[:, 1:] - values[:, :1]).mean(axis=0).tolist()
             count.add(truths, *judge(values[order]))
-        rows.append(count.row(name, _seconds_of_a_run(table)))
+        rows.append(count.row(name, _seconds_of_a_run()))
         print(rows[-1], flush=True)
     return rows
 
@@ -197,10 +197,17 @@ def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _seconds_of_a_run(runs: pd.DataFrame) -> float:
-    """Return the mean CPU seconds of a run, as a committed table has them."""
-    spent = runs[["timing.setup_seconds", "timing.train_seconds", "timing.evaluate_seconds"]]
-    return float((spent.sum(axis=1) * runs["provenance.threads"]).mean())
+def _seconds_of_a_run(*, epochs: int | None = None) -> float:
+    """Return the seconds of one core that a run of `main` took, of one length or of all.
+
+    The median of each regime, as the machine had other work at times.
+    """
+    runs = pd.read_csv(STUDY)
+    if epochs is not None:
+        runs = runs[runs["training.epochs"] == epochs]
+    parts = [f"timing.{part}_seconds" for part in ("setup", "train", "evaluate")]
+    spent = runs[parts].sum(axis=1) * runs["provenance.threads"]
+    return float(spent.groupby([runs[key] for key in REGIME]).median().mean())
 
 
 def _page(simulated: list[str], trained: list[str]) -> str:
@@ -209,10 +216,6 @@ def _page(simulated: list[str], trained: list[str]) -> str:
         "runs a decided contrast | core-minutes a decided contrast |"
     )
     paragraphs = [" ".join(text.split()) for text in (__doc__ or "").split("\n\n")]
-    seconds = [
-        f"{_seconds_of_a_run(pd.read_csv(path)):.0f} s of one core"
-        for path in (ROOT / "results" / "demo" / "runs.csv", STUDY)
-    ]
     return "\n".join(
         (
             "# What a verdict costs",
@@ -221,7 +224,8 @@ def _page(simulated: list[str], trained: list[str]) -> str:
             f"{paragraphs[2]}",
             "",
             f"True gains: {', '.join(f'{truth:+g}' for truth in TRUTHS)} points; margin "
-            f"{MARGIN:g}. A run counts as {seconds[0]}, the mean of results/demo.",
+            f"{MARGIN:g}. A run counts as {_seconds_of_a_run(epochs=45):.0f} s of one core, "
+            "as those of 45 epochs in results/main.",
             "",
             head.replace("decided | sweeps", "decided | of +0.8 points | sweeps", 1),
             "|---|---|---|---|---|---|---|",
@@ -229,7 +233,8 @@ def _page(simulated: list[str], trained: list[str]) -> str:
             "",
             "## On trained runs",
             "",
-            f"{paragraphs[3]} {ORDERS} orders of each regime; a run took {seconds[1]}.",
+            f"{paragraphs[3]} {ORDERS} orders of each regime; a run took "
+            f"{_seconds_of_a_run():.0f} s of one core.",
             "",
             head,
             "|---|---|---|---|---|---|",
