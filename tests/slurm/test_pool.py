@@ -197,9 +197,10 @@ def test_a_crash_in_c_costs_attempts_until_the_run_is_given_up(survived: dict[st
     assert ends == [(number, "died", reason) for number in range(1, len(ends) + 1)]
     assert len(ends) in (2, 3)
     failure = run.failure()
-    assert failure and failure["error"] == f"{reason} (2 attempts got no further)"
-    assert failure["attempt"] == 2
-    assert "attempt 2 at none 0" in failure["traceback"], "what the worker said last"
+    assert failure
+    assert failure["error"] in [f"{reason} ({count} attempts got no further)" for count in (2, 3)]
+    assert failure["attempt"] == len(ends)
+    assert f"attempt {len(ends)} at none 0" in failure["traceback"], "what the worker said last"
 
 
 def test_a_run_that_ended_its_process_is_done_at_the_next_attempt(survived: dict[str, Any]) -> None:

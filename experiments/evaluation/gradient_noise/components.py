@@ -38,6 +38,7 @@ def components(gradients: Iterable[Iterable[Tensor]]) -> Components:
         The parts, which add up to the mean squared norm of all vectors.
 
     Examples:
+        >>> import torch
         >>> a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
         >>> components([[a, a], [b, b]])
         Components(mix=0.0, batch=1.0, signal=0.0)

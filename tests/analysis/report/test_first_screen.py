@@ -14,6 +14,7 @@ from mixbench.analysis.report.build import write_report
 from mixbench.analysis.report.csv_report import write_csv_report
 from mixbench.analysis.report.data import collect
 from mixbench.analysis.report.sections import budget, checks, first, pairs
+from mixbench.analysis.report.worded import worded
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support.written_sweeps import METHODS, grid, keys, write_sweep
 
@@ -43,7 +44,7 @@ def over_epochs(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
 def test_the_sign_over_a_budget_is_that_of_the_one_test(
     over_epochs: SweepFolder, without_pictures: None
 ) -> None:
-    data = collect(over_epochs, None)
+    data = worded(collect(over_epochs, None))
     found = budget.section(data)
     assert found["sentences"] == ["CutMix: worse at 5 epochs, better at 20 epochs."]
     assert [figure.name for figure in found["figures"]] == ["budget.png"]

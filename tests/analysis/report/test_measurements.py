@@ -22,6 +22,7 @@ from mixbench.analysis.report.measurements.table import (
 from mixbench.analysis.report.sections.measurements import part_of
 from mixbench.analysis.statistics.comparison import compare
 from mixbench.analysis.tables.load import load
+from mixbench.analysis.text.names import method_name
 from mixbench.experiments.evaluation.catalogue import MEASUREMENTS
 from mixbench.experiments.store import evaluations
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -178,9 +179,9 @@ def test_one_family_per_metric(sweep: SweepFolder) -> None:
 def test_directions_and_stars(text: str) -> None:
     part = section(text, "Calibration")
     shown = rows(part)
-    assert shown["Method"][:3] == ["ECE, % ↓", "ECE by chance, %", "Conf − acc, points"]
+    assert shown["Method"][:3] == ["Conf − acc, points", "ECE, % ↓", "ECE by chance, %"]
     # More confident or less is neither better nor worse, however clear.
-    assert shown["CutMix"][2].endswith("\\*") and "**" not in shown["CutMix"][2]
+    assert shown["CutMix"][0].endswith("\\*") and "**" not in shown["CutMix"][0]
     assert "with a star where neither direction is better" in part
     assert "those of a metric hold together with a confidence of 95%" in part
     assert "with a star" not in section(text, "Shift")
@@ -202,8 +203,9 @@ def test_home_is_left_out_of_both_that_are_compared(sweep: SweepFolder, text: st
                 means[method].append(np.mean([metrics[f"hiding/{one}/area"] for one in pairs]))
         gain = 100 * (np.mean(means[name]) - np.mean(means["none"]))
         # As each method measured it, and below that the difference of the same pairs.
-        assert shown[name][column].lstrip("*").startswith("45.0")
-        assert f"{gain:+.1f}" in shown[name][column] or f"{gain:+.2f}" in shown[name][column]
+        cell = shown[method_name(name)][column]
+        assert cell.lstrip("*").startswith("45.0")
+        assert f"{gain:+.1f}" in cell or f"{gain:+.2f}" in cell
     # All pairs of shape and fill, methods side by side.
     assert "#### Area by shape and fill" in text and "| Centre, image, % ↑ |" in text
     cells = home.homes_of(

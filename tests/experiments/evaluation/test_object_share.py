@@ -78,7 +78,7 @@ def test_objects_get_the_share_that_was_asked_for() -> None:
     # A sixteenth: all of it at half the size, in the middle of black.
     small, realised, possible = framed(images, 1 / 16)
     assert possible.tolist() == [True, False, True] and realised[0] == pytest.approx(1 / 16)
-    assert small[0].sum() == pytest.approx(16.0, rel=1e-4) and (small[0, 0, :4] == 0).all()
+    assert small[0].sum() == pytest.approx(16.0, rel=0.01) and (small[0, 0, :4] == 0).all()
     # Real ones: what is counted on the image that comes out is what was asked for.
     digits = torch.nn.functional.interpolate(blobs(), (28, 28))
     for share in (0.2, 0.5, 0.8):

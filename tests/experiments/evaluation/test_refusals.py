@@ -17,7 +17,7 @@ from mixbench.experiments.evaluation.restore import subject_of
 from mixbench.experiments.store import evaluations, files
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.sweep import load
-from mixbench.experiments.worker import evaluate
+from mixbench.experiments.worker import evaluate, evaluation_files
 from mixbench.experiments.worker.exit_status import NO_STORE
 from tests.support import running
 
@@ -189,7 +189,7 @@ def test_a_folder_that_can_not_be_written_to(
             raise OSError(number, "no more", str(path))
         write(path, content)
 
-    monkeypatch.setattr(evaluate, "atomic_write", full)
+    monkeypatch.setattr(evaluation_files, "atomic_write", full)
     monkeypatch.setattr(evaluations, "atomic_write", full)
     monkeypatch.setattr(evaluate.signal, "signal", lambda *_: None)
     monkeypatch.setattr("sys.argv", ["again", str(sweep.path), "--wanted", json.dumps(wanted)])

@@ -211,7 +211,7 @@ def test_manifold_mixup_mixes_at_its_layer(tmp_path: Path, digits: Dataset) -> N
         expected = value.detach() - rate * 1.9 * value.grad
         assert torch.allclose(after[name], expected, atol=1e-5), name
     row = rows(tmp_path)[0]
-    assert row["train/loss"] == pytest.approx(value.item(), abs=1e-5)
+    assert row["train/loss"] == pytest.approx(loss.item(), abs=1e-5)
     assert row["mix/own_weight"] == pytest.approx(share.mean().item(), abs=1e-6)
 
 
