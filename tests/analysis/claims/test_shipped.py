@@ -75,8 +75,9 @@ def test_a_claim_is_tested_by_what_it_names(claim: claims.Claim) -> None:
         if verb == "sweep":
             scale = dict(zip(options[::2], options[1::2], strict=True)).get("--scale")
         else:
-            option, names = options
+            option, names, *given = options
             assert (verb, option) == ("evaluate", "--only")
+            assert given in ([], ["--set", "attack.also=apgd"])
             measured = catalogue.chosen(names.split(","))
             used = {name for one in claim.contrasts for name in parse_metric(one.metric)}
             assert {name.partition("/")[0] for name in used} == set(measured)

@@ -17,7 +17,7 @@ from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.base import Subject
 from mixbench.experiments.evaluation.object_share import ObjectShareSettings
 from mixbench.experiments.evaluation.object_share import measure as object_share
-from mixbench.experiments.evaluation.object_share.framing import framed, objects, windows
+from mixbench.experiments.evaluation.object_share.framing import framed, windows
 from mixbench.experiments.evaluation.object_share.labels import errors_of, label_errors
 from tests.support import planted
 
@@ -80,12 +80,14 @@ def test_objects_get_the_share_that_was_asked_for() -> None:
     assert possible.tolist() == [True, False, True] and realised[0] == pytest.approx(1 / 16)
     assert small[0].sum() == pytest.approx(16.0, rel=0.01) and (small[0, 0, :4] == 0).all()
     # Real ones: what is counted on the image that comes out is what was asked for.
-    digits = torch.nn.functional.interpolate(blobs(), (28, 28))
+    # In black and white, because interpolated borders are half bright.
+    digits = (torch.nn.functional.interpolate(blobs(), (28, 28)) > 0).float()
     for share in (0.2, 0.5, 0.8):
         made, realised, possible = framed(digits, share)
-        counted = objects(made).float().mean(dim=(1, 2))
-        assert possible.all() and (counted - share).abs().max() < 0.1
-        assert realised == pytest.approx(counted, abs=0.08)
+        counted = (made > 0.5).any(dim=1).float().mean(dim=(1, 2))
+        # A window of whole pixels shows a little more.
+        assert possible.all() and (realised - share).abs().max() < 0.12
+        assert realised == pytest.approx(counted, abs=0.05)
 
 
 def blobs(count: int = 12) -> Tensor:
