@@ -1,5 +1,5 @@
 # Each target works from a fresh clone; the first one that runs creates .venv.
-#   make demo    the demo sweep: training, MLflow, report (about 5 minutes on two CPU cores)
+#   make demo    the demo sweep: training, MLflow, report (some minutes on two CPU cores)
 #   make test    the whole test suite
 #   make lint    ruff, ruff format, mypy, import-linter
 #   make coverage  the test suite with the share of lines that it runs, in htmlcov/
