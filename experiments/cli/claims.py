@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixbench.experiments.cli.options import JsonOption
+from mixbench.experiments.cli.options import JsonOption, names_of
 from mixbench.experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def claims(
         ),
     ] = None,
     only: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(metavar="CLAIM,...", help="Claims by name: cutmix_accuracy,vit_gain."),
     ] = None,
     files: Annotated[
@@ -62,14 +62,12 @@ def claims(
         print(f"claims: {write}")
 
 
-def _claims(only: str | None, files: list[Path]) -> tuple[Claim, ...]:
+def _claims(only: list[str] | None, files: list[Path]) -> tuple[Claim, ...]:
     from mixbench.analysis.claims import claim
 
-    if only is not None and files:
+    if only and files:
         raise UserError("--only: names claims that ship, and can't be combined with --file")
-    names = [name.strip() for name in (only or "").split(",") if name.strip()]
-    if only is not None and not names:
-        raise UserError(f"--only: got {only!r}, expected claims such as cutmix_accuracy")
+    names = names_of(only, "claims such as cutmix_accuracy")
     return tuple(map(claim.read, files)) if files else claim.chosen(names)
 
 

@@ -26,6 +26,7 @@ from mixbench.experiments.cli.options import (
     UriOption,
     WaitOption,
     WorkersOption,
+    names_of,
 )
 from mixbench.experiments.cli.report import conclude
 from mixbench.experiments.cli.workplace import WorkplaceOptions
@@ -92,7 +93,7 @@ def evaluate(
     prepare.check_weights(runs if _takes_weights(order) else ())
     _check_writable(runs)
     if runs:
-        order = prepare.with_data_to_measure(order, runs, by_name=only is not None)
+        order = prepare.with_data_to_measure(order, runs, by_name=bool(only))
     print(
         f"{folder.name}: {', '.join(order.wanted)} of {plural(len(runs), 'run')}; "
         f"{len(finished) - len(runs)} are measured already",
@@ -113,17 +114,13 @@ def evaluate(
     raise typer.Exit(0 if is_complete and not (only and left_out) else 1)
 
 
-def _order(only: str | None, overrides: list[str], remeasure: bool) -> Order:
+def _order(only: list[str] | None, overrides: list[str], remeasure: bool) -> Order:
     """Say what is to be measured, with all settings."""
     from mixbench.experiments.evaluation import catalogue
     from mixbench.experiments.sweep.load import parse_override
     from mixbench.slurm.measuring import Order
 
-    names = [one.strip() for one in (only or "").split(",") if one.strip()]
-    if only is not None and not names:
-        raise UserError(
-            f"--only: got {only!r}, expected measurements: {', '.join(catalogue.MEASUREMENTS)}"
-        )
+    names = names_of(only, f"measurements: {', '.join(catalogue.MEASUREMENTS)}")
     changes = dict(parse_override(text, "attack.steps=20") for text in overrides)
     wanted = catalogue.resolve(changes, catalogue.chosen(names))
     return Order(wanted, time.time() if remeasure else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -67,8 +68,11 @@ ScaleOption = Annotated[
     typer.Option("--scale", help="Size of the sweep, such as quick; default: its first."),
 ]
 OnlyOption = Annotated[
-    str | None,
-    typer.Option(help="Measurements, separated by commas: calibration,attack; default: all."),
+    list[str] | None,
+    typer.Option(
+        metavar="MEASUREMENT,...",
+        help="Measurements, separated by commas: calibration,attack; default: all.",
+    ),
 ]
 AgainOption = Annotated[
     bool, typer.Option("--again", help="Also repeat measurements that exist already.")
@@ -134,6 +138,18 @@ UriOption = Annotated[
 # Everywhere.
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def names_of(only: Sequence[str] | None, expected: str) -> list[str]:
+    """Return the names of all `--only`, each once; empty where it was not given.
+
+    Raises:
+        UserError: It was given without a name; the message says what is `expected`.
+    """
+    names = [name.strip() for text in only or () for name in text.split(",") if name.strip()]
+    if only and not names:
+        raise UserError(f"--only: got {','.join(only)!r}, expected {expected}")
+    return list(dict.fromkeys(names))
 
 
 def augmentation_section(method: str, overrides: list[str] | None) -> dict[str, Any]:

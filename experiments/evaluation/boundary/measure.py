@@ -25,7 +25,7 @@ from mixbench.experiments.evaluation.boundary.search import (
     steepness,
 )
 from mixbench.experiments.evaluation.gradients import input_gradients
-from mixbench.experiments.evaluation.occlusion.measure import partners
+from mixbench.experiments.evaluation.partners import class_count, partners
 
 Values = dict[str, list[Tensor]]
 
@@ -133,8 +133,8 @@ def _lines(
 def _pairs(subject: Subject, settings: BoundarySettings) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of test images with as many of other classes, all in [0,1]."""
     test = subject.split("test")
-    if len(test.labels.unique()) < 2:
-        raise Impossible("the test images are of one class")
+    if class_count(test) < 2:
+        raise Impossible("needs test images of two classes, got one class")
     indices = subset_indices(len(test), settings.images, settings.seed)
     others = subject.pixels(test.subset(partners(test.labels, indices, settings.seed)))
     for images, _ in subject.pixels(subset(test, settings.images, settings.seed)):

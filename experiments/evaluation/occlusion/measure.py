@@ -25,6 +25,7 @@ from mixbench.experiments.evaluation.image_random import ImageRandom
 from mixbench.experiments.evaluation.occlusion import OcclusionSettings
 from mixbench.experiments.evaluation.occlusion.home import away, home_of
 from mixbench.experiments.evaluation.occlusion.masks import levels
+from mixbench.experiments.evaluation.partners import class_count, partners
 
 RECTANGLES = ("centre", "boundary", "square")
 """The others are `patches` and `blobs`."""
@@ -216,32 +217,6 @@ def filling(
     return others
 
 
-def partners(labels: Tensor, indices: Tensor, seed: int) -> Tensor:
-    """For each image one of another class, all equally likely.
-
-    Args:
-        labels: Of the whole split, (N,) int64.
-        indices: The images, (n,) int64.
-        seed: Which partners.
-
-    Returns:
-        (n,) int64, indices in the split.
-
-    Raises:
-        UserError: There is a single class.
-    """
-    by_class = labels.argsort(stable=True)
-    classes, counts = labels.unique(return_counts=True)
-    class_index = torch.searchsorted(classes, labels[indices])
-    first, count = (counts.cumsum(dim=0) - counts)[class_index], counts[class_index]
-    if len(classes) < 2:
-        raise UserError("hiding.fills: 'image' needs test images of two classes, got one class")
-    share = ImageRandom(indices, seed, "hiding").uniform("image", 1).squeeze(1).double()
-    rank = (share * (len(labels) - count)).long()
-    # Its own class is skipped.
-    return by_class[torch.where(rank >= first, rank + count, rank)]
-
-
 def area(fraction: Sequence[float], accuracy: Sequence[float], largest: float) -> float:
     """The mean accuracy over hidden fractions: the normalised area under the curve.
 
@@ -269,6 +244,8 @@ def _batches(
     shown = subset(split, settings.images, settings.seed)
     other: Split | None = None
     if "image" in settings.fills:
+        if class_count(split) < 2:
+            raise UserError("hiding.fills: 'image' needs images of two classes, got one class")
         other = split.subset(partners(split.labels, indices, settings.seed))
     size = subject.config.evaluation.batch_size
     more = None if other is None else subject.pixels(other, size)

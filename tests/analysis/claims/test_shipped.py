@@ -129,7 +129,8 @@ def test_the_command(
 ) -> None:
     monkeypatch.setenv("MIXBENCH_RUNS", str(tmp_path / "runs"))
     demo = str(ROOT / "results" / "demo")
-    only = ("--only", "cutmix_accuracy,vit_gain")
+    # Given twice, both count.
+    only = ("--only", "cutmix_accuracy", "--only", "vit_gain,cutmix_accuracy")
     assert cli.main(["claims", demo, *only, "--json"]) == 0
     judged, untested = json.loads(capsys.readouterr().out)["judgements"]
     assert judged["verdict"] == "supported" and judged["n"] == 5 and len(judged["run_keys"]) == 10

@@ -89,7 +89,7 @@ def test_where_there_is_no_boundary_there_is_no_number() -> None:
         assert set(found.metrics.values()) == {None}
         assert found.curves["reached"] == 0 and found.curves["lines"] == 0
     subject = planted.subject(planted.Constant(torch.zeros(3)), images, torch.ones(6).long())
-    with pytest.raises(Impossible, match="of one class"):
+    with pytest.raises(Impossible, match="got one class"):
         boundary.measure(subject, BoundarySettings())
 
 

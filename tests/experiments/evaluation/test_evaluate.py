@@ -198,7 +198,9 @@ def test_the_command(sweep: SweepFolder) -> None:
         "evaluate",
         "small",
         "--only",
-        "calibration,overfitting",
+        "calibration",
+        "--only",
+        "overfitting",
         "--workers",
         "1",
         "--no-track",
@@ -229,7 +231,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ("arguments", "words"),
     [
         (["smal"], "no sweep 'smal'"),
-        (["small", "--only", "calibratoin"], "did you mean 'calibration'?"),
+        (["small", "--only", "calibratoin", "--only", "shift"], "did you mean 'calibration'?"),
         (["small", "--set", "attack.step=3"], "did you mean 'steps'?"),
         (["small", "--set", "attack.epsilons=[2]"], "got 2, expected above 0 and at most 1"),
         (

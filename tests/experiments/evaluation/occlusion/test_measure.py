@@ -20,6 +20,7 @@ from mixbench.experiments.evaluation.occlusion import FILLS, SHAPES, OcclusionSe
 from mixbench.experiments.evaluation.occlusion import measure as occlusion
 from mixbench.experiments.evaluation.occlusion.home import away, home_of
 from mixbench.experiments.evaluation.occlusion.masks import SHAPE_LEVELS, levels
+from mixbench.experiments.evaluation.partners import partners
 from tests.support import planted
 
 
@@ -66,7 +67,7 @@ def test_hidden_pixels_have_the_fill_and_others_stay(shape: str) -> None:
     pixels = images[where].float() / 255
     clean = (pixels - 0.4) / 0.2
     draws = ImageRandom(where, 5, "hiding")
-    other = occlusion.partners(labels, where, 5)
+    other = partners(labels, where, 5)
     expected = {
         "black": torch.full_like(pixels, -2.0),
         "mean": torch.zeros_like(pixels),
@@ -110,7 +111,7 @@ def test_noise_is_of_the_data_and_in_the_range() -> None:
 def test_the_other_image_is_of_another_class_and_any_of_them() -> None:
     labels = torch.tensor([0, 1, 1, 2, 2, 2, 2]).repeat(1000)[torch.randperm(7000)]
     own = torch.arange(0, 7000, 2)
-    other = occlusion.partners(labels, own, 0)
+    other = partners(labels, own, 0)
     assert (labels[other] != labels[own]).all()
     # Of class 1's partners, a fifth is of class 0 (1 of the 5 others); all over the split.
     mine = labels[other[labels[own] == 1]]
@@ -119,13 +120,16 @@ def test_the_other_image_is_of_another_class_and_any_of_them() -> None:
     assert scipy.stats.kstest(other.numpy() / 7000, "uniform").pvalue > 1e-5
     # Where there are few images, the first and the last of a class are drawn too.
     few = torch.tensor([0, 1, 1, 2, 2, 2, 2])
-    drawn = [occlusion.partners(few, torch.arange(7), seed) for seed in range(100)]
+    drawn = [partners(few, torch.arange(7), seed) for seed in range(100)]
     assert all((few[chosen] != few).all() for chosen in drawn)
     assert torch.stack(drawn).unique().tolist() == list(range(7))
     # The same image for the same place, whichever others are measured.
-    assert torch.equal(occlusion.partners(labels, own[::7], 0), other[::7])
-    with pytest.raises(UserError, match=r"hiding\.fills: 'image' needs test images of two classes"):
-        occlusion.partners(torch.ones(5).long(), torch.arange(5), 0)
+    assert torch.equal(partners(labels, own[::7], 0), other[::7])
+    with pytest.raises(ValueError, match="two classes"):
+        partners(torch.ones(5).long(), torch.arange(5), 0)
+    alone = planted.subject(Watching((0, 0), 0.0), scene()[0][:5], torch.ones(5).long())
+    with pytest.raises(UserError, match=r"^hiding\.fills: 'image' needs images of two classes"):
+        occlusion.measure(alone, asked())
 
 
 def test_one_that_looks_at_the_centre_alone() -> None:
