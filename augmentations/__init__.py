@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mixbench.augmentations.method import Home, Method, Paper, parameter
     from mixbench.augmentations.plans.base import Batch, Plan
     from mixbench.augmentations.plans.blend import Blend
+    from mixbench.augmentations.plans.moments import Moments
     from mixbench.augmentations.plans.paste import Paste
     from mixbench.augmentations.plans.serialise import load_plan, save_plan
     from mixbench.augmentations.registry import available, create, describe, plugins, resolve
@@ -41,6 +42,7 @@ __all__ = [
     "Method",
     "MixBatches",
     "MixTransform",
+    "Moments",
     "Paper",
     "Paste",
     "Plan",
@@ -67,6 +69,7 @@ _MODULES = {
     "Method": "method",
     "MixBatches": "integrations.dropin",
     "MixTransform": "integrations.dropin",
+    "Moments": "plans.moments",
     "Paper": "method",
     "Paste": "plans.paste",
     "Plan": "plans.base",

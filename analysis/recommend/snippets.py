@@ -11,7 +11,7 @@ from mixbench.analysis.recommend.settings import Settings, loss_of_soft, methods
 
 Defaults = Mapping[str, Mapping[str, Any]]
 """method -> parameter -> default."""
-_INSIDE = "manifold_mixup"
+_INSIDE = {"manifold_mixup", "mixstyle", "moex", "patchup"}
 _MISSING = object()
 
 
@@ -100,7 +100,7 @@ def _inside(settings: Settings, create: str) -> list[str]:
 
 
 def _mixes_inside(settings: Settings) -> bool:
-    return _INSIDE in (settings.method, *_names(methods_of(settings)))
+    return not _INSIDE.isdisjoint([settings.method, *_names(methods_of(settings))])
 
 
 def _names(methods: list[Mapping[str, Any]]) -> list[str]:

@@ -20,6 +20,9 @@ _METHODS = {
     "gridmix": "GridMix",
     "cowmask": "CowMask",
     "manifold_mixup": "Manifold MixUp",
+    "moex": "MoEx",
+    "mixstyle": "MixStyle",
+    "patchup": "PatchUp",
 }
 _TUNED = {"tuned": "tuned", "default": "untuned"}
 """Of cells whose setting is chosen, and of the same ones with their own."""

@@ -68,8 +68,11 @@ def between_the_sources(case: Case) -> None:
 )
 def blanks_only(case: Case) -> None:
     images = case.images()
-    mixed = pixels_of(case.sample(images), images)
+    plan = case.sample(images)
+    mixed = pixels_of(plan, images)
     expect(bool(mixed.isfinite().all()), "a pixel is not finite")
+    if not plan.is_linear:
+        return  # moments are exchanged: nothing is blanked
     changed = mixed != images
     for channel in range(case.channels):
         values = mixed[:, channel][changed[:, channel]].float()

@@ -160,6 +160,8 @@ def masks_follow_pixels(case: Case) -> None:
 def maps_mix_as_images(case: Case) -> None:
     images = case.images()
     plan = case.sample(images)
+    if not plan.is_linear:
+        return  # moments are exchanged, which leaves masks as they are
     mixed = pixels_of(plan, images)
     blanks = any(isinstance(part, (Blend, Paste)) and part.partner is None for part in _parts(plan))
     if not blanks:  # masks are not blanked, as labels are not

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.depths import at_depth, depths_parameter, sort_depths
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -45,20 +46,14 @@ class ManifoldMixUp(Method):
     )
 
     alpha: float = parameter(2.0, "λ ~ Beta(α, α); small values mix little", above=0)
-    depths: tuple[int, ...] = parameter(
-        (0, 1, 2), "where it may mix: 0 is the input, k the network's k-th stage", at_least=0
-    )
+    depths: tuple[int, ...] = depths_parameter((0, 1, 2), "where it may mix")
 
     @property
     def home(self) -> Home:
         return Home(fills=IMAGE)
 
     def check_combination(self) -> None:
-        # Sorted, because their order changes nothing and the same run must have the same key.
-        depths = tuple(sorted(self.depths))
-        if len(set(depths)) < len(depths):
-            raise ValueError(f"{self.name}.depths: got {list(depths)}, expected each depth once")
-        object.__setattr__(self, "depths", depths)
+        sort_depths(self)
 
     @property
     def deepest(self) -> int:
@@ -66,9 +61,8 @@ class ManifoldMixUp(Method):
 
     def draw(self, draws: Draws) -> Plan:
         from mixbench.augmentations.plans.blend import Blend
-        from mixbench.augmentations.plans.composite import AtDepth
 
         depth = self.depths[draws.choose([1.0] * len(self.depths))]
         keep = draws.blend_weights(self.alpha)
         plan = Blend(keep, draws.partners(self.pairing))
-        return AtDepth(plan, depth) if depth else plan
+        return at_depth(plan, depth)

@@ -16,15 +16,13 @@ import torch
 from torch import Tensor
 
 from mixbench.augmentations.checks import check_labels, check_weights
+from mixbench.augmentations.plans.quantiles import distribution
 from mixbench.augmentations.targets import Targets, weighted
 
 if TYPE_CHECKING:
     from mixbench.augmentations.plans.fragments import Fragments
 
 P = TypeVar("P", bound="Plan")
-
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""The quantiles of the samples' own label weights in `Plan.statistics`."""
 
 
 class Plan(ABC):
@@ -55,6 +53,11 @@ class Plan(ABC):
     def is_spatial(self) -> bool:
         """Whether the shares of the sources differ between the pixels of an image."""
         return False
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether mixing is linear, plus a fill: means of pixels, not an exchange of moments."""
+        return True
 
     @property
     def is_small(self) -> bool:
@@ -265,7 +268,7 @@ class Plan(ABC):
         visible = share[:, 1:] > 0
         self_pairs = (visible & of_itself[:, 1:]).sum()
         return {
-            **_distribution((share * of_itself).sum(dim=1).float()),
+            **distribution((share * of_itself).sum(dim=1).float()),
             "self_pair": self_pairs / visible.sum().clamp(min=1),
             "changed": self.changed().float().mean(),
         }
@@ -381,18 +384,3 @@ def with_channel(tensor: Tensor) -> Tensor:
 def _column_of_samples(index: Tensor) -> Tensor:
     """Return the number of each row of `index` (B, K): (B, 1)."""
     return torch.arange(index.shape[0], device=index.device).unsqueeze(1)
-
-
-def _distribution(share: Tensor) -> dict[str, Tensor]:
-    """Return mean, deviation, extremes and quantiles of the samples' own label weights (B,)."""
-    numbers = {"own_mean": share.mean(), "own_std": share.std(correction=0)}
-    ordered = share.sort().values
-    last = ordered.shape[0] - 1
-    numbers["own_min"] = ordered[0]
-    for quantile in QUANTILES:
-        position = quantile * last
-        low = int(position)
-        between = torch.lerp(ordered[low], ordered[min(low + 1, last)], position - low)
-        numbers[f"own_q{100 * quantile:02.0f}"] = between
-    numbers["own_max"] = ordered[-1]
-    return numbers

@@ -22,86 +22,6 @@ from mixbench.augmentations.tensor_types import keeps_type
 
 
 @dataclass(frozen=True)
-class AtDepth(Plan):
-    """A plan that is applied to the output of a layer of a network, not to the images.
-
-    `mix_images` returns the images unchanged; masks, boxes and labels, which are what the network
-    must predict, are mixed. `mixbench.mixing_inside` mixes inside the network.
-
-    Attributes:
-        plan: The plan that is applied there, of depth 0.
-        layer: The number of the layer, from 1.
-    """
-
-    plan: Plan
-    layer: int
-
-    @property
-    def batch(self) -> int:
-        return self.plan.batch
-
-    @property
-    def device(self) -> torch.device:
-        return self.plan.device
-
-    @property
-    def depth(self) -> int:
-        return self.layer
-
-    def mix_images(self, images: Tensor) -> Tensor:
-        check_images(images, self.batch, None, self.device)
-        return images
-
-    @keeps_type
-    def mix_masks(self, masks: Tensor) -> Tensor:
-        return self.plan.mix_masks(masks)
-
-    def mix_features(self, features: Tensor) -> Tensor:
-        return self.plan.mix_features(features)
-
-    def mix_boxes(
-        self,
-        targets: Sequence[Mapping[str, Any]],
-        *,
-        visibility: float = 0.1,
-        per_box: Collection[str] = (),
-    ) -> list[dict[str, Any]]:
-        return mix_boxes_of(self.plan, targets, visibility, per_box)
-
-    @property
-    def traces_boxes(self) -> bool:
-        return self.plan.traces_boxes
-
-    def trace_boxes(self, fragments: Fragments) -> Fragments:
-        return self.plan.trace_boxes(fragments)
-
-    def sources(self) -> tuple[Tensor, Tensor]:
-        return self.plan.sources()
-
-    def changed(self) -> Tensor:
-        return self.plan.changed()
-
-    def changed_pixels(self) -> Tensor:
-        return self.plan.changed_pixels()
-
-    def changed_area(self) -> Tensor:
-        return self.plan.changed_area()
-
-    def only_where(self, apply: Tensor) -> AtDepth:
-        return replace(self, plan=self.plan.only_where(apply))
-
-    def expand(self, batch: int) -> AtDepth:
-        return replace(self, plan=self.plan.expand(batch))
-
-    def check_fields(self) -> None:
-        if self.layer < 1:
-            raise ValueError(f"layer: expected at least 1, got {self.layer}")
-        if self.plan.depth:
-            raise ValueError(f"plan: expected one of depth 0, got {self.plan.depth}")
-        self.plan.check_fields()
-
-
-@dataclass(frozen=True)
 class Chain(Plan):
     """Plans applied one after another, each to the result of the one before it.
 
@@ -132,6 +52,10 @@ class Chain(Plan):
     @property
     def is_spatial(self) -> bool:
         return any(stage.is_spatial for stage in self.stages)
+
+    @property
+    def is_linear(self) -> bool:
+        return all(stage.is_linear for stage in self.stages)
 
     @keeps_type
     def mix_images(self, images: Tensor) -> Tensor:
@@ -252,6 +176,10 @@ class Select(Plan):
     @property
     def is_spatial(self) -> bool:
         return any(plan.is_spatial for plan in self.plans)
+
+    @property
+    def is_linear(self) -> bool:
+        return all(plan.is_linear for plan in self.plans)
 
     @keeps_type
     def mix_images(self, images: Tensor) -> Tensor:

@@ -147,7 +147,9 @@ def from_tensors(tensors: Mapping[str, Tensor], device: torch.device | str | Non
 def _take_apart(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         shared = value.dim() > 0 and value.shape[0] > 1 and value.stride(0) == 0
-        tensors[name] = (value[:1] if shared else value).detach().clone().contiguous()
+        tensors[name] = (
+            (value[:1] if shared else value).detach().clone(memory_format=torch.contiguous_format)
+        )
         return {"tensor": name, "rows": value.shape[0] if shared else None}
     if isinstance(value, Plan) and is_dataclass(value):
         parts = {
@@ -182,7 +184,8 @@ def _rebuild(node: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 def _kinds(base: Any = Plan) -> Iterator[type[Plan]]:
     """Yield all imported kinds of plan, including those of other packages."""
-    from mixbench.augmentations.plans import composite  # noqa: F401  (so that its kinds are known)
+    # So that their kinds are known.
+    from mixbench.augmentations.plans import at_depth, composite, moments  # noqa: F401
 
     for kind in base.__subclasses__():
         if not isabstract(kind):

@@ -19,7 +19,10 @@ from mixbench.augmentations.plans.base import Plan
 from tests.support.oracles import DEVICES, seeded
 
 # They draw on the host which code runs, and a graph has one code. See `Draws.choose`.
-DRAWN_BY_THE_HOST = {("choice", False), ("manifold_mixup", False), ("manifold_mixup", True)}
+DRAWN_BY_THE_HOST = {
+    ("choice", False),
+    *((name, per_sample) for name in ("manifold_mixup", "patchup") for per_sample in (False, True)),
+}
 METHODS = [(name, per_sample) for name in augmentations.available() for per_sample in (False, True)]
 
 

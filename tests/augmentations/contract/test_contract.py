@@ -67,6 +67,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "fmix official": {"name": "fmix", "spectrum": "official"},
     "gridmask mean": {"name": "gridmask", "fill": "mean"},
     "mixup faint": {"name": "mixup", "alpha": 0.05},
+    "patchup hard": {"name": "patchup", "mode": "hard", "depths": [1]},
     "smooth squares": {"name": "smoothmix", "shape": "square"},
     "uncorrected labels": {"name": "cutmix", "labels": "uncorrected"},
     "saliency labels": {"name": "saliencymix", "labels": "saliency"},
@@ -74,7 +75,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "choice of depths": {"name": "choice", "methods": ["manifold_mixup", "cutmix", "saliencymix"]},
     "two blends and boxes": {"name": "compose", "methods": ["mixup", "cutmix"]},
     "two pictures": {"name": "compose", "methods": ["fmix", "ricap"]},
-    "two depths": {"name": "compose", "methods": ["cutmix", "manifold_mixup"]},
+    "two depths": {"name": "compose", "methods": ["cutmix", "manifold_mixup", "moex"]},
     "nested": {"name": "compose", "methods": [{"name": "choice"}, "cutout"]},
 }
 

@@ -11,9 +11,10 @@ import torch
 from scipy.stats import beta
 
 from mixbench import augmentations
+from mixbench.augmentations.plans.at_depth import AtDepth
 from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.blend import Blend
-from mixbench.augmentations.plans.composite import AtDepth, Chain, Select, stages_of
+from mixbench.augmentations.plans.composite import Chain, Select, stages_of
 from mixbench.augmentations.plans.paste import Paste
 from tests.support.oracles import (
     assert_distribution,

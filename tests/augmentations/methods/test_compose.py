@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from mixbench import augmentations
+from mixbench.augmentations.plans.at_depth import AtDepth
 from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.blend import Blend
-from mixbench.augmentations.plans.composite import AtDepth, Chain, chain
+from mixbench.augmentations.plans.composite import Chain, chain
 from mixbench.augmentations.plans.paste import Paste
 from mixbench.augmentations.sampling.draws import Draws
 from tests.support.oracles import one_hot_images, pixel_shares, seeded

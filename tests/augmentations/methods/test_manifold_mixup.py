@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from mixbench import augmentations
 from mixbench.augmentations.integrations.hooks import layer_names, mixing_inside
+from mixbench.augmentations.plans.at_depth import AtDepth
 from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.blend import Blend
-from mixbench.augmentations.plans.composite import AtDepth, chain
+from mixbench.augmentations.plans.composite import chain
 from tests.support.oracles import assert_distribution, assert_uniform_counts, seeded
 
 

@@ -13,8 +13,9 @@ from torchvision.transforms.v2 import functional as F
 
 from mixbench import augmentations
 from mixbench.augmentations import Blend, Paste
+from mixbench.augmentations.plans.at_depth import AtDepth
 from mixbench.augmentations.plans.base import Plan
-from mixbench.augmentations.plans.composite import AtDepth, chain, select
+from mixbench.augmentations.plans.composite import chain, select
 from tests.support.oracles import DEVICES, seeded
 
 Target = dict[str, Any]

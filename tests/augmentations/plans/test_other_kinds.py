@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from mixbench import augmentations
+from mixbench.augmentations.plans.at_depth import AtDepth
 from mixbench.augmentations.plans.base import Plan, expand_rows
-from mixbench.augmentations.plans.composite import AtDepth, chain, select
+from mixbench.augmentations.plans.composite import chain, select
 from mixbench.augmentations.plans.realised import UNIT, sum_realised
 from tests.support.oracles import one_hot_images, pixel_shares, seeded
 

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from mixbench import augmentations
 from mixbench.augmentations import Blend, Paste, load_plan, save_plan
+from mixbench.augmentations.plans.at_depth import AtDepth
 from mixbench.augmentations.plans.base import Plan
-from mixbench.augmentations.plans.composite import AtDepth, Chain, Select
+from mixbench.augmentations.plans.composite import Chain, Select
 from mixbench.augmentations.plans.serialise import STRUCTURE, _digest, from_tensors, to_tensors
 from tests.support.oracles import DEVICES, seeded
 

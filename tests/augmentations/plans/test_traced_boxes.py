@@ -16,8 +16,9 @@ from torch import Tensor
 
 from mixbench import augmentations
 from mixbench.augmentations import Blend, Paste
+from mixbench.augmentations.plans.at_depth import AtDepth
 from mixbench.augmentations.plans.base import Plan
-from mixbench.augmentations.plans.composite import AtDepth, chain, select
+from mixbench.augmentations.plans.composite import chain, select
 from tests.support.oracles import seeded
 
 BATCH, SIDE = 4, 16
