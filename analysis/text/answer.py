@@ -148,9 +148,9 @@ def _by_pair(declared: Declared) -> str:
         margin = _amount(declared.metric.margin, declared.metric)
         return f"{groups} are equivalent in {where}, within {margin}."
     words = {
-        Verdict.BETTER: "is better than",
-        Verdict.WORSE: "is worse than",
-        Verdict.EQUIVALENT: "is equivalent to",
+        Verdict.BETTER: "better than",
+        Verdict.WORSE: "worse than",
+        Verdict.EQUIVALENT: "equivalent to",
     }
     # Of one group, what is the same against several others is said once.
     said: dict[tuple[str, Verdict, str], list[str]] = {}
@@ -159,9 +159,14 @@ def _by_pair(declared: Declared) -> str:
             if kind in of_pair:
                 there = _where(of_pair[kind], len(titles))
                 said.setdefault((label, kind, there), []).append(against)
+    # And what is the same of several groups.
+    alike: dict[tuple[Verdict, str, tuple[str, ...]], list[str]] = {}
+    for (label, kind, there), others in said.items():
+        alike.setdefault((kind, there, tuple(others)), []).append(label)
     parts = [
-        f"{label} {words[kind]} {joined(others)} {there}".strip()
-        for (label, kind, there), others in said.items()
+        f"{joined(labels)} {'is' if len(labels) == 1 else 'are'} {words[kind]} {joined(others)} "
+        f"{there}".strip()
+        for (kind, there, others), labels in alike.items()
     ]
     rest = sum(len(of_pair.get(Verdict.UNDECIDED, ())) for of_pair in found.values())
     total = plural(len(declared.contrasts), "contrast")

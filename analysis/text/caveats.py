@@ -28,6 +28,8 @@ _SHOULD_BE_EQUAL = {
     "provenance.commit": "commits",
 }
 
+_COMMIT = r"^([0-9a-f]{10})[0-9a-f]{30}\b"
+
 
 def caveats(
     comparison: Comparison,
@@ -156,7 +158,12 @@ def _differing(runs: pd.DataFrame) -> list[str]:
     done = runs[runs["state"] == RunState.DONE]
     for column, words in _SHOULD_BE_EQUAL.items():
         if column in done and done[column].nunique() > 1:
-            values = joined(map(str, done[column].dropna().unique()))
+            # The provenance has commits in full.
+            given = done[column].dropna().astype(str)
+            short = given.str.replace(_COMMIT, r"\1", regex=True)
+            values = joined(
+                short.unique() if short.nunique() == given.nunique() else given.unique()
+            )
             warnings.append(
                 f"The runs mix {words} ({values}): a paired difference may contain that."
             )

@@ -29,9 +29,11 @@ from mixbench.analysis.statistics.goals import measured_goals
 from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.statistics.recommendation import Advice, Option, Word, recommend
 from mixbench.analysis.text import formatting
+from mixbench.analysis.text.answer import best_headline, metric_in_words
 from mixbench.analysis.text.names import method_name
 from mixbench.analysis.text.verdict import verdict_words
 from mixbench.experiments.design import question as questions
+from mixbench.experiments.text import plural
 
 _MARKS = {
     Word.USE: ("▲", "better", "good"),
@@ -49,7 +51,8 @@ def section(data: ReportData) -> dict[str, Any]:
     declared = data.comparison.declared
     if declared is not None and declared.question.contrasts == questions.NAMED:
         figures, of_question = _of_question(data, declared)
-        return _content(data, figures, of_question, None, Extras())
+        content = _content(data, figures, of_question, None, Extras())
+        return {**content, "note": " ".join(filter(None, (content["note"], _best_set(data))))}
     advice = data.advice
     values = values_of(data, advice.metric)
     links = {str(key): runs_of(str(key)) for key in data.comparison.cells["cell_key"]}
@@ -116,8 +119,10 @@ def _of_question(data: ReportData, declared: Declared) -> tuple[list[ReportFigur
     unit = data.comparison.unit
     panels: dict[str, list[Line]] = {}
     keys: dict[str, list[str]] = {}
+    is_one = len({one.contrast.stratum for one in declared.contrasts}) == 1
     for one in declared.contrasts:
         contrast = one.contrast
+        title = "" if is_one else contrast.stratum
         is_single = SEVERAL not in contrast.cell
         line = Line(
             f"{method_name(one.label)} − {method_name(one.against)}",
@@ -127,10 +132,23 @@ def _of_question(data: ReportData, declared: Declared) -> tuple[list[ReportFigur
             differences(contrast, values),
             runs_of(contrast.cell) if is_single else "",
         )
-        panels.setdefault(contrast.stratum, []).append(line)
-        keys.setdefault(contrast.stratum, []).append(contrast.cell)
+        panels.setdefault(title, []).append(line)
+        keys.setdefault(title, []).append(contrast.cell)
     table = first_table(panels, declared.metric, Extras(), keys, "Contrast", "Verdict")
     return forest(panels, declared.metric, unit, None), table
+
+
+def _best_set(data: ReportData) -> str:
+    """Return the best set as a sentence, where all is one regime."""
+    comparison = data.comparison
+    if len(comparison.best) != 1:
+        return ""
+    names = dict(zip(comparison.cells["cell_key"], comparison.cells["series"], strict=True))
+    best = [str(names[key]) for members in comparison.best.values() for key in members]
+    if not best:
+        return ""
+    where = metric_in_words(comparison.metrics[0])
+    return f"Of all {plural(len(names), 'configuration')}: {best_headline({'': best}, best, where)}"
 
 
 def _costs(data: ReportData) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from mixbench.analysis.statistics.metrics import ACCURACY
 from mixbench.analysis.tables.labels import setting_text
 from mixbench.analysis.tables.load import STOPPED
 from mixbench.analysis.text import formatting
+from mixbench.analysis.text.formatting import joined
 from mixbench.experiments.design.tune import METRICS, ONE_SE
 from mixbench.experiments.store import choices
 from mixbench.experiments.store.choices import DEFAULT, TunedCell
@@ -21,6 +23,13 @@ from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.text import plural
 
 _SECONDS = ("timing.setup_seconds", "timing.train_seconds", "timing.evaluate_seconds")
+_BRIEF = {
+    "Setting": "Setting",
+    "Within one SE of the best": "As good, within one SE",
+    "Gain, points": "Gain over the default, points",
+    "Cost": "Cost of tuning",
+}
+"""The columns on the first screen, and their titles there."""
 _CHOSEN, _SCORES = "Chosen settings", "All settings that were tried"
 
 
@@ -29,7 +38,7 @@ def section(data: ReportData) -> dict[str, Any]:
     plan = data.folder.plan()
     cells = choices.tuned_cells(data.folder.path, plan)
     if not cells:
-        return {"tables": [], "sentences": [], "notes": []}
+        return {"tables": [], "sentences": [], "notes": [], "brief": None, "brief_note": ""}
     labels = dict(zip(data.tables.cells["cell_key"], data.tables.cells["label"], strict=True))
     minutes = {cell.cell_key: _minutes(data.tables.tuning, cell.runs) for cell in cells}
     rows = [_row(data, cell, labels, plan, minutes[cell.cell_key]) for cell in cells]
@@ -38,13 +47,40 @@ def section(data: ReportData) -> dict[str, Any]:
     columns = ["Setting", f"Validation score, {unit}", "Within one SE of the best"]
     columns += ["Spread of the settings", "Cost", "Accuracy, %", "Default, %", "Gain, points"]
     tables = [(_CHOSEN, Table(columns, rows, first="Method"))]
+    brief = _brief(tables[0][1])
     if made := [(cell, choice) for cell in cells if (choice := cell.choice())]:
         tables.append((_SCORES, _scores(made, labels)))
     return {
         "tables": tables,
         "sentences": [_sentence(data, cell, labels, plan) for cell in cells],
         "notes": _notes(cells, sum(minutes.values()), len(data.tables.tuning)),
+        "brief": brief,
+        "brief_note": _brief_note(cells, labels),
     }
+
+
+def _brief(table: Table) -> Table:
+    """Return the columns for the first screen."""
+    places = {table.columns.index(name): title for name, title in _BRIEF.items()}
+    rows = [
+        replace(row, cells=tuple(row.cells[n] for n in places if row.cells)) for row in table.rows
+    ]
+    return Table(list(places.values()), rows, first=table.first)
+
+
+def _brief_note(cells: Sequence[TunedCell], labels: Mapping[str, str]) -> str:
+    edges = [
+        f"{joined(keys)} of {labels.get(cell.cell_key, cell.cell_key[:8])}"
+        for cell in cells
+        if (choice := cell.choice()) and (keys := _edges(choice, cell))
+    ]
+    note = (
+        "Chosen on validation images, by replicates of their own; the gain is in test accuracy, "
+        "paired, with its own 95% interval."
+    )
+    if edges:
+        note += f" At the edge of what was tried, so others might be better: {joined(edges)}."
+    return note
 
 
 def _row(

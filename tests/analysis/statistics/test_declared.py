@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 from mixbench.analysis.report.verdicts import of_comparison
 from mixbench.analysis.statistics import contrasts
 from mixbench.analysis.statistics.comparison import Comparison, compare, seed_values
-from mixbench.analysis.statistics.contrasts import Stratum, all_pairs
+from mixbench.analysis.statistics.contrasts import Stratum, Verdict, all_pairs
 from mixbench.analysis.statistics.recommendation import recommend
 from mixbench.analysis.tables.load import Tables, load
+from mixbench.analysis.text.answer import answer
 from mixbench.analysis.text.names import method_name
 from mixbench.analysis.text.verdict import Summary, summarise
 from mixbench.experiments.design import question as questions
@@ -162,3 +164,28 @@ def test_what_more_replicates_would_show(tables: Tables) -> None:
     assert seen[0] == pytest.approx(seen[1], rel=0.02)
     # More replicates shrink the error by a half, and the critical value too.
     assert all(many < 0.5 * few for few, many in zip(seen[1], seen[2], strict=True))
+
+
+def test_what_holds_of_several_groups_is_said_once(tables: Tables) -> None:
+    compared = asked(tables, contrasts=EARLY_LATE)
+    assert compared.declared is not None
+    first = compared.declared.contrasts[0]
+    found = tuple(
+        replace(
+            first,
+            label=label,
+            against=against,
+            contrast=replace(first.contrast, stratum="all", verdict=verdict),
+        )
+        for label, against, verdict in (
+            ("A", "none", Verdict.BETTER),
+            ("B", "none", Verdict.BETTER),
+            ("A", "B", Verdict.EQUIVALENT),
+            ("C", "none", Verdict.WORSE),
+            ("C", "B", Verdict.UNDECIDED),
+        )
+    )
+    assert answer(compared, replace(compared.declared, contrasts=found))[0] == (
+        "In test accuracy, A and B are better than none; A is equivalent to B; C is worse than "
+        "none. Undecided: 1 of 5 contrasts."
+    )

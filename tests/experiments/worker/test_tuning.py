@@ -89,6 +89,7 @@ def test_two_workers_of_which_one_is_killed_as_it_chooses(runs: Path) -> None:
     assert running.mixbench_here("report", "tuned").returncode == 0
     report = (folder.path / "report" / "report.md").read_text()
     table = (folder.path / "report" / "runs.csv").read_text()
+    assert "## What tuning chose" in report and "Cost of tuning" in report
     assert "## Tuning" in report and "All settings that were tried" in report
     assert f"prob={choice['values']['augmentation.prob']:g} was chosen" in report
     assert report.count("(tuning)") == 0 and table.count("(tuning)") == 4
