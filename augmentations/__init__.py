@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mixbench.augmentations.bank import Bank
     from mixbench.augmentations.integrations.dropin import (
         Collate,
         MixBatches,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mixbench.augmentations.targets import Targets
 
 __all__ = [
+    "Bank",
     "Batch",
     "Blend",
     "Collate",
@@ -61,6 +63,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Bank": "bank",
     "Batch": "plans.base",
     "Blend": "plans.blend",
     "Collate": "integrations.dropin",

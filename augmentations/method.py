@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from mixbench.augmentations.home import IMAGE, RECTANGLES, Home, flat
 from mixbench.augmentations.parameters import parameter
 
 if TYPE_CHECKING:
     import torch
 
+    from mixbench.augmentations.bank import Bank
     from mixbench.augmentations.plans.base import Batch, Plan
     from mixbench.augmentations.sampling.draws import Draws
 
@@ -19,6 +21,9 @@ __all__ = ["IMAGE", "PAIRINGS", "RECTANGLES", "Home", "Method", "Paper", "flat",
 
 PAIRINGS = ("permute", "derange", "roll", "flip")
 """Who is mixed with whom; see `Draws.partners`."""
+
+NEEDS = ("images", "labels", "masks", "model", "bank")
+"""What a method may need beside the shape of a batch; see `Method.sample`."""
 
 
 @dataclass(frozen=True)
@@ -42,49 +47,6 @@ class Paper:
     def __str__(self) -> str:
         place = f"arXiv:{self.arxiv}" if self.arxiv else self.url
         return f"{self.authors} {self.year}, {self.title} ({place})"
-
-
-RECTANGLES = frozenset({"centre", "boundary", "square"})
-"""Hidden parts that are rectangles, or all but one."""
-SHAPES = RECTANGLES | {"patches", "blobs"}
-FILLS = frozenset({"black", "mean", "noise", "image"})
-
-
-@dataclass(frozen=True)
-class Home:
-    """What the training images of a method show in place of parts of an image.
-
-    A network is at home where the same is hidden in a test, which is no robustness: measurements of
-    occlusion leave these shapes and fills out of their headline.
-
-    Attributes:
-        shapes: Of hidden parts, among "centre", "boundary" (all but a centred rectangle), "square"
-            (a rectangle anywhere), "patches" (of a grid) and "blobs".
-        fills: Of hidden parts, among "black", "mean" (the data set's colour), "noise" and "image"
-            (another image, also where it shines through).
-
-    Examples:
-        >>> both = Home(frozenset({"blobs"})) | Home(fills=frozenset({"image"}))
-        >>> both.shapes, both.fills
-        (frozenset({'blobs'}), frozenset({'image'}))
-    """
-
-    shapes: frozenset[str] = frozenset()
-    fills: frozenset[str] = frozenset()
-
-    def __or__(self, other: Home) -> Home:
-        return Home(self.shapes | other.shapes, self.fills | other.fills)
-
-
-IMAGE = frozenset({"image"})
-
-
-def flat(fill: float | str) -> frozenset[str]:
-    """Return the home fills of a flat colour, a value of normalised images or "mean".
-
-    Zero is the data set's mean colour. Any other colour is near both of the flat fills there are.
-    """
-    return frozenset({"mean"}) if fill in ("mean", 0.0) else frozenset({"black", "mean"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +76,12 @@ class Method(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[Paper | None] = None
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """What `draw` reads of `NEEDS`, as `draws.images` and so on; `sample` then needs it.
+
+    A method whose parameters decide calls `also_needs` in `check_combination`."""
     needs_images: ClassVar[bool] = False
-    """Whether `draw` reads `draws.images` (saliency); `sample` then needs them."""
+    """Another way to declare `needs = frozenset({"images"})`; always agrees with `needs`."""
     revision: ClassVar[int] = 1
     """One more each time the same parameters and seed begin to draw other plans; part of a run's
     key."""
@@ -138,6 +104,12 @@ class Method(ABC):
         "or the batch reversed",
         choices=PAIRINGS,
     )
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if vars(cls).get("needs_images"):
+            cls.needs = cls.needs | {"images"}
+        cls.needs_images = "images" in cls.needs
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -167,6 +139,12 @@ class Method(ABC):
         Raises:
             ValueError: They are too small; the message names the method and the parameter.
         """
+
+    def also_needs(self, *names: str) -> None:
+        """Declare more of `NEEDS` for this instance: for `check_combination`."""
+        needs = self.needs | set(names)
+        object.__setattr__(self, "needs", needs)
+        object.__setattr__(self, "needs_images", "images" in needs)
 
     def with_values(self, values: Mapping[str, Any]) -> Self:
         """Copy the method with other parameters, unchecked: for a schedule that has checked them.
@@ -234,8 +212,14 @@ class Method(ABC):
         device: torch.device | str = "cpu",
         generator: torch.Generator | None = None,
         images: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        masks: torch.Tensor | None = None,
+        model: Any = None,
+        bank: Bank | None = None,
     ) -> Plan:
         """Draw a plan for a batch; the plan holds no randomness. Nothing waits for the device.
+
+        A method is given what it declares in `needs`, and nothing else of what is passed.
 
         Args:
             shape: (B, C, H, W) of the images.
@@ -243,15 +227,18 @@ class Method(ABC):
             generator: Source of the random numbers, on that device; None for its default generator.
                 All workers of a DataLoader have copies of one from the main process: seed it there
                 from `torch.utils.data.get_worker_info().seed`.
-            images: The batch itself (B, C, H, W), for a method whose decision depends on it
-                (`needs_images`).
+            images: The batch itself (B, C, H, W), for a method whose decision depends on it.
+            labels: Its labels, (B,) int64 or (B, num_classes) floating point.
+            masks: Where its objects are, (B, H, W).
+            model: What may be asked of the network that is trained.
+            bank: Earlier batches; an empty one before the first step.
 
         Returns:
             A plan for B samples.
 
         Raises:
             ValueError: `shape` is not four positive numbers, the generator is on another device, or
-                images are needed and missing.
+                something is needed and missing.
 
         Examples:
             >>> import mixbench, torch
@@ -266,10 +253,10 @@ class Method(ABC):
 
         if len(shape) != 4 or min(shape) < 1:
             raise ValueError(f"expected a shape (B, C, H, W), all at least 1, got {tuple(shape)}")
-        if self.needs_images and images is None:
-            raise ValueError(
-                f"{self.name}: expected images=, as what it draws depends on them, got None"
-            )
+        passed = {"images": images, "labels": labels, "masks": masks, "model": model, "bank": bank}
+        given: dict[str, Any] = {name: passed[name] for name in NEEDS if name in self.needs}
+        if self.needs:
+            self._check_given(given, shape[0])
         if generator is not None and not isinstance(generator, torch.Generator):
             raise ValueError(
                 f"generator: expected a torch.Generator or None, got {type(generator).__name__}"
@@ -286,9 +273,22 @@ class Method(ABC):
             width=width,
             device=device,
             generator=generator,
-            images=images if self.needs_images else None,
+            **given,
         )
         return self.decide(draws).expand(batch)
+
+    def _check_given(self, given: Mapping[str, Any], batch: int) -> None:
+        """ValueError where what the method needs is missing, or is of another batch."""
+        for name, value in given.items():
+            if value is None:
+                which = "it" if name in ("model", "bank") else "them"
+                raise ValueError(
+                    f"{self.name}: expected {name}=, as what it draws depends on {which}, got None"
+                )
+            if name in ("labels", "masks") and len(value) != batch:
+                raise ValueError(
+                    f"{self.name}: expected {name} of a batch of {batch}, got {tuple(value.shape)}"
+                )
 
     def __call__(
         self,
@@ -296,6 +296,10 @@ class Method(ABC):
         labels: torch.Tensor,
         num_classes: int | None = None,
         generator: torch.Generator | None = None,
+        *,
+        masks: torch.Tensor | None = None,
+        model: Any = None,
+        bank: Bank | None = None,
     ) -> Batch:
         """Mix a batch: draw a plan and apply it to images and labels.
 
@@ -306,6 +310,9 @@ class Method(ABC):
             num_classes: The number of classes, to check the labels with; None leaves that out.
             generator: Source of the random numbers, on the images' device; None for its default
                 generator.
+            masks: As `sample`, as are `model` and `bank`: for a method that needs them.
+            model: What may be asked of the network that is trained.
+            bank: Earlier batches.
 
         Returns:
             A `Batch` with `images` (same shape, dtype, device and memory format; the same
@@ -318,5 +325,14 @@ class Method(ABC):
         from mixbench.augmentations.plans.base import Batch
 
         check_images(images)
-        plan = self.sample(images.shape, device=images.device, generator=generator, images=images)
+        plan = self.sample(
+            images.shape,
+            device=images.device,
+            generator=generator,
+            images=images,
+            labels=labels,
+            masks=masks,
+            model=model,
+            bank=bank,
+        )
         return Batch(plan.mix_images(images), plan.mix_labels(labels, num_classes), plan)

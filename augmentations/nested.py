@@ -75,10 +75,10 @@ class Nested(Method):
         # Set on the instance, as they depend on these methods.
         for name, value in (
             ("methods", drawn),
-            ("needs_images", any(method.needs_images for method in drawn)),
             ("label_rule", rules.pop() if len(rules) == 1 else "declared"),
         ):
             object.__setattr__(self, name, value)
+        self.also_needs(*(need for method in drawn for need in method.needs))
 
     def check_size(self, height: int, width: int) -> None:
         for method in self.methods:

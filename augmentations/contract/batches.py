@@ -20,7 +20,7 @@ def _kind(tensor: Tensor) -> str:
 @promise("mixed images have the shape, dtype, device and memory format of those given")
 def same_kind(case: Case) -> None:
     images = case.images()
-    mixed = case.method()(images, case.labels(), 10, generator=case.generator())
+    mixed = case.mix(images, case.labels())
     layout = torch.channels_last if case.channels_last else torch.contiguous_format
     results = (mixed.images, pixels_of(mixed.plan, images), mixed.plan.mix_features(images))
     for result in results:
@@ -38,7 +38,7 @@ def input_untouched(case: Case) -> None:
         images = case.images()
         before = images.clone(), labels.clone()
         versions = images._version, labels._version
-        batch = case.method()(images, labels, 10, generator=case.generator())
+        batch = case.mix(images, labels)
         pixels_of(batch.plan, images)
         for name, given, copy in zip(("images", "labels"), (images, labels), before, strict=True):
             expect_equal(given, copy, f"the {name} given were changed in place")
@@ -122,6 +122,7 @@ def refusals(case: Case) -> None:
     device, batch = case.device, case.batch
     height, width = case.size
     right = torch.zeros(batch, 3, height, width, device=device)
+    needed = case.given(mix, right)
     tries = [
         ("images", torch.zeros(batch, 3, width, device=device), labels),
         ("images", right.to(torch.uint8), labels),
@@ -133,7 +134,7 @@ def refusals(case: Case) -> None:
     ]
     for field, images, given in tries:
         what = f"{_kind(images)} with labels {_kind(given)}"
-        _refused(field, what, partial(mix, images, given, 10))
+        _refused(field, what, partial(mix, images, given, 10, **needed))
     plan = case.sample(right)
     if plan.depth == 0:
         _refused(

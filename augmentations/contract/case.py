@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mixbench.augmentations.bank import Bank
 from mixbench.augmentations.method import Method
-from mixbench.augmentations.plans.base import Plan
+from mixbench.augmentations.plans.base import Batch, Plan
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ class Case:
             values = values.contiguous(memory_format=layout)
         return values
 
-    def labels(self, classes: int = 10) -> Tensor:
+    def labels(self, classes: int = 10, batch: int | None = None) -> Tensor:
         """Create labels (B,) int64, neither sorted nor all different."""
-        return (torch.arange(self.batch, device=self.device) * 3 + 1) % classes
+        count = self.batch if batch is None else batch
+        return (torch.arange(count, device=self.device) * 3 + 1) % classes
 
     def soft_labels(self, classes: int = 10) -> Tensor:
         """Create soft labels (B, classes) float32, whose rows sum to 1."""
@@ -102,9 +104,34 @@ class Case:
 
     def sample(self, images: Tensor, *, seed: int | None = None, **changed: Any) -> Plan:
         """Draw a plan for `images` with this case's method."""
-        return self.method(**changed).sample(
-            images.shape, device=images.device, generator=self.generator(seed), images=images
+        method = self.method(**changed)
+        return method.sample(
+            images.shape,
+            device=images.device,
+            generator=self.generator(seed),
+            images=images,
+            labels=self.labels(batch=len(images)),
+            **self.given(method, images),
         )
+
+    def mix(self, images: Tensor, labels: Tensor) -> Batch:
+        """Mix a batch of 10 classes with this case's method and generator."""
+        mix = self.method()
+        given = self.given(mix, images)
+        return mix(images, labels, 10, generator=self.generator(), **given)
+
+    def given(self, method: Method, images: Tensor) -> dict[str, Any]:
+        """Return what a method needs beside images and labels, as arguments for it."""
+        height, width = images.shape[2:]
+        given: dict[str, Any] = {}
+        if "masks" in method.needs:
+            inside = torch.zeros(len(images), height, width, dtype=torch.bool, device=images.device)
+            inside[:, height // 4 : height - height // 4, width // 3 :] = True
+            given["masks"] = inside
+        if "bank" in method.needs:
+            labels = self.labels(batch=len(images)).to(images.device)
+            given["bank"] = Bank(images.roll(1, 0), labels.roll(1))
+        return given
 
 
 def pixels_of(plan: Plan, images: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ of 6e-7 for each of the two rates (five standard errors).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ SMALL = (8, 8)
 @promise("prob=0 is the identity")
 def prob_zero(case: Case) -> None:
     images, labels = case.images(), case.labels()
-    batch = case.method(prob=0.0)(images, labels, 10, generator=case.generator())
+    batch = replace(case, prob=0.0).mix(images, labels)
     expect_equal(batch.images, images, "with prob=0 images are changed")
     expect_equal(batch.plan.mix_features(images), images, "with prob=0 feature maps are changed")
     one_hot = torch.zeros(case.batch, 10, device=case.device).scatter_(1, labels.view(-1, 1), 1.0)
@@ -72,10 +74,11 @@ def _changed_samples(case: Case, total: int, prob: float, size: tuple[int, int],
 def _changed_batches(case: Case, total: int, prob: float, size: tuple[int, int], seed: int) -> int:
     images = torch.rand(3, 1, *size, generator=torch.Generator().manual_seed(0)).to(case.device)
     mix = case.method(prob=prob, pairing="derange")
+    given = {"images": images, "labels": case.labels(batch=3), **case.given(mix, images)}
     whole = not _has_parts_per_sample(mix)
     generator, hits = case.generator(seed), 0
     for _ in range(total):
-        plan = mix.sample(images.shape, device=case.device, generator=generator, images=images)
+        plan = mix.sample(images.shape, device=case.device, generator=generator, **given)
         differs = _differs(pixels_of(plan, images), images)
         expect(
             not whole or bool(differs.all()) or not bool(differs.any()),

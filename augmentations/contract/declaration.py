@@ -10,11 +10,12 @@ import sys
 
 from mixbench.augmentations.contract.case import Case
 from mixbench.augmentations.contract.promise import expect, promise
-from mixbench.augmentations.method import FILLS, SHAPES, Home, Method
+from mixbench.augmentations.home import FILLS, SHAPES, Home
+from mixbench.augmentations.method import NEEDS, Method
 from mixbench.augmentations.parameters import rules
 
 
-@promise("name, summary, revision, label rule and every parameter are declared", once=True)
+@promise("name, summary, revision, label rule, needs and every parameter are declared", once=True)
 def declared(case: Case) -> None:
     method = type(case.method())
     for field in ("name", "summary"):
@@ -37,6 +38,8 @@ def declared(case: Case) -> None:
         method.label_rule != "declared" or bool((method.__doc__ or "").strip()),
         "`label_rule` is declared, and no docstring states the rule",
     )
+    unknown = ", ".join(sorted(case.method().needs - set(NEEDS)))
+    expect(not unknown, f"`needs` has {unknown}, expected some of {', '.join(NEEDS)}")
     home = case.method().home or Home()
     for name, given, allowed in (
         ("shapes", home.shapes, SHAPES),

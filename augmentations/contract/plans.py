@@ -103,7 +103,7 @@ def _inside(name: str, boxes: Tensor, case: Case) -> None:
 @promise("a plan replays: the same plan gives the same batch again")
 def replays(case: Case) -> None:
     images, labels = case.images(), case.labels()
-    batch = case.method()(images, labels, 10, generator=case.generator())
+    batch = case.mix(images, labels)
     plan = case.sample(images)
     for replayed in (batch.plan, batch.plan, plan):
         expect_equal(replayed.mix_images(images), batch.images, "a second mix gave other images")

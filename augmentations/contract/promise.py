@@ -30,7 +30,7 @@ class Property:
         function: Raises `Broken` if it is not.
         once: Whether it chooses its own batches, so that only a case's mode and device matter.
         label_rules: The label rules of the methods that promise it; None for all methods.
-        chosen_by_images: Whether methods with `needs_images` promise it too.
+        chosen_by_images: Whether methods that need images promise it too.
         device: The only device on which it can be checked; None for any.
     """
 
@@ -49,7 +49,7 @@ class Property:
     def applies(self, method: Method) -> bool:
         """Tell whether this method makes the promise."""
         by_rule = self.label_rules is None or method.label_rule in self.label_rules
-        return by_rule and (self.chosen_by_images or not method.needs_images)
+        return by_rule and (self.chosen_by_images or "images" not in method.needs)
 
     def __call__(self, case: Case) -> None:
         self.function(case)

@@ -32,12 +32,13 @@ def _global_states() -> dict[str, Any]:
 def generator_only(case: Case) -> None:
     images, labels = case.images(), case.labels()
     mix = case.method()
+    given = case.given(mix, images)
     before = _global_states()
-    first = mix(images, labels, 10, generator=case.generator())
+    first = mix(images, labels, 10, generator=case.generator(), **given)
     after = _global_states()
     used = [name for name, state in before.items() if after[name] != state]
     expect(not used, f"the global random state of {' and '.join(used)} was used")
-    second = mix(images, labels, 10, generator=case.generator())
+    second = mix(images, labels, 10, generator=case.generator(), **given)
     for what, one, other in (
         ("images", first.images, second.images),
         ("label weights", first.targets.weights, second.targets.weights),
@@ -50,10 +51,11 @@ def generator_only(case: Case) -> None:
 def default_generator(case: Case) -> None:
     images, labels = case.images(), case.labels()
     mix = case.method(prob=0.9)
+    given = case.given(mix, images)
     with torch.random.fork_rng():
         torch.manual_seed(11)
-        by_default = mix(images, labels, 10)
-    explicit = mix(images, labels, 10, generator=case.generator(11))
+        by_default = mix(images, labels, 10, **given)
+    explicit = mix(images, labels, 10, generator=case.generator(11), **given)
     sentence = "torch.manual_seed(11) and a generator seeded with 11 differ"
     expect_equal(by_default.images, explicit.images, sentence)
     expect_equal(by_default.targets.weights, explicit.targets.weights, sentence)
@@ -66,9 +68,10 @@ def seeds_differ(case: Case) -> None:
         return
     stream = case.generator(3)
     mix = case.method()
+    given = {"images": images, "labels": case.labels(), **case.given(mix, images)}
 
     def mixed(generator: torch.Generator) -> tuple[float, ...]:
-        plan = mix.sample(images.shape, device=case.device, generator=generator, images=images)
+        plan = mix.sample(images.shape, device=case.device, generator=generator, **given)
         return tuple(pixels_of(plan, images).flatten().tolist())
 
     # Two draws of 12 may agree (an empty box); not most of them.
@@ -94,7 +97,9 @@ def no_waiting(case: Case) -> None:
     labels = torch.empty(case.batch, dtype=torch.int64, device="meta")
     mix = case.method(prob=0.5)
     with _nothing_read_back("sample"):
-        plan = mix.sample(shape, device="meta", images=images)
+        plan = mix.sample(
+            shape, device="meta", images=images, labels=labels, **case.given(mix, images)
+        )
     steps: dict[str, Callable[[], Tensor]] = {
         "mix_images": lambda: plan.mix_images(images),
         "mix_labels": lambda: plan.mix_labels(labels, 10).weights,
@@ -126,11 +131,12 @@ def _first(error: Exception) -> str:
 def no_synchronisation(case: Case) -> None:
     images, labels, generator = case.images(), case.labels(), case.generator()
     mix = case.method(prob=0.5)
-    mix(images, labels, 10, generator=generator)  # creates the plans of the FFT
+    given = case.given(mix, images)
+    mix(images, labels, 10, generator=generator, **given)  # creates the plans of the FFT
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        batch = mix(images, labels, 10, generator=generator)
+        batch = mix(images, labels, 10, generator=generator, **given)
         pixels_of(batch.plan, images)
     except RuntimeError as error:
         raise Broken(f"the host waits for the GPU: {_first(error)}") from error

@@ -69,6 +69,12 @@ class SoftTargets:
                 f"mix: {mix.name} mixes inside the network too (down to layer {mix.deepest}), "
                 "expected a method that mixes images alone; see mixbench.mixing_inside"
             )
+        beyond = [need for need in ("masks", "model", "bank") if need in mix.needs]
+        if beyond:
+            raise ValueError(
+                f"mix: {mix.name} needs {' and '.join(beyond)}, which are not in a batch of images "
+                "and labels; call the method itself with them"
+            )
         check_classes(num_classes)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing: expected from 0 to 1, got {label_smoothing!r}")

@@ -21,7 +21,8 @@ class Compose(nested.Nested):
 
     Source: none; the default, CutMix and then Cutout, is only an example.
 
-    A partner is the mixed sample that the method before it returned, so two methods that mix pairs
+    A partner is the mixed sample that the method before it returned, and a method that looks at
+    images or masks sees the mixed ones (labels: the samples' own). Two methods that mix pairs
     give four labels per sample. Label weights are the shares of the pixels, followed through all
     methods. A method that blanks pixels (Cutout) leaves labels unchanged, and one that declares its
     own rule for label weights keeps it. Methods that mix inside the network come after those that
@@ -42,12 +43,14 @@ class Compose(nested.Nested):
         from mixbench.augmentations.plans.composite import chain
 
         plans: list[Plan] = []
-        images = draws.images
         for number, method in enumerate(self.methods):
-            plan = method.decide(replace(draws, images=images))
+            plan = method.decide(draws)
             plans.append(plan)
-            if images is not None and any(
-                later.needs_images for later in self.methods[number + 1 :]
-            ):
-                images = plan.expand(draws.batch).mix_images(images)
+            later = {need for method in self.methods[number + 1 :] for need in method.needs}
+            mixed = {}
+            if draws.images is not None and "images" in later:
+                mixed["images"] = plan.expand(draws.batch).mix_images(draws.images)
+            if draws.masks is not None and "masks" in later:
+                mixed["masks"] = plan.expand(draws.batch).mix_masks(draws.masks)
+            draws = replace(draws, **mixed) if mixed else draws
         return chain(plans)

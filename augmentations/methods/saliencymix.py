@@ -61,7 +61,7 @@ class SaliencyMix(Method):
 
     name: ClassVar[str] = "saliencymix"
     summary: ClassVar[str] = "a box around the partner's most salient pixel pasted in"
-    needs_images: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"images"})
     paper: ClassVar[Paper] = Paper(
         "Uddin et al.",
         2021,

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from mixbench.augmentations.bank import Bank
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,11 @@ class Draws:
         width: Width of the images in pixels.
         device: The device of the numbers and of the plan.
         generator: Source of the random numbers; None for the device's default generator.
-        images: The batch itself, (B, C, H, W), for a method with `needs_images`; not changed.
+        images: The batch itself, (B, C, H, W), for a method that needs it; not changed.
+        labels: Its labels, (B,) int64 or (B, num_classes), likewise.
+        masks: Where its objects are, (B, H, W), likewise.
+        model: What may be asked of the network that is trained, likewise.
+        bank: Earlier batches, likewise.
 
     Examples:
         >>> import torch
@@ -44,6 +52,10 @@ class Draws:
     device: torch.device | str
     generator: torch.Generator | None
     images: Tensor | None = None
+    labels: Tensor | None = None
+    masks: Tensor | None = None
+    model: Any = None
+    bank: Bank | None = None
 
     @property
     def _float(self) -> torch.dtype:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mixbench import augmentations
+from mixbench.augmentations.bank import Bank
 from mixbench.experiments.benchmarks import masks
 
 METHODS = (
@@ -105,7 +106,8 @@ def _ours(
             mix: augmentations.Method = mix,
             generator: torch.Generator = generator,
         ) -> Any:
-            return mix(images, labels, classes, generator=generator)
+            bank = Bank(images, labels)
+            return mix(images, labels, classes, generator=generator, bank=bank)
 
         yield Entry(OURS, method, per_sample, call)
 

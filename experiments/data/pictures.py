@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mixbench import augmentations
+from mixbench.augmentations.bank import Bank
 from mixbench.experiments.config.method_text import parameter_text
 from mixbench.experiments.data.crops import Scale, denormalise, normalise
 from mixbench.experiments.data.dataset import Dataset
@@ -102,7 +103,8 @@ def _mix(
     # One batch shows one draw, unless the draws are per sample: a picture is to show the variety.
     parameters = {"per_sample": True} if augmentation["name"] != "none" else {}
     mix = augmentations.create(**{**augmentation, **parameters})
-    batch = mix(images, labels, len(dataset.classes), generator=generator)
+    bank = Bank(images.roll(1, dims=0), labels.roll(1))  # as if another batch had come before
+    batch = mix(images, labels, len(dataset.classes), generator=generator, bank=bank)
     pixels = denormalise(batch.images, dataset.mean, dataset.std)
     return pixels, batch.targets.dense(len(dataset.classes)), batch.plan.depth
 

@@ -99,9 +99,10 @@ class CachedFeatures:
         """As for images, with the same random numbers; raw: the images' numbers (B,)."""
         dataset = self._dataset
         images = None
-        if method.needs_images and isinstance(dataset.train, ArraySplit):
+        if "images" in method.needs and isinstance(dataset.train, ArraySplit):
             images = _normalised(dataset.train.images.index_select(0, raw), dataset, self._config)
-        plan = self._streams.draw_plan(method, (len(raw), *dataset.shape), images)
+        shape = (len(raw), *dataset.shape)
+        plan = self._streams.draw_plan(method, shape, images=images, labels=labels)
         targets = plan.mix_labels(labels, len(dataset.classes))
         features = self._train.take(raw)
         if self._mixes_features:

@@ -88,7 +88,7 @@ class Pixels:
         self, model: nn.Module, method: augmentations.Method, raw: Tensor, labels: Tensor
     ) -> tuple[Tensor, Batch]:
         images = self._prepare(raw)
-        plan = self._streams.draw_plan(method, raw.shape, images)
+        plan = self._streams.draw_plan(method, raw.shape, images=images, labels=labels)
         targets = plan.mix_labels(labels, len(self._dataset.classes))
         if self._mix_at is not None:
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,19 +43,12 @@ class RandomStreams:
         order = torch.Generator().manual_seed(stream_seed(seed, "order"))
         return cls(order, on_device("crops"), on_device("mixing"))
 
-    def draw_plan(
-        self, method: augmentations.Method, shape: Sequence[int], images: Tensor | None = None
-    ) -> Plan:
+    def draw_plan(self, method: augmentations.Method, shape: Sequence[int], **given: Any) -> Plan:
         """The mixing plan of the next batch of `shape` (B, C, H, W).
 
-        images: the batch itself, for a method whose decision depends on it.
+        given: what `Method.sample` takes; a method gets only what it needs of it.
         """
-        return method.sample(
-            shape,
-            device=self.mixing.device,
-            generator=self.mixing,
-            images=images if method.needs_images else None,
-        )
+        return method.sample(shape, device=self.mixing.device, generator=self.mixing, **given)
 
     def states_of_rank(self) -> dict[str, Tensor]:
         """The states of the streams that differ between ranks."""

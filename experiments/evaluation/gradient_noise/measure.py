@@ -116,7 +116,8 @@ class _Step:
             images.shape,
             device=images.device,
             generator=generator,
-            images=images if method.needs_images else None,
+            images=images,
+            labels=labels,
         )
         targets = plan.mix_labels(labels, len(self._subject.dataset.classes))
         with mixing_inside(self._network, plan, self._layers.named):
