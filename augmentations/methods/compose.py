@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mixbench.augmentations import nested
 from mixbench.augmentations.method import Method
@@ -47,7 +47,7 @@ class Compose(nested.Nested):
             plan = method.decide(draws)
             plans.append(plan)
             later = {need for method in self.methods[number + 1 :] for need in method.needs}
-            mixed = {}
+            mixed: dict[str, Any] = {}
             if draws.images is not None and "images" in later:
                 mixed["images"] = plan.expand(draws.batch).mix_images(draws.images)
             if draws.masks is not None and "masks" in later:
