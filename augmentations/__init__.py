@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mixbench.augmentations.bank import Bank
+    from mixbench.augmentations.dense_targets import DenseTargets
     from mixbench.augmentations.integrations.dropin import (
         Collate,
         MixBatches,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     )
     from mixbench.augmentations.integrations.hooks import layer_names, mixing_inside
     from mixbench.augmentations.method import Home, Method, Paper, parameter
+    from mixbench.augmentations.padding import PaddedImages, pad_images
     from mixbench.augmentations.plans.base import Batch, Plan
     from mixbench.augmentations.plans.blend import Blend
     from mixbench.augmentations.plans.moments import Moments
@@ -39,12 +41,14 @@ __all__ = [
     "Batch",
     "Blend",
     "Collate",
+    "DenseTargets",
     "Draws",
     "Home",
     "Method",
     "MixBatches",
     "MixTransform",
     "Moments",
+    "PaddedImages",
     "Paper",
     "Paste",
     "Plan",
@@ -56,6 +60,7 @@ __all__ = [
     "layer_names",
     "load_plan",
     "mixing_inside",
+    "pad_images",
     "parameter",
     "plugins",
     "resolve",
@@ -67,12 +72,14 @@ _MODULES = {
     "Batch": "plans.base",
     "Blend": "plans.blend",
     "Collate": "integrations.dropin",
+    "DenseTargets": "dense_targets",
     "Draws": "sampling.draws",
     "Home": "method",
     "Method": "method",
     "MixBatches": "integrations.dropin",
     "MixTransform": "integrations.dropin",
     "Moments": "plans.moments",
+    "PaddedImages": "padding",
     "Paper": "method",
     "Paste": "plans.paste",
     "Plan": "plans.base",
@@ -84,6 +91,7 @@ _MODULES = {
     "layer_names": "integrations.hooks",
     "load_plan": "plans.serialise",
     "mixing_inside": "integrations.hooks",
+    "pad_images": "padding",
     "parameter": "method",
     "plugins": "registry",
     "resolve": "registry",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mixbench.augmentations.checks import check_images
+from mixbench.augmentations.dense_targets import DenseTargets
 from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.detection_boxes import mix_boxes_of
 from mixbench.augmentations.plans.fragments import Fragments
@@ -55,6 +56,9 @@ class AtDepth(Plan):
     def mix_masks(self, masks: Tensor) -> Tensor:
         return self.plan.mix_masks(masks)
 
+    def mix_dense(self, masks: Tensor | DenseTargets) -> DenseTargets:
+        return self.plan.mix_dense(masks)
+
     def mix_features(self, features: Tensor) -> Tensor:
         return self.plan.mix_features(features)
 
@@ -64,8 +68,9 @@ class AtDepth(Plan):
         *,
         visibility: float = 0.1,
         per_box: Collection[str] = (),
+        min_weight: float = 0.0,
     ) -> list[dict[str, Any]]:
-        return mix_boxes_of(self.plan, targets, visibility, per_box)
+        return mix_boxes_of(self.plan, targets, visibility, per_box, min_weight)
 
     @property
     def traces_boxes(self) -> bool:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from mixbench.augmentations.checks import check_labels, check_weights
-from mixbench.augmentations.plans.quantiles import distribution
+from mixbench.augmentations.dense_targets import DenseTargets, by_soft_masks, dense_targets
+from mixbench.augmentations.plans.quantiles import comes_from_itself, distribution
 from mixbench.augmentations.targets import Targets, weighted
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ class Plan(ABC):
         *,
         visibility: float = 0.1,
         per_box: Collection[str] = (),
+        min_weight: float = 0.0,
     ) -> list[dict[str, Any]]:
         """Return the detection targets of the mixed images, by the rules in detection_boxes.py.
 
@@ -163,6 +165,8 @@ class Plan(ABC):
             per_box: Further keys with one row per box, tensors or lists, which go along with their
                 boxes. `labels`, `weights`, `area`, `iscrowd`, `masks` and `keypoints` always do;
                 everything else stays with the sample.
+            min_weight: Drop boxes to which mixing leaves a weight below this, from 0 to 1, as a
+                blend leaves to those of an image of which little is seen.
 
         Returns:
             New dictionaries with the same keys and types, each target's boxes in its own format,
@@ -243,7 +247,7 @@ class Plan(ABC):
     def own_share(self) -> Tensor:
         """Return each sample's own label weight, the realised λ: (B,) float32."""
         index, share = self.sources()
-        return (share * (index == _column_of_samples(index))).sum(dim=1)
+        return (share * comes_from_itself(index)).sum(dim=1)
 
     def statistics(self) -> dict[str, Tensor]:
         """Summarise what the plan does to its batch.
@@ -264,7 +268,7 @@ class Plan(ABC):
             (0.75, 0.5)
         """
         index, share = self.sources()
-        of_itself = index == _column_of_samples(index)
+        of_itself = comes_from_itself(index)
         visible = share[:, 1:] > 0
         self_pairs = (visible & of_itself[:, 1:]).sum()
         return {
@@ -315,6 +319,21 @@ class Plan(ABC):
         if not self._weights_are_checked:
             check_weights("weights", share)
         return targets
+
+    def mix_dense(self, masks: Tensor | DenseTargets) -> DenseTargets:
+        """Return the weighted labels of every pixel of the mixed images, for segmentation.
+
+        A blended pixel has the labels of both images, by their shares; filled ones keep theirs.
+
+        Args:
+            masks: (B, H, W) of an integer dtype, at any resolution, on the plan's device; or what
+                another plan returned, to go on from there.
+
+        Raises:
+            ValueError: The masks have another shape or dtype, or are on another device.
+        """
+        given = dense_targets(masks, self.batch, self.device)
+        return by_soft_masks(given, self.mix_masks)
 
     def _classes(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the classes of each sample's sources, and their shares: both (B, K)."""
@@ -379,8 +398,3 @@ def with_channel(tensor: Tensor) -> Tensor:
     if tensor.dim() == 4:
         return tensor
     return tensor.reshape(tensor.shape[0], -1, *tensor.shape[-2:])
-
-
-def _column_of_samples(index: Tensor) -> Tensor:
-    """Return the number of each row of `index` (B, K): (B, 1)."""
-    return torch.arange(index.shape[0], device=index.device).unsqueeze(1)

@@ -25,6 +25,7 @@ from mixbench.augmentations.checks import (
     describe,
     readable,
 )
+from mixbench.augmentations.dense_targets import DenseTargets, dense_targets
 from mixbench.augmentations.pixels import host
 from mixbench.augmentations.plans.base import Plan, expand_rows, weights_where, with_channel
 from mixbench.augmentations.plans.detection_boxes import mix_targets
@@ -101,6 +102,18 @@ class Blend(Plan):
             mixed = torch.where(keeps, stacked, stacked[self.partner])
         return mixed.reshape(masks.shape)
 
+    def mix_dense(self, masks: Tensor | DenseTargets) -> DenseTargets:
+        given = dense_targets(masks, self.batch, self.device)
+        if self.partner is None:
+            return given
+        check_weights("keep", self.keep)
+        labels, weights = given.labels, given.weights
+        keep = self._keep_at(labels.shape[-2:])
+        return DenseTargets(
+            torch.cat([labels, labels[self.partner]], dim=1),
+            torch.cat([keep * weights, (1 - keep) * weights[self.partner]], dim=1),
+        )
+
     def mix_features(self, features: Tensor) -> Tensor:
         check_features(features, self.batch, self.device)
         if features.dim() == 2:
@@ -171,8 +184,9 @@ class Blend(Plan):
         *,
         visibility: float = 0.1,
         per_box: Collection[str] = (),
+        min_weight: float = 0.0,
     ) -> list[dict[str, Any]]:
-        return mix_targets([self], targets, visibility, per_box)
+        return mix_targets([self], targets, visibility, per_box, min_weight)
 
     @property
     def traces_boxes(self) -> bool:

@@ -1,4 +1,4 @@
-"""Plans made of other plans: one after another, one of several per sample, inside a network.
+"""Plans made of other plans: one after another, one of several per sample.
 
 They mix nothing themselves: images, labels and features go through the plans that they hold.
 """
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mixbench.augmentations.checks import check_features, check_images, describe
+from mixbench.augmentations.dense_targets import DenseTargets, dense_targets, together
 from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.blend import Blend
 from mixbench.augmentations.plans.detection_boxes import mix_boxes_of, mix_in_turn, mix_targets
@@ -69,6 +70,12 @@ class Chain(Plan):
             masks = stage.mix_masks(masks)
         return masks
 
+    def mix_dense(self, masks: Tensor | DenseTargets) -> DenseTargets:
+        targets = dense_targets(masks, self.batch, self.device)
+        for stage in self.stages:
+            targets = stage.mix_dense(targets)
+        return targets
+
     def mix_features(self, features: Tensor) -> Tensor:
         check_features(features, self.batch, self.device)
         if features.dim() == 2:
@@ -84,8 +91,9 @@ class Chain(Plan):
         *,
         visibility: float = 0.1,
         per_box: Collection[str] = (),
+        min_weight: float = 0.0,
     ) -> list[dict[str, Any]]:
-        return mix_in_turn(self.stages, targets, visibility, per_box)
+        return mix_in_turn(self.stages, targets, visibility, per_box, min_weight)
 
     @property
     def traces_boxes(self) -> bool:
@@ -192,6 +200,10 @@ class Select(Plan):
     def mix_masks(self, masks: Tensor) -> Tensor:
         return self._picked([plan.mix_masks(masks) for plan in self.plans])
 
+    def mix_dense(self, masks: Tensor | DenseTargets) -> DenseTargets:
+        labels, weights = together([plan.mix_dense(masks) for plan in self.plans])
+        return DenseTargets(self._picked(labels), self._picked(weights))
+
     def mix_features(self, features: Tensor) -> Tensor:
         return self._picked([plan.mix_features(features) for plan in self.plans])
 
@@ -201,10 +213,13 @@ class Select(Plan):
         *,
         visibility: float = 0.1,
         per_box: Collection[str] = (),
+        min_weight: float = 0.0,
     ) -> list[dict[str, Any]]:
         if self.traces_boxes:
-            return mix_targets([self], targets, visibility, per_box)
-        mixed = [mix_boxes_of(plan, targets, visibility, per_box) for plan in self.plans]
+            return mix_targets([self], targets, visibility, per_box, min_weight)
+        mixed = [
+            mix_boxes_of(plan, targets, visibility, per_box, min_weight) for plan in self.plans
+        ]
         # The host waits anyway: the number of boxes decides the shapes.
         return [mixed[which][sample] for sample, which in enumerate(self.choice.tolist())]
 

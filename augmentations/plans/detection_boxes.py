@@ -12,12 +12,15 @@ what else the data set has. The rules:
 - What several rectangles, or several stages, show of one box at one place is one box: the smallest
   around all of it.
 - A box is dropped when less than `visibility` of its area is visible (of a blend: its weight, where
-  `keep` differs between pixels), or nothing at all. That is judged once, after the last stage, as
-  a share of the box's area in its own image. What lies outside the image was never visible.
+  `keep` differs between pixels), or nothing at all, or when its weight is below `min_weight`. That
+  is judged once, after the last stage, as a share of the box's area in its own image. What lies
+  outside the image was never visible.
 - A sample that the plan leaves as it is keeps its boxes.
 
-What is in `per_box` has a row per box and goes along; `area` is scaled as its box, masks and
-keypoints are moved with it. Anything else (`image_id`) stays with the sample.
+What is in `per_box` has a row per box and goes along. Masks and keypoints are moved with their box,
+and what the mixed image does not show of them is 0. `area` is counted in the moved mask or, without
+masks, scaled with its box and multiplied by the visible share. A box of whose mask no pixel is left
+is dropped. Anything else (`image_id`) stays with the sample.
 
 The number of boxes that remain decides the shapes of the result, so here the host waits for the
 device.
@@ -37,7 +40,14 @@ from torch import Tensor
 from mixbench.augmentations.checks import box_format, check_detection_target
 from mixbench.augmentations.plans.fragments import Fragments
 from mixbench.augmentations.plans.patches import IN_PLACE, NEGLIGIBLE, Floats, Integers
-from mixbench.augmentations.plans.per_box import per_box_keys, take_rows
+from mixbench.augmentations.plans.per_box import (
+    counted_area,
+    moved_masks,
+    per_box_keys,
+    split_rows,
+    stacked,
+    take_rows,
+)
 from mixbench.augmentations.plans.visibility import Sightings, look
 from mixbench.augmentations.tensor_types import plain, retyped
 
@@ -50,6 +60,7 @@ def mix_targets(
     targets: Sequence[Mapping[str, Any]],
     visibility: float,
     per_box: Collection[str],
+    min_weight: float = 0.0,
 ) -> list[dict[str, Any]]:
     """Return the targets of the images that plans mix, one after another.
 
@@ -58,10 +69,12 @@ def mix_targets(
         targets: As `Plan.mix_boxes`, and the others.
         visibility: The share of a box that must be visible after the last stage.
         per_box: Further keys with one row per box.
+        min_weight: The weight that mixing must leave to a box.
     """
     batch, device = max(stage.batch for stage in stages), stages[0].device
-    if not isinstance(visibility, Real) or not 0 <= visibility <= 1:
-        raise ValueError(f"visibility: expected a number from 0 to 1, got {visibility!r}")
+    for name, share in (("visibility", visibility), ("min_weight", min_weight)):
+        if not isinstance(share, Real) or not 0 <= share <= 1:
+            raise ValueError(f"{name}: expected a number from 0 to 1, got {share!r}")
     if len(targets) != batch:
         raise ValueError(f"targets: expected {batch}, one per sample, got {len(targets)}")
     for index, target in enumerate(targets):
@@ -78,7 +91,7 @@ def mix_targets(
     _check_sizes(targets, fragments.size)
     seen = look(fragments, boxes)
     kept = (seen.visible >= visibility - NEGLIGIBLE) & (seen.visible > NEGLIGIBLE)
-    kept &= seen.weight > NEGLIGIBLE
+    kept &= (seen.weight > NEGLIGIBLE) & (seen.weight >= min_weight - NEGLIGIBLE)
     return _targets(targets, keys, seen.only(kept), boxes, raw)
 
 
@@ -87,6 +100,7 @@ def mix_in_turn(
     targets: Sequence[Mapping[str, Any]],
     visibility: float,
     per_box: Collection[str],
+    min_weight: float = 0.0,
 ) -> list[dict[str, Any]]:
     """Mix targets by plans of which some may not trace boxes; arguments as of `mix_targets`.
 
@@ -95,10 +109,10 @@ def mix_in_turn(
     mixed: Sequence[Mapping[str, Any]] = targets
     for traces, group in groupby(stages, key=lambda stage: stage.traces_boxes):
         if traces:
-            mixed = mix_targets(list(group), mixed, visibility, per_box)
+            mixed = mix_targets(list(group), mixed, visibility, per_box, min_weight)
         else:
             for stage in group:
-                mixed = mix_boxes_of(stage, mixed, visibility, per_box)
+                mixed = mix_boxes_of(stage, mixed, visibility, per_box, min_weight)
     return [dict(target) for target in mixed]
 
 
@@ -107,9 +121,12 @@ def mix_boxes_of(
     targets: Sequence[Mapping[str, Any]],
     visibility: float,
     per_box: Collection[str],
+    min_weight: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Call `mix_boxes` of a plan that may be older than `per_box`, as long as that is not used."""
-    named = {"per_box": per_box} if per_box else {}
+    """Call `mix_boxes` of a plan that may be older than an option, as long as that is not used."""
+    named: dict[str, Any] = {"per_box": per_box} if per_box else {}
+    if min_weight:
+        named["min_weight"] = min_weight
     return plan.mix_boxes(targets, visibility=visibility, **named)
 
 
@@ -120,11 +137,23 @@ def _targets(
     boxes: Floats,
     raw: Floats,
 ) -> list[dict[str, Any]]:
+    new = {}
+    if "masks" in keys:
+        masks, pixels = moved_masks(stacked(targets, "masks"), seen)
+        left = torch.from_numpy(seen.plain).to(pixels.device) | (pixels > 0)
+        if not left.all():
+            seen, masks, pixels = seen.only(left.cpu().numpy()), masks[left], pixels[left]
     counts = np.bincount(seen.sample, minlength=len(targets)).tolist()
-    new = {"boxes": _boxes(targets, seen, counts, boxes, raw)}
-    new["weights"] = _weights(targets, seen, counts)
     for key in keys:
-        new[key] = take_rows(targets, key, seen, counts, boxes)
+        if key == "masks":
+            new[key] = split_rows(targets, key, masks, counts)
+        elif key == "area" and "masks" in keys and isinstance(targets[0][key], Tensor):
+            areas = counted_area(stacked(targets, key), pixels, seen)
+            new[key] = split_rows(targets, key, areas, counts)
+        else:
+            new[key] = take_rows(targets, key, seen, counts)
+    new["boxes"] = _boxes(targets, seen, counts, boxes, raw)
+    new["weights"] = _weights(targets, seen, counts)
     return [
         {**target, **{key: values[index] for key, values in new.items()}}
         for index, target in enumerate(targets)

@@ -19,6 +19,7 @@ from mixbench.augmentations.checks import (
     check_weights,
     describe,
 )
+from mixbench.augmentations.dense_targets import DenseTargets, dense_targets
 from mixbench.augmentations.plans.base import Plan, expand_rows, weights_where
 from mixbench.augmentations.plans.detection_boxes import mix_targets
 from mixbench.augmentations.plans.fragments import Fragments
@@ -85,6 +86,9 @@ class Moments(Plan):
         check_masks(masks, self.batch, self.device)
         return masks.clone()
 
+    def mix_dense(self, masks: Tensor | DenseTargets) -> DenseTargets:
+        return dense_targets(masks, self.batch, self.device)
+
     def mix_features(self, features: Tensor) -> Tensor:
         check_features(features, self.batch, self.device)
         if features.dim() == 2:
@@ -131,8 +135,9 @@ class Moments(Plan):
         *,
         visibility: float = 0.1,
         per_box: Collection[str] = (),
+        min_weight: float = 0.0,
     ) -> list[dict[str, Any]]:
-        return mix_targets([self], targets, visibility, per_box)
+        return mix_targets([self], targets, visibility, per_box, min_weight)
 
     @property
     def traces_boxes(self) -> bool:

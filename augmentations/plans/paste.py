@@ -24,6 +24,7 @@ from mixbench.augmentations.checks import (
     distinct_rows,
     readable,
 )
+from mixbench.augmentations.dense_targets import DenseTargets, dense_targets
 from mixbench.augmentations.pixels import eager, host, resize
 from mixbench.augmentations.plans.base import Plan, expand_rows, weights_where, with_channel
 from mixbench.augmentations.plans.detection_boxes import mix_targets
@@ -101,6 +102,17 @@ class Paste(Plan):
         if self.partner is None:
             return masks.clone()
         return self._at(stacked.shape[-2:])._paste(stacked).reshape(masks.shape)
+
+    def mix_dense(self, masks: Tensor | DenseTargets) -> DenseTargets:
+        given = dense_targets(masks, self.batch, self.device)
+        if self.partner is None:
+            return given
+        labels, weights = given.labels, given.weights
+        plan = self._at(labels.shape[-2:])
+        if labels.shape[1] > 1:
+            # As whole numbers, weights come from the pixel that their label comes from.
+            weights = plan._paste(weights.contiguous().view(torch.int32)).view(torch.float32)
+        return DenseTargets(plan._paste(labels), weights)
 
     def mix_features(self, features: Tensor) -> Tensor:
         check_features(features, self.batch, self.device)
@@ -192,8 +204,9 @@ class Paste(Plan):
         *,
         visibility: float = 0.1,
         per_box: Collection[str] = (),
+        min_weight: float = 0.0,
     ) -> list[dict[str, Any]]:
-        return mix_targets([self], targets, visibility, per_box)
+        return mix_targets([self], targets, visibility, per_box, min_weight)
 
     @property
     def traces_boxes(self) -> bool:

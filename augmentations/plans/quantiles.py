@@ -9,6 +9,11 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """The quantiles of the samples' own label weights in `Plan.statistics`."""
 
 
+def comes_from_itself(index: Tensor) -> Tensor:
+    """Tell which sources are the sample itself: (B, K) bool, of the indices (B, K)."""
+    return index == torch.arange(index.shape[0], device=index.device).unsqueeze(1)
+
+
 def distribution(share: Tensor) -> dict[str, Tensor]:
     """Return mean, deviation, extremes and quantiles of the samples' own label weights (B,)."""
     numbers = {"own_mean": share.mean(), "own_std": share.std(correction=0)}

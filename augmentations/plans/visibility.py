@@ -24,7 +24,10 @@ class Sightings:
         whole: (S,) bool, whether nothing clipped it.
         visible: (S,), the visible share of the box's area in its image, from 0 to 1.
         weight: (S,), from 0 to 1.
+        plain: (S,) bool, whether nothing clipped it and no weight differs between its pixels.
         pieces: (F, 4), the fragments of all sightings.
+        factor: (F,), an index into `factors`, as in `Fragments`.
+        factors: Weights per pixel, which are multiplied.
         start: (S,), the first of each sighting's fragments.
         end: (S,), the one after its last.
     """
@@ -36,7 +39,10 @@ class Sightings:
     whole: Flags
     visible: Floats
     weight: Floats
+    plain: Flags
     pieces: Floats
+    factor: Integers
+    factors: tuple[tuple[Factor, ...], ...]
     start: Integers
     end: Integers
 
@@ -45,13 +51,15 @@ class Sightings:
         rows = {
             field.name: getattr(self, field.name)[kept]
             for field in fields(self)
-            if field.name != "pieces"
+            if field.name not in ("pieces", "factor", "factors")
         }
         return replace(self, **rows)
 
-    def pieces_of(self, index: int) -> Floats:
-        """Return the fragments of one sighting: (F, 4)."""
-        return self.pieces[self.start[index] : self.end[index]]
+    def pieces_of(self, sightings: Integers) -> tuple[Integers, Integers]:
+        """Return the fragments of some sightings, and the sighting of each: (F,) both."""
+        length = (self.end - self.start)[sightings]
+        within = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
+        return np.repeat(self.start[sightings], length) + within, np.repeat(sightings, length)
 
 
 def look(fragments: Fragments, boxes: Floats) -> Sightings:
@@ -126,7 +134,10 @@ def _measure(
         # A box that nothing hides is visible, also one without area.
         visible=np.where(plain, 1.0, _share(visible, base)),
         weight=np.where(plain, summed, _share(weight, covered)).clip(0, 1),
+        plain=plain,
         pieces=pieces,
+        factor=factor,
+        factors=fragments.factors,
         start=start,
         end=np.append(start[1:], len(pieces)),
     )
@@ -167,7 +178,7 @@ def _count(fragments: Fragments, members: Integers, pieces: Floats) -> tuple[flo
         covers = rows[:, None] & columns
         shown, weighs = covers.astype(np.float64), covers * fragments.weight[member]
         for factor in fragments.factors[fragments.factor[member]]:
-            value = _at(factor, x, y)
+            value = weight_at(factor, x, y[:, None])
             shown = shown * value
             weighs = weighs * value if factor.weighs else weighs
         seen, weight, under = seen + shown, weight + weighs, under | covers
@@ -176,12 +187,12 @@ def _count(fragments: Fragments, members: Integers, pieces: Floats) -> tuple[flo
     return float(cell[under].sum()), float((seen * cell).sum()), float((weight * cell).sum())
 
 
-def _at(factor: Factor, x: Floats, y: Floats) -> Floats:
-    """Return the weights at points (x, y): (len(y), len(x))."""
+def weight_at(factor: Factor, x: Floats, y: Floats) -> Floats:
+    """Return the weights at points of the mixed image, whose coordinates are broadcast."""
     height, width = factor.mask.shape
     column = np.floor((x - factor.place[2]) / factor.place[0]).astype(np.int64)
     row = np.floor((y - factor.place[3]) / factor.place[1]).astype(np.int64)
-    values = factor.mask[np.ix_(row.clip(0, height - 1), column.clip(0, width - 1))]
+    values = factor.mask[row.clip(0, height - 1), column.clip(0, width - 1)]
     found: Floats = values.astype(np.float64)
     return 1 - found if factor.rest else found
 
