@@ -14,6 +14,8 @@ from mixbench.experiments.config.descriptions import read_descriptions
 from mixbench.experiments.errors import UserError, unknown
 
 NETWORKS = "mixbench.experiments.models.networks"
+WITH_PATHS = "residual networks of timm, such as timm/resnet18, convnext_atto or vit_tiny"
+"""Which networks have paths to drop, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +57,17 @@ def check_name(name: str) -> None:
     raise unknown("model", name, [*our_networks(), "timm/NAME"])
 
 
-def check_options(name: str, *, width: int | None, small_stem: bool) -> None:
+def check_options(
+    name: str, *, width: int | None, small_stem: bool, drop_path: float | None = None
+) -> None:
     """UserError for an option that the network does not have."""
     is_timm = name.startswith("timm/")
     if is_timm and width is not None:
         raise UserError(f"width: got {width}, but timm models have a fixed width; leave it out")
     if small_stem and not is_timm:
         raise UserError(f"small_stem: {name} has a small stem already; it is for timm models")
+    if drop_path is not None and not is_timm:
+        raise UserError(f"drop_path: got {drop_path}, but {name} drops no paths; {WITH_PATHS} do")
 
 
 def without_tag(name: str) -> str:

@@ -110,16 +110,23 @@ class DatasetConfig(Section):
 
 
 class ModelConfig(Section):
-    """Which network. `width` is for our own models, `small_stem` for timm's.
+    """Which network. `width` is for our own models, `small_stem` and `drop_path` for timm's.
 
     `input_size` is the size to which images are resized on the device, after they are mixed; None
-    leaves them as they are.
+    leaves them as they are. `drop_path` is the rate of stochastic depth at the deepest block.
     """
 
     name: str = "small_cnn"
     width: int | None = Field(None, ge=1, le=1024)
     small_stem: bool = False
     input_size: int | None = Field(None, ge=8, le=1024)
+    drop_path: Number | None = Field(None, ge=0, lt=1)
+
+    @field_validator("drop_path")
+    @classmethod
+    def _none_dropped_is_unset(cls, rate: float | None) -> float | None:
+        # Unset, so that both ways of writing it give the same run.
+        return rate or None
 
     @field_validator("name")
     @classmethod
@@ -129,7 +136,9 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _check_options(self) -> ModelConfig:
-        models.check_options(self.name, width=self.width, small_stem=self.small_stem)
+        models.check_options(
+            self.name, width=self.width, small_stem=self.small_stem, drop_path=self.drop_path
+        )
         return self
 
 

@@ -40,6 +40,7 @@ def _network(config: ModelConfig, channels: int, classes: int, size: Size) -> nn
             classes=classes,
             size=size,
             small_stem=config.small_stem,
+            drop_path=config.drop_path,
         )
     network = importlib.import_module(f"{models.NETWORKS}.{config.name}").NETWORK
     width = config.width or models.our_networks()[config.name].default_width

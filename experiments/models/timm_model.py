@@ -6,11 +6,18 @@ from typing import Any
 
 from torch import nn
 
+from mixbench.experiments.config.models import WITH_PATHS
 from mixbench.experiments.errors import UserError
 
 
 def timm_model(
-    name: str, *, channels: int, classes: int, size: int | tuple[int, int], small_stem: bool
+    name: str,
+    *,
+    channels: int,
+    classes: int,
+    size: int | tuple[int, int],
+    small_stem: bool,
+    drop_path: float | None = None,
 ) -> nn.Module:
     """timm's network `name`, untrained, for images of `channels` and `size`.
 
@@ -19,6 +26,8 @@ def timm_model(
     small_stem: the first convolution keeps the resolution (3 x 3, stride 1) and the pooling behind
     it is left out, as is usual for CIFAR; for networks whose stem is a single convolution. Vision
     transformers are built for the image size. UserError where the network has no such stem.
+    drop_path: the rate of stochastic depth (Huang et al. 2016) of the deepest block, up to which
+    it rises, as timm has it. UserError for a network that drops no paths.
     """
     import timm
 
@@ -26,16 +35,37 @@ def timm_model(
     known = timm.get_pretrained_cfg(name)
     if known is not None and known.fixed_input_size:
         options["img_size"] = size
+    if drop_path is not None:
+        options["drop_path_rate"] = drop_path
     try:
         network = timm.create_model(name, pretrained=False, **options)
+    except TypeError as error:
+        if "drop_path_rate" not in str(error):
+            raise
+        raise _no_paths(name, drop_path) from None
     except (AssertionError, ValueError, RuntimeError) as error:
         height, width = (size, size) if isinstance(size, int) else size
         raise UserError(
             f"model.name: timm/{name} can't take {height} x {width} images: {error}"
         ) from None
+    if drop_path is not None and not _drops_paths(network):
+        raise _no_paths(name, drop_path)
     if small_stem:
         _shrink_stem(network, name)
     return network
+
+
+def _drops_paths(network: nn.Module) -> bool:
+    """Tell whether any block is left out at random: some networks take the rate and ignore it."""
+    from timm.layers import DropPath
+
+    return any(isinstance(part, DropPath) and part.drop_prob for part in network.modules())
+
+
+def _no_paths(name: str, drop_path: float | None) -> UserError:
+    return UserError(
+        f"model.drop_path: got {drop_path}, but timm/{name} drops no paths; {WITH_PATHS} do"
+    )
 
 
 def _shrink_stem(network: nn.Module, name: str) -> None:

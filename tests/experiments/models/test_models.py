@@ -139,6 +139,21 @@ def test_a_stem_that_cannot_be_shrunk() -> None:
             made(name, small_stem=True)
 
 
+def test_paths_are_dropped_more_the_deeper_they_are() -> None:
+    plain, dropping = (made("timm/resnet18", drop_path=rate) for rate in (0, 0.35))
+    assert dropping.state_dict().keys() == plain.state_dict().keys()
+    assert all(torch.equal(v, dropping.state_dict()[k]) for k, v in plain.state_dict().items())
+    rates = [block.drop_path for block in dropping.modules() if hasattr(block, "drop_path")]
+    # Eight blocks, from 0 in even steps up to the rate of the last one.
+    assert [getattr(path, "drop_prob", 0) for path in rates] == pytest.approx(
+        [0.05 * number for number in range(8)]
+    )
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(dropping.eval()(images), plain.eval()(images))
+    with pytest.raises(UserError, match=r"drop_path: got 0.1, but timm/densenet121 drops no path"):
+        made("timm/densenet121", drop_path=0.1)
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [("small_cnn", {}), ("resnet20", {"width": 4}), ("timm/resnet18", {"small_stem": True})],
