@@ -49,6 +49,9 @@ _AFTER_OCCLUSION = (
     Metric("ema/accuracy", "Accuracy, averaged weights", True, 1, 0.005),
     Metric("ema/ece", "ECE, averaged weights", True, -1, 0.01),
     Metric("ema/nll", "NLL, averaged weights", False, -1, 0.02),
+    Metric("swa/accuracy", "Accuracy, SWA", True, 1, 0.005),
+    Metric("swa/ece", "ECE, SWA", True, -1, 0.01),
+    Metric("swa/nll", "NLL, SWA", False, -1, 0.02),
 )
 
 

@@ -28,7 +28,8 @@ def _message(item: Any, model: type[BaseModel]) -> str:
         for part in path:
             section = section_in(section.model_fields[part].annotation)
         what = f"key of {'.'.join(map(str, path))}" if path else "section"
-        return str(unknown(what, key, section.model_fields))
+        valid = [field.alias or name for name, field in section.model_fields.items()]
+        return str(unknown(what, key, valid))
     if item["type"] == "missing":
         return f"{where}: missing"
     message = item["msg"].removeprefix("Value error, ")

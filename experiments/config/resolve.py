@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from mixbench.experiments.config import datasets, messages, models, rules, weights
 from mixbench.experiments.config.schema import DatasetConfig, RunConfig
 from mixbench.experiments.config.staging import StagingConfig
-from mixbench.experiments.config.training import CROP_SCALE
+from mixbench.experiments.config.training import CROP_SCALE, SAM_RHO
 from mixbench.experiments.config.transfer import TransferConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.methods import methods_of
@@ -109,6 +109,7 @@ def _training(config: RunConfig, facts: datasets.DatasetInfo) -> Any:
             **_crops(config, facts),
             "flip": _or(training.flip, facts.flip),
             "warmup": _or(training.warmup, warmup),
+            **({"sam_rho": training.sam_rho or SAM_RHO} if training.optimiser == "sam" else {}),
         }
     )
 

@@ -260,7 +260,8 @@ def check_key(key: Any, where: str) -> None:
 
 def _dotted_keys(section: type[BaseModel]) -> list[str]:
     dotted = []
-    for name, field in section.model_fields.items():
+    for field_name, field in section.model_fields.items():
+        name = field.alias or field_name
         dotted.append(name)
         inner = section_in(field.annotation)
         if inner is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from mixbench.experiments.section import Number, Section, as_number
 
 CROP_SCALE = (0.08, 1.0)
 """The shares of a picture's area that random resized crops have by default."""
+SAM_RHO = 0.05
+"""How far sam goes from the weights by default, as in its paper."""
 
 
 class EmaConfig(Section):
@@ -40,6 +42,25 @@ class EmaConfig(Section):
         return {"decay": decay}
 
 
+class SwaConfig(Section):
+    """The mean of the weights at the ends of all epochs after the share `from` of the training."""
+
+    # Named as the phases of a staging name it; `from` is no name in Python.
+    model_config = ConfigDict(validate_by_name=False, serialize_by_alias=True)
+    start: Number = Field(0.75, alias="from", gt=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_alone(cls, given: Any) -> Any:
+        """Accept `swa: 0.75`."""
+        if isinstance(given, dict | SwaConfig):
+            return given
+        start = as_number(given)
+        if type(start) not in (int, float):
+            raise ValueError(f"got {given!r}, expected a share of the training, or {{from: 0.75}}")
+        return {"from": start}
+
+
 class TrainingConfig(Section):
     """How the network is trained.
 
@@ -47,11 +68,14 @@ class TrainingConfig(Section):
     `crop_padding` pixels) or `resized` (a part with `crop_scale` of the picture's area); `warmup`
     is the fraction of the steps with a rising rate; None is the schedule's default. None in `crop`,
     `crop_padding` and `flip` is the data set's default. `devices` is the number of ranks (None:
-    one), and `batch_size` is that of all ranks. `optimiser` None is sgd; adamw has no momentum and
-    no nesterov. `loss` None is ce, the cross-entropy; bce is the binary one of every class, with
+    one), and `batch_size` is that of all ranks. `optimiser` None is sgd; adamw and lamb (timm's)
+    have no momentum and no nesterov. sam makes the steps of `sam_base` (None: sgd) by the gradient
+    at weights that are `sam_rho` away (None: 0.05 with sam). `loss` None is ce, the cross-entropy; bce is the binary one of every class, with
     the mixed labels, or with 1 for those whose weight is above `bce_threshold` and 0 for the rest.
     `class_weights` weigh the loss of each label, in the order of the classes; balanced: by one over
     the class's number of training images. The balanced `sampler` draws classes alike.
+    With `repeated_augmentation` each image comes so many times in its batch, and an epoch has as
+    many steps with fewer images. `swa` is measured beside what the run is judged by, as `swa/...`.
     """
 
     epochs: int = Field(30, ge=1)
@@ -60,15 +84,19 @@ class TrainingConfig(Section):
     momentum: Number = Field(0.9, ge=0, lt=1)
     nesterov: bool = True
     weight_decay: Number = Field(5e-4, ge=0)
-    optimiser: Literal["sgd", "adamw"] | None = None
+    optimiser: Literal["sgd", "adamw", "lamb", "sam"] | None = None
+    sam_rho: Number | None = Field(None, gt=0)
+    sam_base: Literal["sgd", "adamw"] | None = None
     schedule: Literal["one_cycle", "cosine"] = "one_cycle"
     warmup: Number | None = Field(None, ge=0, lt=1)
     label_smoothing: Number = Field(0.0, ge=0, lt=1)
     loss: Literal["ce", "bce"] | None = None
     bce_threshold: Number | None = Field(None, ge=0, lt=1)
     ema: EmaConfig | None = None
+    swa: SwaConfig | None = None
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
     sampler: Literal["balanced"] | None = None
+    repeated_augmentation: int | None = Field(None, ge=1, le=1024)
     crop: Literal["none", "pad", "resized"] | None = None
     crop_scale: tuple[float, float] | None = None
     crop_padding: int | None = Field(None, ge=0, le=64)
@@ -78,9 +106,20 @@ class TrainingConfig(Section):
     devices: int | None = Field(None, ge=1, le=4096)
 
     @property
+    def base_optimiser(self) -> str:
+        """Return what makes the steps: the optimiser, or that which sam has as its base."""
+        return (self.sam_base if self.optimiser == "sam" else self.optimiser) or "sgd"
+
+    @property
     def measures_average(self) -> bool:
         """Tell whether the averaged weights are measured instead of the last ones."""
         return self.ema is not None and self.ema.evaluate == "instead"
+
+    @property
+    def averages_beside(self) -> tuple[str, ...]:
+        """Return which averages of the weights have metrics of their own, `NAME/...`."""
+        ema = self.ema is not None and self.ema.evaluate == "beside"
+        return tuple(name for name, wanted in (("ema", ema), ("swa", self.swa)) if wanted)
 
     @property
     def random_crops(self) -> tuple[float, float] | None:
@@ -122,24 +161,38 @@ class TrainingConfig(Section):
             raise ValueError("crop_padding: got 0, expected at least 1 with crop: pad")
         return self
 
-    @field_validator("devices")
+    @field_validator("devices", "repeated_augmentation")
     @classmethod
-    def _one_device_is_unset(cls, devices: int | None) -> int | None:
+    def _one_is_unset(cls, number: int | None) -> int | None:
         # Unset, so that both ways of writing it give the same run.
-        return None if devices == 1 else devices
+        return None if number == 1 else number
 
-    @field_validator("optimiser")
+    @model_validator(mode="after")
+    def _check_repeats(self) -> TrainingConfig:
+        repeats = self.repeated_augmentation
+        if repeats is not None and self.batch_size % repeats:
+            raise ValueError(
+                f"repeated_augmentation: got {repeats}, expected a divisor of the batch_size "
+                f"{self.batch_size}, as each image comes so many times in its batch"
+            )
+        return self
+
+    @field_validator("optimiser", "sam_base")
     @classmethod
     def _sgd_is_unset(cls, optimiser: str | None) -> str | None:
         return None if optimiser == "sgd" else optimiser
 
     @model_validator(mode="after")
-    def _check_sgd_options(self) -> TrainingConfig:
-        fields = TrainingConfig.model_fields
+    def _check_options_of_the_optimiser(self) -> TrainingConfig:
+        fields, base = TrainingConfig.model_fields, self.base_optimiser
+        for name in ("sam_rho", "sam_base"):
+            given = getattr(self, name)
+            if given is not None and self.optimiser != "sam":
+                raise ValueError(f"{name}: got {given}, but it is for optimiser: sam, not {base}")
         for name in ("momentum", "nesterov"):
             # Stored configurations hold the defaults, so those are accepted.
-            if self.optimiser == "adamw" and getattr(self, name) != fields[name].default:
-                raise ValueError(f"{name}: is for optimiser sgd; leave it out with adamw")
+            if base != "sgd" and getattr(self, name) != fields[name].default:
+                raise ValueError(f"{name}: is for optimiser sgd; leave it out with {base}")
         return self
 
     @field_validator("loss")

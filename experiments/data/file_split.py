@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from mixbench.experiments.data.crops import Scale, crop_of_picture
 from mixbench.experiments.data.decode import Form, as_batch, decode, decode_whole, warn_once
 from mixbench.experiments.data.open_image import why_unreadable
-from mixbench.experiments.data.split import WHOLE, Batch, Part, order_of, steps
+from mixbench.experiments.data.split import ONCE, WHOLE, Batch, Part, Sampling, order_of, steps
 from mixbench.experiments.signals import SIGNALS
 
 Draws = tuple[float, ...]
@@ -76,11 +76,11 @@ class FileSplit:
         start: int = 0,
         part: Part = WHOLE,
         crops: Scale | None = None,
-        balanced: bool = False,
+        sampling: Sampling = ONCE,
     ) -> Iterator[Batch]:
         steps = len(range(start, self.steps(batch_size, part[1])))
         cpu = torch.device("cpu")
-        order = order_of(self, batch_size, generator, start, part, crops, cpu, balanced)
+        order = order_of(self, batch_size, generator, start, part, crops, cpu, sampling)
         yield from self._stream(_Epoch(order, steps), crops)
 
     def cropped(self, indices: Tensor, draws: Tensor, scale: Scale) -> Batch:

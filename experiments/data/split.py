@@ -13,16 +13,39 @@ share of every batch; in fixed order, every `of`-th batch.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from mixbench.experiments.config.training import TrainingConfig
 from mixbench.experiments.data.crops import Scale, random_resized_crop
 
 Batch = tuple[Tensor, Tensor]
 Part = tuple[int, int]
 WHOLE: Part = (0, 1)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which images an epoch has.
+
+    Attributes:
+        balanced: Drawn with replacement, each class about as often, instead of each image once.
+        repeats: How often an image comes in its batch; fewer images then make an epoch.
+    """
+
+    balanced: bool = False
+    repeats: int = 1
+
+    @classmethod
+    def of(cls, training: TrainingConfig) -> Sampling:
+        """Return that of a training."""
+        return cls(training.sampler == "balanced", training.repeated_augmentation or 1)
+
+
+ONCE = Sampling()
 
 
 class Split(Protocol):
@@ -43,11 +66,11 @@ class Split(Protocol):
         start: int = 0,
         part: Part = WHOLE,
         crops: Scale | None = None,
-        balanced: bool = False,
+        sampling: Sampling = ONCE,
     ) -> Iterator[Batch]:
-        """Every image once, in an order drawn from the (CPU) generator: `steps` batches.
+        """As many images as there are, in an order drawn from the (CPU) generator: `steps` batches.
 
-        With `balanced`, as many images drawn with replacement, each class about as often.
+        `sampling` says which: every image once, unless it says otherwise.
         With `crops`, random resized crops with these shares of a picture's area. From batch `start`
         on; what is drawn does not depend on it. A batch has fewer images, or none, where files
         can't be read. A last batch that leaves a part with one image is dropped, because batch
@@ -102,10 +125,10 @@ class ArraySplit:
         start: int = 0,
         part: Part = WHOLE,
         crops: Scale | None = None,
-        balanced: bool = False,
+        sampling: Sampling = ONCE,
     ) -> Iterator[Batch]:
         device = self.images.device
-        drawn = order_of(self, batch_size, generator, start, part, crops, device, balanced)
+        drawn = order_of(self, batch_size, generator, start, part, crops, device, sampling)
         for index, draws in drawn:
             if crops is not None:
                 yield self.cropped(index, draws, crops)
@@ -145,13 +168,14 @@ def order_of(
     part: Part,
     crops: Scale | None,
     device: torch.device,
-    balanced: bool = False,
+    sampling: Sampling = ONCE,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The images of each batch of an epoch from `start` on, and their draws (n,4) for crops."""
-    if balanced:
+    if sampling.balanced:
         order = balanced_order(split.labels, generator)
     else:
         order = torch.randperm(len(split), generator=generator)
+    order = repeated_order(order, batch_size, sampling.repeats)
     # Moved at once: copies batch by batch would each wait for the device.
     order = order.to(device)
     draws = torch.empty(len(split), 0) if crops is None else crop_draws(len(split), generator)
@@ -160,7 +184,33 @@ def order_of(
     for step in range(start, split.steps(batch_size, parts)):
         batch = order[step * batch_size : (step + 1) * batch_size]
         index = batch.tensor_split(parts)[number]
-        yield index, draws.index_select(0, index)
+        if sampling == ONCE:
+            yield index, draws.index_select(0, index)
+            continue
+        # An image that comes again is cropped in another way.
+        of_batch = draws[step * batch_size : (step + 1) * batch_size]
+        yield index, of_batch.tensor_split(parts)[number]
+
+
+def repeated_order(order: Tensor, batch_size: int, repeats: int) -> Tensor:
+    """Put each image `repeats` times into its batch, and keep the number of images.
+
+    As Hoffer et al. 2020 (arXiv:1901.09335) and timm's RASampler: an epoch has the first of `order`
+    alone. Within a batch all images come once, then again, so that ranks and partners get others.
+
+    Examples:
+        >>> repeated_order(torch.arange(10), batch_size=4, repeats=2).tolist()
+        [0, 1, 0, 1, 2, 3, 2, 3, 4, 4]
+    """
+    if repeats == 1:
+        return order
+    batches, used = [], 0
+    for first in range(0, len(order), batch_size):
+        size = min(batch_size, len(order) - first)
+        different = -(-size // repeats)
+        batches.append(order[used : used + different].repeat(repeats)[:size])
+        used += different
+    return torch.cat(batches)
 
 
 def balanced_order(labels: Tensor, generator: torch.Generator) -> Tensor:

@@ -18,7 +18,7 @@ from mixbench.experiments.data.crops import Scale, crop_of_picture
 from mixbench.experiments.data.decode import Form, Pixels, as_batch
 from mixbench.experiments.data.file_split import in_colour
 from mixbench.experiments.data.picture_store import Damaged, PictureStore
-from mixbench.experiments.data.split import WHOLE, Batch, Part, Split, order_of, steps
+from mixbench.experiments.data.split import ONCE, WHOLE, Batch, Part, Sampling, Split, order_of, steps
 
 log = logging.getLogger(__name__)
 Made = TypeVar("Made")
@@ -101,12 +101,12 @@ class StoredSplit:
         start: int = 0,
         part: Part = WHOLE,
         crops: Scale | None = None,
-        balanced: bool = False,
+        sampling: Sampling = ONCE,
     ) -> Iterator[Batch]:
         if crops is not None:
             raise ValueError("images of one shape have no parts to cut crops from")
         cpu = torch.device("cpu")
-        order = order_of(self, batch_size, generator, start, part, None, cpu, balanced)
+        order = order_of(self, batch_size, generator, start, part, None, cpu, sampling)
         yield from self._ahead(lambda item: self._read(item[0]), order)
 
     def cropped(self, _indices: Tensor, _draws: Tensor, _scale: Scale, /) -> Batch:
@@ -168,15 +168,15 @@ class CroppedSplit:
         start: int = 0,
         part: Part = WHOLE,
         crops: Scale | None = None,
-        balanced: bool = False,
+        sampling: Sampling = ONCE,
     ) -> Iterator[Batch]:
         if crops is None:
             yield from self.fitted.epoch(
-                batch_size, generator, start=start, part=part, balanced=balanced
+                batch_size, generator, start=start, part=part, sampling=sampling
             )
             return
         cpu = torch.device("cpu")
-        order = order_of(self, batch_size, generator, start, part, crops, cpu, balanced)
+        order = order_of(self, batch_size, generator, start, part, crops, cpu, sampling)
         for images, labels in made_ahead(
             lambda item: self._cut(item[0], item[1], crops), order, self.threads
         ):

@@ -100,12 +100,13 @@ def measure_average(
     config: RunConfig,
     beat: Callable[[], None],
     ranks: Ranks = ALONE,
+    name: str = "ema",
 ) -> dict[str, float | None]:
-    """Measure the averaged weights of `training.ema` beside the last ones; arguments: `measure`.
+    """Measure averaged weights beside the last ones; arguments: `measure`, and the average's name.
 
     Returns:
-        `ema/accuracy`, `ema/nll`, ... of the test set and `ema/validation_accuracy`; empty on other
-        ranks than 0.
+        `NAME/accuracy`, `NAME/nll`, ... of the test set and `NAME/validation_accuracy`; empty on
+        other ranks than 0.
     """
     network.eval()
     logits, labels = logits_of(network, _batches(dataset.test, dataset, config, beat, ranks), ranks)
@@ -113,8 +114,8 @@ def measure_average(
     if not ranks.leads:
         return {}
     clean, _ = scores.measure(logits, labels, config.evaluation.ece_bins)
-    metrics: dict[str, float | None] = {f"ema/{name}": value for name, value in clean.items()}
-    return metrics | {"ema/validation_accuracy": validation["accuracy"]}
+    metrics: dict[str, float | None] = {f"{name}/{key}": value for key, value in clean.items()}
+    return metrics | {f"{name}/validation_accuracy": validation["accuracy"]}
 
 
 def _batches(

@@ -32,6 +32,7 @@ _SPEED = (
     "channels_last",
     "devices",
     "optimiser",
+    "sam_base",
 )
 _FROZEN = ("freeze", "unfreeze", "mixing", "cache")
 """Keys of `transfer` that decide how much of the network is computed."""

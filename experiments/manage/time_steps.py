@@ -41,7 +41,7 @@ def timed(configs: Iterable[RunConfig], where: Where) -> dict[str, Cost]:
         training = config.training
         frozen = _always_frozen(config)
         dataset = config.dataset.model_copy(update={"split_seed": 0})
-        alike = (config.model, dataset, training.batch_size, training.optimiser, frozen)
+        alike = (config.model, dataset, training.batch_size, training.optimiser, training.sam_base, frozen)
         if alike not in took:
             took[alike] = _time(config, device)
         step, forward = took[alike]
@@ -64,6 +64,7 @@ def _time(config: RunConfig, device: Any) -> tuple[float, float]:
     from mixbench.experiments.config.transfer import TransferConfig
     from mixbench.experiments.models.build import build
     from mixbench.experiments.training.optimiser import optimiser_for
+    from mixbench.experiments.training.sharpness import Sharpness
     from mixbench.experiments.transfer.freeze import Freezing
     from mixbench.experiments.transfer.layers import Layers
 
@@ -82,13 +83,19 @@ def _time(config: RunConfig, device: Any) -> tuple[float, float]:
     freezing = Freezing(network, layers, None if frozen is None else TransferConfig(freeze=frozen))
     freezing.train()
     optimiser = optimiser_for(freezing.parameter_groups(), config.training)
+    sharpness = Sharpness.of(network, config.training, device)
     whole = torch.randn(config.training.batch_size, facts.channels, height, width, device=device)
     whole = whole.to(memory_format=torch.channels_last)
     labels = torch.zeros(len(whole), dtype=torch.int64, device=device)
 
     def step(images: torch.Tensor) -> None:
+        def backward() -> torch.Tensor:
+            loss = torch.nn.functional.cross_entropy(network(images), labels[: len(images)])
+            torch.autograd.backward(loss)
+            return loss
+
         optimiser.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(network(images), labels[: len(images)]).backward()
+        backward() if sharpness is None else sharpness.gradients(backward)
         optimiser.step()
 
     def forward(images: torch.Tensor) -> None:

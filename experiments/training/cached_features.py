@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from mixbench.experiments.config.rules import why_not_cached
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.dataset import Dataset
-from mixbench.experiments.data.split import WHOLE, ArraySplit, Part
+from mixbench.experiments.data.split import WHOLE, ArraySplit, Part, Sampling
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.text import first_line
 from mixbench.experiments.training.control import Beat, Control
@@ -88,14 +89,12 @@ class CachedFeatures:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As for images, with their numbers (B,) instead of pixels."""
         training = self._config.training
-        balanced = training.sampler == "balanced"
+        sampling = Sampling.of(training)
         return self._numbers.epoch(
-            training.batch_size, order, start=start, part=part, balanced=balanced
+            training.batch_size, order, start=start, part=part, sampling=sampling
         )
 
-    def forward(
-        self, model: nn.Module, method: augmentations.Method, raw: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Batch]:
+    def mix(self, method: augmentations.Method, raw: Tensor, labels: Tensor) -> Batch:
         """As for images, with the same random numbers; raw: the images' numbers (B,)."""
         dataset = self._dataset
         images = None
@@ -107,7 +106,11 @@ class CachedFeatures:
         features = self._train.take(raw)
         if self._mixes_features:
             features = mix_features(plan, features, self._whole)
-        return model(features), Batch(features, targets, plan)
+        return Batch(features, targets, plan)
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """As for images; the features of `batch` are mixed already."""
+        return cast(Tensor, model(batch.images))
 
     def validation(self, beat: Beat, part: Part = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
         """The validation split's features, in order, with labels."""

@@ -1,14 +1,15 @@
 """The inputs of a training: batches of mixed images, or of cached features.
 
 inputs.epoch(order)                           the batches of an epoch
-inputs.forward(model, method, raw, labels)    logits and the mixed batch
+inputs.mix(method, raw, labels)               the mixed batch
+inputs.logits(model, batch)                   a forward pass with it
 inputs.validation(beat)                       the validation split, as inputs.network takes it
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from mixbench.experiments.config.rules import why_not_in_features
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.crops import normalise, prepare
 from mixbench.experiments.data.dataset import Dataset
-from mixbench.experiments.data.split import WHOLE, Part
+from mixbench.experiments.data.split import WHOLE, Part, Sampling
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.training.cached_features import cache_features, last_frozen
 from mixbench.experiments.training.control import Beat, Control
@@ -39,12 +40,13 @@ class Inputs(Protocol):
     def epoch(
         self, order: torch.Generator, *, start: int, part: Part
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `Split.epoch` gives them, from batch `start` on: what `forward` takes, with labels."""
+        """As `Split.epoch` gives them, from batch `start` on: what `mix` takes, with labels."""
 
-    def forward(
-        self, model: nn.Module, method: augmentations.Method, raw: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Batch]:
-        """Mix a batch; logits of `model`, which is `network`, wrapped; and the batch."""
+    def mix(self, method: augmentations.Method, raw: Tensor, labels: Tensor) -> Batch:
+        """Crop, flip and mix a batch, as far as its images are mixed and not its features."""
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The logits of `model`, which is `network`, wrapped; features are mixed on the way."""
 
     def validation(self, beat: Beat, part: Part = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
         """The validation split, in order, as `network` takes it, with labels."""
@@ -81,25 +83,26 @@ class Pixels:
             start=start,
             part=part,
             crops=training.random_crops,
-            balanced=training.sampler == "balanced",
+            sampling=Sampling.of(training),
         )
 
-    def forward(
-        self, model: nn.Module, method: augmentations.Method, raw: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Batch]:
+    def mix(self, method: augmentations.Method, raw: Tensor, labels: Tensor) -> Batch:
         images = self._prepare(raw)
         plan = self._streams.draw_plan(method, raw.shape, images=images, labels=labels)
         targets = plan.mix_labels(labels, len(self._dataset.classes))
-        if self._mix_at is not None:
+        return Batch(images if self._mix_at else plan.mix_images(images), targets, plan)
 
-            def mix(features: Tensor) -> Tensor:
-                return mix_features(plan, features, self.network)
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        plan = batch.plan
+        if self._mix_at is None:
+            with mixing_inside(self.network, plan, self._layers.named):
+                return cast(Tensor, model(batch.images))
 
-            with changed_at(self.network, self._mix_at, mix):
-                return model(images), Batch(images, targets, plan)
-        mixed = plan.mix_images(images)
-        with mixing_inside(self.network, plan, self._layers.named):
-            return model(mixed), Batch(mixed, targets, plan)
+        def mix(features: Tensor) -> Tensor:
+            return mix_features(plan, features, self.network)
+
+        with changed_at(self.network, self._mix_at, mix):
+            return cast(Tensor, model(batch.images))
 
     def validation(self, beat: Beat, part: Part = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
         channels_last = self._config.training.channels_last

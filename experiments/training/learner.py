@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.schedule import Schedule
 from mixbench.experiments.training.averaging import Averaging
 from mixbench.experiments.training.optimiser import begin_momentum, optimiser_for
+from mixbench.experiments.training.sharpness import Sharpness
+from mixbench.experiments.training.swa import WeightAverage
 from mixbench.experiments.transfer.freeze import Freezing
 from mixbench.experiments.transfer.layers import Layers
 
@@ -24,6 +27,8 @@ class Learner:
 
     half: the 16-bit type of mixed precision; None for float32 throughout.
     averaging: the moving average of the weights; None without `training.ema`.
+    sharpness: None unless `training.optimiser` is sam.
+    swa: the mean over the last epochs; None without `training.swa`.
     """
 
     network: nn.Module
@@ -34,6 +39,8 @@ class Learner:
     device: torch.device
     half: torch.dtype | None
     averaging: Averaging | None = None
+    sharpness: Sharpness | None = None
+    swa: WeightAverage | None = None
 
     @classmethod
     def of(cls, network: nn.Module, config: RunConfig, device: torch.device) -> Learner:
@@ -56,7 +63,11 @@ class Learner:
         # bfloat16 has the range of float32: its gradients need no scaling.
         scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)
         averaging = Averaging(network, training.ema) if training.ema else None
-        return cls(network, layers, freezing, optimiser, scaler, device, half, averaging)
+        sharpness = Sharpness.of(network, training, device)
+        swa = WeightAverage.of(network, training)
+        return cls(
+            network, layers, freezing, optimiser, scaler, device, half, averaging, sharpness, swa
+        )
 
     def precision(self) -> torch.autocast:
         """The precision of the forward passes of training; measurements are in full."""
@@ -68,14 +79,25 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
 
-    def step(self, loss: Tensor, number: int) -> None:
-        """Backward pass and update; number: of the step, from 0."""
+    def step(self, compute_loss: Callable[[], Tensor], share: float, number: int) -> Tensor:
+        """Update the weights by the gradient of `share` times the loss; return the loss.
+
+        compute_loss: A forward pass, always with the same mixed batch; SAM makes two.
+        number: Of the step, from 0.
+        """
+
+        def backward() -> Tensor:
+            loss = compute_loss()
+            self.scaler.scale(loss if share == 1 else loss * share).backward()
+            return loss.detach()
+
         self.optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        loss = backward() if self.sharpness is None else self.sharpness.gradients(backward)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if self.averaging is not None:
             self.averaging.update(self.network, number)
+        return loss
 
     def evaluated(self) -> contextlib.AbstractContextManager[None]:
         """In this block the network has the weights to measure: the last ones, or the average."""
@@ -97,6 +119,7 @@ class Learner:
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
             **({"ema": self.averaging.state()} if self.averaging is not None else {}),
+            **(self.swa.state() if self.swa is not None else {}),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -106,6 +129,8 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
         if self.averaging is not None:
             self.averaging.restore(state["ema"])
+        if self.swa is not None:
+            self.swa.restore(state)
 
 
 def _half_type() -> torch.dtype:

@@ -93,18 +93,23 @@ def train_epoch(run: Training) -> EpochMeans:
 def train_step(
     run: Training, step: int, raw: Tensor, labels: Tensor, images_of_all_ranks: int
 ) -> None:
-    """Mix a batch, and one forward and backward pass; raw: as `Inputs.epoch` gives it."""
+    """Mix a batch and make a step with it; raw: as `Inputs.epoch` gives it."""
     run.learner.set_rate(learning_rate(step, run.steps, run.config))
     method = run.schedules.method(step)
 
     with run.learner.precision():
-        logits, batch = run.inputs.forward(run.model, method, raw, labels)
-    loss = run.loss(batch.targets, logits)
-    # The mean over ranks of these is the mean over all images of the batch.
-    share = len(labels) * run.ranks.size / images_of_all_ranks
-    run.learner.step(loss if share == 1 else loss * share, step)
+        batch = run.inputs.mix(method, raw, labels)
 
-    run.totals.add(loss.detach(), batch.plan, len(labels), images_of_all_ranks)
+    def compute_loss() -> Tensor:
+        with run.learner.precision():
+            logits = run.inputs.logits(run.model, batch)
+        return run.loss(batch.targets, logits)
+
+    # The mean over ranks of the losses times this is the mean over all images of the batch.
+    share = len(labels) * run.ranks.size / images_of_all_ranks
+    loss = run.learner.step(compute_loss, share, step)
+
+    run.totals.add(loss, batch.plan, len(labels), images_of_all_ranks)
     if run.schedules.staged and method.name != "none":
         run.totals.add_mixing(batch.plan)
 

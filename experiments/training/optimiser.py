@@ -41,25 +41,36 @@ class EagerAdamW(_Eager, AdamW):
         return _ADAM_STEP(self, closure)
 
 
+def eager_lamb(groups: list[dict[str, Any]], **options: Any) -> Optimizer:
+    """Return timm's Lamb, without torch's compiler; timm's optimisers are imported here."""
+    from timm.optim import Lamb
+
+    class EagerLamb(_Eager, Lamb):
+        """timm's Lamb, without torch's compiler."""
+
+    return EagerLamb(groups, **options)
+
+
 _SGD_STEP: Callable[..., float | None] = inspect.unwrap(SGD.step)
 _ADAM_STEP: Callable[..., float | None] = inspect.unwrap(AdamW.step)
 
 
 def optimiser_for(groups: list[dict[str, Any]], training: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimiser that `training` asks for.
+    """The optimiser that `training` asks for; of sam, the one that makes its steps.
 
     groups: as torch takes them; `scale` in one of them multiplies its learning rate.
     """
-    if training.optimiser == "adamw":
-        return EagerAdamW(
-            groups, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
-        )
+    rate, decay = training.learning_rate, training.weight_decay
+    if training.base_optimiser == "adamw":
+        return EagerAdamW(groups, lr=rate, weight_decay=decay, fused=True)
+    if training.base_optimiser == "lamb":
+        return eager_lamb(groups, lr=rate, weight_decay=decay)
     return EagerSGD(
         groups,
-        lr=training.learning_rate,
+        lr=rate,
         momentum=training.momentum,
         nesterov=training.nesterov,
-        weight_decay=training.weight_decay,
+        weight_decay=decay,
         fused=True,
     )
 

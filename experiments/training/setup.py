@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.signals import Stopped
@@ -45,6 +46,7 @@ class Training:
     ) -> None:
         self.config = config.training
         self.control = control
+        self._dataset = dataset
         self.ranks = control.ranks
         labels, classes = dataset.train.labels, len(dataset.classes)
         self.loss = Loss.of(config.training, labels, classes, device)
@@ -72,7 +74,7 @@ class Training:
         self._progress: dict[str, Any] = {"stage": "training"}
 
     def batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """The rest of the current epoch: number, what `inputs.forward` takes, labels."""
+        """The rest of the current epoch: number, what `inputs.mix` takes, labels."""
         self.totals.start_clock()
         self._order_at_start = self.streams.order.get_state()
         self.learner.freezing.train()
@@ -144,8 +146,20 @@ class Training:
         self.totals.clear()
         self.epoch, self.position = self.epoch + 1, 0
         done = self.epoch == self.config.epochs
+        swa = self.learner.swa
+        if swa is not None:
+            swa.observe(self.learner.network, self.epoch)
+        if swa is not None and done:
+            swa.recompute_statistics(self.learner.freezing, self._clean_images())
         if done or self.ranks.share(self.checkpoints.is_due()):
             self.save_between_epochs()
+
+    def _clean_images(self) -> Iterator[Tensor]:
+        """All training images in order, as they are and normalised; the same on every rank."""
+        dataset, channels_last = self._dataset, self.config.channels_last
+        for raw, _ in dataset.train.batches(self.config.batch_size):
+            self.control.beat(None)
+            yield normalise(raw, dataset.mean, dataset.std, channels_last=channels_last)
 
     def finish(self) -> None:
         """Leave the network with the weights to measure, the same on all ranks."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mixbench.augmentations.parameters import nearest
 from mixbench.experiments.config.transfer import TransferConfig
@@ -87,6 +88,15 @@ class Freezing:
         self._network.train()
         for module in self._frozen_modules:
             module.eval()
+
+    def trained_norms(self) -> list[str]:
+        """Return the names of the batch normalisations whose statistics are trained now."""
+        self.train()
+        return [
+            name
+            for name, module in self._network.named_modules()
+            if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
+        ]
 
     def unfreeze(self, unfreezings: int) -> bool:
         """Apply the first so many unfreezings; returns whether that changes what is trained.

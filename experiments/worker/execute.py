@@ -69,7 +69,7 @@ def execute(
         stop.check()
 
     measured = measure(network, dataset, config, beat, ranks)
-    of_average = _measure_average(network, dataset, config, beat, folder, ranks)
+    of_averages = _measure_averages(network, dataset, config, beat, folder, ranks)
     by_rank = ranks.gather(sorted(dataset.skipped.items()))
     skipped = dict(entry for entries in by_rank for entry in entries)
     _write_predictions(folder.path / "predictions.npz", measured)
@@ -85,7 +85,7 @@ def execute(
         "seed": config.seed,
         **({} if config.replicate is None else {"replicate": config.replicate}),
         "attempt": claim.number,
-        "metrics": {**measured.metrics, **of_average, **of_training},
+        "metrics": {**measured.metrics, **of_averages, **of_training},
         "curves": measured.curves,
         "dataset": _describe(dataset, skipped),
         "provenance": {
@@ -116,11 +116,11 @@ def assist(config: RunConfig, folder: RunFolder, device: torch.device, ranks: Ra
 
     train(network, dataset, config, device, folder.path, beat, ranks=ranks)
     measure(network, dataset, config, lambda: None, ranks)
-    _measure_average(network, dataset, config, lambda: None, folder, ranks)
+    _measure_averages(network, dataset, config, lambda: None, folder, ranks)
     ranks.gather(sorted(dataset.skipped.items()))
 
 
-def _measure_average(
+def _measure_averages(
     network: nn.Module,
     dataset: Dataset,
     config: RunConfig,
@@ -128,17 +128,17 @@ def _measure_average(
     folder: RunFolder,
     ranks: Ranks,
 ) -> dict[str, float | None]:
-    """Measure the averaged weights where `training.ema` asks for them beside the last ones.
+    """Measure the averages of the weights that are measured beside the last ones.
 
-    `network` has them afterwards.
+    `network` has the last of them afterwards.
     """
-    ema = config.training.ema
-    if ema is None or ema.evaluate != "beside":
-        return {}
-    # The checkpoint of the training's end; only rank 0 is sure to see its own file.
-    average: Any = next(checkpoint.load(folder.path))["ema"] if ranks.leads else None
-    network.load_state_dict(ranks.share(average))
-    return measure_average(network, dataset, config, beat, ranks)
+    metrics: dict[str, float | None] = {}
+    for name in config.training.averages_beside:
+        # The checkpoint of the training's end; only rank 0 is sure to see its own file.
+        average: Any = next(checkpoint.load(folder.path))[name] if ranks.leads else None
+        network.load_state_dict(ranks.share(average))
+        metrics |= measure_average(network, dataset, config, beat, ranks, name)
+    return metrics
 
 
 def _load(config: RunConfig, device: torch.device, runs: Path) -> tuple[Dataset, nn.Module]:

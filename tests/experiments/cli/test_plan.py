@@ -241,6 +241,8 @@ def test_what_is_frozen_and_when_images_are_mixed_make_another_kind() -> None:
         kind(transfer=transfer(unfreeze="gradual")),
         kind(model={**base["model"], "input_size": 48}),
         kind(training={"optimiser": "adamw"}),
+        kind(training={"optimiser": "sam"}),
+        kind(training={"optimiser": "sam", "sam_base": "adamw"}),
         kind(staging="first_50"),
         kind(staging="last_25"),
     ]

@@ -19,11 +19,13 @@ def test_instead_or_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("MIXBENCH_RUNS", str(tmp_path))
     fixed = running.spec("x")["fixed"] | {"evaluation": {"occlusion": {"shapes": []}}}
     emas = [None, 0.8, {"decay": 0.8, "evaluate": "beside"}]
-    spec = running.spec("three", fixed=fixed, grid={"training.ema": emas}, seeds=[0])
+    swa = {"augmentation": {"name": "none"}, "training.swa": 0.5}
+    parts = {"grid": {"training.ema": emas}, "include": [swa], "seeds": [0]}
+    spec = running.spec("three", fixed=fixed, **parts)
     folder = running.planned(spec)
-    assert running.work(folder, "trainer") == 3
+    assert running.work(folder, "trainer") == 4
     plan = folder.plan()
-    last, instead, beside = (
+    last, instead, beside, mean = (
         json.loads((run.folder.path / "result.json").read_text()) for run in plan
     )
     names = ("accuracy", "nll", "brier", "ece", "gap", "balanced_accuracy", "macro_f1")
@@ -36,7 +38,17 @@ def test_instead_or_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     added = {f"ema/{name}" for name in (*names, "validation_accuracy")}
     assert set(beside["metrics"]) == set(last["metrics"]) | added
     assert set(instead["metrics"]) == set(last["metrics"])
-    assert list(plan_labels(plan).values()) == ["ema none", "ema 0.8", "ema 0.8 beside"]
+    labels = ["ema none", "ema 0.8", "ema 0.8 beside", "ema none"]
+    assert list(plan_labels(plan).values()) == [
+        f"{label} · swa {start}"
+        for label, start in zip(labels, ["none"] * 3 + ["0.5"], strict=True)
+    ]
+    # The mean of the last two of three epochs, beside what is as ever.
+    assert set(mean["metrics"]) == set(last["metrics"]) | {
+        name.replace("ema", "swa") for name in added
+    }
+    assert mean["metrics"]["test/nll"] == last["metrics"]["test/nll"] != mean["metrics"]["swa/nll"]
+    assert mean["metrics"]["swa/accuracy"] > 0.2
     # What is measured later, and what another run starts from, is what was measured.
     for run in plan:
         with running.one_thread():

@@ -438,8 +438,19 @@ def test_the_average_is_that_of_the_steps_weights(
     assert row["train/loss"] == of_plain["train/loss"]
 
 
-def test_going_on_with_an_average_is_exact(tmp_path: Path, digits: Dataset, eager: None) -> None:
-    made = configured("cutmix", epochs=2, ema=0.7, sampler="balanced")
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"ema": 0.7, "sampler": "balanced"},
+        {"optimiser": "lamb", "swa": 0.4, "batch_size": 64},
+        {"optimiser": "sam", "sam_base": "adamw", "repeated_augmentation": 2, "crop": "resized"},
+    ],
+    ids=["average", "lamb", "sam"],
+)
+def test_going_on_with_a_recipe_is_exact(
+    tmp_path: Path, digits: Dataset, eager: None, recipe: dict[str, Any]
+) -> None:
+    made = configured("cutmix", epochs=2, **recipe)
     whole, _ = trained(tmp_path / "whole", digits, made, dropping(0))
     for number, stop in enumerate((0.3, 0.99, 1.5)):
         network = dropping(0 if number == 0 else 9)
@@ -447,6 +458,11 @@ def test_going_on_with_an_average_is_exact(tmp_path: Path, digits: Dataset, eage
             trained(tmp_path / "halting", digits, made, network, stop_at(stop))
     again, _ = trained(tmp_path / "halting", digits, made, dropping(9))
     assert same(again, whole) and rows(tmp_path / "halting") == rows(tmp_path / "whole")
+    ends = [next(checkpoint.load(tmp_path / name)) for name in ("whole", "halting")]
+    assert ("swa" in recipe) == ("swa" in ends[0])
+    if "swa" in recipe:
+        assert same(ends[1]["swa"], ends[0]["swa"]) and ends[0]["swa_epochs"] == 2
+        assert not same(ends[0]["network"], ends[0]["swa"])
 
 
 # Going on.
