@@ -34,7 +34,7 @@ def spread(flat: Sequence[dict[str, Any]]) -> None:
 
 
 def for_names(configs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return flattened configurations as names have them: defaults in words, averages and sam as one.
+    """Return flattened configurations as names have them: defaults, averages and sam in words.
 
     Examples:
         >>> for_names([{"training.loss": None}, {"training.ema.decay": 0.9}])

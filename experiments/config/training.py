@@ -70,12 +70,13 @@ class TrainingConfig(Section):
     `crop_padding` and `flip` is the data set's default. `devices` is the number of ranks (None:
     one), and `batch_size` is that of all ranks. `optimiser` None is sgd; adamw and lamb (timm's)
     have no momentum and no nesterov. sam makes the steps of `sam_base` (None: sgd) by the gradient
-    at weights that are `sam_rho` away (None: 0.05 with sam). `loss` None is ce, the cross-entropy; bce is the binary one of every class, with
-    the mixed labels, or with 1 for those whose weight is above `bce_threshold` and 0 for the rest.
-    `class_weights` weigh the loss of each label, in the order of the classes; balanced: by one over
-    the class's number of training images. The balanced `sampler` draws classes alike.
-    With `repeated_augmentation` each image comes so many times in its batch, and an epoch has as
-    many steps with fewer images. `swa` is measured beside what the run is judged by, as `swa/...`.
+    at weights that are `sam_rho` away (None: 0.05 with sam). `loss` None is ce, the cross-entropy;
+    bce is the binary one of every class, with the mixed labels, or with 1 for those whose weight is
+    above `bce_threshold` and 0 for the rest. `class_weights` weigh the loss of each label, in the
+    order of the classes; balanced: by one over the class's number of training images. The balanced
+    `sampler` draws classes alike. With `repeated_augmentation` each image comes so many times in
+    its batch, and an epoch has as many steps with fewer images. `swa` is measured beside what the
+    run is judged by, as `swa/...`.
     """
 
     epochs: int = Field(30, ge=1)

@@ -18,7 +18,16 @@ from mixbench.experiments.data.crops import Scale, crop_of_picture
 from mixbench.experiments.data.decode import Form, Pixels, as_batch
 from mixbench.experiments.data.file_split import in_colour
 from mixbench.experiments.data.picture_store import Damaged, PictureStore
-from mixbench.experiments.data.split import ONCE, WHOLE, Batch, Part, Sampling, Split, order_of, steps
+from mixbench.experiments.data.split import (
+    ONCE,
+    WHOLE,
+    Batch,
+    Part,
+    Sampling,
+    Split,
+    order_of,
+    steps,
+)
 
 log = logging.getLogger(__name__)
 Made = TypeVar("Made")

@@ -41,7 +41,8 @@ def timed(configs: Iterable[RunConfig], where: Where) -> dict[str, Cost]:
         training = config.training
         frozen = _always_frozen(config)
         dataset = config.dataset.model_copy(update={"split_seed": 0})
-        alike = (config.model, dataset, training.batch_size, training.optimiser, training.sam_base, frozen)
+        optimiser = training.optimiser, training.sam_base
+        alike = (config.model, dataset, training.batch_size, optimiser, frozen)
         if alike not in took:
             took[alike] = _time(config, device)
         step, forward = took[alike]

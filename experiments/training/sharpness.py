@@ -35,7 +35,7 @@ class Sharpness:
 
     @torch.no_grad()
     def gradients(self, backward: Callable[[], Tensor]) -> Tensor:
-        """Leave the gradients of the worst weights in the parameters; the loss is of the first pass.
+        """Leave the gradients at the worst weights; return the loss of the first pass.
 
         backward: Adds the gradients of a forward and backward pass, and returns its loss. They may
             all be scaled: only their direction counts.

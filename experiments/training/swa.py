@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,19 +47,18 @@ class WeightAverage:
             freezing: Of the network that is averaged.
             batches: Normalised images (B,C,H,W); those of one image are left out.
         """
-        norms = [self._average.module.get_submodule(name) for name in freezing.trained_norms()]
-        self._average.eval()
-        momenta = []
+        module = self._average.module
+        norms = [cast(_BatchNorm, module.get_submodule(each)) for each in freezing.trained_norms()]
+        module.eval()
+        momenta = [norm.momentum for norm in norms]
         for norm in norms:
-            assert isinstance(norm, _BatchNorm)
-            momenta.append((norm, norm.momentum))
             norm.train()
             norm.reset_running_stats()
             norm.momentum = None
         for images in batches if norms else ():
             if len(images) > 1:
                 self._average(images)
-        for norm, momentum in momenta:
+        for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
     def state(self) -> dict[str, Any]:
