@@ -33,7 +33,7 @@ def spread(flat: Sequence[dict[str, Any]]) -> None:
             config.setdefault(key, None)
 
 
-def for_names(configs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def for_names(configs: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """Return flattened configurations as names have them: defaults, averages and sam in words.
 
     Examples:

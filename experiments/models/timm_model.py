@@ -57,7 +57,7 @@ def timm_model(
 
 def _drops_paths(network: nn.Module) -> bool:
     """Tell whether any block is left out at random: some networks take the rate and ignore it."""
-    from timm.layers import DropPath
+    from timm.layers import DropPath  # type: ignore[attr-defined]
 
     return any(isinstance(part, DropPath) and part.drop_prob for part in network.modules())
 

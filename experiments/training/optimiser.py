@@ -43,7 +43,7 @@ class EagerAdamW(_Eager, AdamW):
 
 def eager_lamb(groups: list[dict[str, Any]], **options: Any) -> Optimizer:
     """Return timm's Lamb, without torch's compiler; timm's optimisers are imported here."""
-    from timm.optim import Lamb
+    from timm.optim import Lamb  # type: ignore[attr-defined]
 
     class EagerLamb(_Eager, Lamb):
         """timm's Lamb, without torch's compiler."""
