@@ -238,3 +238,34 @@ def test_options_of_the_command_line_reach_the_job(
         out.replace("waits:", "wait:")
     )
     assert "no task is left in SLURM's queue that can start" in out
+
+
+@pytest.mark.usefixtures("impatient")
+def test_final_runs_wait_on_slurm_for_the_choice_of_their_setting(
+    slurm: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = running.spec("")["fixed"] | {"training": {"epochs": 1, "batch_size": 64}}
+    spec = running.spec("tuned", fixed=fixed, grid={"augmentation": ["cutmix"]}, replicates=2)
+    spec["tune"] = {"over": {"augmentation.prob": [0.3, 0.6]}, "replicates": 1}
+    del spec["seeds"]
+    Path("tuned.yaml").write_text(json.dumps(spec))
+    Path("one.yaml").write_text("cpus: 1\ntime: 10\n")
+    out = swept(capsys, "tuned.yaml", "one", "--wait", "--workers", "2")
+    assert "submitted job" in out and "6 of 6 runs done" in out
+    sweep = SweepFolder.open("tuned")
+    (array,) = queue.recorded(sweep)
+    began: dict[str, list[float]] = {}
+    finished = []
+    for planned in sweep.plan():
+        (row,) = planned.folder.attempts()
+        assert row["job"]["array"] == array.job
+        began.setdefault(planned.part, []).append(row["started"])
+        if planned.part == "tuning":
+            finished.append((planned.folder.result() or {})["provenance"]["finished"])
+    assert {part: len(times) for part, times in began.items()} == {
+        "tuning": 2,
+        "tuned": 2,
+        "default": 2,
+    }
+    assert len(list(sweep.path.glob("choice.*.json"))) == 1
+    assert max(finished) <= min(began["tuned"])
