@@ -19,6 +19,7 @@ HIGHER, LOWER, EQUAL = "higher", "lower", "equal"
 NOT_LOWER, NOT_HIGHER = "not lower", "not higher"
 DIRECTIONS = (HIGHER, LOWER, EQUAL, NOT_LOWER, NOT_HIGHER)
 _OF_CONTRAST = ("metric", "direction", "margin")
+_WHERE_MEASURED = "where_measured"
 _TESTED = ("metric", "cells", "contrast", "direction", "margin", "sweep", "command")
 _ALWAYS = ("sentence", "source")
 _OPTIONAL = ("regime", "may_differ", "note")
@@ -36,6 +37,7 @@ class ClaimContrast:
         direction: What is claimed of the difference: "higher", "lower", "equal", "not lower" or
             "not higher".
         margin: The smallest difference that matters, in the metric's own unit.
+        where_measured: Whether a study without the metric judges the claim by the other contrasts.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ClaimContrast:
     metric: str
     direction: str
     margin: float
+    where_measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ def _contrasts(given: Mapping[str, Any], cells: Mapping[str, Any]) -> tuple[Clai
         raise UserError(
             f"contrast: got {contrast!r}, expected such as cutmix - none, or names with contrasts"
         )
-    return tuple(
+    found = tuple(
         _contrast(
             f"contrast.{name}",
             str(name),
@@ -184,18 +187,26 @@ def _contrasts(given: Mapping[str, Any], cells: Mapping[str, Any]) -> tuple[Clai
         )
         for name, one in contrast.items()
     )
+    if all(one.where_measured for one in found):
+        raise UserError(f"contrast: expected one without {_WHERE_MEASURED}, which always counts")
+    return found
 
 
 def _contrast(
     where: str, name: str, own: Any, claim: Mapping[str, Any], cells: Mapping[str, Any]
 ) -> ClaimContrast:
-    allowed = ("difference", *_OF_CONTRAST)
+    allowed = ("difference", *_OF_CONTRAST, _WHERE_MEASURED)
     if not isinstance(own, Mapping):
         raise UserError(f"{where}: got {own!r}, expected a difference such as cutmix - none")
     for key in own:
         if key not in allowed:
             raise unknown(f"key of {where}", key, allowed)
-    for key in allowed:
+    where_measured = own.get(_WHERE_MEASURED, False)
+    if not isinstance(where_measured, bool):
+        raise UserError(
+            f"{where}.{_WHERE_MEASURED}: got {where_measured!r}, expected true or false"
+        )
+    for key in ("difference", *_OF_CONTRAST):
         if key not in own and key not in claim:
             raise UserError(f"{key}: missing")
     try:
@@ -213,7 +224,7 @@ def _contrast(
         raise UserError(f"margin: got {margin!r}, expected a number above 0")
     metric = _text("metric", metric)
     parse_metric(metric)
-    return ClaimContrast(name, formula, metric, direction, float(margin))
+    return ClaimContrast(name, formula, metric, direction, float(margin), where_measured)
 
 
 def _keys(given: Any) -> tuple[str, ...]:

@@ -118,17 +118,18 @@ def judge_all(studies: Sequence[Study], claims: Sequence[Claim]) -> list[Judgeme
 
 
 def _judge_one(study: Study, claim: Claim) -> list[Judgement]:
-    if not claim.is_testable or not all(study.has(one.metric) for one in claim.contrasts):
+    contrasts = [one for one in claim.contrasts if not one.where_measured or study.has(one.metric)]
+    if not claim.is_testable or not all(study.has(one.metric) for one in contrasts):
         return []
     found = regimes(claim, study.rows)
-    estimates = estimate(study, found, claim.contrasts) if found else {}
+    estimates = estimate(study, found, contrasts) if found else {}
     judgements = []
     for number, regime in enumerate(found):
         findings = tuple(
             Finding(
                 contrast, estimates[number, place], _verdict(contrast, estimates[number, place])
             )
-            for place, contrast in enumerate(claim.contrasts)
+            for place, contrast in enumerate(contrasts)
         )
         if any(one.estimated.n == 0 for one in findings):
             continue

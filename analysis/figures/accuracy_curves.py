@@ -70,7 +70,9 @@ def curves_figure(
                 if index + columns >= len(panels):
                     axis.set_xlabel(x_label)
                     axis.tick_params(labelbottom=True)
-        grid[0][0].set_ylim(0, min(100.0, _top(lines) * 105))
+        # Below 0 only where an estimate is, such as a share without bias.
+        bottom = min(0.0, float(lines["mean"].min()) * 105)
+        grid[0][0].set_ylim(bottom, min(100.0, _top(lines) * 105))
         if is_doubling:
             _double(grid[0][0])
         else:

@@ -31,6 +31,7 @@ TITLES = {
     "budget": "Over the length of training",
     "dose": "Over the dose of mixing",
     "schedules": "Schedules",
+    "noise": "Gradient noise by epoch",
     "occlusion": "Occlusion",
     "calibration": "Reliability",
     "factors": "Pairs and factors",
@@ -55,7 +56,7 @@ def render(sections: Mapping[str, Any]) -> dict[str, str]:
 
 def _folds(sections: Mapping[str, Any]) -> dict[str, bool]:
     """Tell of each fold that is not on every page whether it is on this one."""
-    with_figures = ("budget", "dose", "schedules", "occlusion", "calibration")
+    with_figures = ("budget", "dose", "schedules", "noise", "occlusion", "calibration")
     return {
         **{name: bool(sections[name]["figures"]) for name in with_figures},
         "advice": bool(sections["first"]["overview"] and sections["first"]["table"]),

@@ -28,6 +28,10 @@ STOPPED = "stopped"
 _EXTRAS = {"dataset": "data", "provenance": "provenance", "timing": "timing"}
 
 
+NOISE = ("mix", "batch", "signal", "norm")
+"""Of `train/gradient_noise/...`, in the rows of epochs."""
+
+
 @dataclass(frozen=True)
 class Tables:
     """The tables of one sweep.
@@ -42,6 +46,8 @@ class Tables:
     reliability: cell_key, run_key, seed, bin, low, high, count, confidence, accuracy.
     mixing: what was mixed in each epoch of the runs with a schedule: cell_key, run_key, seed, epoch
         (1 is the first), prob, lambda, area (NaN where nothing is known).
+    noise: gradient noise by epoch, of the runs with `training.gradient_noise`: cell_key, run_key,
+        seed, epoch, mix, batch, signal, norm.
     pretraining: rows as in `runs`, of the runs that are there only because others start from their
         weights; no other table has them.
     tuning: rows as in `runs`, of the runs that are there only to choose the settings of others; no
@@ -62,6 +68,7 @@ class Tables:
     classes: tuple[str, ...]
     plugins: tuple[PluginUse, ...] = ()
     tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
+    noise: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def load(folder: SweepFolder) -> Tables:
@@ -120,6 +127,7 @@ def load(folder: SweepFolder) -> Tables:
         classes=_classes(results[run.run_key] for run in plan),
         plugins=plugin_uses([*plan, *needed_only, *tuning], results, all_names),
         tuning=_runs(tuning, tried, configs, results, config_columns, metric_columns),
+        noise=_points([row for run, _ in curves for row in _noise(run)], ("epoch", *NOISE)),
     )
 
 
@@ -316,6 +324,16 @@ def _mixing(run: PlannedRun) -> list[dict[str, Any]]:
         for row in run.folder.metrics()
         if is_number(row.get("epoch"))
     ]
+
+
+def _noise(run: PlannedRun) -> list[dict[str, Any]]:
+    if not run.config.get("training", {}).get("gradient_noise"):
+        return []
+    found = [
+        {"epoch": row.get("epoch"), **{n: row.get(f"train/gradient_noise/{n}") for n in NOISE}}
+        for row in run.folder.metrics()
+    ]
+    return [{**_keys(run), **row} for row in found if all(map(is_number, row.values()))]
 
 
 def _keys(run: PlannedRun) -> dict[str, Any]:

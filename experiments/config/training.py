@@ -61,6 +61,19 @@ class SwaConfig(Section):
         return {"from": start}
 
 
+class GradientNoiseConfig(Section):
+    """Gradient noise, measured beside the training, after every `every`-th epoch and the last.
+
+    `batches` batches of training images are mixed `draws` times each; the training itself stays the
+    same, bit by bit. `seed` says which images and which draws.
+    """
+
+    every: int = Field(1, ge=1)
+    batches: int = Field(4, ge=2, le=1000)
+    draws: int = Field(4, ge=2, le=1000)
+    seed: int = Field(0, ge=0)
+
+
 class TrainingConfig(Section):
     """How the network is trained.
 
@@ -105,6 +118,7 @@ class TrainingConfig(Section):
     amp: bool = True
     channels_last: bool = True
     devices: int | None = Field(None, ge=1, le=4096)
+    gradient_noise: GradientNoiseConfig | None = None
 
     @property
     def base_optimiser(self) -> str:
@@ -240,6 +254,14 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"batch_size: got {self.batch_size}, expected at least {2 * self.devices}, two "
                 f"images for each of the {self.devices} devices"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_noise(self) -> TrainingConfig:
+        if self.gradient_noise is not None and self.devices is not None:
+            raise ValueError(
+                f"gradient_noise: is measured on one device, but devices is {self.devices}"
             )
         return self
 

@@ -7,6 +7,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+NOISE = "train/gradient_noise/"
+"""What the names of gradient noise begin with, in the rows of epochs."""
+
 
 class History:
     """`metrics.jsonl`, its length at the last checkpoint, and sums over epochs.
@@ -58,10 +61,18 @@ class History:
         shares = [row["mix/own_weight"] for row in map(json.loads, self.path.open())]
         return max(0.0, 1.0 - math.fsum(shares) / max(1, len(shares)))
 
+    def noise(self) -> dict[str, float]:
+        """The means over epochs of `train/gradient_noise/...`, as far as it was measured."""
+        rows = list(map(json.loads, self.path.open()))
+        names = dict.fromkeys(name for row in rows for name in row if name.startswith(NOISE))
+        found = {name: [row[name] for row in rows if name in row] for name in names}
+        return {f"{name}/mean": math.fsum(one) / len(one) for name, one in found.items()}
+
     def summary(self) -> dict[str, Any]:
-        """Speed and dose over all epochs, and the best of them on the validation split."""
+        """Speed, dose and noise over all epochs, and the best of them on the validation split."""
         return {
             "dose": self.dose(),
+            "noise": self.noise(),
             "train_seconds": self.seconds,
             "images_per_second": self.images / self.seconds,
             "best_epoch": self.best_epoch,

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from mixbench import augmentations
-from mixbench.augmentations.integrations.hooks import mixing_inside
 from mixbench.augmentations.plans.base import Batch
 from mixbench.experiments.config.rules import why_not_in_features
 from mixbench.experiments.config.schema import RunConfig
@@ -23,6 +22,7 @@ from mixbench.experiments.data.crops import normalise, prepare
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.split import WHOLE, Part, Sampling
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.models.mixed_step import logits_of_mixed, mix_batch
 from mixbench.experiments.training.cached_features import cache_features, last_frozen
 from mixbench.experiments.training.control import Beat, Control
 from mixbench.experiments.training.learner import Learner
@@ -89,14 +89,15 @@ class Pixels:
     def mix(self, method: augmentations.Method, raw: Tensor, labels: Tensor) -> Batch:
         images = self._prepare(raw)
         plan = self._streams.draw_plan(method, raw.shape, images=images, labels=labels)
-        targets = plan.mix_labels(labels, len(self._dataset.classes))
-        return Batch(images if self._mix_at else plan.mix_images(images), targets, plan)
+        classes = len(self._dataset.classes)
+        if self._mix_at is None:
+            return mix_batch(plan, images, labels, classes)
+        return Batch(images, plan.mix_labels(labels, classes), plan)
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         plan = batch.plan
         if self._mix_at is None:
-            with mixing_inside(self.network, plan, self._layers.named):
-                return cast(Tensor, model(batch.images))
+            return logits_of_mixed(model, self.network, self._layers.named, batch)
 
         def mix(features: Tensor) -> Tensor:
             return mix_features(plan, features, self.network)

@@ -23,6 +23,7 @@ from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.signals import Stopped
 from mixbench.experiments.training.control import Beat, Control, Order
 from mixbench.experiments.training.epoch_totals import EpochMeans, staging_row
+from mixbench.experiments.training.gradient_noise import measure_noise
 from mixbench.experiments.training.inputs import Inputs
 from mixbench.experiments.training.schedules import learning_rate
 from mixbench.experiments.training.setup import Training
@@ -65,8 +66,9 @@ def train(
     while run.epoch < run.config.epochs:
         run.pause_after(until)
         means = train_epoch(run)
+        noise = measure_noise(run)
         validation = validate_epoch(run)
-        record_epoch(run, means, validation)
+        record_epoch(run, means, validation, noise)
         run.next_epoch()
     run.finish()
     return run.history.summary() if ranks.leads else {}
@@ -101,9 +103,7 @@ def train_step(
         batch = run.inputs.mix(method, raw, labels)
 
     def compute_loss() -> Tensor:
-        with run.learner.precision():
-            logits = run.inputs.logits(run.model, batch)
-        return run.loss(batch.targets, logits)
+        return run.loss_of(run.model, batch)
 
     # The mean over ranks of the losses times this is the mean over all images of the batch.
     share = len(labels) * run.ranks.size / images_of_all_ranks
@@ -140,7 +140,9 @@ def validate(inputs: Inputs, beat: Beat, ranks: Ranks = ALONE) -> dict[str, floa
     return ranks.share(score(inputs.network, inputs.validation(beat, ranks.part), ranks))
 
 
-def record_epoch(run: Training, means: EpochMeans, validation: dict[str, float]) -> None:
+def record_epoch(
+    run: Training, means: EpochMeans, validation: dict[str, float], noise: dict[str, float]
+) -> None:
     """Write the epoch's row to `metrics.jsonl`, and let the schedules know its accuracy."""
     steps = (run.epoch + 1) * run.steps_per_epoch
     staging = staging_row(run.schedules.phase(steps - 1), means) if run.schedules.staged else {}
@@ -157,6 +159,7 @@ def record_epoch(run: Training, means: EpochMeans, validation: dict[str, float])
         "learning_rate": learning_rate(steps - 1, run.steps, run.config),
         "mix/own_weight": means.own_weight,
         **staging,
+        **noise,
         **run.learner.freezing.metrics(),
         "images_per_second": speed,
     }

@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mixbench.augmentations.plans.base import Batch
 from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.training import TrainingConfig
 from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.models.loss import Loss
 from mixbench.experiments.signals import Stopped
 from mixbench.experiments.training.checkpoints import Checkpoints
 from mixbench.experiments.training.control import Control, Order, Paused
@@ -21,7 +24,6 @@ from mixbench.experiments.training.epoch_totals import EpochTotals
 from mixbench.experiments.training.history import History
 from mixbench.experiments.training.inputs import inputs_for
 from mixbench.experiments.training.learner import Learner
-from mixbench.experiments.training.loss import Loss
 from mixbench.experiments.training.random_streams import RandomStreams
 from mixbench.experiments.training.schedules import TrainingSchedules
 from mixbench.experiments.training.state import TrainingState
@@ -48,9 +50,11 @@ class Training:
         self.control = control
         self._dataset = dataset
         self.ranks = control.ranks
+        self.device, self.train_images = device, len(dataset.train)
         labels, classes = dataset.train.labels, len(dataset.classes)
         self.loss = Loss.of(config.training, labels, classes, device)
         _check_ranks(self.ranks.size, len(dataset.train))
+        _check_noise(config.training, len(dataset.train))
         self.batches_of_one = self.config.batch_size == 1 or len(dataset.train) == 1
         self.steps_per_epoch = dataset.train.steps(self.config.batch_size, self.ranks.size)
         self.steps = self.config.epochs * self.steps_per_epoch
@@ -81,6 +85,12 @@ class Training:
         batches = self.inputs.epoch(self.streams.order, start=self.position, part=self.ranks.part)
         for number, (raw, labels) in enumerate(batches, start=self.position):
             yield number, raw, labels
+
+    def loss_of(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of a training step. model: `inputs.network`, or what wraps it."""
+        with self.learner.precision():
+            logits = self.inputs.logits(model, batch)
+        return self.loss(batch.targets, logits)
 
     def meet_ranks(self, number: int, images: int) -> list[int]:
         """Before a step: save if it is time, stop if asked; return each rank's number of images."""
@@ -174,4 +184,12 @@ def _check_ranks(ranks: int, images: int) -> None:
         raise UserError(
             f"training.devices: got {ranks}, expected at most {images // 2}, for two of the "
             f"{images} training images on each"
+        )
+
+
+def _check_noise(training: TrainingConfig, images: int) -> None:
+    if training.gradient_noise is not None and images < 2 * training.batch_size:
+        raise UserError(
+            f"training.gradient_noise: needs two batches of {training.batch_size} training images, "
+            f"got {images} images"
         )

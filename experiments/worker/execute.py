@@ -77,6 +77,7 @@ def execute(
         "best/epoch": summary.pop("best_epoch"),
         "best/validation_accuracy": summary.pop("best_validation_accuracy"),
         "mix/dose": summary.pop("dose"),
+        **summary.pop("noise"),
     }
     result = {
         "schema": SCHEMA,

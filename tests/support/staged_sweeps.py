@@ -50,13 +50,13 @@ def run(
     return {**config(method, seed, **changes), "staging": staging, "transfer": weights}
 
 
-def staging_sweep(root: Path, seeds: Iterable[int] = range(3)) -> SweepFolder:
+def staging_sweep(root: Path, seeds: Iterable[int] = range(3), **changes: Any) -> SweepFolder:
     """`none`, and two methods with four schedules each, with what was mixed in 30 epochs."""
     seeds = list(seeds)
     schedules = (None, FIRST_50, HESITATE, CAUTIOUS)
-    runs = [run(NONE, seed) for seed in seeds]
+    runs = [run(NONE, seed, **changes) for seed in seeds]
     runs += [
-        run(method, seed, schedule)
+        run(method, seed, schedule, **changes)
         for method in (CUTMIX, MIXUP)
         for schedule in schedules
         for seed in seeds
@@ -69,6 +69,9 @@ def staging_sweep(root: Path, seeds: Iterable[int] = range(3)) -> SweepFolder:
             if planned.config["staging"]:
                 row |= {"mix/prob": 1.0 if epoch <= 15 else 0.0}
                 row |= {"mix/lambda": 0.6, "mix/area": 0.4} if epoch <= 15 else {}
+            if planned.config["training"].get("gradient_noise"):
+                shares = {"mix": 0.1 + epoch / 100, "batch": 0.5, "signal": 0.4 - epoch / 100}
+                row |= {f"train/gradient_noise/{n}": v for n, v in {**shares, "norm": 1.0}.items()}
             rows.append(json.dumps(row) + "\n")
         (planned.folder.path / "metrics.jsonl").write_text("".join(rows))
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -25,6 +26,20 @@ class Components(NamedTuple):
     def total(self) -> float:
         """The mean squared norm."""
         return self.mix + self.batch + self.signal
+
+    def shares(self) -> dict[str, float | None]:
+        """`mix`, `batch` and `signal` over the total, and its root, `norm`.
+
+        None where gradients are 0 or no numbers.
+        """
+        total = self.total
+        known = math.isfinite(total) and total > 0
+        return {
+            "mix": self.mix / total if known else None,
+            "batch": self.batch / total if known else None,
+            "signal": self.signal / total if known else None,
+            "norm": math.sqrt(total) if known else None,
+        }
 
 
 def components(gradients: Iterable[Iterable[Tensor]]) -> Components:

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from mixbench import augmentations
-from mixbench.augmentations.integrations.hooks import mixing_inside
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.crops import prepare as augment
 from mixbench.experiments.errors import Impossible
 from mixbench.experiments.evaluation.base import Measured, Subject
 from mixbench.experiments.evaluation.gradient_noise import GradientNoiseSettings
 from mixbench.experiments.evaluation.gradient_noise.components import components
+from mixbench.experiments.models.loss import Loss
+from mixbench.experiments.models.mixed_step import logits_of_mixed, mix_batch
 from mixbench.experiments.transfer.freeze import Freezing
 from mixbench.experiments.transfer.layers import Layers
 
@@ -44,8 +44,8 @@ def measure(subject: Subject, settings: GradientNoiseSettings) -> Measured:
         Shares, of which `batch` and `signal` are estimates that may be below 0.
 
     Raises:
-        Impossible: The training's step is not one of images with the cross-entropy, or there are
-            too few training images for two batches.
+        Impossible: The training mixes features, or there are too few training images for two
+            batches.
     """
     _check(subject.config)
     size = subject.config.training.batch_size
@@ -56,16 +56,8 @@ def measure(subject: Subject, settings: GradientNoiseSettings) -> Measured:
     with torch.inference_mode(False), torch.enable_grad(), _random_numbers_kept(device):
         step = _Step(subject, settings.seed)
         parts = components(step.gradients(batch, settings.draws) for batch in range(batches))
-    total = parts.total
-    known = math.isfinite(total) and total > 0
-    metrics = {
-        "mix": parts.mix / total if known else None,
-        "batch": parts.batch / total if known else None,
-        "signal": parts.signal / total if known else None,
-        "norm": math.sqrt(total) if known else None,
-    }
     return Measured(
-        {f"gradient_noise/{name}": value for name, value in metrics.items()},
+        {f"gradient_noise/{name}": value for name, value in parts.shares().items()},
         {"batches": batches, "draws": settings.draws, "batch_size": size},
     )
 
@@ -87,6 +79,8 @@ class _Step:
         train = subject.split("train")
         generator = torch.Generator().manual_seed(seed)
         self._order = torch.randperm(len(train), generator=generator)
+        labels, classes = subject.dataset.train.labels, len(subject.dataset.classes)
+        self._loss = Loss.of(config.training, labels, classes, subject.device)
         self._trained = [one for one in self._network.parameters() if one.requires_grad]
 
     def gradients(self, batch: int, draws: int) -> Iterator[Tensor]:
@@ -111,18 +105,16 @@ class _Step:
             yield self._gradient(images, labels, self._generator(batch, 1 + draw))
 
     def _gradient(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        method = self._method
-        plan = method.sample(
+        plan = self._method.sample(
             images.shape,
             device=images.device,
             generator=generator,
             images=images,
             labels=labels,
         )
-        targets = plan.mix_labels(labels, len(self._subject.dataset.classes))
-        with mixing_inside(self._network, plan, self._layers.named):
-            logits = self._network(plan.mix_images(images))
-        loss = targets.cross_entropy(logits, self._subject.config.training.label_smoothing)
+        batch = mix_batch(plan, images, labels, len(self._subject.dataset.classes))
+        logits = logits_of_mixed(self._network, self._network, self._layers.named, batch)
+        loss = self._loss(batch.targets, logits)
         gradients = torch.autograd.grad(loss, self._trained, allow_unused=True)
         return torch.cat([one.flatten() for one in gradients if one is not None])
 
@@ -132,8 +124,6 @@ class _Step:
 
 
 def _check(config: RunConfig) -> None:
-    if config.training.loss is not None:
-        raise Impossible(f"is of the cross-entropy, not of training.loss {config.training.loss}")
     if config.transfer is not None and config.transfer.mixing == "features":
         raise Impossible("is of mixed images; the run mixes features of a frozen network")
 

@@ -205,6 +205,13 @@ def test_all_contrasts_of_a_claim_must_hold() -> None:
     summed = claim(metric="test/accuracy + test/accuracy", margin=0.01)
     assert only(study, summed).findings[0].estimated.difference == pytest.approx(0.06, abs=0.005)
     assert judge(study, [claim(metric="attack/pgd/8-255")]) == [], "not measured"
+    attack = {"difference": "cutmix - none", "metric": "attack/pgd/8-255", "where_measured": True}
+    optional = claim(contrast={"accuracy": "cutmix - none", "attack": attack})
+    (accuracy,) = only(study, optional).findings
+    assert accuracy.verdict == "supported"
+    ece = {**attack, "metric": "test/ece", "direction": "higher"}
+    measured = claim(contrast={"accuracy": "cutmix - none", "ece": ece})
+    assert only(study, measured).verdict in ("equivalent", "contradicted")
 
 
 def test_a_contrast_of_the_report_keeps_its_one_test(

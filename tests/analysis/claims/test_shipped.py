@@ -67,6 +67,8 @@ def test_a_claim_is_tested_by_what_it_names(claim: claims.Claim) -> None:
     assert claim.sweep in load.shipped()
     for contrast in claim.contrasts:
         by_settings = {"attack/apgd/8-255"} if "attack.also=apgd" in claim.command else set()
+        if contrast.where_measured or "training.gradient_noise" in claim.command:
+            by_settings |= {f"train/gradient_noise/{name}/mean" for name in ("mix", "signal")}
         assert set(parse_metric(contrast.metric)) <= metrics() | by_settings
     scale = None
     for command in claim.command.split(" && "):

@@ -15,7 +15,7 @@ from PIL import Image
 from mixbench.analysis.report import first_screen
 from mixbench.analysis.report.build import Report, write_report
 from mixbench.analysis.report.data import ReportData, collect
-from mixbench.analysis.report.sections import calibration, dose, mixed, occlusion, results
+from mixbench.analysis.report.sections import calibration, dose, mixed, noise, occlusion, results
 from mixbench.analysis.statistics.comparison import compare
 from mixbench.analysis.statistics.contrasts import Stratum, many_to_one
 from mixbench.analysis.statistics.contrasts import compare as compare_contrasts
@@ -160,6 +160,16 @@ def test_what_was_mixed_is_read_from_the_runs(staged: SweepFolder) -> None:
     first = mixing[mixing["epoch"] <= 15]
     assert set(first["prob"]) == {1.0} and set(first["lambda"]) == {0.6}
     assert mixing.loc[mixing["epoch"] > 15, "area"].isna().all()
+
+
+def test_gradient_noise_by_epoch_is_drawn(tmp_path: Path) -> None:
+    asked = {"every": 1, "batches": 4, "draws": 4, "seed": 0}
+    folder = staging_sweep(tmp_path, range(1), training__gradient_noise=asked)
+    found = load(folder).noise
+    assert len(found) == 9 * 30 and (found["mix"] == 0.1 + found["epoch"] / 100).all()
+    (figure,) = noise.section(collect(folder, None))["figures"]
+    assert figure.name == "gradient_noise.png"
+    assert Image.open(io.BytesIO(figure.light)).width > 500
 
 
 def test_pretraining_is_left_out_and_listed(

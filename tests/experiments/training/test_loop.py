@@ -34,11 +34,11 @@ from mixbench.experiments.data.split import Split
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation.after_training import measure
 from mixbench.experiments.models.build import build
+from mixbench.experiments.models.loss import Loss
 from mixbench.experiments.signals import Stopped
 from mixbench.experiments.store import checkpoint
 from mixbench.experiments.training import checkpoints, inputs, loop
 from mixbench.experiments.training.control import Beat
-from mixbench.experiments.training.loss import Loss
 from mixbench.experiments.training.random_streams import stream_seed
 from mixbench.experiments.training.schedules import learning_rate
 from tests.support import running
