@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from mixbench.augmentations.integrations.hooks import layer_names, mixing_inside
     from mixbench.augmentations.method import Home, Method, Paper, parameter
+    from mixbench.augmentations.network_views import NetworkView
     from mixbench.augmentations.padding import PaddedImages, pad_images
     from mixbench.augmentations.plans.base import Batch, Plan
     from mixbench.augmentations.plans.blend import Blend
@@ -48,6 +49,7 @@ __all__ = [
     "MixBatches",
     "MixTransform",
     "Moments",
+    "NetworkView",
     "PaddedImages",
     "Paper",
     "Paste",
@@ -79,6 +81,7 @@ _MODULES = {
     "MixBatches": "integrations.dropin",
     "MixTransform": "integrations.dropin",
     "Moments": "plans.moments",
+    "NetworkView": "network_views",
     "PaddedImages": "padding",
     "Paper": "method",
     "Paste": "plans.paste",

@@ -230,9 +230,11 @@ def check_rectangles(name: str, tensor: Any, shape: Sequence[int], size: tuple[i
         )
 
 
-def check_label_weights(weights: Tensor) -> None:
-    """Raise ValueError unless each row of `weights` (B, K) sums to 1; reads the tensor."""
+def check_label_weights(weights: Tensor, *, free: bool = False) -> None:
+    """Raise ValueError unless each row of `weights` (B, K) sums to 1, or is free; reads them."""
     check_numbers("weights", weights, 0, 1)
+    if free:
+        return
     sums = distinct_rows(weights).sum(dim=1)
     if bool(((sums - 1).abs() > 1e-4).any()):
         low, high = _limits(sums)

@@ -28,6 +28,7 @@ class Targets:
     Attributes:
         labels: (B, K) int64, classes, or -100 for a source that has no label.
         weights: (B, K) float32, rows sum to 1 (multi-label: to what the mixed rows sum to).
+        free: Whether rows may sum to something else: a sample then counts as much as they do.
 
     Examples:
         >>> import mixbench, torch
@@ -40,6 +41,7 @@ class Targets:
 
     labels: Tensor
     weights: Tensor
+    free: bool = False
 
     def dense(self, num_classes: int) -> Tensor:
         """Return the soft labels.
@@ -98,7 +100,7 @@ class Targets:
         picked = log_prob.gather(1, classes).masked_fill(weights == 0, 0)
         loss = -(weights * picked).sum(dim=1)
         if label_smoothing:
-            even_loss = (1 - ignored) * even.mean(dim=1)
+            even_loss = self._counted(ignored) * even.mean(dim=1)
             loss = (1 - label_smoothing) * loss - label_smoothing * even_loss
         if reduction == "mean":
             # The sum of the weights is B only up to rounding, and the mean must divide by B.
@@ -147,7 +149,7 @@ class Targets:
         logits = logits.float()
         present = self.dense(logits.shape[1])
         classes, weights, ignored = self._without_ignored()
-        whole = (1 - ignored).unsqueeze(1)
+        whole = self._counted(ignored).unsqueeze(1)
 
         def smoothed(present: Tensor, whole: Tensor) -> Tensor:
             even = label_smoothing / logits.shape[1] * whole
@@ -167,6 +169,10 @@ class Targets:
             labels = loss.shape[0] - ignored.sum() if class_weights is None else whole.sum()
             return loss.sum() / (labels * loss.shape[1])
         return loss.sum() if reduction == "sum" else loss
+
+    def _counted(self, ignored: Tensor) -> Tensor:
+        """Return each sample's weight that is not ignored: (B,)."""
+        return self.weights.sum(dim=1) - ignored if self.free else 1 - ignored
 
     def _without_ignored(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return classes and weights, 0 where ignored, and each sample's ignored weight (B,)."""
@@ -194,13 +200,14 @@ class Targets:
             )
 
 
-def weighted(labels: Tensor, sources: Tensor, shares: Tensor) -> Targets:
+def weighted(labels: Tensor, sources: Tensor, shares: Tensor, *, free: bool = False) -> Targets:
     """Mix soft labels of samples that have several sources.
 
     Args:
         labels: (B, num_classes) floating point.
         sources: (B, K) int64, indices into the batch.
         shares: (B, K) float32, how much of each sample comes from each source; rows sum to 1.
+        free: Whether the rows of `shares` may sum to something else.
 
     Returns:
         Targets with K = num_classes.
@@ -208,4 +215,4 @@ def weighted(labels: Tensor, sources: Tensor, shares: Tensor) -> Targets:
     # Not a matrix product: autocast would take it to half precision.
     weights = (shares.unsqueeze(-1) * labels.float()[sources]).sum(dim=1)
     classes = torch.arange(labels.shape[1], device=labels.device).expand(labels.shape[0], -1)
-    return Targets(classes, weights)
+    return Targets(classes, weights, free=free)

@@ -48,6 +48,10 @@ class AtDepth(Plan):
     def is_linear(self) -> bool:
         return self.plan.is_linear
 
+    @property
+    def has_free_weights(self) -> bool:
+        return self.plan.has_free_weights
+
     def mix_images(self, images: Tensor) -> Tensor:
         check_images(images, self.batch, None, self.device)
         return images

@@ -61,6 +61,11 @@ class Plan(ABC):
         return True
 
     @property
+    def has_free_weights(self) -> bool:
+        """Whether the label weights of a sample may sum to something else than 1."""
+        return False
+
+    @property
     def is_small(self) -> bool:
         """Whether `sum_realised` may merge plans of this kind into one, which is faster.
 
@@ -312,10 +317,10 @@ class Plan(ABC):
         check_labels(labels, self.batch, num_classes, self.device)
         if labels.dim() == 1:
             classes, share = self._classes(labels)
-            targets = Targets(classes, share)
+            targets = Targets(classes, share, free=self.has_free_weights)
         else:
             index, share = self.sources()
-            targets = weighted(labels, index, share)
+            targets = weighted(labels, index, share, free=self.has_free_weights)
         if not self._weights_are_checked:
             check_weights("weights", share)
         return targets

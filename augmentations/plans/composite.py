@@ -58,6 +58,10 @@ class Chain(Plan):
     def is_linear(self) -> bool:
         return all(stage.is_linear for stage in self.stages)
 
+    @property
+    def has_free_weights(self) -> bool:
+        return any(stage.has_free_weights for stage in self.stages)
+
     @keeps_type
     def mix_images(self, images: Tensor) -> Tensor:
         for stage in self.stages:
@@ -188,6 +192,10 @@ class Select(Plan):
     @property
     def is_linear(self) -> bool:
         return all(plan.is_linear for plan in self.plans)
+
+    @property
+    def has_free_weights(self) -> bool:
+        return any(plan.has_free_weights for plan in self.plans)
 
     @keeps_type
     def mix_images(self, images: Tensor) -> Tensor:

@@ -52,6 +52,7 @@ class Paste(Plan):
         resize: Whether the source is scaled to the target's size (needs partner and source).
         weights: (B, K) float32, the label weights in the order of `sources`, if a method declares
             them; None for the areas.
+        free_weights: Whether rows of `weights` may sum to something else than 1.
 
     Examples:
         >>> import mixbench, torch
@@ -72,6 +73,7 @@ class Paste(Plan):
     tiles: bool = False
     resize: bool = False
     weights: Tensor | None = None
+    free_weights: bool = False
 
     @property
     def batch(self) -> int:
@@ -84,6 +86,10 @@ class Paste(Plan):
     @property
     def is_spatial(self) -> bool:
         return self.partner is not None and self.weights is None
+
+    @property
+    def has_free_weights(self) -> bool:
+        return self.free_weights
 
     @property
     def is_small(self) -> bool:
@@ -239,7 +245,7 @@ class Paste(Plan):
         if self.weights is not None:
             parts = 1 if partner is None else count if self.tiles else count + 1
             check_tensor("weights", self.weights, (batch, parts), torch.float32)
-            check_label_weights(self.weights)
+            check_label_weights(self.weights, free=self.free_weights)
         check_fill(self.fill)
 
     def only_where(self, apply: Tensor) -> Paste:

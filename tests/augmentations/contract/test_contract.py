@@ -75,7 +75,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "choice of depths": {"name": "choice", "methods": ["manifold_mixup", "cutmix", "saliencymix"]},
     "two blends and boxes": {"name": "compose", "methods": ["mixup", "cutmix"]},
     "two pictures": {"name": "compose", "methods": ["fmix", "ricap"]},
-    "two depths": {"name": "compose", "methods": ["cutmix", "manifold_mixup", "moex"]},
+    "two depths": {
+        "name": "compose",
+        "methods": ["cutmix", "manifold_mixup", {"name": "moex", "depths": [3]}],
+    },
     "nested": {"name": "compose", "methods": [{"name": "choice"}, "cutout"]},
 }
 
