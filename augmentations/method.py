@@ -82,6 +82,10 @@ class Method(ABC):
     A method whose parameters decide calls `also_needs` in `check_combination`."""
     needs_images: ClassVar[bool] = False
     """Another way to declare `needs = frozenset({"images"})`; always agrees with `needs`."""
+    asks: ClassVar[frozenset[str]] = frozenset()
+    """What it asks `draws.model`, of `ASKS`; checked with the network before a training."""
+    passes: ClassVar[float] = 0.0
+    """Forward passes for a batch beyond the usual one; a backward pass counts 2."""
     revision: ClassVar[int] = 1
     """One more each time the same parameters and seed begin to draw other plans; part of a run's
     key."""

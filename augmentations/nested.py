@@ -76,6 +76,8 @@ class Nested(Method):
         for name, value in (
             ("methods", drawn),
             ("label_rule", rules.pop() if len(rules) == 1 else "declared"),
+            ("asks", frozenset(ask for method in drawn for ask in method.asks)),
+            ("passes", float(sum(method.passes for method in drawn))),
         ):
             object.__setattr__(self, name, value)
         self.also_needs(*(need for method in drawn for need in method.needs))

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from mixbench.augmentations.asks import ASKS
 from mixbench.augmentations.attention import seen_attention, why_no_attention
+from mixbench.augmentations.checks import IGNORED, check_labels
 from mixbench.augmentations.map_layers import cut_at, find_map_layer, grid
-
-IGNORED = -100
 
 
 class NetworkView:
@@ -81,6 +80,7 @@ class NetworkView:
             name = self._find_map_layer(images)
             with cut_at(self._network, name) as outputs:
                 logits = self._network(self._as_parameters(images))
+            check_labels(labels, len(images), logits.shape[1], images.device)
             total = (logits.float() * _weights(labels, logits)).sum()
             (slope,) = torch.autograd.grad(total, outputs[-1])
         values = self._as_grid(outputs[-1].detach(), name).float()
@@ -95,7 +95,9 @@ class NetworkView:
         """
         with self._asked():
             given = self._as_parameters(images).detach().requires_grad_(True)
-            loss = F.cross_entropy(self._network(given).float(), labels, reduction="sum")
+            logits = self._network(given).float()
+            check_labels(labels, len(images), logits.shape[1], images.device)
+            loss = F.cross_entropy(logits, labels, reduction="sum")
             (gradients,) = torch.autograd.grad(loss, given)
         return gradients.float()
 

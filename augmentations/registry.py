@@ -42,6 +42,7 @@ class MethodInfo:
         paper: The paper it comes from, if any.
         parameters: Its own parameters, then the common ones.
         source: The package and version it comes from; empty for mixbench's own methods.
+        passes: Forward passes of the network that it takes for a batch beyond the usual one.
     """
 
     name: str
@@ -49,6 +50,7 @@ class MethodInfo:
     paper: Paper | None
     parameters: tuple[ParameterInfo, ...]
     source: str = ""
+    passes: float = 0.0
 
 
 @cache
@@ -233,4 +235,5 @@ def describe(name: str) -> MethodInfo:
     )
     plugin = plugin_of(name)
     source = f"{plugin.distribution} {plugin.version}" if plugin else ""
-    return MethodInfo(name, method.summary, method.paper, parameters, source)
+    passes = create(name).passes
+    return MethodInfo(name, method.summary, method.paper, parameters, source, passes)

@@ -21,6 +21,8 @@ _METHODS = {
     "cowmask": "CowMask",
     "manifold_mixup": "Manifold MixUp",
     "moex": "MoEx",
+    "attentive_cutmix": "Attentive CutMix",
+    "snapmix": "SnapMix",
     "mixstyle": "MixStyle",
     "patchup": "PatchUp",
 }

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixbench.augmentations.bank import Bank
 from mixbench.augmentations.method import Method
+from mixbench.augmentations.network_views import NetworkView
 from mixbench.augmentations.plans.base import Batch, Plan
 
 
@@ -128,10 +129,29 @@ class Case:
             inside = torch.zeros(len(images), height, width, dtype=torch.bool, device=images.device)
             inside[:, height // 4 : height - height // 4, width // 3 :] = True
             given["masks"] = inside
+        if "model" in method.needs:
+            given["model"] = _view(images)
         if "bank" in method.needs:
             labels = self.labels(batch=len(images)).to(images.device)
             given["bank"] = Bank(images.roll(1, 0), labels.roll(1))
         return given
+
+
+def _view(images: Tensor) -> NetworkView:
+    """Return a small network for images such as these, always the same."""
+    with torch.random.fork_rng(devices=[]):
+        network = nn.Sequential(
+            nn.Conv2d(images.shape[1], 4, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(4, 10),
+        ).to(images.device, torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for one in network.parameters():
+            one.copy_(torch.randn(one.shape, generator=generator, dtype=torch.float32))
+    return NetworkView(network, map_layer="1")
 
 
 def pixels_of(plan: Plan, images: Tensor) -> Tensor:

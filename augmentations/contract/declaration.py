@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 
+from mixbench.augmentations.asks import ASKS
 from mixbench.augmentations.contract.case import Case
 from mixbench.augmentations.contract.promise import expect, promise
 from mixbench.augmentations.home import FILLS, SHAPES, Home
@@ -40,6 +41,12 @@ def declared(case: Case) -> None:
     )
     unknown = ", ".join(sorted(case.method().needs - set(NEEDS)))
     expect(not unknown, f"`needs` has {unknown}, expected some of {', '.join(NEEDS)}")
+    strange = ", ".join(sorted(method.asks - set(ASKS)))
+    expect(not strange, f"`asks` has {strange}, expected some of {', '.join(ASKS)}")
+    expect(
+        "model" in case.method().needs or not method.asks,
+        "`asks` says what it asks the network for, and `needs` has no model",
+    )
     home = case.method().home or Home()
     for name, given, allowed in (
         ("shapes", home.shapes, SHAPES),

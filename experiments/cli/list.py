@@ -43,7 +43,7 @@ def list_(what: Annotated[Listed, typer.Argument(help="What to list.")] = Listed
 
 def _augmentations() -> list[str]:
     from mixbench import augmentations
-    from mixbench.experiments.config.method_text import parameter_text
+    from mixbench.experiments.config.method_text import parameter_text, passes_text
 
     lines = []
     for name in augmentations.available():
@@ -51,6 +51,8 @@ def _augmentations() -> list[str]:
         lines.append(f"  {name:15} {method.summary}")
         if method.paper:
             lines.append(f"  {'':15} {method.paper}")
+        if method.passes:
+            lines.append(f"  {'':15} costs {passes_text(method.passes)}")
         if method.source:
             lines.append(f"  {'':15} from {method.source}")
         lines += [

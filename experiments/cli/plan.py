@@ -155,6 +155,22 @@ def _print_cells(sweep: Sweep, states: dict[str, RunState], labels: dict[str, st
     number = sum(not key.endswith(TUNING) for key in cells)
     print(f"{sweep.name}: {number} cells, {len(sweep.runs)} runs{_dependent_runs(sweep)}")
     _print_what_training_sees(sweep)
+    _print_costs(sweep)
+
+
+def _print_costs(sweep: Sweep) -> None:
+    """Print which methods ask the network, and so take forward passes of their own."""
+    from mixbench.experiments.config.method_text import passes_text
+    from mixbench.experiments.staging.methods import methods_of
+
+    costs = {
+        mix.name: mix.passes
+        for run in sweep.runs
+        for _, mix in methods_of(run.augmentation, run.phases)
+        if mix.passes
+    }
+    for name, passes in costs.items():
+        print(f"{name} costs {passes_text(passes)}")
 
 
 def _print_what_training_sees(sweep: Sweep) -> None:

@@ -89,6 +89,26 @@ def check_networks(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
             size = run.dataset.image_size or facts.size
             classes = run.dataset.classes
             check_size(run.model, channels=facts.channels, classes=classes, size=size)
+    for run in missing:
+        _check_asks(run)
+
+
+def _check_asks(run: RunConfig) -> None:
+    """Raise UserError for a method that asks its network for what it can't answer."""
+    from mixbench.experiments.config import datasets
+    from mixbench.experiments.staging.methods import methods_of
+
+    for where, mix in methods_of(run.augmentation, run.phases):
+        if mix.asks:
+            from mixbench.experiments.models.dry_forward import why_not_asked
+
+            facts = datasets.info(run.dataset.name)
+            size = run.dataset.image_size or facts.size
+            reason = why_not_asked(
+                run.model, mix, channels=facts.channels, classes=run.dataset.classes, size=size
+            )
+            if reason is not None:
+                raise UserError(f"{where}: {reason} (model {run.model.name})")
 
 
 def _network_and_images(run: RunConfig) -> tuple[object, ...]:

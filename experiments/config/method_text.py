@@ -20,3 +20,13 @@ def parameter_text(value: Any) -> str:
         ]
         return f"{{{', '.join(changed)}}}" if len(changed) > 1 else str(value["name"])
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def passes_text(passes: float) -> str:
+    """Say what a method that asks the network costs.
+
+    Examples:
+        >>> passes_text(1), passes_text(3.5)
+        ('1 more forward pass for a batch', '3.5 more forward passes for a batch')
+    """
+    return f"{passes:g} more forward pass{'es' * (passes != 1)} for a batch"

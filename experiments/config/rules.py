@@ -63,6 +63,8 @@ def why_not_in_features(config: RunConfig) -> str | None:
     for where, mix in methods_of(config.augmentation, config.phases):
         if mix.deepest:
             return f"{mix.name} mixes inside the network by itself ({where})"
+        if "model" in mix.needs:
+            return f"{mix.name} looks at images with the network ({where})"
     return None
 
 

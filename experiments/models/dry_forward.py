@@ -6,6 +6,7 @@ from functools import cache
 
 import torch
 
+from mixbench.augmentations import Method, NetworkView
 from mixbench.experiments.config.schema import ModelConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import Size, build
@@ -39,3 +40,24 @@ def check_size(config: ModelConfig, *, channels: int, classes: int, size: Size) 
             f"model.name: {config.name} can't take images of {given} pixels ({first_line(error)}); "
             f"give another {where}, or another network"
         ) from None
+
+
+def why_not_asked(
+    config: ModelConfig, method: Method, *, channels: int, classes: int, size: Size
+) -> str | None:
+    """Return the reason why the network can't serve what `method` asks; None if it can.
+
+    size: as of `check_size`. Unlike there the network is built, as some answers need values.
+    """
+    for what in sorted(method.asks):
+        reason = _why_not(config, what, channels, classes, size)
+        if reason is not None:
+            return f"{method.name} asks the network for its {what.replace('_', ' ')}: {reason}"
+    return None
+
+
+@cache
+def _why_not(config: ModelConfig, what: str, channels: int, classes: int, size: Size) -> str | None:
+    height, width = (size, size) if isinstance(size, int) else size
+    network = build(config, channels=channels, classes=classes, size=size, seed=0)
+    return NetworkView(network).can(what, (channels, height, width))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mixbench import augmentations
+from mixbench.augmentations import NetworkView
 from mixbench.augmentations.plans.base import Batch
 from mixbench.experiments.config.rules import why_not_in_features
 from mixbench.experiments.config.schema import RunConfig
@@ -67,6 +68,7 @@ class Pixels:
         mix_at: Boundary | None = None,
     ) -> None:
         self.network = learner.network
+        self._view = NetworkView(learner.network)
         self._layers = learner.layers
         self._dataset = dataset
         self._config = config
@@ -88,7 +90,9 @@ class Pixels:
 
     def mix(self, method: augmentations.Method, raw: Tensor, labels: Tensor) -> Batch:
         images = self._prepare(raw)
-        plan = self._streams.draw_plan(method, raw.shape, images=images, labels=labels)
+        plan = self._streams.draw_plan(
+            method, raw.shape, images=images, labels=labels, model=self._view
+        )
         classes = len(self._dataset.classes)
         if self._mix_at is None:
             return mix_batch(plan, images, labels, classes)

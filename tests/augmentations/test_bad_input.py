@@ -13,6 +13,7 @@ from torch import Tensor
 from mixbench import augmentations
 from mixbench.augmentations import Blend, Paste
 from mixbench.augmentations.integrations.dropin import SoftTargets
+from tests.support.given import beside
 from tests.support.oracles import seeded
 
 IMAGES, LABELS = torch.zeros(4, 3, 8, 12), torch.tensor([0, 1, 2, 3])
@@ -67,7 +68,8 @@ def test_images(name: str, images: Any, message: str) -> None:
     ids=["length", "float", "classes", "rows", "list", "too large", "negative", "device"],
 )
 def test_labels(name: str, labels: Any, message: str) -> None:
-    assert_refused(lambda: augmentations.create(name)(IMAGES, labels, 9), message)
+    mix = augmentations.create(name)
+    assert_refused(lambda: mix(IMAGES, labels, 9, **beside(mix, IMAGES)), message)
 
 
 @pytest.mark.parametrize("plan", [BLEND, PASTE], ids=["blend", "paste"])

@@ -58,6 +58,8 @@ def test_mixing_does_not_import_the_compiler() -> None:
         "import sys\nimport torch\nfrom mixbench import augmentations\n"
         "for name in augmentations.available():\n"
         "    mix = augmentations.create(name)\n"
+        "    if mix.needs - {'images', 'labels'}:\n"
+        "        continue\n"
         "    mix(torch.zeros(2, 1, 16, 16), torch.zeros(2, dtype=torch.int64), 10)\n"
         "print('torch._dynamo' in sys.modules)"
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 from mixbench import augmentations
 from mixbench.augmentations.pixels import _capable
 from mixbench.augmentations.plans.base import Plan
+from tests.support.given import all_needed
 from tests.support.oracles import DEVICES, seeded
 
 # They draw on the host which code runs, and a graph has one code. See `Draws.choose`.
@@ -23,7 +24,13 @@ DRAWN_BY_THE_HOST = {
     ("choice", False),
     *((name, per_sample) for name in ("manifold_mixup", "patchup") for per_sample in (False, True)),
 }
-METHODS = [(name, per_sample) for name in augmentations.available() for per_sample in (False, True)]
+METHODS = [
+    (name, per_sample)
+    for name in augmentations.available()
+    # Another network does not go into the graph.
+    if not augmentations.create(name).needs - {"images", "labels"}
+    for per_sample in (False, True)
+]
 
 
 @pytest.fixture(autouse=True)
@@ -91,9 +98,8 @@ def test_a_plan_drawn_outside_is_applied_inside(name: str, device: str) -> None:
     once = compiled(step, "aot_eager" if name in ("fmix", "cutmix") else "eager")
     random = torch.Generator(device)
     for seed in range(3):
-        plan = mix.sample(
-            images.shape, device=device, generator=random.manual_seed(seed), images=images
-        )
+        given = all_needed(mix, images)
+        plan = mix.sample(images.shape, device=device, generator=random.manual_seed(seed), **given)
         expected = step(plan, images, features, labels)
         for one, other in zip(once(plan, images, features, labels), expected, strict=True):
             torch.testing.assert_close(one, other)

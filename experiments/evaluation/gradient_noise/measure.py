@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mixbench import augmentations
+from mixbench.augmentations import NetworkView
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.crops import prepare as augment
 from mixbench.experiments.errors import Impossible
@@ -111,6 +112,7 @@ class _Step:
             generator=generator,
             images=images,
             labels=labels,
+            model=NetworkView(self._network),
         )
         batch = mix_batch(plan, images, labels, len(self._subject.dataset.classes))
         logits = logits_of_mixed(self._network, self._network, self._layers.named, batch)

@@ -16,6 +16,7 @@ from mixbench.augmentations import Blend, Paste
 from mixbench.augmentations.plans.at_depth import AtDepth
 from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.composite import chain, select
+from tests.support.given import all_needed
 from tests.support.oracles import DEVICES, seeded
 
 Target = dict[str, Any]
@@ -81,7 +82,7 @@ def test_a_sample_that_is_not_mixed_keeps_its_boxes_bit_for_bit(
     targets.append({"boxes": strange, "labels": torch.arange(3)})
     images = torch.rand(5, 3, 24, 32, generator=seeded(0))
     mix = augmentations.create(name, prob=0.0, per_sample=per_sample)
-    plan: Plan = mix.sample(images.shape, generator=seeded(2), images=images)
+    plan: Plan = mix.sample(images.shape, generator=seeded(2), **all_needed(mix, images))
     for found, given in zip(plan.mix_boxes(targets, visibility=1.0), targets, strict=True):
         assert torch.equal(found["boxes"], given["boxes"])
         assert torch.equal(found["labels"], given["labels"])

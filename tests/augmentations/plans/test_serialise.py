@@ -21,6 +21,7 @@ from mixbench.augmentations.plans.at_depth import AtDepth
 from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.composite import Chain, Select
 from mixbench.augmentations.plans.serialise import STRUCTURE, _digest, from_tensors, to_tensors
+from tests.support.given import all_needed
 from tests.support.oracles import DEVICES, seeded
 
 BATCH, SIZE = 5, (8, 12)
@@ -65,9 +66,8 @@ def assert_same_plan(one: Plan, other: Plan, device: str = "cpu") -> None:
 def method_plan(name: str, per_sample: bool, device: str = "cpu") -> Plan:
     mix = augmentations.create(name, per_sample=per_sample, prob=0.8)
     images = torch.rand(BATCH, 3, *SIZE, generator=seeded(2)).to(device)
-    return mix.sample(
-        images.shape, device=device, generator=seeded(3, device), images=images
-    )  # a method that does not look at images ignores them
+    given = all_needed(mix, images)
+    return mix.sample(images.shape, device=device, generator=seeded(3, device), **given)
 
 
 def by_hand() -> dict[str, Plan]:

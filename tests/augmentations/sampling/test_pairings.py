@@ -18,6 +18,7 @@ PAIRED = [
     name
     for name in augmentations.available()
     if augmentations.create(name).label_rule == "pixels"
+    and not augmentations.create(name).needs - {"images", "labels"}
     and name not in ("ricap", "mosaic", "choice")
 ]
 
