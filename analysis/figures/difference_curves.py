@@ -16,6 +16,7 @@ from mixbench.analysis.figures.canvas import WIDTH, png, rows_of, settings, wrap
 from mixbench.analysis.figures.marks import line
 from mixbench.analysis.figures.palette import LIGHT, Paper
 
+_MANY = 9
 MOST_LINES = 3
 """More bands in a panel can't be read."""
 
@@ -56,12 +57,13 @@ def difference_curves(
     """
     kinds = list(dict.fromkeys(panel.row for panel in panels))
     most = max(sum(panel.row == kind for panel in panels) for kind in kinds)
-    # Several kinds below each other: then each should be one row.
-    columns = min(most, (5 if len(kinds) > 1 and most <= 5 else 3) if width >= WIDTH else 2)
+    # Several kinds below each other: then each should be one row. Many panels are small.
+    is_small = most > _MANY or (len(kinds) > 1 and most <= 5)
+    columns = min(most, (5 if is_small else 3) if width >= WIDTH else 2)
     per_kind = rows_of(most, columns)
     names = list(dict.fromkeys(curve.name for panel in panels for curve in panel.curves))
     with settings(paper):
-        height = (2.3 if width >= WIDTH else 1.75) * per_kind * len(kinds)
+        height = (2.3 if width >= WIDTH and most <= _MANY else 1.75) * per_kind * len(kinds)
         figure = Figure(figsize=(width, height + 0.45), layout="constrained")
         grid = figure.subplots(per_kind * len(kinds), columns, squeeze=False, sharex=True)
         for number, (kind, label) in enumerate(zip(kinds, y_labels, strict=True)):
@@ -71,11 +73,12 @@ def difference_curves(
                 if place >= len(members):
                     axis.set_axis_off()
                     continue
-                _panel(axis, members[place], names, paper)
+                _panel(axis, members[place], names, paper, 100 // columns if width >= WIDTH else 28)
                 if place % columns == 0:
                     axis.set_ylabel(label)
                 if place + columns >= len(members):
-                    axis.set_xlabel(x_label)
+                    # Seaborn hides the label where no tick has one.
+                    axis.set_xlabel(x_label, visible=True)
                     axis.tick_params(labelbottom=True)
             limits = [axis.get_ylim() for axis in axes.flat[: len(members)]]
             for place, axis in enumerate(axes.flat[: len(members)]):
@@ -86,7 +89,7 @@ def difference_curves(
         return png(figure)
 
 
-def _panel(axis: Axes, panel: CurvePanel, names: Sequence[str], paper: Paper) -> None:
+def _panel(axis: Axes, panel: CurvePanel, names: Sequence[str], paper: Paper, letters: int) -> None:
     if panel.margin is not None:
         axis.axhspan(-panel.margin, panel.margin, color=paper.grid, alpha=0.8, lw=0, zorder=0)
     axis.axhline(0, color=paper.soft, lw=1, zorder=1)
@@ -106,7 +109,7 @@ def _panel(axis: Axes, panel: CurvePanel, names: Sequence[str], paper: Paper) ->
             is_clear = low is not None and high is not None and (low > 0 or high < 0)
             look: dict[str, Any] = {"mfc": colour if is_clear else paper.paper, "mec": colour}
             axis.plot([x], [y], marker, ms=6, mew=1.4, **look)
-    axis.set_title(wrap(panel.title, 34), loc="left")
+    axis.set_title(wrap(panel.title, letters), loc="left")
     axis.grid(axis="y")
     axis.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
 

@@ -84,8 +84,7 @@ def forest_figure(
             if number >= len(panels):
                 axis.set_axis_off()
                 continue
-            draw_panel(axis, panels[number], paper, margin)
-            axis.set_xlim(*limits)
+            draw_panel(axis, panels[number], paper, margin, limits)
             axis.tick_params(labelbottom=True)
         left, right = ("worse", "better") if better > 0 else ("better", "worse")
         ends = (f"← {left}    ", f"    {right} →") if better else ("", "")
@@ -95,8 +94,15 @@ def forest_figure(
         return png(figure)
 
 
-def draw_panel(axis: Axes, panel: ForestPanel, paper: Paper, margin: float | None) -> None:
-    """Draw the rows of one panel; the range of its axis is the caller's."""
+def draw_panel(
+    axis: Axes,
+    panel: ForestPanel,
+    paper: Paper,
+    margin: float | None,
+    limits: tuple[float, float],
+) -> None:
+    """Draw the rows of one panel; what goes on beyond the limits ends in an arrow."""
+    axis.set_xlim(*limits)
     if margin is not None:
         axis.axvspan(-margin, margin, color=paper.grid, alpha=0.8, lw=0, zorder=0)
     axis.axvline(0, color=paper.soft, lw=1, zorder=1)
@@ -104,6 +110,7 @@ def draw_panel(axis: Axes, panel: ForestPanel, paper: Paper, margin: float | Non
     dots = [(value, y) for y, row in enumerate(panel.rows) for value in row.dots[:_MOST_DOTS]]
     if dots:
         strip(axis, [x for x, _ in dots], [y + 0.22 for _, y in dots], paper.soft)
+        _arrows(axis, [(x, y + 0.22) for x, y in dots], limits, paper.soft, 4)
     for y, row in zip(heights, panel.rows, strict=True):
         colour = _colour(row.tone, paper)
         if row.difference is None or not math.isfinite(row.difference):
@@ -111,6 +118,7 @@ def draw_panel(axis: Axes, panel: ForestPanel, paper: Paper, margin: float | Non
             continue
         if row.low is not None and row.high is not None:
             axis.plot([row.low, row.high], [y, y], color=colour, lw=2.4, solid_capstyle="round")
+            _arrows(axis, [(row.low, y), (row.high, y)], limits, colour, 7)
         face = paper.paper if row.tone == "" else colour
         axis.plot([row.difference], [y], _MARKERS[row.tone], ms=7, mfc=face, mec=colour, mew=1.6)
         if row.text:
@@ -131,11 +139,38 @@ def draw_panel(axis: Axes, panel: ForestPanel, paper: Paper, margin: float | Non
     axis.tick_params(axis="y", length=0)
 
 
+def _arrows(
+    axis: Axes,
+    ends: Sequence[tuple[float, float]],
+    limits: tuple[float, float],
+    colour: str,
+    size: float,
+) -> None:
+    """Put an arrow within the frame, at the height of each end that lies beyond it."""
+    low, high = limits
+    inside = 0.012 * (high - low)
+    for x, y in ends:
+        if not low <= x <= high:
+            edge, marker = (low + inside, "<") if x < low else (high - inside, ">")
+            axis.plot([edge], [y], marker, ms=size, color=colour, mew=0, zorder=4)
+
+
 _MARKERS = {"good": "o", "bad": "X", "same": "s", "": "o"}
 
 
 def _colour(tone: str, paper: Paper) -> str:
     return {"good": paper.good, "bad": paper.bad, "same": paper.accent}.get(tone, paper.neutral)
+
+
+def has_arrows(panels: Sequence[ForestPanel], margin: float | None) -> bool:
+    """Tell whether an interval, or the difference of a replicate, goes on beyond the limits."""
+    rows = [row for panel in panels for row in panel.rows]
+    low, high = limits_of(rows, margin)
+    return any(not low <= end <= high for row in rows for end in _ends(row))
+
+
+def _ends(row: ForestRow) -> list[float]:
+    return [end for end in (row.low, row.high, *row.dots[:_MOST_DOTS]) if end is not None]
 
 
 def limits_of(rows: Sequence[ForestRow], margin: float | None) -> tuple[float, float]:
@@ -144,12 +179,7 @@ def limits_of(rows: Sequence[ForestRow], margin: float | None) -> tuple[float, f
     inner = [*middles, 0.0, *((-margin * 1.6, margin * 1.6) if margin else ())]
     low, high = min(inner), max(inner)
     span = max(high - low, 1e-9)
-    ends = [
-        end
-        for row in rows
-        for end in (row.low, row.high, *row.dots[:_MOST_DOTS])
-        if end is not None
-    ]
+    ends = [end for row in rows for end in _ends(row)]
     low = max(min([low, *ends]), low - 0.8 * span)
     high = min(max([high, *ends]), high + 0.8 * span)
     return low - 0.05 * (high - low), high + 0.05 * (high - low)

@@ -44,8 +44,8 @@ def methods_figure(panels: Sequence[MetricPanel], paper: Paper = LIGHT) -> bytes
                 axis.set_axis_off()
                 continue
             panel = panels[number]
-            draw_panel(axis, panel.rows, paper, panel.margin)
-            axis.set_xlim(*limits_of(panel.rows.rows, panel.margin))
+            limits = limits_of(panel.rows.rows, panel.margin)
+            draw_panel(axis, panel.rows, paper, panel.margin, limits)
             axis.tick_params(labelleft=number % columns == 0)
             arrow = {1: "better →", -1: "← better"}.get(panel.better, "")
             axis.set_xlabel("; ".join(part for part in (panel.unit, arrow) if part), size=8.5)

@@ -17,6 +17,7 @@ from mixbench.analysis.statistics.metrics import Metric, metrics_of
 from mixbench.analysis.tables.from_csv import is_accuracy, is_lower_better
 from mixbench.analysis.tables.sources import Source
 from mixbench.analysis.text import changes as words
+from mixbench.analysis.text.formatting import short_hash
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import plural
@@ -118,7 +119,10 @@ def _names(before: Source, after: Source) -> tuple[str, str]:
         return before.name, after.name
     commits = [_commits(source.runs) for source in (before, after)]
     if all(len(found) == 1 for found in commits) and commits[0] != commits[1]:
-        return f"{before.name} at {commits[0][0][:10]}", f"{after.name} at {commits[1][0][:10]}"
+        return (
+            f"{before.name} at {short_hash(commits[0][0])}",
+            f"{after.name} at {short_hash(commits[1][0])}",
+        )
     return f"{before.name} (before)", f"{after.name} (after)"
 
 
@@ -130,7 +134,7 @@ def _notes(before: Source, after: Source, names: tuple[str, str]) -> list[str]:
     notes = []
     commits = [_commits(source.runs) for source in (before, after)]
     if any(commits) and commits[0] != commits[1]:
-        shown = [", ".join(each[:10] for each in found) or "unknown" for found in commits]
+        shown = [", ".join(map(short_hash, found)) or "unknown" for found in commits]
         notes.append(f"commits: {shown[0]} -> {shown[1]}")
     for name, source in zip(names, (before, after), strict=True):
         missing = int((source.runs["state"] != RunState.DONE).sum())

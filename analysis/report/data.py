@@ -26,8 +26,10 @@ from mixbench.analysis.text import formatting
 from mixbench.experiments.design import decide
 from mixbench.experiments.design import question as questions
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store import tracked
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.store.tracked import Tracked
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class ReportData:
             return ""
         folder = os.path.relpath(self.folder.path / "runs" / run_key, self.out)
         return f"{quote(Path(folder).as_posix())}/"
+
+    @cached_property
+    def tracked(self) -> Tracked | None:
+        """Where MLflow has the runs; None where that is not known, or the page should not say."""
+        return None if self.out is None else tracked.read(self.folder.path)
 
     @cached_property
     def spec(self) -> Mapping[str, Any]:

@@ -9,7 +9,13 @@ from statistics import median
 from typing import Any
 
 from mixbench.analysis.figures.canvas import ReportFigure, on_both_papers
-from mixbench.analysis.figures.forest import NARROW, ForestPanel, ForestRow, forest_figure
+from mixbench.analysis.figures.forest import (
+    NARROW,
+    ForestPanel,
+    ForestRow,
+    forest_figure,
+    has_arrows,
+)
 from mixbench.analysis.report.parts import Cell, Row, Table
 from mixbench.analysis.statistics.contrasts import Contrast, Values, Verdict
 from mixbench.analysis.statistics.metrics import Metric
@@ -122,11 +128,12 @@ def forest(
     lines = [line for _, of_panel in panels.items() for line in of_panel if line.contrast]
     has_intervals = any(line.contrast and line.contrast.low is not None for line in lines)
     interval = "intervals hold together at 95%" if has_intervals else f"one {unit} has no interval"
+    beyond = " Arrows: it goes on beyond the frame." if has_arrows(shown, margin) else ""
     figure = on_both_papers(
         "forest.png",
         "",
         f"{x_label}, paired by {unit}; {interval}. Small dots: single {unit}s. "
-        f"Hollow: undecided.{band}{everywhere}{more}",
+        f"Hollow: undecided.{beyond}{band}{everywhere}{more}",
         _alt(lines, where, factor),
         lambda paper: forest_figure(
             shown, paper, x_label=x_label, margin=margin, better=metric.better

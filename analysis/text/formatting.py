@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 from mixbench.analysis.statistics.contrasts import Contrast
@@ -98,3 +99,13 @@ def seeds(values: Iterable[int]) -> str:
 
 def _minus(text: str) -> str:
     return text.replace("-", "−")
+
+
+def short_hash(text: str) -> str:
+    """Return a text with the first ten digits of each hash of a commit in it.
+
+    Examples:
+        >>> short_hash("0123456789abcdef0123456789abcdef01234567+changes"), short_hash("cpu")
+        ('0123456789+changes', 'cpu')
+    """
+    return re.sub(r"\b([0-9a-f]{10})[0-9a-f]{30}\b", r"\1", text)

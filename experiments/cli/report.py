@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,6 +81,8 @@ def conclude(folder: SweepFolder, *, track: bool, report: bool, uri: str | None)
     """Write the report and copy new results to MLflow; go on where MLflow is out of reach."""
     try:
         if report:
+            if track:
+                _project_for_links(folder, uri)
             # First: the runs in MLflow link to it.
             _write_report(folder)
     finally:
@@ -88,6 +91,20 @@ def conclude(folder: SweepFolder, *, track: bool, report: bool, uri: str | None)
                 project(folder, uri)
             except UserError as error:
                 print(f"not copied to MLflow: {error}; later: mixbench track {folder.name}")
+
+
+def _project_for_links(folder: SweepFolder, uri: str | None) -> None:
+    """Copy runs to a server before the report, which links to their pages there.
+
+    What goes wrong is said when all is copied, after the report.
+    """
+    from mixbench.analysis.figures.run import run_figures
+    from mixbench.experiments import tracking
+    from mixbench.experiments.tracking import local_store
+
+    with contextlib.suppress(UserError):
+        if local_store.is_served(tracking.resolve(folder.path.parent, uri)):
+            tracking.project(folder, uri, run_figures)
 
 
 def _publish(folder: SweepFolder, baseline: str | None, out: Path | None, target: Path) -> None:

@@ -52,7 +52,7 @@ def dashboard(
     uri = local_store.resolve(root, uri)
     if local_store.is_served(uri):
         pages = _pages(sweep, uri)
-        address = local_store.shown(uri).replace("//***@", "//").rstrip("/")
+        address = local_store.public(uri).rstrip("/")
         say(f"MLflow dashboard: {address}/{pages.first} (served there already)")
         for line in pages.more:
             say(line.format(address=address))

@@ -72,6 +72,11 @@ def shown(uri: str) -> str:
     return _USER_INFO.sub("//***@", uri).partition("?")[0]
 
 
+def public(uri: str) -> str:
+    """The URI as it may be kept and opened by others; the address of a server works as it is."""
+    return shown(uri).replace("//***@", "//") if is_served(uri) else shown(uri)
+
+
 def without_secrets(text: str, uri: str) -> str:
     """`text`, such as an error's, with what is secret in `uri` and the environment struck out."""
     secrets = {os.environ.get(name) or "" for name in (TOKEN, PASSWORD)}

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from mixbench.experiments.store import lock
+from mixbench.experiments.store import lock, tracked
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.tracking import local_store, moved_store, write
@@ -226,7 +226,20 @@ class Projector:
             self._cells.draw(writer, plan, summary, ends)
         record = sweep_record(self._sweep, plan, self.standing(), working)
         writer.write(record, {**writer.identity, KIND: "sweep"})
+        self._note_where(writer)
         return summary
+
+    def _note_where(self, writer: RunWriter) -> None:
+        """Write into the sweep's folder what MLflow calls its runs, for the links of the report."""
+        of_cells, of_runs = {}, {}
+        for key, run in writer.stored.items():
+            if key.startswith(CELL):
+                of_cells[key.removeprefix(CELL)] = run.run_id
+            elif key:
+                of_runs[key] = run.run_id
+        uri, number = local_store.public(self.uri), writer.experiment_id
+        record = tracked.Tracked(uri, self._sweep.name, number, of_runs, of_cells)
+        tracked.write(self._sweep.path, record)
 
     def _open(self) -> RunWriter:
         if self._writer is None:

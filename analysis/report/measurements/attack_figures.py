@@ -27,6 +27,7 @@ def attack(curves: Curves) -> list[ReportFigure]:
         "Accuracy under attack",
         "By how much each value of an image may be changed; 0 is the images as they are.",
         "ε, of 255 shades",
+        summary=panels["pgd"],
     )
     points = accuracy_points(curves, "epsilon", panels, within="curve")
     figures += accuracy_figure(
@@ -37,6 +38,7 @@ def attack(curves: Curves) -> list[ReportFigure]:
         "Where a curve stays above, the gradient that the attack follows is masked.",
         "ε, of 255 shades",
         part="-curve",
+        summary=panels["pgd"],
         is_doubling=True,
     )
     return [*figures, *_attack_by_fit(curves)]

@@ -12,9 +12,11 @@ from mixbench.analysis.figures.canvas import BAND_SEEDS, ReportFigure, on_both_p
 from mixbench.analysis.figures.methods import methods_figure
 from mixbench.analysis.report.measurements.curves import Curves
 from mixbench.analysis.report.measurements.differences import metric_panels
+from mixbench.analysis.report.multiples import are_needed, multiples
 from mixbench.analysis.statistics.curves import mean_curves
 from mixbench.analysis.statistics.metrics import Metric
 
+ACCURACY = "Accuracy, %"
 Draw = Callable[[Curves], list[ReportFigure]]
 
 
@@ -26,26 +28,48 @@ def accuracy_figure(
     x_label: str,
     columns: int = 3,
     part: str = "",
+    y_label: str = ACCURACY,
+    summary: str = "",
     is_doubling: bool = False,
 ) -> list[ReportFigure]:
-    """Draw accuracy along an axis: a panel per name in `points`, a line per cell."""
+    """Draw accuracy along an axis: a panel per name in `points`, a line per cell.
+
+    Of more cells than lines can be told apart: a panel per cell, a line per name, or where these
+    are too many the one called `summary`, else their mean.
+    """
     if points.empty:
         return []
+    name = f"measured-{curves.name}{part}.png"
+    what = y_label.partition(",")[0]
+    cells = curves.cells_with(points["cell_key"])
+    if are_needed(cells):
+        named = points.assign(line=points["panel"], row="")
+        found = multiples(cells, named, curves.runs, x_label, y_label, summary)
+        if found is None:
+            return []
+        alt = f"Curves of differences over {x_label.lower()}, a panel per configuration"
+        return [
+            on_both_papers(
+                name, title, f"{caption} {found.words}", alt, found.draw, found.draw_narrow
+            )
+        ]
     lines = mean_curves(points, "panel", "x", "value")
     has_bands = lines["n"].max() >= BAND_SEEDS
-    bands = " The bands are 95% t intervals over seeds." if has_bands else ""
+    caption += " The bands are 95% t intervals over seeds." if has_bands else ""
+    chance = curves.chance if y_label == ACCURACY else None
     return [
         on_both_papers(
-            f"measured-{curves.name}{part}.png",
+            name,
             title,
-            f"{caption}{bands} Dotted: guessing." if curves.chance else f"{caption}{bands}",
-            f"Curves of accuracy over {x_label.lower()}, one line per method",
+            f"{caption} Dotted: guessing." if chance else caption,
+            f"Curves of {what.lower()} over {x_label.lower()}, one line per method",
             partial(
                 curves_figure,
-                curves.cells_with(lines["cell_key"]),
+                cells,
                 lines,
                 x_label=x_label,
-                chance=curves.chance,
+                y_label=y_label,
+                chance=chance,
                 columns=columns,
                 is_doubling=is_doubling,
             ),

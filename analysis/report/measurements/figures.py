@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mixbench.analysis.figures.accuracy_curves import curves_figure
-from mixbench.analysis.figures.canvas import BAND_SEEDS, ReportFigure, on_both_papers
+from mixbench.analysis.figures.canvas import ReportFigure, on_both_papers
 from mixbench.analysis.figures.difference_curves import (
     CurvePanel,
     DifferenceCurve,
@@ -28,7 +27,7 @@ from mixbench.analysis.report.measurements.curves import (
 )
 from mixbench.analysis.report.measurements.drawing import Draw, accuracy_figure, differences
 from mixbench.analysis.statistics.contrasts import Contrast
-from mixbench.analysis.statistics.curves import mean_curves, pool_reliability
+from mixbench.analysis.statistics.curves import pool_reliability
 from mixbench.analysis.statistics.estimates import estimate
 from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.text.names import method_name
@@ -94,6 +93,7 @@ def _corruption(curves: Curves) -> list[ReportFigure]:
         "Accuracy by severity",
         "Mean over the corruptions of a family; 0 is the images as they are.",
         "Severity",
+        summary=panels["mean"],
     )
 
 
@@ -246,26 +246,17 @@ def _boundary(curves: Curves) -> list[ReportFigure]:
         for name, panel in panels.items():
             rows += points_of(keys, panel, run.get("place"), run.get(name))
     points = pd.DataFrame(rows, columns=POINTS)
-    if points.empty:
-        return figures
-    lines = mean_curves(points.assign(x=points["x"] * 100), "panel", "x", "value")
-    bands = " The bands are 95% t intervals over seeds." if lines["n"].max() >= BAND_SEEDS else ""
-    draw = partial(
-        curves_figure,
-        curves.cells_with(lines["cell_key"]),
-        lines,
-        x_label="Way along the line, %",
-        y_label="Predictions, %",
-    )
     return [
         *figures,
-        on_both_papers(
-            "measured-boundary-lines.png",
+        *accuracy_figure(
+            curves,
+            points.assign(x=points["x"] * 100),
             "Predictions along lines between images",
             "What is predicted on the straight line from a test image to one of another class, of "
-            f"lines whose ends are predicted differently.{bands}",
-            "Curves of the shares of predictions along the line, one line per method",
-            draw,
+            "lines whose ends are predicted differently.",
+            "Way along the line, %",
+            part="-lines",
+            y_label="Predictions, %",
         ),
     ]
 

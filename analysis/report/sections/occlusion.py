@@ -9,11 +9,19 @@ import pandas as pd
 from mixbench.analysis.figures.canvas import BAND_SEEDS, on_both_papers
 from mixbench.analysis.figures.occlusion import occlusion_figure
 from mixbench.analysis.report.data import ReportData
+from mixbench.analysis.report.multiples import are_needed, multiples
 from mixbench.analysis.statistics.curves import mean_curves
 from mixbench.experiments.text import plural
 
 MOST_REGIMES, FEW_REGIMES = 6, 3
 """A figure of more rows is too long to be looked at; then only few are drawn."""
+
+
+_MASKS = (
+    "Each image has one mask, the same for all models. Hidden parts are rectangles of the mean "
+    "colour; a model that was trained on such (Cutout, Random Erasing) has an advantage here that "
+    "other hidden parts would not give it."
+)
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -28,16 +36,42 @@ def section(data: ReportData) -> dict[str, Any]:
     bands = " with 95% t bands" if has_bands else ", too few for bands"
     is_one_dataset = tables.runs["dataset.name"].nunique() == 1
     chance = 1 / len(tables.classes) if tables.classes and is_one_dataset else None
+    if are_needed(cells):
+        return _small_panels(data, cells, drawn, left_out)
     figure = on_both_papers(
         "occlusion.png",
         "Accuracy under occlusion",
-        f"Test accuracy with a part of each image hidden, mean over seeds{bands}. "
-        "Each image has one mask, the same for all models. Hidden parts are rectangles of "
-        "the mean colour; a model that was trained on such (Cutout, Random Erasing) has "
-        "an advantage here that other hidden parts would not give it."
+        f"Test accuracy with a part of each image hidden, mean over seeds{bands}. {_MASKS}"
         f"{noise_caption(drawn)}{left_out}",
         "Curves of test accuracy over the hidden part of the image, one per method",
         lambda paper: occlusion_figure(cells, curves, paper, chance),
+    )
+    return {"figures": [figure]}
+
+
+def _small_panels(
+    data: ReportData, cells: pd.DataFrame, drawn: pd.DataFrame, left_out: str
+) -> dict[str, Any]:
+    """Return the figure of a regime with more cells than curves can be told apart."""
+    parts = drawn["shape"].str.partition("/")
+    points = drawn.assign(
+        line=parts[0],
+        row=parts[2].replace("", "mean colour") if (parts[2] != "").any() else "",
+        x=drawn["fraction"] * 100,
+        value=drawn["accuracy"],
+    )
+    found = multiples(cells, points, data.tables.runs, "Part of the image hidden, %")
+    if found is None:
+        return {"figures": []}
+    figure = on_both_papers(
+        "occlusion.png",
+        "Accuracy under occlusion",
+        f"Test accuracy with a part of each image hidden. {found.words} {_MASKS}"
+        f"{noise_caption(drawn)}{left_out}",
+        "Curves of differences in test accuracy over the hidden part of the image, a panel per "
+        "configuration",
+        found.draw,
+        found.draw_narrow,
     )
     return {"figures": [figure]}
 

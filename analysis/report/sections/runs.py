@@ -18,15 +18,28 @@ MOST_RUNS = 2000
 
 
 def section(data: ReportData) -> dict[str, Any]:
-    """Return the rows, cell by cell, how many runs are done, and the command that opens MLflow.
+    """Return the rows, cell by cell, how many runs are done, and where MLflow has them.
 
-    A row comes with the id of its cell, whether it is the first of that cell, and the folder of the
-    run as the page can reach it.
+    A row comes with the id of its cell, whether it is the first of that cell, the folder of the
+    run as the page can reach it, and the address of the run in MLflow.
     """
-    # A link would need the address of a server that runs; the page is the same wherever it is made.
-    dashboard = f"mixbench dashboard {shlex.quote(data.folder.name)}"
     found = _by_cell(data) if len(data.tables.runs) > MOST_RUNS else _by_run(data)
-    return {**found, "dashboard": dashboard}
+    known = data.tracked
+    return {
+        **found,
+        "dashboard": _dashboard(data),
+        "tracked": known is not None,
+        "experiment": "" if known is None else known.experiment_page,
+    }
+
+
+def _dashboard(data: ReportData) -> str:
+    """Return the command that opens the store that is known to have the sweep."""
+    command = f"mixbench dashboard {shlex.quote(data.folder.name)}"
+    usual = f"sqlite:///{data.folder.path.parent.absolute() / 'mlflow.db'}"
+    if data.tracked is None or data.tracked.uri == usual:
+        return command
+    return f"{command} --uri {shlex.quote(data.tracked.uri)}"
 
 
 def _by_run(data: ReportData) -> dict[str, Any]:
@@ -39,7 +52,9 @@ def _by_run(data: ReportData) -> dict[str, Any]:
     rows = []
     for index in order:
         cell, run = keys[index]
-        rows.append((table.rows[index], runs_of(cell), cell not in seen, data.run_link(run)))
+        address = data.tracked.run_page(run) if data.tracked else ""
+        links = (data.run_link(run), address)
+        rows.append((table.rows[index], runs_of(cell), cell not in seen, *links))
         seen.add(cell)
     shown = Table(table.columns, [row for row, *_ in rows])
     done, planned = len(data.done), len(data.tables.runs)
@@ -65,7 +80,9 @@ def _by_cell(data: ReportData) -> dict[str, Any]:
             Cell(f"{done} of {len(of_cell)} done"),
             Cell(formatting.number(estimate.mean, metric.percent, 2 if metric.percent else 3)),
         )
-        rows.append((Row(str(label), cells), runs_of(str(cell)), True, data.run_link(first)))
+        address = data.tracked.cell_page(str(cell)) if data.tracked else ""
+        links = (data.run_link(first), address)
+        rows.append((Row(str(label), cells), runs_of(str(cell)), True, *links))
     columns = ["First run", "Seeds", "State", f"{with_unit(metric)}, mean"]
     shown = Table(columns, [row for row, *_ in rows])
     done, planned = len(data.done), len(data.tables.runs)

@@ -13,13 +13,22 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
+from mixbench.analysis.figures.forest import (
+    ForestPanel,
+    ForestRow,
+    draw_panel,
+    has_arrows,
+    limits_of,
+)
 from mixbench.analysis.figures.mixed import mixed_figure
 from mixbench.analysis.figures.occlusion import occlusion_figure, spread_labels
 from mixbench.analysis.figures.palette import DARK, LIGHT, Paper, styles
 from mixbench.analysis.figures.reliability import calibration_note
 from mixbench.analysis.figures.run import run_figures
+from mixbench.analysis.report.multiples import are_needed, multiples
 from mixbench.analysis.report.sections.occlusion import noise_caption
 from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -188,3 +197,52 @@ def test_occlusion_has_a_row_per_fill_and_says_what_lacks_it() -> None:
     assert "filled with noise, which" in noise_caption(new)
     assert "(not measured in 1 run of an older" in noise_caption(pd.concat([new, old]))
     assert "it was not measured" in noise_caption(old)
+
+
+def test_what_leaves_the_frame_of_a_forest_ends_in_an_arrow() -> None:
+    rows = [
+        ForestRow("three replicates", 0.8, -40.0, 41.6, "", (0.2, 0.9, 1.3)),
+        ForestRow("clear", 1.2, 0.9, 1.5, "good", (1.1, 1.2, 30.0)),
+    ]
+    panel, limits = ForestPanel("", rows), limits_of(rows, 0.5)
+    axis = Figure().subplots()
+    draw_panel(axis, panel, LIGHT, 0.5, limits)
+    arrows = [line for line in axis.lines if line.get_marker() in ("<", ">")]
+    # Both ends of the first interval, and a dot of the second row; all are within the frame.
+    assert sorted(line.get_marker() for line in arrows) == ["<", ">", ">"]
+    assert {line.get_ydata()[0] for line in arrows} == {0.0, 1.22}
+    assert all(limits[0] < line.get_xdata()[0] < limits[1] for line in arrows)
+    assert has_arrows([panel], 0.5) and not has_arrows([ForestPanel("", [rows[0]][:0])], 0.5)
+
+
+def test_more_than_eight_curves_become_a_panel_each_of_paired_differences() -> None:
+    names = ["none", *(f"method {n}" for n in range(8))]
+    cells = pd.DataFrame(
+        {
+            "cell_key": names,
+            "series": names,
+            "title": "",
+            "block": 0,
+            "baseline_key": [None, *["none"] * 8],
+        }
+    )
+    assert are_needed(cells) and not are_needed(cells.iloc[:8])
+    # Accuracy of replicates 0, 1, 2 with half hidden; method 1 lacks the last.
+    values = {"none": (0.5, 0.6, 0.7), "method 0": (0.54, 0.66, 0.78), "method 1": (0.5, 0.7)}
+    points, runs = [], []
+    for name, of_name in values.items():
+        for replicate, value in enumerate(of_name):
+            run = f"{name} {replicate}"
+            runs.append({"run_key": run, "replicate": replicate})
+            place = {"cell_key": name, "run_key": run, "line": "centre", "row": "", "point": 1}
+            points.append({**place, "x": 50.0, "value": value})
+    found = multiples(cells, pd.DataFrame(points), pd.DataFrame(runs), "Hidden, %")
+    assert found is not None and "paired by replicate" in found.words
+    one, other = (panel.curves[0] for panel in found.panels)
+    assert [panel.title for panel in found.panels] == ["method 0", "method 1"]
+    # 4, 6 and 8 points: 6 ± t(0.975, 2) * 2 / sqrt(3).
+    assert (one.x, one.difference) == ((50.0,), (pytest.approx(6.0),))
+    assert one.low[0] == pytest.approx(6 - 4.302653 * 2 / 3**0.5, rel=1e-6)
+    # Of the two that both have, 0 and 10 points; too few for a band.
+    assert other.difference[0] == pytest.approx(5.0) and other.low == (None,)
+    assert found.draw(LIGHT) and found.draw_narrow(DARK)

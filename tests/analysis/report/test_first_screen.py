@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from mixbench.analysis.report.build import write_report
 from mixbench.analysis.report.csv_report import write_csv_report
 from mixbench.analysis.report.data import collect
-from mixbench.analysis.report.sections import budget, checks, first, pairs
+from mixbench.analysis.report.sections import budget, checks, claims, first, pairs
 from mixbench.analysis.report.worded import worded
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support.written_sweeps import METHODS, grid, keys, write_sweep
@@ -127,3 +128,15 @@ def test_the_golden_page(tmp_path: Path) -> None:
     if os.environ.get("MIXBENCH_WRITE_GOLDEN"):
         (GOLDEN / "small.md").write_text(made)
     assert made == (GOLDEN / "small.md").read_text()
+
+
+def test_of_more_than_300_configurations_claims_are_left_to_their_command(
+    full_sweep: SweepFolder,
+) -> None:
+    data = collect(full_sweep, None)
+    assert claims.section(data)["table"] is not None
+    # Only how many there are is looked at.
+    many = data.tables.cells.sample(301, replace=True, random_state=0)
+    section = claims.section(replace(data, tables=replace(data.tables, cells=many)))
+    assert section["table"] is None and section["command"] == "mixbench claims demo"
+    assert "the sweep has 301 configurations" in section["left_out"]

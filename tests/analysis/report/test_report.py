@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 
 from mixbench.analysis.report.build import Report, write_report
+from mixbench.analysis.report.data import collect
 from mixbench.analysis.report.page import markdown
+from mixbench.analysis.report.sections import runs as run_rows
 from mixbench.analysis.statistics.comparison import compare
 from mixbench.analysis.statistics.recommendation import recommend
 from mixbench.analysis.tables.load import load
@@ -22,7 +24,7 @@ from mixbench.analysis.text.caveats import caveats
 from mixbench.analysis.text.verdict import Summary, summarise
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.sweep_folder import SweepFolder
-from tests.support.written_sweeps import METHODS, grid, keys, result, write_sweep
+from tests.support.written_sweeps import METHODS, config, grid, keys, result, write_sweep
 
 NONE, MIXUP, CUTMIX, CUTOUT = METHODS[:4]
 ALL = ("forest.png", "pairs.png", "occlusion.png", "reliability.png", "mixed.png")
@@ -405,10 +407,14 @@ def test_runs_on_different_devices_are_warned_of(tmp_path: Path) -> None:
     file = sweep.path / "runs" / keys(runs[0])[0] / "result.json"
     found = json.loads(file.read_text())
     found["provenance"]["device"] = "cuda: H100"
+    found["provenance"]["commit"] = "0123456789" * 4 + "+changes"
     found["dataset"]["digest"] = "sha256:other"
     file.write_text(json.dumps(found))
     warnings = warned(sweep)
     assert any("mix devices" in warning for warning in warnings)
+    (commits,) = (warning for warning in warnings if "mix commits" in warning)
+    # Whole hashes are too long to be compared by eye.
+    assert "0123456789+changes" in commits and "01234567890" not in commits
     assert any("different data" in warning for warning in warnings)
 
 
@@ -443,6 +449,31 @@ def test_a_second_report_replaces_the_first(tmp_path: Path, without_pictures: No
     assert not stale.exists()
     assert own.exists()
     assert not list(second.folder.rglob(".*"))
+
+
+def test_runs_lead_to_mlflow_where_it_is_known(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, "demo", [config(NONE, 0), config(MIXUP, 0)])
+    first, second = (run.run_key for run in sweep.plan())
+
+    def links(record: object, out: Path | None = tmp_path) -> tuple[list[str], dict[str, Any]]:
+        (sweep.path / "mlflow.json").write_text(json.dumps(record))
+        section = run_rows.section(collect(sweep, None, out))
+        return [address for *_, address in section["rows"]], section
+
+    server = {"uri": "https://mlflow.org:5000/x/", "experiment": "demo", "experiment_id": "7"}
+    found, section = links({**server, "runs": {first: "0a1b", second: "../../else"}})
+    assert found == ["https://mlflow.org:5000/x/#/experiments/7/runs/0a1b", ""]
+    assert section["experiment"].startswith("https://mlflow.org:5000/x/#/experiments/7/")
+    # A page that is published says nothing of where its makers keep theirs.
+    assert links(server, None)[0] == ["", ""] and not links(server, None)[1]["tracked"]
+    usual = {**server, "uri": f"sqlite:///{tmp_path / 'mlflow.db'}", "runs": {first: "0a1b"}}
+    found, section = links(usual)
+    assert found == ["", ""] and section["dashboard"] == "mixbench dashboard demo"
+    found, section = links({**usual, "uri": "sqlite:////else/mlflow.db"})
+    assert section["dashboard"] == "mixbench dashboard demo --uri sqlite:////else/mlflow.db"
+    for odd in ([], {}, {**server, "uri": "javascript:alert(1)", "runs": {first: "0a1b"}}):
+        assert links(odd)[0] == ["", ""] and links(odd)[1]["experiment"] == ""
+    assert links({**server, "experiment_id": 7, "runs": []})[1]["tracked"] is False
 
 
 def test_another_folder(tmp_path: Path, without_pictures: None) -> None:

@@ -19,6 +19,7 @@ import pytest
 from mixbench.experiments import tracking
 from mixbench.experiments.cli.cell_statistics import cell_statistics
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.store import tracked
 from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support import tracking_fixtures as made
@@ -82,6 +83,10 @@ def test_a_cell_stands_above_its_runs_with_their_mean(projected: SweepFolder) ->
     # One has no interval.
     assert runs["mixup alpha=1.0"].data.metrics["n"] == 1
     assert "half_width/test/accuracy" not in runs["mixup alpha=1.0"].data.metrics
+    noted = tracked.read(projected.path)
+    assert noted is not None and noted.cells[cell.data.tags["cell_key"]] == cell.info.run_id
+    by_key = {run.data.tags["run_key"]: run for run in runs.values() if "run_key" in run.data.tags}
+    assert noted.runs == {key: run.info.run_id for key, run in by_key.items()}
     found = runs_of(projected, "params.`augmentation.alpha` = '0.2'")
     assert set(found) == {"mixup alpha=0.2", "mixup alpha=0.2 seed 0", "mixup alpha=0.2 seed 1"}
 

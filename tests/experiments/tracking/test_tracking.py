@@ -22,7 +22,7 @@ import pytest
 
 from mixbench.experiments import tracking
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store import lock
+from mixbench.experiments.store import lock, tracked
 from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.retry import retry_failed
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
@@ -780,6 +780,11 @@ def test_through_a_server_as_into_the_file(
     summary = tracking.project(sweep, figures=made.figures)
     assert (summary.uri, summary.created) == (address, 6)
     assert tracking.project(sweep, figures=made.figures).unchanged == 6
+    noted = tracked.read(sweep.path)
+    assert noted is not None and len(noted.runs) == 6
+    for run_key, run_id in noted.runs.items():
+        page = f"{address}/#/experiments/{summary.experiment_id}/runs/{run_id}"
+        assert noted.run_page(run_key) == page
     through_server = read_back(address, "study", through_client=True)
     local = tracking.project(
         sweep,
