@@ -53,7 +53,9 @@ class Targets:
             (B, num_classes) float32. The weights of a class that occurs twice add up; the weight of
             an ignored label goes to no class, so that the row sums to less.
         """
-        classes, weights, _ = self._without_ignored()
+        ignored = self.labels == IGNORED
+        classes = self.labels.masked_fill(ignored, 0)
+        weights = self.weights.masked_fill(ignored, 0)
         dense = weights.new_zeros(classes.shape[0], num_classes)
         return dense.scatter_add_(1, classes, weights)
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from mixbench.augmentations.checks import IGNORED, check_classes
-from mixbench.augmentations.integrations.workers import in_memory_of, portable, reseed_in_worker
+from mixbench.augmentations.checks import IGNORED, check_classes, check_images
+from mixbench.augmentations.integrations.workers import portable, reseed_in_worker
 from mixbench.augmentations.method import Method
 from mixbench.augmentations.registry import create
 from mixbench.augmentations.targets import Targets
@@ -178,11 +178,38 @@ class SoftTargets:
         Raises:
             ValueError: Images or labels have another shape or dtype, or are on another device.
         """
+        return self.mix_batch(images, labels)
+
+    def mix_batch(
+        self, images: Tensor, labels: Tensor, *, in_place: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Mix a batch as the call does.
+
+        Args:
+            images: (B, C, H, W) floating point, on any device.
+            labels: (B,) int64 or (B, num_classes) floating point, on the images' device.
+            in_place: Whether the mixed images are written over `images`, which saves a copy.
+
+        Returns:
+            Mixed images and soft labels (B, num_classes) float32.
+        """
         if self.generator is not None:
             reseed_in_worker(self.generator, self._process)
         mix = self.mix if self.mixup_enabled else create("none")
-        batch = mix(images, labels, self.num_classes, generator=self.generator)
-        return batch.images, self._soft(batch.targets)
+        if not in_place:
+            batch = mix(images, labels, self.num_classes, generator=self.generator)
+            return batch.images, self._soft(batch.targets)
+        check_images(images)
+        plan = mix.sample(
+            images.shape,
+            device=images.device,
+            generator=self.generator,
+            images=images,
+            labels=labels,
+        )
+        targets = plan.mix_labels(labels, self.num_classes)
+        plan.mix_in_place(plain(images))
+        return images, self._soft(targets)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "generator": portable(self.generator)}
@@ -302,11 +329,8 @@ class Collate:
         batch = self.collate(samples)
         if isinstance(batch, Mapping) or not isinstance(batch, Sequence) or len(batch) != 2:
             raise ValueError(f"Collate: expected samples (image, label), got {_what(batch)}")
-        images, soft = self._soft_targets()(batch[0], batch[1])
-        if self.collate is default_collate:
-            # No one else holds what it returned.
-            images = in_memory_of(images, batch[0])
-        return images, soft
+        # What torch collated is new, and nobody else has it.
+        return self._soft_targets().mix_batch(*batch, in_place=self.collate is default_collate)
 
     def _soft_targets(self) -> SoftTargets:
         return SoftTargets(self.mix, self.num_classes, label_smoothing=self.label_smoothing)

@@ -1,4 +1,4 @@
-"""What differs in the workers of a DataLoader: random numbers and memory."""
+"""What differs in the workers of a DataLoader: random numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 import torch
-from torch import Tensor
 from torch.utils.data import get_worker_info
 
 _reseeded: set[int] = set()
@@ -69,14 +68,3 @@ def _generator(device: str, state: bytes) -> torch.Generator:
     generator = torch.Generator(device)
     generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
     return generator
-
-
-def in_memory_of(mixed: Tensor, collated: Tensor) -> Tensor:
-    """Write mixed images over the collated ones where a worker has them in shared memory.
-
-    Otherwise the DataLoader would copy the mixed images into shared memory of their own.
-    """
-    fits = mixed.shape == collated.shape and mixed.dtype == collated.dtype
-    if mixed is collated or not fits or get_worker_info() is None or not collated.is_shared():
-        return mixed
-    return collated.copy_(mixed)

@@ -32,7 +32,7 @@ def blend(images: Tensor, keep: Tensor, partner: Tensor | None, fill: float | st
 
         blended: Tensor = operators.blend(images, keep, partner, *_number(fill))
         return blended
-    mix = host.blend if _on_host(images) else eager.blend
+    mix = host.blend if on_host(images) else eager.blend
     return mix(images, keep, partner, fill)
 
 
@@ -50,11 +50,12 @@ def paste(
 
         pasted: Tensor = operators.paste(images, target, partner, source, *_number(fill))
         return pasted
-    mix = host.paste if _on_host(images) else eager.paste
+    mix = host.paste if on_host(images) else eager.paste
     return mix(images, target, partner, source, fill)
 
 
-def _on_host(images: Tensor) -> bool:
+def on_host(images: Tensor) -> bool:
+    """Tell whether `host` mixes images."""
     return images.device.type == "cpu" and not EAGER
 
 

@@ -8,6 +8,9 @@ does the work. What this gains in whole trainings is in results/benchmarks/paths
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -48,6 +51,81 @@ def blend(images: Tensor, keep: Tensor, partner: Tensor | None, fill: float | st
     return out
 
 
+def blend_in_place(
+    images: Tensor, keep: Tensor, partner: Tensor | None, fill: float | str = 0.0
+) -> None:
+    """Mix as `blend`, into the memory of `images`: for a batch that nobody else needs.
+
+    A new tensor of the batch's size would be written for nothing, and the system would first have
+    to find memory for it, which takes longer than mixing.
+    """
+    if partner is None or not _writable(images, keep) or images.dtype != torch.float32:
+        images.copy_(blend(images, keep, partner, fill))
+        return
+    if images.shape[1:].numel() < LARGE:
+        torch.lerp(images.index_select(0, partner), images, keep, out=images)
+        return
+    others = partner.tolist()
+    if sorted(others) == list(range(len(others))):
+        _blend_along_cycles(images.unbind(0), keep.unbind(0), others)
+    else:
+        images.copy_(blend(images, keep, partner, fill))
+
+
+def _blend_along_cycles(
+    images: Sequence[Tensor], weights: Sequence[Tensor], partner: Sequence[int]
+) -> None:
+    """Overwrite each image, then its partner, and so on: one copy serves a whole cycle.
+
+    Each image is still in the cache when it is needed for the second time.
+    """
+    done = [False] * len(images)
+    copy = torch.empty_like(images[0])
+    for first in range(len(images)):
+        sample = first
+        if partner[first] != first and not done[first]:
+            copy.copy_(images[first])
+        while not done[sample]:
+            done[sample] = True
+            other = partner[sample]
+            if other != sample:
+                end = copy if other == first else images[other]
+                torch.lerp(end, images[sample], weights[sample], out=images[sample])
+            sample = other
+
+
+def paste_in_place(
+    images: Tensor,
+    target: Tensor,
+    partner: Tensor | None,
+    source: Tensor | None,
+    fill: float | str,
+) -> None:
+    """Mix as `paste`, into the memory of `images`; see `blend_in_place`."""
+    if target.shape[1] == 0:
+        return
+    if not _writable(images):
+        images.copy_(paste(images, target, partner, source, fill))
+        return
+    bits = images.view(_BITS[images.element_size()])
+    if partner is None:
+        _fill_each(bits, target, _fill_bits(images, fill, 1), bits)
+    elif _is_shared(images, target, source):
+        _paste_shared(bits, target[0], partner, None if source is None else source[0], bits)
+    else:
+        _paste_each(bits, target, partner, source, bits)
+
+
+def _writable(images: Tensor, *others: Tensor) -> bool:
+    return images.is_contiguous() and not _watched(images, *others)
+
+
+def _is_shared(images: Tensor, target: Tensor, source: Tensor | None) -> bool:
+    """Tell whether rectangles are copied for the whole batch at once."""
+    shared = one_row(target) and (source is None or one_row(source))
+    return shared and images.shape[1:].numel() < LARGE
+
+
 def paste(
     images: Tensor,
     target: Tensor,
@@ -74,14 +152,14 @@ def paste(
         return eager.paste(images, target, partner, source, fill)
     planes, scale = _planes(images)
     bits = planes.view(_BITS[planes.element_size()])
-    is_shared = one_row(target) and (source is None or one_row(source))
+    is_shared = _is_shared(images, target, source)
     if scale > 1:
         columns = target.new_tensor((1, scale, 1, scale))
         target = target * columns
         source = None if source is None else source * columns
     if partner is None:
         mixed = _fill_each(bits, target, _fill_bits(images, fill, scale))
-    elif is_shared and images.shape[1:].numel() < LARGE:
+    elif is_shared:
         mixed = _paste_shared(bits, target[0], partner, None if source is None else source[0])
     else:
         mixed = _paste_each(bits, target, partner, source)
@@ -123,50 +201,74 @@ def _fill_bits(images: Tensor, fill: float | str, scale: int) -> Tensor:
     return value.view(_BITS[value.element_size()])
 
 
-def _paste_shared(images: Tensor, target: Tensor, partner: Tensor, source: Tensor | None) -> Tensor:
-    """Copy one set of rectangles for the whole batch, each as one slice."""
+def _paste_shared(
+    images: Tensor,
+    target: Tensor,
+    partner: Tensor,
+    source: Tensor | None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Copy one set of rectangles for the whole batch, each as one slice; `out` may be `images`."""
     boxes = target.tolist()
     origins = boxes if source is None else source.tolist()
-    out = _start(images, [boxes])
-    for rectangle, (top, left, bottom, right) in enumerate(boxes):
-        high, wide = bottom - top, right - left
-        if high == 0 or wide == 0:
-            continue
-        # `narrow` takes a third of what the same slices take.
-        part = out.narrow(2, top, high).narrow(3, left, wide)
-        down, across = origins[rectangle][:2]
-        # Whole rows are gathered in one piece each, and cut afterwards.
-        rows = images.narrow(2, down, high).index_select(0, partner.select(1, rectangle))
-        part.copy_(rows.narrow(3, across, wide))
-    return out
+    mixed = _start(images, [boxes]) if out is None else out
+
+    def pieces() -> Iterator[tuple[Tensor, Tensor]]:
+        for rectangle, (top, left, bottom, right) in enumerate(boxes):
+            high, wide = bottom - top, right - left
+            if high == 0 or wide == 0:
+                continue
+            down, across = origins[rectangle][:2]
+            # Whole rows are gathered in one piece each, and cut afterwards. `narrow` takes a third
+            # of what the same slices take.
+            rows = images.narrow(2, down, high).index_select(0, partner.select(1, rectangle))
+            into = mixed.narrow(2, top, high).narrow(3, left, wide)
+            yield into, rows.narrow(3, across, wide)
+
+    # All are read before the first is written, if they lie in the same memory.
+    for into, rows in pieces() if out is None else list(pieces()):
+        into.copy_(rows)
+    return mixed
 
 
-def _paste_each(images: Tensor, target: Tensor, partner: Tensor, source: Tensor | None) -> Tensor:
-    """Copy the rectangles one by one with numpy."""
+def _paste_each(
+    images: Tensor,
+    target: Tensor,
+    partner: Tensor,
+    source: Tensor | None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Copy the rectangles one by one with numpy; `out` may be `images`."""
     boxes = _rows(target)
     origins = boxes if source is None else _rows(source)
-    out = _start(images, boxes)
-    mixed, given = out.numpy(), images.numpy()
-    for image, *rectangles in zip(mixed, boxes, origins, partner.tolist(), strict=True):
-        for box, origin, other in zip(*rectangles, strict=True):
-            top, left, bottom, right = box
-            if top < bottom and left < right:
-                first, start, last, end = origin
-                image[:, top:bottom, left:right] = given[other, :, first:last, start:end]
-    return out
+    mixed = _start(images, boxes) if out is None else out
+    given = images.numpy()
+
+    def pieces() -> Iterator[tuple[Any, Any]]:
+        for image, *rectangles in zip(mixed.numpy(), boxes, origins, partner.tolist(), strict=True):
+            for (top, left, bottom, right), origin, other in zip(*rectangles, strict=True):
+                if top < bottom and left < right:
+                    first, start, last, end = origin
+                    come = given[other, :, first:last, start:end]
+                    yield image[:, top:bottom, left:right], come if out is None else come.copy()
+
+    # All are read before the first is written, if they lie in the same memory.
+    for into, come in pieces() if out is None else list(pieces()):
+        into[...] = come
+    return mixed
 
 
-def _fill_each(images: Tensor, target: Tensor, value: Tensor) -> Tensor:
-    """Fill the rectangles one by one with numpy."""
-    out = images.clone()
+def _fill_each(images: Tensor, target: Tensor, value: Tensor, out: Tensor | None = None) -> Tensor:
+    """Fill the rectangles one by one with numpy; `out` may be `images`."""
+    mixed = images.clone() if out is None else out
     fill = value.numpy()
     # Pixels of several values lie side by side in a row: from the rectangle's left edge on.
     is_wide = fill.ndim > 0 and fill.shape[-1] > 1
-    for image, rectangles in zip(out.numpy(), _rows(target), strict=True):
+    for image, rectangles in zip(mixed.numpy(), _rows(target), strict=True):
         for top, left, bottom, right in rectangles:
             if top < bottom and left < right:
                 image[:, top:bottom, left:right] = fill[..., left:right] if is_wide else fill
-    return out
+    return mixed
 
 
 def _rows(boxes: Tensor) -> list[list[list[int]]]:

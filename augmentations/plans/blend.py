@@ -88,6 +88,16 @@ class Blend(Plan):
         check_weights("keep", self.keep)
         return pixels.blend(images, self.keep, self.partner, self.fill)
 
+    def mix_in_place(self, images: Tensor) -> None:
+        own = type(self).mix_images is Blend.mix_images
+        if not (own and pixels.on_host(images)):
+            super().mix_in_place(images)
+            return
+        size = tuple(self.keep.shape[2:]) if self._has_mask else None
+        check_images(images, self.batch, size, self.device)
+        check_weights("keep", self.keep)
+        host.blend_in_place(images, self.keep, self.partner, self.fill)
+
     @keeps_type
     def mix_masks(self, masks: Tensor) -> Tensor:
         check_masks(masks, self.batch, self.device)

@@ -101,6 +101,14 @@ class Paste(Plan):
         check_images(images, self.batch, self.size, self.device)
         return self._paste(images)
 
+    def mix_in_place(self, images: Tensor) -> None:
+        own = type(self).mix_images is Paste.mix_images and not self.resize
+        if not (own and pixels.on_host(images)):
+            super().mix_in_place(images)
+            return
+        check_images(images, self.batch, self.size, self.device)
+        host.paste_in_place(images, self.target, self.partner, self.source, self.fill)
+
     @keeps_type
     def mix_masks(self, masks: Tensor) -> Tensor:
         check_masks(masks, self.batch, self.device)

@@ -57,7 +57,7 @@ class SpeedPath:
 
 def paths() -> list[SpeedPath]:
     """Every path that is there for speed alone."""
-    no_host = (pixels, "_on_host", lambda _: False)
+    no_host = (pixels, "on_host", lambda _: False)
     each = (host, "_paste_shared", _paste_each_of_shared)
     return [
         SpeedPath("host.paste", STEP, {"name": "cutmix"}, no_host),

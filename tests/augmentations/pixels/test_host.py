@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixbench.augmentations import pixels
+from mixbench import augmentations
+from mixbench.augmentations import Blend, Paste, Plan, pixels
 from mixbench.augmentations.pixels import eager, host
 from tests.support.oracles import seeded
 
@@ -225,3 +226,41 @@ def test_a_gradient_of_the_weight_flows_through_large_images() -> None:
     pixels.blend(images, keep, partner).sum().backward()
     expected = (images - images[partner]).sum(dim=(1, 2, 3), keepdim=True)
     torch.testing.assert_close(keep.grad, expected)
+
+
+@pytest.mark.parametrize("side", [8, 80])
+@pytest.mark.parametrize("partner", [[1, 2, 0, 3, 5, 4], [1, 1, 0, 3, 3, 3]], ids=str)
+def test_mixing_in_place_is_mixing(side: int, partner: list[int]) -> None:
+    """Bit for bit, in cycles and where several have one partner; small images, and large ones."""
+    images = torch.rand(6, 3, side, side, generator=seeded(0))
+    keep = torch.rand(6, 1, side, side, generator=seeded(1))
+    who = torch.tensor(partner)
+    half = side // 2
+    boxes = torch.tensor([[0, 0, half, side], [half, 1, side, half]]).expand(6, -1, -1)
+    pairs, size = torch.stack([who, who.flip(0)], dim=1), (side, side)
+    source = boxes + torch.tensor([[half, 0, half, 0], [0, 0, 0, 0]])
+    plans: list[Plan] = [
+        Blend(keep, who),
+        Blend(keep[:, :, :1, :1], who),
+        Blend(keep[:1, :, :1, :1].expand(6, -1, -1, -1), who),
+        Blend(keep, None, fill="mean"),
+        Paste(size, boxes, pairs),
+        Paste(size, boxes.clone(), pairs),
+        Paste(size, boxes, pairs, source),
+        Paste(size, boxes.clone(), pairs, source.clone()),
+        Paste(size, boxes, None, fill="mean"),
+        Paste(size, boxes, pairs, boxes.flip(1), resize=True),
+        augmentations.create("ricap").sample(images.shape, generator=seeded(2)),
+        augmentations.create("none").sample(images.shape),
+        augmentations.create("choice", per_sample=True).sample(images.shape, generator=seeded(3)),
+    ]
+    for plan in plans:
+        for dtype, layout in (
+            (torch.float32, torch.contiguous_format),
+            (torch.float32, torch.channels_last),
+            (torch.float16, torch.contiguous_format),
+        ):
+            given = images.to(dtype).contiguous(memory_format=layout)
+            mixed = given.clone()
+            plan.mix_in_place(mixed)
+            assert torch.equal(mixed, plan.mix_images(given)), (plan, dtype, layout)
