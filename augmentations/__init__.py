@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mixbench.augmentations.bank import Bank
     from mixbench.augmentations.dense_targets import DenseTargets
+    from mixbench.augmentations.forward import Forward
     from mixbench.augmentations.integrations.dropin import (
         Collate,
         MixBatches,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         SoftTargets,
     )
     from mixbench.augmentations.integrations.hooks import layer_names, mixing_inside
+    from mixbench.augmentations.integrations.training_loss import training_loss
     from mixbench.augmentations.method import Home, Method, Paper, parameter
     from mixbench.augmentations.network_views import NetworkView
     from mixbench.augmentations.padding import PaddedImages, pad_images
@@ -44,6 +46,7 @@ __all__ = [
     "Collate",
     "DenseTargets",
     "Draws",
+    "Forward",
     "Home",
     "Method",
     "MixBatches",
@@ -67,6 +70,7 @@ __all__ = [
     "plugins",
     "resolve",
     "save_plan",
+    "training_loss",
 ]
 
 _MODULES = {
@@ -76,7 +80,8 @@ _MODULES = {
     "Collate": "integrations.dropin",
     "DenseTargets": "dense_targets",
     "Draws": "sampling.draws",
-    "Home": "method",
+    "Forward": "forward",
+    "Home": "home",
     "Method": "method",
     "MixBatches": "integrations.dropin",
     "MixTransform": "integrations.dropin",
@@ -99,6 +104,7 @@ _MODULES = {
     "plugins": "registry",
     "resolve": "registry",
     "save_plan": "plans.serialise",
+    "training_loss": "integrations.training_loss",
 }
 """The module of this package that defines each public name."""
 

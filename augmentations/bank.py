@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -24,3 +26,17 @@ class Bank:
     images: Tensor | None = None
     labels: Tensor | None = None
     logits: Tensor | None = None
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.images = self.labels = self.logits = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what there is, on the CPU, for a checkpoint."""
+        return {name: value.cpu() for name, value in vars(self).items() if value is not None}
+
+    def restore(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        """Continue from `state`."""
+        for name in vars(self):
+            value = state.get(name)
+            setattr(self, name, None if value is None else value.to(device))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from mixbench.augmentations.bank import Bank
+    from mixbench.augmentations.forward import Forward
     from mixbench.augmentations.plans.base import Batch, Plan
     from mixbench.augmentations.sampling.draws import Draws
 
@@ -192,6 +193,44 @@ class Method(ABC):
         """The deepest layer of a network that a plan may apply at (`Plan.depth`); 0: images."""
         return 0
 
+    @property
+    def has_loss(self) -> bool:
+        """Whether batches have another loss than that of their mixed images."""
+        return type(self).loss is not Method.loss
+
+    def loss(
+        self,
+        forward: Forward,
+        clean: Batch,  # noqa: ARG002  (for methods that override it)
+        mixed: Batch,
+    ) -> torch.Tensor:
+        """Return the loss of a training batch; methods with several views or terms override it.
+
+        It draws nothing: called again with the same batches, it is the same.
+
+        Args:
+            forward: `forward(batch)` returns logits (B, num_classes), `forward.loss(targets,
+                logits)` the loss of the training, with its label smoothing and class weights.
+            clean: The batch before mixing: images, their own labels, a plan that changes nothing.
+            mixed: The mixed batch.
+
+        Returns:
+            A number, float32, with gradients for the network.
+        """
+        return forward.loss(mixed.targets, forward(mixed))
+
+    def remember(  # noqa: B027  (optional hook)
+        self, bank: Bank, clean: Batch, mixed: Batch, logits: torch.Tensor | None
+    ) -> None:
+        """Keep in an empty bank what the next batch needs, after `loss`: with `needs` "bank".
+
+        Args:
+            bank: Set its attributes to tensors that are detached.
+            clean: As in `loss`.
+            mixed: As in `loss`.
+            logits: Of the first pass with `mixed`, detached; None if `loss` made none.
+        """
+
     def decide(self, draws: Draws) -> Plan:
         """Call `draw` with as many rows as `per_sample` asks for, and apply `prob`.
 
@@ -220,6 +259,7 @@ class Method(ABC):
         masks: torch.Tensor | None = None,
         model: Any = None,
         bank: Bank | None = None,
+        drawn: list[Method] | None = None,
     ) -> Plan:
         """Draw a plan for a batch; the plan holds no randomness. Nothing waits for the device.
 
@@ -236,6 +276,7 @@ class Method(ABC):
             masks: Where its objects are, (B, H, W).
             model: What may be asked of the network that is trained.
             bank: Earlier batches; an empty one before the first step.
+            drawn: Takes the methods that a `choice` per batch draws, the outermost first.
 
         Returns:
             A plan for B samples.
@@ -277,6 +318,7 @@ class Method(ABC):
             width=width,
             device=device,
             generator=generator,
+            drawn=drawn,
             **given,
         )
         return self.decide(draws).expand(batch)
@@ -329,6 +371,7 @@ class Method(ABC):
         from mixbench.augmentations.plans.base import Batch
 
         check_images(images)
+        drawn: list[Method] = []
         plan = self.sample(
             images.shape,
             device=images.device,
@@ -338,5 +381,7 @@ class Method(ABC):
             masks=masks,
             model=model,
             bank=bank,
+            drawn=drawn,
         )
-        return Batch(plan.mix_images(images), plan.mix_labels(labels, num_classes), plan)
+        targets = plan.mix_labels(labels, num_classes)
+        return Batch(plan.mix_images(images), targets, plan, tuple(drawn))

@@ -87,6 +87,10 @@ class Nested(Method):
             method.check_size(height, width)
 
     @property
+    def has_loss(self) -> bool:
+        return any(method.has_loss for method in self.methods)
+
+    @property
     def home(self) -> Home | None:
         homes = [method.home for method in self.methods if method.prob > 0]
         known = [home for home in homes if home is not None]
@@ -95,6 +99,16 @@ class Nested(Method):
     @property
     def deepest(self) -> int:
         return max(method.deepest for method in self.methods)
+
+
+def refuse_hooks(mix: Nested, expected: str) -> None:
+    """ValueError if one of the methods has a loss of its own, or needs earlier batches."""
+    for method in mix.methods:
+        if method.has_loss or "bank" in method.needs:
+            raise ValueError(
+                f"{mix.name}.{expected}, as {method.name} "
+                f"{'needs earlier batches' if 'bank' in method.needs else 'has a loss of its own'}"
+            )
 
 
 def _with_pairing(spec: Any, pairing: str) -> Any:

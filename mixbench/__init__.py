@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
     from mixbench.analysis.tables.results import Results, load_results
     from mixbench.augmentations import (
+        Bank,
         Batch,
         Blend,
         Collate,
         DenseTargets,
         Draws,
+        Forward,
         Home,
         Method,
         MixBatches,
@@ -49,14 +51,17 @@ if TYPE_CHECKING:
         plugins,
         resolve,
         save_plan,
+        training_loss,
     )
 
 __all__ = [
+    "Bank",
     "Batch",
     "Blend",
     "Collate",
     "DenseTargets",
     "Draws",
+    "Forward",
     "Home",
     "Method",
     "MixBatches",
@@ -82,6 +87,7 @@ __all__ = [
     "plugins",
     "resolve",
     "save_plan",
+    "training_loss",
 ]
 
 _FOLDERS = ("analysis", "augmentations", "experiments", "slurm")

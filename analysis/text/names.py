@@ -25,6 +25,7 @@ _METHODS = {
     "snapmix": "SnapMix",
     "mixstyle": "MixStyle",
     "patchup": "PatchUp",
+    "regmixup": "RegMixup",
 }
 _TUNED = {"tuned": "tuned", "default": "untuned"}
 """Of cells whose setting is chosen, and of the same ones with their own."""

@@ -16,6 +16,7 @@ from mixbench.augmentations.contract import (  # noqa: F401  (each adds its prop
     chances,
     declaration,
     labels,
+    losses,
     numbers,
     plans,
     randomness,

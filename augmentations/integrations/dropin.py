@@ -70,10 +70,11 @@ class SoftTargets:
                 "expected a method that mixes images alone; see mixbench.mixing_inside"
             )
         beyond = [need for need in ("masks", "model", "bank") if need in mix.needs]
-        if beyond:
+        if mix.has_loss or beyond:
+            reason = f"needs {' and '.join(beyond)}" if beyond else "has a loss of its own"
             raise ValueError(
-                f"mix: {mix.name} needs {' and '.join(beyond)}, which are not in a batch of images "
-                "and labels; call the method itself with them"
+                f"mix: {mix.name} {reason}, which soft labels can't carry; "
+                "expected a method without; use mixbench.training_loss"
             )
         check_classes(num_classes)
         if not 0 <= label_smoothing <= 1:

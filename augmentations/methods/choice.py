@@ -12,7 +12,9 @@ from mixbench.augmentations.method import Method, parameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mixbench.augmentations.plans.base import Plan
+    from mixbench.augmentations.bank import Bank
+    from mixbench.augmentations.forward import Forward
+    from mixbench.augmentations.plans.base import Batch, Plan
     from mixbench.augmentations.sampling.draws import Draws
 
 
@@ -34,6 +36,9 @@ class Choice(nested.Nested):
 
     Per batch, the host draws which code runs (no wait for the device, but a break in a compiled
     graph). Per sample, the draw stays on the device and all methods are computed.
+
+    A method with a loss of its own has it in the batches for which it is drawn; per sample there
+    can be none.
 
     Args:
         methods: Names, mappings with a `name`, or methods; at least one.
@@ -64,15 +69,40 @@ class Choice(nested.Nested):
         if len(set(self.weights)) == 1:
             # Equal weights are one configuration, however they are written.
             object.__setattr__(self, "weights", ())
+        if self.per_sample:
+            nested.refuse_hooks(self, "per_sample: expected false")
 
     def draw(self, draws: Draws) -> Plan:
         from mixbench.augmentations.plans.composite import select
 
         weights = self.weights or (1.0,) * len(self.methods)
         if not self.per_sample:
-            return self.methods[draws.choose(weights)].decide(draws)
+            method = self.methods[draws.choose(weights)]
+            if draws.drawn is not None:
+                draws.drawn.append(method)
+            return method.decide(draws)
         plans = [method.decide(draws).expand(draws.batch) for method in self.methods]
         return select(_choices(replace(draws, rows=draws.batch), weights), plans)
+
+    def loss(self, forward: Forward, clean: Batch, mixed: Batch) -> Tensor:
+        """Return the loss of the method that was drawn for the batch."""
+        if not self.has_loss:
+            return super().loss(forward, clean, mixed)
+        return self._drawn(mixed).loss(forward, clean, mixed)
+
+    def remember(self, bank: Bank, clean: Batch, mixed: Batch, logits: Tensor | None) -> None:
+        if "bank" in self.needs:
+            self._drawn(mixed).remember(bank, clean, mixed, logits)
+
+    def _drawn(self, mixed: Batch) -> Method:
+        found = (method for method in mixed.drawn if method in self.methods)
+        drawn: Method | None = next(found, None)
+        if drawn is None:
+            raise ValueError(
+                f"{self.name}: expected a batch that it has mixed, with `drawn`, for a method with "
+                "a loss of its own"
+            )
+        return drawn
 
 
 def _choices(draws: Draws, weights: tuple[float, ...]) -> Tensor:

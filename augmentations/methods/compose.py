@@ -9,7 +9,10 @@ from mixbench.augmentations import nested
 from mixbench.augmentations.method import Method
 
 if TYPE_CHECKING:
-    from mixbench.augmentations.plans.base import Plan
+    from torch import Tensor
+
+    from mixbench.augmentations.forward import Forward
+    from mixbench.augmentations.plans.base import Batch, Plan
     from mixbench.augmentations.sampling.draws import Draws
 
 
@@ -28,6 +31,8 @@ class Compose(nested.Nested):
     own rule for label weights keeps it. Methods that mix inside the network come after those that
     mix images, whatever their order in `methods`.
 
+    One of the methods may have a loss of its own: its mixed view is then what all have mixed.
+
     Args:
         methods: Names, mappings with a `name`, or methods, in the order in which they are applied.
     """
@@ -38,6 +43,22 @@ class Compose(nested.Nested):
     methods: tuple[Method, ...] = nested.methods(
         ("cutmix", "cutout"), "the methods, in the order in which they are applied"
     )
+
+    def check_combination(self) -> None:
+        super().check_combination()
+        with_loss = [method for method in self.methods if method.has_loss]
+        if len(with_loss) > 1 or any("bank" in method.needs for method in self.methods):
+            nested.refuse_hooks(self, "methods: expected at most one with a loss of its own")
+        for method in with_loss:
+            if isinstance(method, nested.Nested):
+                nested.refuse_hooks(self, "methods: expected those with a loss outside of others")
+
+    def loss(self, forward: Forward, clean: Batch, mixed: Batch) -> Tensor:
+        """Return the loss of the method that has one of its own, of what all have mixed."""
+        for method in self.methods:
+            if method.has_loss:
+                return method.loss(forward, clean, mixed)
+        return super().loss(forward, clean, mixed)
 
     def draw(self, draws: Draws) -> Plan:
         from mixbench.augmentations.plans.composite import chain

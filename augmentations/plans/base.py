@@ -365,11 +365,13 @@ class Batch:
         images: (B, C, H, W), mixed.
         targets: Their weighted labels.
         plan: The decision that images and labels follow; it mixes masks, boxes and features too.
+        drawn: The methods that a `choice` per batch drew, the outermost first.
     """
 
     images: Tensor
     targets: Targets
     plan: Plan
+    drawn: tuple[Any, ...] = ()
 
 
 def expand_rows(plan: P, batch: int, *names: str) -> P:

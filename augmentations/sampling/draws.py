@@ -36,6 +36,7 @@ class Draws:
         masks: Where its objects are, (B, H, W), likewise.
         model: What may be asked of the network that is trained, likewise.
         bank: Earlier batches, likewise.
+        drawn: Takes the methods that a `choice` per batch draws.
 
     Examples:
         >>> import torch
@@ -56,6 +57,7 @@ class Draws:
     masks: Tensor | None = None
     model: Any = None
     bank: Bank | None = None
+    drawn: list[Any] | None = None
 
     @property
     def _float(self) -> torch.dtype:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from mixbench import augmentations
+from mixbench.augmentations.bank import Bank
+from mixbench.augmentations.forward import clean_batch
 from mixbench.augmentations.plans.base import Batch
 from mixbench.experiments.config.rules import why_not_cached
 from mixbench.experiments.config.schema import RunConfig
@@ -44,6 +46,11 @@ SHARE_OF_HOST = 0.25
 """The same of the host's, which several workers share."""
 CHECKED = 8
 """How many images to compare the split network with the whole one on."""
+
+
+def uses_clean(method: augmentations.Method) -> bool:
+    """Whether a method's hooks see its batches, also before they are mixed."""
+    return method.has_loss or "bank" in method.needs
 
 
 def last_frozen(config: RunConfig, layers: Layers) -> Boundary | None:
@@ -94,19 +101,26 @@ class CachedFeatures:
             training.batch_size, order, start=start, part=part, sampling=sampling
         )
 
-    def mix(self, method: augmentations.Method, raw: Tensor, labels: Tensor) -> Batch:
+    def mix(
+        self, method: augmentations.Method, raw: Tensor, labels: Tensor, bank: Bank
+    ) -> tuple[Batch | None, Batch]:
         """As for images, with the same random numbers; raw: the images' numbers (B,)."""
         dataset = self._dataset
         images = None
         if "images" in method.needs and isinstance(dataset.train, ArraySplit):
             images = _normalised(dataset.train.images.index_select(0, raw), dataset, self._config)
         shape = (len(raw), *dataset.shape)
-        plan = self._streams.draw_plan(method, shape, images=images, labels=labels)
+        plan, drawn = self._streams.draw_plan(
+            method, shape, images=images, labels=labels, bank=bank
+        )
         targets = plan.mix_labels(labels, len(dataset.classes))
         features = self._train.take(raw)
+        clean = None
+        if uses_clean(method):
+            clean = clean_batch(features, labels, len(dataset.classes))
         if self._mixes_features:
             features = mix_features(plan, features, self._whole)
-        return Batch(features, targets, plan)
+        return clean, Batch(features, targets, plan, drawn)
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """As for images; the features of `batch` are mixed already."""

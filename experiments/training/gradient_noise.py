@@ -15,6 +15,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from mixbench.augmentations.forward import step_loss
 from mixbench.experiments.config.training import GradientNoiseConfig
 from mixbench.experiments.data.split import WHOLE
 from mixbench.experiments.evaluation.gradient_noise.components import components
@@ -64,8 +65,8 @@ def _of_batch(
         run.streams.crops.manual_seed(_seed(settings, run.epoch, f"{number} crops"))
         run.streams.mixing.manual_seed(_seed(settings, run.epoch, f"{number} mixing {draw}"))
         with run.learner.precision():
-            batch = run.inputs.mix(method, raw, labels)
-        loss = run.loss_of(run.inputs.network, batch)
+            clean, batch = run.inputs.mix(method, raw, labels, run.bank)
+        loss = step_loss(method, run.forward(run.inputs.network), clean, batch)
         gradients = torch.autograd.grad(loss, trained, allow_unused=True)
         yield torch.cat([one.flatten() for one in gradients if one is not None])
 

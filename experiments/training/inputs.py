@@ -1,8 +1,8 @@
 """The inputs of a training: batches of mixed images, or of cached features.
 
 inputs.epoch(order)                           the batches of an epoch
-inputs.mix(method, raw, labels)               the mixed batch
-inputs.logits(model, batch)                   a forward pass with it
+inputs.mix(method, raw, labels, bank)         the batch before mixing, and the mixed one
+inputs.logits(model, batch)                   a forward pass with either
 inputs.validation(beat)                       the validation split, as inputs.network takes it
 """
 
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from mixbench import augmentations
 from mixbench.augmentations import NetworkView
+from mixbench.augmentations.bank import Bank
+from mixbench.augmentations.forward import clean_batch
+from mixbench.augmentations.integrations.hooks import mixing_inside
 from mixbench.augmentations.plans.base import Batch
 from mixbench.experiments.config.rules import why_not_in_features
 from mixbench.experiments.config.schema import RunConfig
@@ -23,8 +26,7 @@ from mixbench.experiments.data.crops import normalise, prepare
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.split import WHOLE, Part, Sampling
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.models.mixed_step import logits_of_mixed, mix_batch
-from mixbench.experiments.training.cached_features import cache_features, last_frozen
+from mixbench.experiments.training.cached_features import cache_features, last_frozen, uses_clean
 from mixbench.experiments.training.control import Beat, Control
 from mixbench.experiments.training.learner import Learner
 from mixbench.experiments.training.mix_features import mix_features
@@ -43,8 +45,14 @@ class Inputs(Protocol):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As `Split.epoch` gives them, from batch `start` on: what `mix` takes, with labels."""
 
-    def mix(self, method: augmentations.Method, raw: Tensor, labels: Tensor) -> Batch:
-        """Crop, flip and mix a batch, as far as its images are mixed and not its features."""
+    def mix(
+        self, method: augmentations.Method, raw: Tensor, labels: Tensor, bank: Bank
+    ) -> tuple[Batch | None, Batch]:
+        """Crop, flip and mix a batch, as far as its images are mixed and not its features.
+
+        Returns the batch before mixing, None for a method whose hooks don't ask for it, and the
+        mixed one.
+        """
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The logits of `model`, which is `network`, wrapped; features are mixed on the way."""
@@ -88,20 +96,23 @@ class Pixels:
             sampling=Sampling.of(training),
         )
 
-    def mix(self, method: augmentations.Method, raw: Tensor, labels: Tensor) -> Batch:
-        images = self._prepare(raw)
-        plan = self._streams.draw_plan(
-            method, raw.shape, images=images, labels=labels, model=self._view
+    def mix(
+        self, method: augmentations.Method, raw: Tensor, labels: Tensor, bank: Bank
+    ) -> tuple[Batch | None, Batch]:
+        images, classes = self._prepare(raw), len(self._dataset.classes)
+        plan, drawn = self._streams.draw_plan(
+            method, raw.shape, images=images, labels=labels, model=self._view, bank=bank
         )
-        classes = len(self._dataset.classes)
-        if self._mix_at is None:
-            return mix_batch(plan, images, labels, classes)
-        return Batch(images, plan.mix_labels(labels, classes), plan)
+        targets = plan.mix_labels(labels, classes)
+        mixed = plan.mix_images(images) if self._mix_at is None else images
+        clean = clean_batch(images, labels, classes) if uses_clean(method) else None
+        return clean, Batch(mixed, targets, plan, drawn)
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         plan = batch.plan
         if self._mix_at is None:
-            return logits_of_mixed(model, self.network, self._layers.named, batch)
+            with mixing_inside(self.network, plan, self._layers.named):
+                return cast(Tensor, model(batch.images))
 
         def mix(features: Tensor) -> Tensor:
             return mix_features(plan, features, self.network)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mixbench.augmentations.forward import step_loss
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.evaluation.predict import score
@@ -100,15 +101,19 @@ def train_step(
     method = run.schedules.method(step)
 
     with run.learner.precision():
-        batch = run.inputs.mix(method, raw, labels)
+        clean, batch = run.inputs.mix(method, raw, labels, run.bank)
+    forward = run.forward(run.model)
 
     def compute_loss() -> Tensor:
-        return run.loss_of(run.model, batch)
+        return step_loss(method, forward, clean, batch)
 
     # The mean over ranks of the losses times this is the mean over all images of the batch.
     share = len(labels) * run.ranks.size / images_of_all_ranks
     loss = run.learner.step(compute_loss, share, step)
 
+    run.bank.clear()
+    if clean is not None:
+        method.remember(run.bank, clean, batch, forward.seen(batch))
     run.totals.add(loss, batch.plan, len(labels), images_of_all_ranks)
     if run.schedules.staged and method.name != "none":
         run.totals.add_mixing(batch.plan)

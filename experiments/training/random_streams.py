@@ -43,12 +43,17 @@ class RandomStreams:
         order = torch.Generator().manual_seed(stream_seed(seed, "order"))
         return cls(order, on_device("crops"), on_device("mixing"))
 
-    def draw_plan(self, method: augmentations.Method, shape: Sequence[int], **given: Any) -> Plan:
-        """The mixing plan of the next batch of `shape` (B, C, H, W).
+    def draw_plan(
+        self, method: augmentations.Method, shape: Sequence[int], **given: Any
+    ) -> tuple[Plan, tuple[augmentations.Method, ...]]:
+        """The mixing plan of the next batch of `shape` (B, C, H, W), and what a `choice` drew.
 
         given: what `Method.sample` takes; a method gets only what it needs of it.
         """
-        return method.sample(shape, device=self.mixing.device, generator=self.mixing, **given)
+        drawn: list[augmentations.Method] = []
+        device = self.mixing.device
+        plan = method.sample(shape, device=device, generator=self.mixing, drawn=drawn, **given)
+        return plan, tuple(drawn)
 
     def states_of_rank(self) -> dict[str, Tensor]:
         """The states of the streams that differ between ranks."""

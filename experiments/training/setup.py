@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mixbench.augmentations.bank import Bank
+from mixbench.augmentations.forward import Forward
 from mixbench.augmentations.plans.base import Batch
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.config.training import TrainingConfig
@@ -66,7 +68,10 @@ class Training:
         )
         self.history = History(folder / "metrics.jsonl")
         self.totals = EpochTotals(device)
-        state = TrainingState(learner, self.streams, self.schedules, self.history, self.totals)
+        self.bank = Bank()
+        state = TrainingState(
+            learner, self.streams, self.schedules, self.history, self.totals, self.bank
+        )
         self.checkpoints = Checkpoints(folder, state, control, self.steps_per_epoch)
         self.epoch, self.position = self.checkpoints.resume()
         # At an epoch's end validation comes next, with the layers that its last step trained.
@@ -86,11 +91,14 @@ class Training:
         for number, (raw, labels) in enumerate(batches, start=self.position):
             yield number, raw, labels
 
-    def loss_of(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The loss of a training step. model: `inputs.network`, or what wraps it."""
-        with self.learner.precision():
-            logits = self.inputs.logits(model, batch)
-        return self.loss(batch.targets, logits)
+    def forward(self, model: nn.Module) -> Forward:
+        """The forward passes of a step, and its loss. model: `inputs.network`, or a wrapper."""
+
+        def logits(batch: Batch) -> Tensor:
+            with self.learner.precision():
+                return self.inputs.logits(model, batch)
+
+        return Forward(logits, self.loss)
 
     def meet_ranks(self, number: int, images: int) -> list[int]:
         """Before a step: save if it is time, stop if asked; return each rank's number of images."""

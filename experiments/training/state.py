@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from mixbench.augmentations.bank import Bank
 from mixbench.experiments.training.epoch_totals import EpochTotals
 from mixbench.experiments.training.history import History
 from mixbench.experiments.training.learner import Learner
@@ -23,6 +24,7 @@ class TrainingState:
     schedules: TrainingSchedules
     history: History
     totals: EpochTotals
+    bank: Bank
 
     def of_rank(self) -> dict[str, Any]:
         """What differs between ranks, for a checkpoint."""
@@ -33,6 +35,7 @@ class TrainingState:
             "global_generator": torch.get_rng_state(),
             "cuda_generator": cuda,
             "sums": self.totals.state(),
+            **({"bank": bank} if (bank := self.bank.state()) else {}),
         }
 
     def of_all(self) -> dict[str, Any]:
@@ -53,5 +56,6 @@ class TrainingState:
         if of_rank["cuda_generator"] is not None:
             torch.cuda.set_rng_state(of_rank["cuda_generator"], self.learner.device)
         self.totals.restore(of_rank["sums"])
+        self.bank.restore(of_rank.get("bank", {}), self.learner.device)
         self.streams.order.set_state(state["order"])
         self.schedules.restore(state.get("accuracies", []))

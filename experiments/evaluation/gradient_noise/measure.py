@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mixbench import augmentations
 from mixbench.augmentations import NetworkView
+from mixbench.augmentations.integrations.training_loss import training_loss
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.crops import prepare as augment
 from mixbench.experiments.errors import Impossible
@@ -23,7 +24,6 @@ from mixbench.experiments.evaluation.base import Measured, Subject
 from mixbench.experiments.evaluation.gradient_noise import GradientNoiseSettings
 from mixbench.experiments.evaluation.gradient_noise.components import components
 from mixbench.experiments.models.loss import Loss
-from mixbench.experiments.models.mixed_step import logits_of_mixed, mix_batch
 from mixbench.experiments.transfer.freeze import Freezing
 from mixbench.experiments.transfer.layers import Layers
 
@@ -106,17 +106,17 @@ class _Step:
             yield self._gradient(images, labels, self._generator(batch, 1 + draw))
 
     def _gradient(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        plan = self._method.sample(
-            images.shape,
-            device=images.device,
+        loss = training_loss(
+            self._method,
+            self._network,
+            images,
+            labels,
+            len(self._subject.dataset.classes),
             generator=generator,
-            images=images,
-            labels=labels,
+            criterion=self._loss,
+            layers=self._layers.named,
             model=NetworkView(self._network),
         )
-        batch = mix_batch(plan, images, labels, len(self._subject.dataset.classes))
-        logits = logits_of_mixed(self._network, self._network, self._layers.named, batch)
-        loss = self._loss(batch.targets, logits)
         gradients = torch.autograd.grad(loss, self._trained, allow_unused=True)
         return torch.cat([one.flatten() for one in gradients if one is not None])
 
@@ -128,6 +128,9 @@ class _Step:
 def _check(config: RunConfig) -> None:
     if config.transfer is not None and config.transfer.mixing == "features":
         raise Impossible("is of mixed images; the run mixes features of a frozen network")
+    beyond = augmentations.create(**config.augmentation).needs - {"images", "labels", "model"}
+    if beyond:
+        raise Impossible(f"has images and labels; the method needs {', '.join(beyond)}")
 
 
 def _random_numbers_kept(device: torch.device) -> contextlib.AbstractContextManager[None]:

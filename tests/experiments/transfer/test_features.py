@@ -379,7 +379,7 @@ def test_features_are_mixed_and_images_are_not() -> None:
     mix = augmentations.create(**made.augmentation)
     raw, labels = next(dataset.train.batches(16))
     with torch.no_grad():
-        batch = inputs.mix(mix, raw, labels)
+        _, batch = inputs.mix(mix, raw, labels, augmentations.Bank())
         logits = inputs.logits(network, batch)
         images = making._normalised(raw, dataset, made)
         plan = mix.sample(images.shape, generator=again)

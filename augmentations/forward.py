@@ -1,0 +1,83 @@
+"""What the loss of a method gets: forward passes, and the criterion of the training.
+
+loss = method.loss(Forward(run, criterion), clean, mixed)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mixbench.augmentations.plans.base import Batch
+from mixbench.augmentations.plans.blend import Blend
+from mixbench.augmentations.targets import Targets
+
+Run = Callable[[Batch], Tensor]
+Criterion = Callable[[Targets, Tensor], Tensor]
+
+
+class Forward:
+    """Runs the network that is trained; see `Method.loss`.
+
+    Args:
+        run: Returns the network's logits of a batch, its mixing inside the network included.
+        criterion: The loss of a training, a mean over the batch, from targets and logits.
+    """
+
+    def __init__(self, run: Run, criterion: Criterion) -> None:
+        self._run = run
+        self._criterion = criterion
+        self._seen: list[tuple[Batch, Tensor]] = []
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the logits (B, num_classes) of a batch, with gradients for the network."""
+        logits = self._run(batch)
+        self._seen.append((batch, logits.detach()))
+        return logits
+
+    def loss(self, targets: Targets, logits: Tensor) -> Tensor:
+        """Return the loss of the training, such as the cross-entropy: a number, float32."""
+        return self._criterion(targets, logits)
+
+    def seen(self, batch: Batch) -> Tensor | None:
+        """Return the logits of the first pass with this batch, detached; None without one."""
+        return next((logits for known, logits in self._seen if known is batch), None)
+
+
+def clean_batch(images: Tensor, labels: Tensor, num_classes: int | None = None) -> Batch:
+    """Return a batch as it is: its own labels, and a plan that changes nothing.
+
+    Args:
+        images: (B, C, H, W) floating point, or features.
+        labels: (B,) int64, or (B, num_classes) floating point.
+        num_classes: The number of classes, to check the labels with.
+    """
+    keep = torch.ones(1, 1, 1, 1, device=images.device, dtype=torch.float32)
+    plan = Blend(keep.expand(len(images), -1, -1, -1))
+    return Batch(images, plan.mix_labels(labels, num_classes), plan)
+
+
+class HasLoss(Protocol):
+    """A method, as far as its loss goes."""
+
+    @property
+    def has_loss(self) -> bool: ...
+
+    def loss(self, forward: Forward, clean: Batch, mixed: Batch) -> Tensor: ...
+
+
+def step_loss(method: HasLoss, forward: Forward, clean: Batch | None, mixed: Batch) -> Tensor:
+    """Return the loss of a training batch: the method's own, or that of the mixed batch.
+
+    Args:
+        method: The method that mixed the batch.
+        forward: The forward passes of this step.
+        clean: The batch before mixing; None will do for a method without a loss of its own.
+        mixed: The mixed batch.
+    """
+    if clean is None or not method.has_loss:
+        return forward.loss(mixed.targets, forward(mixed))
+    return method.loss(forward, clean, mixed)

@@ -1,0 +1,92 @@
+"""Methods with a loss of their own in the training loop: by hand, over ranks, continued."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mixbench import augmentations
+from mixbench.experiments.config import resolve
+from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.data.crops import normalise
+from mixbench.experiments.data.load import load
+from mixbench.experiments.models.build import build
+from mixbench.experiments.ranks import ALONE, Ranks
+from mixbench.experiments.training import loop
+from mixbench.experiments.training.random_streams import stream_seed
+from mixbench.experiments.training.schedules import learning_rate
+from tests.support.ranking import on_ranks
+
+CPU = torch.device("cpu")
+
+
+def configured(augmentation: dict[str, Any], **training_section: Any) -> RunConfig:
+    return resolve.parse(
+        {
+            "dataset": {"name": "digits", "train_size": 64, "image_size": 8},
+            "model": {"name": "small_cnn", "width": 4},
+            "augmentation": augmentation,
+            "training": {
+                "epochs": 2,
+                "batch_size": 16,
+                "learning_rate": 0.1,
+                "crop_padding": 0,
+                "flip": False,
+                **training_section,
+            },
+        }
+    )
+
+
+def trained(made: RunConfig, folder: Path, ranks: Ranks = ALONE) -> dict[str, Tensor]:
+    folder.mkdir(exist_ok=True)
+    network = build(made.model, channels=1, classes=10, size=8, seed=0)
+    loop.train(network, load(made.dataset), made, CPU, folder, lambda *_, **__: None, ranks=ranks)
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def test_a_step_with_regmixup_by_hand(tmp_path: Path) -> None:
+    made = configured(
+        {"name": "regmixup", "eta": 0.5, "pairing": "roll"},
+        epochs=1,
+        batch_size=500,
+        weight_decay=0,
+        label_smoothing=0.1,
+    )
+    after = trained(made, tmp_path)
+    dataset = load(made.dataset)
+    network = build(made.model, channels=1, classes=10, size=8, seed=0)
+    order = torch.Generator().manual_seed(stream_seed(0, "order"))
+    ((raw, labels),) = dataset.train.epoch(500, order)
+    images = normalise(raw, dataset.mean, dataset.std)
+    mixing = torch.Generator().manual_seed(stream_seed(0, "mixing"))
+    plan: Any = augmentations.create(**made.augmentation).sample(images.shape, generator=mixing)
+    keep = float(plan.keep[0])
+    clean, mixed = network(images), network(keep * images + (1 - keep) * images.roll(-1, 0))
+    first, second, own = (
+        cross_entropy(logits, given, label_smoothing=0.1)
+        for logits, given in ((mixed, labels), (mixed, labels.roll(-1)), (clean, labels))
+    )
+    loss = own + 0.5 * (keep * first + (1 - keep) * second)
+    loss.backward()
+    rate = learning_rate(0, 1, made.training)
+    for name, value in network.named_parameters():
+        assert value.grad is not None
+        expected = value.detach() - rate * 1.9 * value.grad
+        torch.testing.assert_close(after[name], expected, atol=1e-5, rtol=0, msg=name)
+
+
+def on_rank(group: Ranks, augmentation: dict[str, Any], folder: str) -> dict[str, Tensor]:
+    return trained(configured(augmentation, epochs=1), Path(folder) / str(group.rank), group)
+
+
+@pytest.mark.parametrize("name", ["regmixup"])
+def test_ranks_train_with_several_passes(name: str, tmp_path: Path) -> None:
+    """Batch normalisation included: what it gathers is not exchanged between two passes."""
+    first, second = on_ranks(2, tmp_path, on_rank, {"name": name}, str(tmp_path))
+    assert all(torch.equal(first[key], second[key]) for key in first if "running" not in key)
