@@ -10,6 +10,7 @@ from mixbench.augmentations import Method, NetworkView
 from mixbench.experiments.config.schema import ModelConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import Size, build
+from mixbench.experiments.models.timm_model import count_dropped_paths, no_paths
 from mixbench.experiments.text import first_line
 
 
@@ -24,7 +25,10 @@ def check_size(config: ModelConfig, *, channels: int, classes: int, size: Size) 
         # On the meta device tensors have shapes alone: a large network takes a second or two.
         with torch.device("meta"), torch.no_grad():
             network = build(config, channels=channels, classes=classes, size=size, seed=0)
+            dropped = count_dropped_paths(network)
             network(torch.empty(2, channels, height, width))
+        if config.drop_path is not None and not dropped:
+            raise no_paths(config.name, config.drop_path)
     except UserError:
         raise
     except NotImplementedError:

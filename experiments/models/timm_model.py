@@ -27,7 +27,8 @@ def timm_model(
     it is left out, as is usual for CIFAR; for networks whose stem is a single convolution. Vision
     transformers are built for the image size. UserError where the network has no such stem.
     drop_path: the rate of stochastic depth (Huang et al. 2016) of the deepest block, up to which
-    it rises, as timm has it. UserError for a network that drops no paths.
+    it rises, as timm has it. UserError for a network that does not take it; `dry_forward` finds
+    those that take it and drop no paths.
     """
     import timm
 
@@ -40,31 +41,41 @@ def timm_model(
     try:
         network = timm.create_model(name, pretrained=False, **options)
     except TypeError as error:
-        if "drop_path_rate" not in str(error):
+        if drop_path is None or "drop_path_rate" not in str(error):
             raise
-        raise _no_paths(name, drop_path) from None
+        raise no_paths(f"timm/{name}", drop_path) from None
     except (AssertionError, ValueError, RuntimeError) as error:
         height, width = (size, size) if isinstance(size, int) else size
         raise UserError(
             f"model.name: timm/{name} can't take {height} x {width} images: {error}"
         ) from None
-    if drop_path is not None and not _drops_paths(network):
-        raise _no_paths(name, drop_path)
     if small_stem:
         _shrink_stem(network, name)
     return network
 
 
-def _drops_paths(network: nn.Module) -> bool:
-    """Tell whether any block is left out at random: some networks take the rate and ignore it."""
+def count_dropped_paths(network: nn.Module) -> list[nn.Module]:
+    """Return a list to which every path that may be dropped is added when it is computed.
+
+    Some networks take the rate and ignore it, or have such paths and never use them.
+    """
     from timm.layers import DropPath  # type: ignore[attr-defined]
 
-    return any(isinstance(part, DropPath) and part.drop_prob for part in network.modules())
+    computed: list[nn.Module] = []
+
+    def note(path: nn.Module, *_: Any) -> None:
+        computed.append(path)
+
+    for part in network.modules():
+        if isinstance(part, DropPath) and part.drop_prob:
+            part.register_forward_hook(note)
+    return computed
 
 
-def _no_paths(name: str, drop_path: float | None) -> UserError:
+def no_paths(name: str, drop_path: float) -> UserError:
+    """Return the error of a network without paths to drop."""
     return UserError(
-        f"model.drop_path: got {drop_path}, but timm/{name} drops no paths; {WITH_PATHS} do"
+        f"model.drop_path: got {drop_path}, but {name} drops no paths; {WITH_PATHS} do"
     )
 
 

@@ -44,8 +44,11 @@ def test_what_a_real_forward_takes_is_accepted_and_nothing_else(name: str) -> No
 
 def test_options_of_the_network_count() -> None:
     vit = {"channels": 1, "classes": 4, "size": 8}
-    with pytest.raises(UserError, match=r"timm/vgg11 drops no paths; residual networks of timm, "):
-        check_size(ModelConfig(name="timm/vgg11", drop_path=0.1, input_size=32), **vit)
+    # The one does not know the rate, the other has no block with a path around it.
+    for name in ("timm/vgg11", "timm/mobilenetv1_100"):
+        with pytest.raises(UserError, match=rf"{name} drops no paths; residual networks of timm, "):
+            check_size(ModelConfig(name=name, drop_path=0.1, input_size=32), **vit)
+    check_size(ModelConfig(name="timm/resnet18", drop_path=0.1, input_size=32), **vit)
     check_size(ModelConfig(name="timm/vit_tiny_patch16_224", input_size=32), **vit)
     with pytest.raises(UserError, match=r"give another model.input_size"):
         check_size(ModelConfig(name="timm/vit_tiny_patch16_224", input_size=8), **vit)

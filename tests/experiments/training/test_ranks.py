@@ -26,6 +26,7 @@ from mixbench.experiments.evaluation.after_training import measure
 from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.signals import Stopped
+from mixbench.experiments.store import checkpoint
 from mixbench.experiments.training import checkpoints, loop
 from mixbench.experiments.training.inputs import Pixels
 from mixbench.experiments.training.learner import Learner
@@ -330,6 +331,7 @@ def test_going_on_is_exact(size: int, tmp_path: Path) -> None:
         crop_padding=1,
         ema=0.9 if size == 2 else None,
         sampler="balanced" if size == 2 else None,
+        swa=0.5 if size == 2 else None,
     )
     straight = on_ranks(
         size, tmp_path / "a", killed_and_continued, made, str(tmp_path / "straight"), []
@@ -341,6 +343,11 @@ def test_going_on_is_exact(size: int, tmp_path: Path) -> None:
     for name, value in straight[0].items():
         assert torch.equal(halting[0][name], value), name
     assert rows(tmp_path / "straight") == rows(tmp_path / "halting")
+    if size == 2:
+        one, other = (
+            next(checkpoint.load(tmp_path / name))["swa"] for name in ("straight", "halting")
+        )
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def stopped_and_continued(
