@@ -2,8 +2,8 @@
 
 The gradient of a batch differs from step to step because other images are in it, and because they
 are mixed in another way. At the weights that are saved, steps are computed as in training (the
-mixing of the run, batch statistics, smoothed labels), several for each batch; none is made. With sam they are those of its first pass,
-and repeated images come once.
+mixing of the run, batch statistics, smoothed labels), several for each batch; none is made. With
+sam they are those of its first pass, and repeated images come once.
 """
 
 from __future__ import annotations
