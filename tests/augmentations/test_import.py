@@ -39,6 +39,22 @@ def test_listing_and_creating_do_not_import_torch() -> None:
     assert not (FORBIDDEN | OURS) & set(loaded.split())
 
 
+def test_mixing_imports_torch_alone() -> None:
+    """Not the compiler either: it takes as long as the rest of torch, and few compile."""
+    code = (
+        "import sys\nimport torch\nfrom mixbench import augmentations\n"
+        "for name in augmentations.available():\n"
+        "    mix = augmentations.create(name)\n"
+        "    if mix.needs - {'images', 'labels'}:\n"
+        "        continue\n"
+        "    mix(torch.zeros(2, 1, 16, 16), torch.zeros(2, dtype=torch.int64), 10)\n"
+        "print(*sorted(sys.modules))"
+    )
+    (loaded,) = run(code)
+    forbidden = OURS | (FORBIDDEN - {"torch", "numpy"}) | {"torch._dynamo"}
+    assert not forbidden & set(loaded.split())
+
+
 def test_names_that_need_torch_are_loaded_when_used() -> None:
     code = (
         "import sys\nfrom mixbench import augmentations\n"
@@ -50,28 +66,3 @@ def test_names_that_need_torch_are_loaded_when_used() -> None:
     loaded, error = run(code)
     assert loaded == "True"
     assert "Plann" in error
-
-
-def test_mixing_does_not_import_the_compiler() -> None:
-    """It takes as long as the rest of torch, and few compile."""
-    code = (
-        "import sys\nimport torch\nfrom mixbench import augmentations\n"
-        "for name in augmentations.available():\n"
-        "    mix = augmentations.create(name)\n"
-        "    if mix.needs - {'images', 'labels'}:\n"
-        "        continue\n"
-        "    mix(torch.zeros(2, 1, 16, 16), torch.zeros(2, dtype=torch.int64), 10)\n"
-        "print('torch._dynamo' in sys.modules)"
-    )
-    assert run(code) == ["False"]
-
-
-def test_the_package_imports_none_of_our_other_folders() -> None:
-    code = (
-        "import sys\nimport torch\nfrom mixbench import augmentations\n"
-        "mix = augmentations.create('ricap')\n"
-        "mix(torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64), 10)\n"
-        "print(*sorted(sys.modules))"
-    )
-    (loaded,) = run(code)
-    assert not (OURS | {"torchvision", "timm", "scipy", "pandas"}) & set(loaded.split())

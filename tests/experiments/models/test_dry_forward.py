@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from mixbench.experiments.config.models import our_networks
 from mixbench.experiments.config.schema import ModelConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import build
-from mixbench.experiments.models.dry_forward import check_size
+from mixbench.experiments.models.dry_forward import SMALL, check_size
 
 NETWORKS = (
     *our_networks(),
@@ -26,6 +28,10 @@ SIZES: tuple[int | tuple[int, int], ...] = (1, 2, 4, 8, 15, 16, (16, 32))
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_a_real_forward_takes_is_accepted_and_nothing_else(name: str) -> None:
     config = ModelConfig(name=name)
+    checked = [config]
+    if name in our_networks():
+        # Too wide to be computed, and as deep.
+        checked.append(ModelConfig(name=name, width=SMALL + 1))
     for size in SIZES:
         height, width = (size, size) if isinstance(size, int) else size
         try:
@@ -35,11 +41,27 @@ def test_what_a_real_forward_takes_is_accepted_and_nothing_else(name: str) -> No
             works = True
         except (RuntimeError, ValueError, AssertionError, UserError):
             works = False
-        if works:
-            check_size(config, channels=3, classes=4, size=size)
-        else:
-            with pytest.raises(UserError, match=f"{name} can't take"):
-                check_size(config, channels=3, classes=4, size=size)
+        for one in checked:
+            if works:
+                check_size(one, channels=3, classes=4, size=size)
+            else:
+                with pytest.raises(UserError, match=f"{name} can't take"):
+                    check_size(one, channels=3, classes=4, size=size)
+
+
+def test_a_small_network_of_ours_is_checked_without_the_compiler() -> None:
+    """Its import takes as long as all the rest of `mixbench sweep` before the first worker."""
+    code = (
+        "import sys\n"
+        "from mixbench.experiments.config.models import our_networks\n"
+        "from mixbench.experiments.config.schema import ModelConfig\n"
+        "from mixbench.experiments.models.dry_forward import check_size\n"
+        "for name in our_networks():\n"
+        "    check_size(ModelConfig(name=name), channels=3, classes=10, size=32)\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_options_of_the_network_count() -> None:
