@@ -26,6 +26,7 @@ _METHODS = {
     "mixstyle": "MixStyle",
     "patchup": "PatchUp",
     "regmixup": "RegMixup",
+    "decoupled_mixup": "Decoupled MixUp",
 }
 _TUNED = {"tuned": "tuned", "default": "untuned"}
 """Of cells whose setting is chosen, and of the same ones with their own."""

@@ -44,6 +44,8 @@ class RegMixUp(Method):
         "2206.14502",
     )
 
+    passes: ClassVar[float] = 3.0
+
     alpha: float = parameter(20.0, "λ ~ Beta(α, α); large values mix to halves", above=0)
     eta: float = parameter(1.0, "the weight of the mixed half of the loss", at_least=0)
 

@@ -88,6 +88,28 @@ def test_a_choice_has_the_loss_of_what_it_drew() -> None:
     assert seen == {"regmixup", "cutmix", "mixup"}
 
 
+def test_decoupled_mixup_by_hand() -> None:
+    """Image by image: a softmax for each of its two classes, without the other one."""
+    net = network()
+    mix = augmentations.create(
+        "decoupled_mixup", methods=[{"name": "cutmix", "per_sample": True}], pairing="roll", eta=0.3
+    )
+    batch = mix(IMAGES, LABELS, CLASSES, generator=seeded(3))
+    logits = net(batch.images)
+    expected = batch.targets.cross_entropy(logits)
+    pairs = 0
+    for row, (first, second) in enumerate(zip(LABELS, LABELS.roll(-1), strict=True)):
+        if first == second or float(batch.targets.weights[row].min()) == 0:
+            continue
+        pairs += 1
+        for one, other in ((first, second), (second, first)):
+            kept = [c for c in range(CLASSES) if c != other]
+            chance = logits[row, kept].softmax(0)[kept.index(int(one))]
+            expected = expected - 0.3 * chance.log() / len(IMAGES)
+    assert 0 < pairs < len(IMAGES)  # the last and the first image are of one class
+    agree(mix, net, expected)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Consistent(MixUp):
     """Adds the distance to the logits of the batch before."""
@@ -151,6 +173,14 @@ def _second() -> torch.Generator:
         (
             lambda: augmentations.create("compose", methods=[Consistent(), "mixup"]),
             "compose.methods: .* as consistent needs earlier batches",
+        ),
+        (
+            lambda: augmentations.create("decoupled_mixup", methods=["mixup", "cutmix"]),
+            "decoupled_mixup.methods: got 2, expected one; several go into a choice",
+        ),
+        (
+            lambda: augmentations.create("decoupled_mixup", methods=["regmixup"]),
+            "decoupled_mixup.methods: expected one with the usual loss, as regmixup has a loss",
         ),
         (
             lambda: augmentations.SoftTargets(augmentations.create("regmixup"), 5),
