@@ -11,8 +11,8 @@ from mixbench.experiments.store.files import atomic_write
 FIGURES, TABLES = "figures", "tables"
 HTML, MARKDOWN, CSV = "report.html", "report.md", "runs.csv"
 _FIGURE_NAMES = re.compile(
-    r"(mixed|methods|forest|budget|pairs|factors|dose|schedules|occlusion|gradient_noise|"
-    r"(reliability|measured-\w+)(-\d+)?)\.png"
+    r"(mixed|methods|forest|budget|pairs|factors|dose|schedules|occlusion|"
+    r"reliability(-\d+)?|measured-[\w-]+)\.png"
 )
 """The files in `figures/` that belong to a report; others are left alone."""
 _TABLE_NAMES = ("results", "contrasts", "ranks", "runs")

@@ -63,6 +63,7 @@ def contents(run: PlannedRun) -> dict[str, dict[str, Any]]:
         kind: [clean, clean - slope, clean - 2 * slope]
         for kind, slope in (("blank", 0.05), ("universal", 0.2 - gain), ("per_image", 0.35))
     }
+    rising = [0.02 * severity for severity in range(1, 7)]
     corrupted = {
         name: [clean - slope * severity / 5 for severity in range(6)]
         for name, slope in {
@@ -110,7 +111,18 @@ def contents(run: PlannedRun) -> dict[str, dict[str, Any]]:
                 "corruption/retention": 0.8 + noise[6],
             }
             | {f"corruption/{name}": np.mean(curve[1:]) for name, curve in corrupted.items()},
-            "curves": {"images": 1000, "severity": list(range(6)), "accuracy": corrupted},
+            "curves": {
+                "images": 1000,
+                "severity": list(range(6)),
+                "accuracy": corrupted,
+                "calibration": {"debiased": rising, "scaled/debiased": rising[:1] * 6},
+                "files": {
+                    "set": "Fashion-C",
+                    "severity": list(range(6)),
+                    "accuracy": {"mean": corrupted["mean"]},
+                    "calibration": {"debiased": rising},
+                },
+            },
         },
         "attack": {
             "metrics": {"attack/clean": clean}

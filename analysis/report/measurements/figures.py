@@ -17,7 +17,7 @@ from mixbench.analysis.figures.difference_curves import (
 )
 from mixbench.analysis.figures.reliability import THIN_BIN, scaling_figure
 from mixbench.analysis.figures.scatter import scatter_figure
-from mixbench.analysis.report.measurements import attack_figures
+from mixbench.analysis.report.measurements import attack_figures, corruption_figures
 from mixbench.analysis.report.measurements.curves import (
     POINTS,
     Curves,
@@ -81,20 +81,6 @@ def _temperatures(curves: Curves) -> dict[str, str]:
         text = "" if value is None else f"temperature {value:.2f}"
         notes[str(cell)] = f"{text}; {bounded} of {len(runs)} no optimum" if bounded else text
     return notes
-
-
-def _corruption(curves: Curves) -> list[ReportFigure]:
-    panels = {"mean": "All corruptions"} | {
-        family: family.capitalize() for family in ("noise", "blur", "weather", "digital")
-    }
-    return accuracy_figure(
-        curves,
-        accuracy_points(curves, "severity", panels),
-        "Accuracy by severity",
-        "Mean over the corruptions of a family; 0 is the images as they are.",
-        "Severity",
-        summary=panels["mean"],
-    )
 
 
 def _hidden_parts(curves: Curves) -> list[ReportFigure]:
@@ -286,7 +272,7 @@ _DRAWINGS: dict[str, Draw] = {
         Metric("bias_variance/log/variance", "Variance, NLL", False, -1),
     ),
     "hiding": _hidden_parts,
-    "corruption": _corruption,
+    "corruption": corruption_figures.corruption,
     "attack": attack_figures.attack,
     "patch": attack_figures.patch,
     "smoothness": differences(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from mixbench.analysis.figures.accuracy_curves import curves_figure
-from mixbench.analysis.figures.canvas import BAND_SEEDS, ReportFigure, on_both_papers
+from mixbench.analysis.figures.canvas import ReportFigure
 from mixbench.analysis.report.data import ReportData
-from mixbench.analysis.statistics.curves import mean_curves
+from mixbench.analysis.report.measurements.curves import Curves
+from mixbench.analysis.report.measurements.drawing import accuracy_figure
 
 PANELS = {"mix": "By mixing", "batch": "By batch", "signal": "In common"}
 
@@ -36,24 +35,17 @@ def _figures(data: ReportData) -> list[ReportFigure]:
         ],
         ignore_index=True,
     )
-    lines = mean_curves(points, "panel", "x", "value")
     cells = data.comparison.cells
-    cells = cells[cells["cell_key"].isin(lines["cell_key"])]
-    bands = " The bands are 95% t intervals over seeds." if lines["n"].max() >= BAND_SEEDS else ""
-    return [
-        on_both_papers(
-            "gradient_noise.png",
-            "Gradient noise by epoch",
-            "What makes the gradient of a training step after each epoch, as shares of its mean "
-            "squared norm: the draw of the mixing for the same images, which images are in the "
-            f"batch, and what all steps have in common.{bands}",
-            "Curves of the shares of gradient noise over epochs, one line per method",
-            partial(
-                curves_figure,
-                cells,
-                lines,
-                x_label="Epoch",
-                y_label="Of the squared gradient, %",
-            ),
-        )
-    ]
+    curves = Curves("gradient_noise", {}, data.tables.runs, cells, classes=0)
+    return accuracy_figure(
+        curves,
+        points,
+        "Gradient noise by epoch",
+        "What makes the gradient of a training step after each epoch, as shares of its mean "
+        "squared norm: the draw of the mixing for the same images, which images are in the "
+        "batch, and what all steps have in common.",
+        "Epoch",
+        part="-epochs",
+        y_label="Of the squared gradient, %",
+        summary=PANELS["mix"],
+    )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mixbench.experiments.evaluation.attack import LossName
 from mixbench.experiments.evaluation.attack.ball import Ball
-from mixbench.experiments.evaluation.attack.losses import Predict, ascent
+from mixbench.experiments.evaluation.attack.losses import Predict, ascent, height
 
 MOMENTUM = 0.75
 RISING = 0.75
@@ -60,7 +60,12 @@ def apgd(
             if not len(going.index):
                 break
         points = going.next_points()
-        slope, loss, hit = ascent(predict, points, labels[going.index], loss_name)
+        if step < steps:
+            slope, loss, hit = ascent(predict, points, labels[going.index], loss_name)
+        else:
+            # No step follows, so no gradient is needed.
+            slope = going.slope
+            loss, hit = height(predict, points, labels[going.index], loss_name)
         better = going.move(points, slope, loss)
         # The first point that is wrong has not always the highest loss: cross-entropy and the
         # prediction don't agree where there are more than two classes.

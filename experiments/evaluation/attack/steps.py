@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from mixbench.experiments.evaluation.attack.ball import Ball
-from mixbench.experiments.evaluation.attack.losses import Ascent, Predict, ascent
+from mixbench.experiments.evaluation.attack.losses import Ascent, Predict, ascent, height
 from mixbench.experiments.evaluation.image_random import ImageRandom
 
 
@@ -67,13 +67,18 @@ def pgd(
         # Those that are misled already are left as they are, which saves most of the work.
         index = right.nonzero().flatten()
         points, balls = start[index], ball.take(index)
-        for _ in range(steps + 1):
+        for number in range(steps + 1):
             if not len(index):
                 break
-            rising, loss, hit = ascent(predict, points, labels[index])
+            if number < steps:
+                rising, loss, hit = ascent(predict, points, labels[index])
+            else:
+                loss, hit = height(predict, points, labels[index])
             better = ~hit | (loss > highest[index])
             worst[index[better]], highest[index[better]] = points[better], loss[better]
             right[index] = hit
+            if number == steps:
+                break
             index, balls = index[hit], balls.take(hit)
             points = balls.step(points[hit], rising[hit], step)
     return worst, right

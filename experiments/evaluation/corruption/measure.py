@@ -32,6 +32,7 @@ from mixbench.experiments.evaluation.corruption.levels import (
 from mixbench.experiments.evaluation.corruption.reference import errors_of
 from mixbench.experiments.evaluation.corruption.scores import Scores, mean_calibration
 from mixbench.experiments.evaluation.image_random import ImageRandom
+from mixbench.experiments.evaluation.kept import KEPT
 
 CLEAN = ("", 0)
 
@@ -75,7 +76,7 @@ def measure(subject: Subject, settings: CorruptionSettings) -> Measured:
         for name in names:
             draws = ImageRandom(where, settings.seed, name)
             for severity in SEVERITIES:
-                corrupted = corrupt(pixels, name, severity, draws, settings.preset)
+                corrupted = _corrupted(pixels, name, severity, draws, settings)
                 scores.add((name, severity), *_logits(subject, corrupted, labels))
             subject.beat()
     averaged = [name for name in names if not is_published or name in BENCHMARK]
@@ -132,6 +133,19 @@ def _files(
     metrics[f"{start}/mce"] = _mean(ratios) if ratios else None
     curves |= opened.described() | {"reference": against.title if against else None}
     return metrics, curves | {"averaged": averaged}
+
+
+def _corrupted(
+    pixels: Tensor, name: str, severity: int, draws: ImageRandom, settings: CorruptionSettings
+) -> Tensor:
+    """What `corrupt` gives, which is the same for every network."""
+    where = tuple(draws.indices.tolist())
+    key = ("corruption", name, severity, settings.preset, settings.seed, where)
+
+    def make() -> tuple[Tensor, ...]:
+        return (corrupt(pixels, name, severity, draws, settings.preset),)
+
+    return KEPT.get(pixels, key, make)[0]
 
 
 def _logits(

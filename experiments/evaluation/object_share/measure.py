@@ -6,6 +6,7 @@ they don't. Both are about what is object and what is background, which is exact
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mixbench.experiments.config import datasets
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.errors import Impossible
 from mixbench.experiments.evaluation.base import Measured, Subject
+from mixbench.experiments.evaluation.kept import KEPT
 from mixbench.experiments.evaluation.object_share import ObjectShareSettings
 from mixbench.experiments.evaluation.object_share.framing import framed, objects
 from mixbench.experiments.evaluation.object_share.labels import errors_of
@@ -130,7 +132,10 @@ def _by_share(
     possible: list[Tensor] = []
     classes: list[Tensor] = []
     for images, labels, _ in subject.indexed(settings.images, settings.seed):
-        made = [framed(images, share) for share in shares]
+        # The same for every network.
+        made = [
+            KEPT.get(images, ("framed", share), partial(framed, images, share)) for share in shares
+        ]
         clean.append(_right(subject, images, labels))
         hits.append(torch.stack([_right(subject, one, labels) for one, _, _ in made], dim=1))
         realised.append(torch.stack([share.cpu() for _, share, _ in made], dim=1))

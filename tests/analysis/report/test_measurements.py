@@ -127,6 +127,8 @@ def test_figures_of_each_on_both_papers(report: Report) -> None:
     names = {path.name for path in report.figures}
     assert {f"measured-{name}.png" for name in DRAWN} <= names
     assert "measured-localisation-2.png" in names
+    parts = ("calibration", "files", "files-calibration")
+    assert {f"measured-corruption-{part}.png" for part in parts} <= names
     assert {"measured-hiding_gains.png", "measured-object_share_gains.png"} <= names
     assert {"measured-attack-fit.png", "measured-attack-curve.png"} <= names
     assert not [name for name in names if "novel" in name or "wide" in name]

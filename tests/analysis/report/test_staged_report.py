@@ -168,7 +168,7 @@ def test_gradient_noise_by_epoch_is_drawn(tmp_path: Path) -> None:
     found = load(folder).noise
     assert len(found) == 9 * 30 and (found["mix"] == 0.1 + found["epoch"] / 100).all()
     (figure,) = noise.section(collect(folder, None))["figures"]
-    assert figure.name == "gradient_noise.png"
+    assert figure.name == "measured-gradient_noise-epochs.png"
     assert Image.open(io.BytesIO(figure.light)).width > 500
 
 

@@ -15,11 +15,14 @@ from mixbench.experiments.data.load import load
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation.base import Subject
 from mixbench.experiments.evaluation.corruption import CorruptionSettings, measure
-from mixbench.experiments.evaluation.corruption.levels import BENCHMARK
+from mixbench.experiments.evaluation.corruption.files import open_files
+from mixbench.experiments.evaluation.corruption.levels import BENCHMARK, EXTRA
 from mixbench.experiments.evaluation.corruption.reference import ALEXNET
+from tests.support import planted
 from tests.support.subjects import Nearest, config, digits, subject
 
 FEW = ("contrast",)
+DARK, LIGHT = "n01440764", "n01443537"
 START = "corruption/files"
 
 
@@ -75,6 +78,38 @@ def test_arrays_by_hand(arrays: Path, tmp_path: Path) -> None:
     )
     plain = measure.measure(of, asked(arrays))
     assert plain.metrics[f"{START}/mce"] is None and f"{START}/fog" not in plain.metrics
+
+
+def test_the_files_of_cifar10_as_they_are_published(tmp_path: Path) -> None:
+    """As its README.txt has it: 50,000 images a file, the first 10,000 of severity 1."""
+    folder = tmp_path / "CIFAR-10-C"
+    folder.mkdir()
+    (folder / "README.txt").write_text("CIFAR-C Dataset README")
+    labels = np.random.default_rng(0).permutation(np.arange(10_000) % 10).astype(np.uint8)
+    np.save(folder / "labels.npy", np.tile(labels, 5))
+    shape = (50_000, 32, 32, 3)
+    for name in (*BENCHMARK, *EXTRA):
+        # Sparse: no disk is used but for what is written.
+        file = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape)
+        for severity in range(5):
+            file[severity * 10_000 + 7] = [10 * severity + 1, len(name), 2]
+        file.flush()
+    images = torch.zeros(10_000, 3, 32, 32, dtype=torch.uint8)
+    test = planted.subject(nn.Identity(), images, torch.from_numpy(labels).long()).dataset
+    cifar = resolve.parse({"dataset": {"name": "cifar10"}}).dataset
+    opened = open_files(str(folder), cifar, CorruptionSettings().corruptions, test)
+    assert set(opened.names) == {*BENCHMARK, *EXTRA}
+    assert torch.equal(opened.choose(None, 0), torch.arange(10_000))
+    for name in ("fog", "gaussian_noise"):
+        for severity in (1, 5):
+            ((shown, of),) = opened.batches(name, severity, torch.tensor([6, 7]), 64)
+            assert shown.shape == (2, 3, 32, 32) and of.tolist() == labels[6:8].tolist()
+            assert shown[0].sum() == 0
+            colours = shown[1].flatten(1).unique(dim=1).flatten().tolist()
+            assert colours == [10 * severity - 9, len(name), 2]
+    hundred = resolve.parse({"dataset": {"name": "cifar100"}}).dataset
+    with pytest.raises(UserError, match="has 10 classes, expected the 100 of cifar100"):
+        open_files(str(folder), hundred, FEW, test)
 
 
 def test_what_alexnet_has() -> None:
@@ -166,18 +201,18 @@ class Shade(nn.Module):
 
 def test_folders_by_hand(tmp_path: Path) -> None:
     for number in range(8):
-        for name, shade in (("dark", 20), ("light", 230)):
+        for name, shade in ((DARK, 20), (LIGHT, 230)):
             for part in ("train", "test"):
-                place = tmp_path / "photos" / part / name / f"{number}.png"
+                place = tmp_path / "photos" / part / name / f"ILSVRC2012_val_{number:08}.JPEG"
                 place.parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", (12, 12), (shade + number,) * 3).save(place)
     clean = tmp_path / "photos" / "test"
     swapped = tmp_path / "swapped"
     swapped.mkdir()
-    (swapped / "dark").symlink_to(clean / "light")
-    (swapped / "light").symlink_to(clean / "dark")
+    (swapped / DARK).symlink_to(clean / LIGHT)
+    (swapped / LIGHT).symlink_to(clean / DARK)
     (swapped / "unknown").mkdir()
-    corrupted = tmp_path / "Tiny-C"
+    corrupted = tmp_path / "Tiny-ImageNet-C"
     for name, family in (("fog", "weather"), ("contrast", ".")):
         for severity in range(1, 6):
             place = corrupted / family / name / str(severity)
@@ -197,10 +232,14 @@ def test_folders_by_hand(tmp_path: Path) -> None:
     assert found.metrics[f"{START}/contrast"] == 1.0
     assert found.metrics[f"{START}/mean"] == pytest.approx(0.9)
     said = found.curves["files"]
-    assert said["set"] == "Tiny-C" and said["resized"] is True and said["classes_left_out"] == 0
+    assert (
+        said["set"] == "Tiny-ImageNet-C"
+        and said["resized"] is True
+        and said["classes_left_out"] == 0
+    )
     with pytest.raises(UserError, match="has folders, for runs on an image folder"):
         measure.prepare(settings, config().dataset)
-    (swapped / "dark").unlink()
+    (swapped / DARK).unlink()
     with pytest.raises(UserError, match="fog at severity 5 has no folder for 1 of the 2 classes"):
         measure.prepare(settings, run.dataset)
     (corrupted / "contrast" / "3").unlink()
