@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from mixbench.augmentations.home import IMAGE, RECTANGLES, Home, flat
-from mixbench.augmentations.parameters import parameter
+from mixbench.augmentations.parameters import CLASS_PAIRINGS, PAIRINGS, parameter
 
 if TYPE_CHECKING:
     import torch
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from mixbench.augmentations.sampling.draws import Draws
 
 __all__ = ["IMAGE", "PAIRINGS", "RECTANGLES", "Home", "Method", "Paper", "flat", "parameter"]
-
-PAIRINGS = ("permute", "derange", "roll", "flip")
-"""Who is mixed with whom; see `Draws.partners`."""
 
 NEEDS = ("images", "labels", "masks", "model", "bank")
 """What a method may need beside the shape of a batch; see `Method.sample`."""
@@ -106,7 +103,7 @@ class Method(ABC):
     pairing: str = parameter(
         "permute",
         "who is mixed with whom: a random permutation, one without self-pairs, the next sample, "
-        "or the batch reversed",
+        "the batch reversed, another sample of the same class, or one of another class",
         choices=PAIRINGS,
     )
 
@@ -123,6 +120,8 @@ class Method(ABC):
             except ValueError as error:
                 raise ValueError(f"{self.name}.{field.name}: {error}") from None
             object.__setattr__(self, field.name, value)
+        if self.pairing in CLASS_PAIRINGS:
+            self.also_needs("labels")
         self.check_combination()
 
     def check_combination(self) -> None:  # noqa: B027  (optional hook)

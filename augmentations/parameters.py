@@ -11,6 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+CLASS_PAIRINGS = ("same_class", "other_class")
+"""Pairings that look at the labels."""
+PAIRINGS = ("permute", "derange", "roll", "flip", *CLASS_PAIRINGS)
+"""Who is mixed with whom; see `Draws.partners`."""
+
 
 @dataclass(frozen=True)
 class Rule:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mixbench.augmentations.contract.case import Case, pixels_of
 from mixbench.augmentations.contract.promise import expect, expect_close, expect_equal, promise
+from mixbench.augmentations.plans.composite import stages_of
 
 
 @promise("labels are (B, K) int64 of the batch's classes; weights float32, and each row sums to 1")
@@ -131,3 +132,29 @@ def loss_is_weighted_sum(case: Case) -> None:
         (by_hand,) = torch.autograd.grad(summed.mean(), copy)
         expect_close(loss, summed.mean(), "the loss differs", atol=1e-5, rtol=1e-5)
         expect_close(gradient, by_hand, "the gradient of the loss differs", atol=1e-6, rtol=1e-5)
+
+
+@promise("pairing same_class pairs samples of one class, other_class those of two", once=True)
+def pairs_by_class(case: Case) -> None:
+    labels = torch.arange(8, device=case.device) % 3
+    images = case.noise(len(labels), case.channels, *case.size)
+    for pairing in ("same_class", "other_class"):
+        method = case.method(pairing=pairing)
+        plan = method.sample(
+            images.shape,
+            device=images.device,
+            generator=case.generator(),
+            images=images,
+            labels=labels,
+            **case.given(method, images),
+        )
+        if pairing == "other_class" and len(stages_of(plan)) > 1:
+            continue  # the partner of a partner may be of any class
+        index, share = plan.sources()
+        others = (index != torch.arange(len(labels), device=case.device).unsqueeze(1)) & (share > 0)
+        alike = labels[index] == labels.unsqueeze(1)
+        expect(
+            bool((alike == (pairing == "same_class"))[others].all()),
+            f"with pairing={pairing} a sample has a partner of "
+            f"{'another' if pairing == 'same_class' else 'its own'} class",
+        )

@@ -18,9 +18,14 @@ from torch.utils.data import default_collate
 from mixbench.augmentations.checks import IGNORED, check_classes, check_images
 from mixbench.augmentations.integrations.workers import portable, reseed_in_worker
 from mixbench.augmentations.method import Method
+from mixbench.augmentations.plans import composite, paste
 from mixbench.augmentations.registry import create
+from mixbench.augmentations.sampling import boxes, draws
 from mixbench.augmentations.targets import Targets
 from mixbench.augmentations.tensor_types import plain
+
+SHARED_WITH_WORKERS = (composite, paste, boxes, draws)
+"""What most methods import when they first draw: here once, not in every worker of every epoch."""
 
 
 class SoftTargets:

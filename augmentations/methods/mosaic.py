@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
+from mixbench.augmentations.parameters import CLASS_PAIRINGS
 from mixbench.augmentations.sampling.boxes import inside_box, quadrants
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Mosaic(Method):
         import torch
 
         columns = [torch.arange(draws.batch, device=draws.device)]
-        if self.pairing in ("permute", "derange"):
+        if self.pairing in ("permute", "derange", *CLASS_PAIRINGS):
             columns += [draws.partners(self.pairing) for _ in range(3)]
         else:
             once = draws.partners(self.pairing)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
+from mixbench.augmentations.parameters import CLASS_PAIRINGS
 from mixbench.augmentations.sampling.boxes import quadrants
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ class RICAP(Method):
 
         if self.pairing == "permute":
             return draws.permutations(4)
-        if self.pairing == "derange":
-            return torch.stack([draws.partners("derange") for _ in range(4)], dim=1)
+        if self.pairing in ("derange", *CLASS_PAIRINGS):
+            return torch.stack([draws.partners(self.pairing) for _ in range(4)], dim=1)
         once = draws.partners(self.pairing)
         columns = [once]
         for _ in range(3):

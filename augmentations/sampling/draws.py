@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from mixbench.augmentations.parameters import CLASS_PAIRINGS, PAIRINGS
+from mixbench.augmentations.sampling.class_partners import other_class, same_class
+
 if TYPE_CHECKING:
     from mixbench.augmentations.bank import Bank
 
@@ -201,14 +204,17 @@ class Draws:
             pairing: "permute": uniform over all permutations (a sample may be its own partner).
                 "derange": uniform over the cyclic ones, without self-pairs. "roll": sample i gets
                 i + 1. "flip": the batch reversed (the middle sample of an odd batch gets itself). A
-                batch of one always gets itself.
+                batch of one always gets itself. "same_class", "other_class": by the labels; see
+                `class_partners`.
 
         Returns:
-            Each sample's partner, always a permutation of the batch: (batch,) int64.
+            Each sample's partner, a permutation of the batch wherever there is one: (batch,) int64.
 
         Raises:
-            ValueError: There is no such pairing.
+            ValueError: There is no such pairing, or it needs labels (batch,) and there are others.
         """
+        if pairing in CLASS_PAIRINGS:
+            return self._class_partners(pairing)
         if pairing in ("roll", "flip"):
             index = torch.arange(self.batch, device=self.device)
             return index.roll(-1) if pairing == "roll" else index.flip(0)
@@ -217,7 +223,20 @@ class Draws:
             return order
         if pairing == "derange":
             return torch.empty_like(order).scatter_(0, order, order.roll(-1))
-        raise ValueError(f"pairing: got {pairing!r}, expected permute, derange, roll or flip")
+        raise ValueError(f"pairing: got {pairing!r}, expected {', '.join(PAIRINGS)}")
+
+    def _class_partners(self, pairing: str) -> Tensor:
+        labels = self.labels
+        if labels is None or labels.dim() != 1 or labels.is_floating_point():
+            found = "none" if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
+            raise ValueError(f"pairing: expected labels (B,) of classes for {pairing}, got {found}")
+        order = self._orders(1)[0]
+        if pairing == "same_class":
+            return same_class(labels, order)
+        draw = torch.rand(
+            (3, self.batch), dtype=self._float, device=self.device, generator=self.generator
+        )
+        return other_class(labels, order, draw)
 
 
 def _beta_number(gamma: Tensor, unit: Tensor, alpha: float) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mixbench.experiments.config import datasets, messages, models, rules, weights
+from mixbench.experiments.config.method_needs import check_method_needs
 from mixbench.experiments.config.schema import DatasetConfig, RunConfig
 from mixbench.experiments.config.staging import StagingConfig
 from mixbench.experiments.config.training import CROP_SCALE, SAM_RHO
@@ -52,6 +53,7 @@ def resolve(config: RunConfig) -> RunConfig:
     )
     config = config.model_copy(update={"staging": _staging(config, facts)})
     rules.check_transfer(config)
+    check_method_needs(config, facts)
     check_mixing(config.augmentation, config.phases, config.dataset.image_size, config.model.name)
     return config
 

@@ -65,6 +65,8 @@ def why_not_in_features(config: RunConfig) -> str | None:
             return f"{mix.name} mixes inside the network by itself ({where})"
         if "model" in mix.needs:
             return f"{mix.name} looks at images with the network ({where})"
+        if "masks" in mix.needs:
+            return f"{mix.name} looks at masks of images ({where})"
     return None
 
 

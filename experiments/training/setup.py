@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mixbench.augmentations.bank import Bank
 from mixbench.augmentations.forward import Forward
 from mixbench.augmentations.plans.base import Batch
+from mixbench.experiments.config.method_needs import pairs_by
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.config.training import TrainingConfig
 from mixbench.experiments.data.crops import normalise
@@ -20,6 +21,7 @@ from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.loss import Loss
 from mixbench.experiments.signals import Stopped
+from mixbench.experiments.staging.methods import methods_of
 from mixbench.experiments.training.checkpoints import Checkpoints
 from mixbench.experiments.training.control import Control, Order, Paused
 from mixbench.experiments.training.epoch_totals import EpochTotals
@@ -57,6 +59,7 @@ class Training:
         self.loss = Loss.of(config.training, labels, classes, device)
         _check_ranks(self.ranks.size, len(dataset.train))
         _check_noise(config.training, len(dataset.train))
+        _check_pairing(config, dataset.train.labels)
         self.batches_of_one = self.config.batch_size == 1 or len(dataset.train) == 1
         self.steps_per_epoch = dataset.train.steps(self.config.batch_size, self.ranks.size)
         self.steps = self.config.epochs * self.steps_per_epoch
@@ -200,4 +203,14 @@ def _check_noise(training: TrainingConfig, images: int) -> None:
         raise UserError(
             f"training.gradient_noise: needs two batches of {training.batch_size} training images, "
             f"got {images} images"
+        )
+
+
+def _check_pairing(config: RunConfig, labels: Tensor) -> None:
+    methods = methods_of(config.augmentation, config.phases)
+    where = next((where for where, mix in methods if pairs_by(mix, "same_class")), None)
+    if where is not None and len(labels.unique()) == len(labels):
+        raise UserError(
+            f"{where}: pairing: same_class needs two training images of a class, got "
+            f"{len(labels)} images, each of another class"
         )

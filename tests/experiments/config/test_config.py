@@ -477,6 +477,14 @@ def test_a_wrong_value_is_named_with_what_is_right(key: str, value: Any, expecte
     assert expected in complaint(changed(SHORT, key, value))
 
 
+def test_pairing_within_classes_needs_two_images_of_a_class() -> None:
+    nested = {"name": "choice", "methods": ["none", {"name": "mixup", "pairing": "same_class"}]}
+    for size, method in ((12, {"name": "cutmix", "pairing": "same_class"}), (11, nested)):
+        raw = changed(changed(SHORT, "augmentation", method), "dataset.train_size", size)
+        text = complaint(changed(raw, "dataset.validation_fraction", 0.2))
+        assert "pairing: same_class, expected more than one training image of a class" in text
+
+
 def test_unknown_timm_model() -> None:
     text = complaint(changed(SHORT, "model.name", "timm/resnet81"))
     assert "unknown timm model 'resnet81'; did you mean 'resnet" in text
