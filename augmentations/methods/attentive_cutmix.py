@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
+from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule, weighed
 
 if TYPE_CHECKING:
     from mixbench.augmentations.plans.base import Plan
@@ -31,6 +32,7 @@ class AttentiveCutMix(Method):
         grid: Patches along each side.
         per_sample: Whether each sample gets the best patches of its own partner; if not, all have
             those of the first partner.
+        labels: "area", "objects" or "saliency".
     """
 
     name: ClassVar[str] = "attentive_cutmix"
@@ -51,6 +53,7 @@ class AttentiveCutMix(Method):
     per_sample: bool = parameter(
         True, "paste the best patches of each sample's own partner, not the first one's"
     )
+    labels: str = label_rule(drawn=False)
 
     @property
     def home(self) -> Home:
@@ -62,6 +65,7 @@ class AttentiveCutMix(Method):
                 f"attentive_cutmix.patches: got {self.patches}, expected less than the "
                 f"{self.grid**2} cells of the grid"
             )
+        declare_label_rule(self, self.labels)
 
     def check_size(self, height: int, width: int) -> None:
         if min(height, width) < self.grid:
@@ -92,4 +96,4 @@ class AttentiveCutMix(Method):
             for side in (draws.height, draws.width)
         )
         keep = keep.index_select(1, row).index_select(2, column).unsqueeze(1)
-        return Blend(keep, partner)
+        return weighed(Blend(keep, partner), self.labels, draws)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, flat, parameter
+from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule, weighed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,7 @@ class CowMask(Method):
         fill: With "erase", the value of the blanked pixels, or "mean" for the batch's mean of each
             channel.
         per_sample: Whether the mask is drawn per sample.
+        labels: "area", "objects" or "saliency".
     """
 
     name: ClassVar[str] = "cowmask"
@@ -76,6 +78,7 @@ class CowMask(Method):
         0.0, "with erase: value of the blanked pixels, or the mean colour", words=("mean",)
     )
     per_sample: bool = parameter(True, "draw the mask per sample, as the authors do")
+    labels: str = label_rule(drawn=False)
 
     @property
     def home(self) -> Home:
@@ -88,7 +91,13 @@ class CowMask(Method):
                     f"cowmask.{low}: got {getattr(self, low):g}, expected at most {high} "
                     f"({getattr(self, high):g})"
                 )
+        declare_label_rule(self, self.labels)
         if self.mode == "erase":
+            if self.labels != "area":
+                raise ValueError(
+                    f"cowmask.labels: got {self.labels}, expected area with mode: erase, which "
+                    "mixes no labels"
+                )
             object.__setattr__(self, "label_rule", "kept")
 
     def draw(self, draws: Draws) -> Plan:
@@ -106,7 +115,7 @@ class CowMask(Method):
         keep = keep.float().unsqueeze(1)
         if self.mode == "erase":
             return Blend(keep, fill=self.fill)
-        return Blend(keep, draws.partners(self.pairing))
+        return weighed(Blend(keep, draws.partners(self.pairing)), self.labels, draws)
 
 
 def _smoothed(noise: Tensor, sigma: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from mixbench.augmentations.sampling.label_weights import (
     declare_label_rule,
     label_rule,
     uncorrected,
+    weighed,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class CutMix(Method):
         placement: "clipped" or "inside".
         min_area: Smallest area of the box, a fraction of the image.
         max_area: Largest area of the box, a fraction of the image.
-        labels: "area" or "uncorrected".
+        labels: "area", "uncorrected", "objects" or "saliency".
     """
 
     name: ClassVar[str] = "cutmix"
@@ -90,4 +91,5 @@ class CutMix(Method):
         target = draw_box(draws, height, width).unsqueeze(1)
         partner = draws.partners(self.pairing).unsqueeze(1)
         weights = uncorrected(1 - area) if self.labels == "uncorrected" else None
-        return Paste((draws.height, draws.width), target, partner, weights=weights)
+        plan = Paste((draws.height, draws.width), target, partner, weights=weights)
+        return weighed(plan, self.labels, draws)

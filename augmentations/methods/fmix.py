@@ -11,6 +11,7 @@ from mixbench.augmentations.sampling.label_weights import (
     declare_label_rule,
     label_rule,
     uncorrected,
+    weighed,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class FMix(Method):
         decay: The exponent of the spectrum, at least 0.
         max_soft: Edges fade over this share of the image on both sides, from 0 to 0.5.
         spectrum: "isotropic" or "official".
-        labels: "area" or "uncorrected".
+        labels: "area", "uncorrected", "objects" or "saliency".
     """
 
     name: ClassVar[str] = "fmix"
@@ -98,7 +99,8 @@ class FMix(Method):
             keep = torch.zeros_like(image).scatter_(1, order, ramp)
         weights = uncorrected(wanted / pixels) if self.labels == "uncorrected" else None
         keep = keep.view(-1, 1, draws.height, draws.width)
-        return Blend(keep, draws.partners(self.pairing), weights=weights)
+        plan = Blend(keep, draws.partners(self.pairing), weights=weights)
+        return weighed(plan, self.labels, draws)
 
     def _counts(self, draws: Draws) -> tuple[Tensor, Tensor]:
         """Draw λN, and the same rounded up or down by a coin: each (rows,) float64."""

@@ -10,6 +10,7 @@ from mixbench.augmentations.sampling.label_weights import (
     declare_label_rule,
     label_rule,
     uncorrected,
+    weighed,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class GridMix(Method):
     Args:
         grid: The number n of cells along each side, at least 2.
         alpha: Both parameters of λ's Beta distribution, above 0.
-        labels: "area" or "uncorrected".
+        labels: "area", "uncorrected", "objects" or "saliency".
     """
 
     name: ClassVar[str] = "gridmix"
@@ -92,4 +93,5 @@ class GridMix(Method):
         )
         keep = cells.index_select(1, row).index_select(2, column).unsqueeze(1)
         weights = uncorrected(share) if self.labels == "uncorrected" else None
-        return Blend(keep, draws.partners(self.pairing), weights=weights)
+        plan = Blend(keep, draws.partners(self.pairing), weights=weights)
+        return weighed(plan, self.labels, draws)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
 from mixbench.augmentations.parameters import CLASS_PAIRINGS
 from mixbench.augmentations.sampling.boxes import inside_box, quadrants
+from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule, weighed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +42,7 @@ class Mosaic(Method):
         parts: "same_place", "crop" or "resize".
         prob: Probability of mixing, per sample with `per_sample`.
         per_sample: Whether the cut is drawn per sample.
+        labels: "area", "objects" or "saliency".
     """
 
     name: ClassVar[str] = "mosaic"
@@ -64,10 +66,14 @@ class Mosaic(Method):
         0.5, "probability of mixing, per sample with per_sample", at_least=0, at_most=1
     )
     per_sample: bool = parameter(True, "draw the cut per sample, as the authors do")
+    labels: str = label_rule(drawn=False)
 
     @property
     def home(self) -> Home:
         return Home(RECTANGLES, IMAGE)
+
+    def check_combination(self) -> None:
+        declare_label_rule(self, self.labels)
 
     def draw(self, draws: Draws) -> Plan:
         import torch
@@ -79,7 +85,8 @@ class Mosaic(Method):
         size, partner = (draws.height, draws.width), self._partners(draws)
         if self.parts == "same_place":
             # The sample's own quadrant stays where it is.
-            return Paste(size, target[:, 1:], partner[:, 1:])
+            plan = Paste(size, target[:, 1:], partner[:, 1:])
+            return weighed(plan, self.labels, draws)
         if self.parts == "crop":
             source = torch.stack(
                 [
@@ -92,7 +99,9 @@ class Mosaic(Method):
             # From the first quadrant's corner to the last one's.
             whole = torch.cat([target[:, :1, :2], target[:, 3:, 2:]], dim=-1)
             source = whole.expand(-1, 4, -1)
-        return Paste(size, target, partner, source, tiles=True, resize=self.parts == "resize")
+        resize = self.parts == "resize"
+        plan = Paste(size, target, partner, source, tiles=True, resize=resize)
+        return weighed(plan, self.labels, draws)
 
     def _cut(self, draws: Draws, side: int) -> Tensor:
         """Draw where a side of so many pixels is cut: (rows,) int64."""

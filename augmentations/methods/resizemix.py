@@ -11,6 +11,7 @@ from mixbench.augmentations.sampling.label_weights import (
     declare_label_rule,
     label_rule,
     uncorrected,
+    weighed,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class ResizeMix(Method):
         min_scale: Smallest τ, above 0 and at most 1.
         max_scale: Largest τ, above 0 and at most 1.
         placement: "pushed" or "inside".
-        labels: "area" or "uncorrected".
+        labels: "area", "uncorrected", "objects" or "saliency".
     """
 
     name: ClassVar[str] = "resizemix"
@@ -93,4 +94,5 @@ class ResizeMix(Method):
         partner = draws.partners(self.pairing).unsqueeze(1)
         weights = uncorrected(1 - scale.square()) if self.labels == "uncorrected" else None
         size = draws.height, draws.width
-        return Paste(size, target, partner, whole, resize=True, weights=weights)
+        plan = Paste(size, target, partner, whole, resize=True, weights=weights)
+        return weighed(plan, self.labels, draws)

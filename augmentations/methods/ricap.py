@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
 from mixbench.augmentations.parameters import CLASS_PAIRINGS
 from mixbench.augmentations.sampling.boxes import quadrants
+from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule, weighed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +33,7 @@ class RICAP(Method):
 
     Args:
         beta: Both parameters of the Beta distribution of the cut, above 0.
+        labels: "area", "objects" or "saliency".
     """
 
     name: ClassVar[str] = "ricap"
@@ -44,16 +46,22 @@ class RICAP(Method):
     )
 
     beta: float = parameter(0.3, "the cut is at Beta(β, β) of each side", above=0)
+    labels: str = label_rule(drawn=False)
 
     @property
     def home(self) -> Home:
         return Home(RECTANGLES, IMAGE)
 
+    def check_combination(self) -> None:
+        declare_label_rule(self, self.labels)
+
     def draw(self, draws: Draws) -> Plan:
         from mixbench.augmentations.plans.paste import Paste
 
         target, source = self._crops(draws)
-        return Paste((draws.height, draws.width), target, self._partners(draws), source, tiles=True)
+        size = (draws.height, draws.width)
+        plan = Paste(size, target, self._partners(draws), source, tiles=True)
+        return weighed(plan, self.labels, draws)
 
     def _crops(self, draws: Draws) -> tuple[Tensor, Tensor]:
         """Draw the quadrants and the crops that fill them: both (rows, 4, 4) int64."""

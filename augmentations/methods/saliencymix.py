@@ -15,7 +15,7 @@ from mixbench.augmentations.sampling.boxes import (
     pushed_around,
     smallest_area,
 )
-from mixbench.augmentations.sampling.label_weights import declare_label_rule, uncorrected
+from mixbench.augmentations.sampling.label_weights import declare_label_rule, uncorrected, weighed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,9 +77,9 @@ class SaliencyMix(Method):
     )
     labels: str = parameter(
         "area",
-        "labels weigh by area, by the share of each image's saliency that is still seen, or by "
-        "the area as drawn",
-        choices=("area", "saliency", "uncorrected"),
+        "labels weigh by area, by the share of each image's saliency that is still seen, by "
+        "the area as drawn, or by the share of each image's object that is seen",
+        choices=("area", "saliency", "uncorrected", "objects"),
     )
     min_area: float = smallest_area()
     max_area: float = largest_area()
@@ -120,7 +120,8 @@ class SaliencyMix(Method):
         weights = None if maps is None else _seen(maps, pasted, target)
         if self.labels == "uncorrected":
             weights = uncorrected(1 - area)
-        return Paste(size, target.unsqueeze(1), partner.unsqueeze(1), weights=weights)
+        plan = Paste(size, target.unsqueeze(1), partner.unsqueeze(1), weights=weights)
+        return weighed(plan, self.labels, draws) if maps is None else plan
 
 
 def _seen(maps: Tensor, pasted: Tensor, box: Tensor) -> Tensor:

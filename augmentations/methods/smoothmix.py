@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
+from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule, weighed
 
 if TYPE_CHECKING:
     from mixbench.augmentations.plans.base import Plan
@@ -32,6 +33,7 @@ class SmoothMix(Method):
         shape: "circle" or "square".
         min_sigma: Smallest σ, a fraction of the image's smaller side, above 0.
         max_sigma: Largest σ, a fraction of the image's smaller side, above 0.
+        labels: "area", "objects" or "saliency".
     """
 
     name: ClassVar[str] = "smoothmix"
@@ -53,6 +55,7 @@ class SmoothMix(Method):
     max_sigma: float = parameter(
         0.5, "largest σ of the fall-off, a fraction of the smaller side", above=0, at_most=10
     )
+    labels: str = label_rule(drawn=False)
 
     @property
     def home(self) -> Home:
@@ -65,6 +68,7 @@ class SmoothMix(Method):
                 f"smoothmix.min_sigma: got {self.min_sigma:g}, expected at most max_sigma "
                 f"({self.max_sigma:g})"
             )
+        declare_label_rule(self, self.labels)
 
     def draw(self, draws: Draws) -> Plan:
         import torch
@@ -83,4 +87,5 @@ class SmoothMix(Method):
         )
         down, across = down.unsqueeze(2), across.unsqueeze(1)
         keep = down * across if self.shape == "circle" else torch.minimum(down, across)
-        return Blend(keep.float().unsqueeze(1), draws.partners(self.pairing))
+        plan = Blend(keep.float().unsqueeze(1), draws.partners(self.pairing))
+        return weighed(plan, self.labels, draws)
