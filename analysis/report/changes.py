@@ -47,7 +47,8 @@ class Compared:
     @property
     def basis(self) -> list[str]:
         """What was compared."""
-        return words.basis(self.matched, self.names, self.notes)
+        lines = words.basis(self.matched, self.names, self.notes)
+        return [*lines, *words.tolerances(self.found)]
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""

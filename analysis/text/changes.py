@@ -21,7 +21,16 @@ def headline(found: Sequence[Change], names: tuple[str, str]) -> str:
     if broken:
         where = plural(len({change.label for change in broken}), "cell")
         metrics = list(dict.fromkeys(change.metric.key for change in broken))
-        return f"Tolerance broken: {formatting.joined(metrics)} in {where} of {names[1]}."
+        worst = max(broken, key=_size)
+        if worst.contrast.difference is None:
+            return f"Tolerance broken: {formatting.joined(metrics)} in {where} of {names[1]}."
+        most = "" if len(broken) == 1 else "the most: "
+        by = _amount(worst, worst.contrast.difference, sign=True)
+        allowed = _amount(worst, worst.tolerance or 0.0)
+        return (
+            f"Tolerance broken: {formatting.joined(metrics)} in {where} of {names[1]} "
+            f"({most}{worst.label}, {by}, tolerated {allowed})."
+        )
     known = [change for change in found if change.contrast.difference is not None]
     if known and all(change.is_same for change in known):
         return f"Nothing changed: all numbers that {names[0]} and {names[1]} share are the same."
@@ -35,6 +44,31 @@ def headline(found: Sequence[Change], names: tuple[str, str]) -> str:
     if not words:
         return f"No clear change from {names[0]} to {names[1]}."
     return f"{names[1]} is {formatting.joined(words)} than {names[0]}."
+
+
+def tolerances(found: Sequence[Change]) -> list[str]:
+    """Return a line on each declared tolerance: whether it was kept, and by how much it could be.
+
+    A tolerance without a value before says so: nothing can break it.
+    """
+    lines = []
+    for group in by_metric([change for change in found if change.tolerance is not None]):
+        broken = sum(change.is_broken for change in group)
+        unknown = sum(change.before is None for change in group)
+        word = f"broken in {plural(broken, 'cell')}" if broken else "kept"
+        first = group[0]
+        allowed = _amount(first, first.tolerance or 0.0)
+        rest = (
+            f", not judged in {plural(unknown, 'cell')} without a value before" if unknown else ""
+        )
+        lines.append(f"tolerance of {allowed} in {first.metric.key}: {word}{rest}")
+    return lines
+
+
+def _amount(change: Change, value: float, *, sign: bool = False) -> str:
+    percent = change.metric.percent
+    number = formatting.number(value, percent, 2 if percent else 4, sign=sign)
+    return f"{number} points" if percent else number
 
 
 def basis(matched: Match, names: tuple[str, str], notes: Sequence[str] = ()) -> list[str]:
@@ -93,7 +127,7 @@ def in_words(change: Change) -> str:
         word = str(contrast.verdict)
     if not change.paired and contrast.difference is not None and contrast.low is not None:
         word += " (other seeds, not paired)"
-    return f"BROKEN: {word}" if change.is_broken else word
+    return f"beyond the tolerance; {word}" if change.is_broken else word
 
 
 def by_metric(found: Sequence[Change]) -> list[list[Change]]:
@@ -103,13 +137,13 @@ def by_metric(found: Sequence[Change]) -> list[list[Change]]:
 
 
 def most_changed(found: Sequence[Change]) -> list[Change]:
-    """Return the changes to show: what is broken first, then the largest, in the cells' order."""
-
-    def size(change: Change) -> tuple[bool, float]:
-        return change.is_broken, abs(change.contrast.difference or 0.0)
-
-    kept = sorted(found, key=size, reverse=True)[:MOST_SHOWN]
+    """Return the changes to show: of those broken, then of the largest, in the cells' order."""
+    kept = sorted((one for one in found if not one.is_same), key=_size, reverse=True)[:MOST_SHOWN]
     return [change for change in found if change in kept]
+
+
+def _size(change: Change) -> tuple[bool, float]:
+    return change.is_broken, abs(change.contrast.difference or 0.0)
 
 
 def record(change: Change) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import typer
 
 from mixbench.experiments.cli.options import JsonOption
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.text import plural
 
 if TYPE_CHECKING:
     from mixbench.analysis.report.changes import Compared
@@ -87,8 +88,12 @@ def _show(compared: Compared) -> None:
         shown = words.most_changed(group)
         print()
         _print_table([words.columns(shown[0], compared.names), *words.table(shown)])
-        if len(shown) < len(group):
-            print(f"{len(group) - len(shown)} cells that changed less: --out FOLDER has all")
+        same = sum(change.is_same for change in group)
+        if same:
+            print(f"the same in {plural(same, 'other cell')}")
+        if len(shown) + same < len(group):
+            less = plural(len(group) - len(shown) - same, "cell")
+            print(f"{less} that changed less: --out FOLDER has all")
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -20,6 +20,7 @@ from types import TracebackType
 from mixbench.experiments.store import lock, tracked
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.text import plural
 from mixbench.experiments.tracking import local_store, moved_store, write
 from mixbench.experiments.tracking.cells import Cells, Statistics
 from mixbench.experiments.tracking.changes import Changes, version
@@ -53,6 +54,7 @@ Figures = Callable[[RunFolder], dict[str, bytes]]
 
 TRIES, PAUSE_SECONDS = 3, 1.0
 SAY_SECONDS = 20.0
+MOST_DRAWN = 200
 
 
 def project(
@@ -298,7 +300,18 @@ class Projector:
         return self._figures is not None and record.folder is not None and not drawn
 
     def _draw(self, writer: RunWriter, plan: Plan, summary: Summary, ends: float | None) -> None:
-        """Draw and send the figures that are not there."""
+        """Draw and send the figures that are not there.
+
+        They take half a second a run: where cells have theirs, runs of large sweeps have none.
+        """
+        if self._cells is not None and len(plan.runs) > MOST_DRAWN:
+            if self._undrawn:
+                summary.problems.append(
+                    f"{plural(len(self._undrawn), 'run')} without figures of their own, which "
+                    f"sweeps of up to {MOST_DRAWN} runs have; those of the cells are there"
+                )
+            self._undrawn.clear()
+            return
         for key, run in list(self._undrawn.items()):
             if self._figures is None:
                 return

@@ -30,6 +30,8 @@ MOST_EXPANDED = 100
 """MLflow's page loads so many runs at first."""
 ACCURACY, ECE, NLL = "test/accuracy", "test/ece", "test/nll"
 _WIDE, _NARROW = 200, 130
+_BARS = 4
+"""Charts of bars beside that of the metric: ECE, NLL and one shape of occlusion by both fills."""
 
 
 def write_views(
@@ -97,7 +99,12 @@ def _packed(state: Mapping[str, Any]) -> str:
 
 def _state(plan: Plan, metric: str, grouped: bool, expanded: int) -> dict[str, Any]:
     metrics = list(dict.fromkeys([metric, ACCURACY, ECE, NLL]))
-    occlusion = [f"occlusion/{shape}/area" for shape in plan.occlusion_shapes]
+    # Hidden by the mean colour, and by noise, which no method trains on.
+    occlusion = [
+        f"occlusion/{part}/area"
+        for shape in plan.occlusion_shapes
+        for part in (shape, f"{shape}/noise")
+    ]
     columns = ["tags.`verdict`"]
     columns += [_metric(metrics[0]), _metric(f"half_width/{metrics[0]}"), _metric("n")]
     columns += [_metric(key) for key in [*metrics[1:], *occlusion]]
@@ -143,7 +150,7 @@ def _charts(metrics: Sequence[str], occlusion: Sequence[str], grouped: bool) -> 
         _scatter((metric, "METRIC"), (other, "METRIC")),
         _line("validation/accuracy"),
         _line("validation/nll"),
-        *(_bar(key if grouped else f"mean/{key}") for key in [*metrics[1:], *occlusion][:3]),
+        *(_bar(key if grouped else f"mean/{key}") for key in [*metrics[1:], *occlusion][:_BARS]),
     ]
     return [
         {

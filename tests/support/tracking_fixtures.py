@@ -201,6 +201,7 @@ def _result(run: PlannedRun, epochs: int, started: float, ended: float) -> dict[
             metrics[f"occlusion/{shape}/{fraction}"] = accuracy * (1 - fraction)
             metrics[f"occlusion/{shape}/retention/{fraction}"] = 1 - fraction
         metrics[f"occlusion/{shape}/area"] = None if shape == "patches" else accuracy * 0.6
+        metrics[f"occlusion/{shape}/noise/area"] = accuracy * 0.5
         curves[shape] = {
             "fraction": [0.0, *fractions],
             "accuracy": [accuracy * (1 - fraction) for fraction in (0.0, *fractions)],

@@ -13,8 +13,8 @@ from mixbench.analysis.report.multiples import are_needed, multiples
 from mixbench.analysis.statistics.curves import mean_curves
 from mixbench.experiments.text import plural
 
-MOST_REGIMES, FEW_REGIMES = 6, 3
-"""A figure of more rows is too long to be looked at; then only few are drawn."""
+MOST_ROWS, FEW_ROWS = 6, 3
+"""A figure of more rows (a regime has one per fill) is too long; then only few are drawn."""
 
 
 _MASKS = (
@@ -27,7 +27,10 @@ _MASKS = (
 def section(data: ReportData) -> dict[str, Any]:
     """Return the figure, where occlusion was measured."""
     tables = data.tables
-    cells, left_out = _first_regimes(data.comparison.cells)
+    fills = (
+        tables.occlusion["shape"].str.partition("/")[2].nunique() if len(tables.occlusion) else 1
+    )
+    cells, left_out = first_regimes(data.comparison.cells, fills)
     drawn = tables.occlusion[tables.occlusion["cell_key"].isin(cells["cell_key"])]
     curves = mean_curves(drawn, "shape", "fraction", "accuracy")
     if curves.empty:
@@ -88,10 +91,12 @@ def noise_caption(points: pd.DataFrame) -> str:
     return f" In the other row they are filled with noise{missing}, which no method trains on."
 
 
-def _first_regimes(cells: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def first_regimes(cells: pd.DataFrame, fills: int) -> tuple[pd.DataFrame, str]:
     """Return the cells that are drawn, and which those are, where they are not all."""
     blocks = list(dict.fromkeys(cells["block"]))
-    if len(blocks) <= MOST_REGIMES:
+    if len(blocks) * fills <= MOST_ROWS or len(blocks) == 1:
         return cells, ""
-    kept = cells[cells["block"].isin(blocks[:FEW_REGIMES])]
-    return kept, f" The first {FEW_REGIMES} of {len(blocks)} regimes."
+    few = max(1, FEW_ROWS // fills)
+    kept = cells[cells["block"].isin(blocks[:few])]
+    first = f"first {few}" if few > 1 else "first"
+    return kept, f" The {first} of {len(blocks)} regimes."

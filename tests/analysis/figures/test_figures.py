@@ -29,7 +29,7 @@ from mixbench.analysis.figures.palette import DARK, LIGHT, Paper, styles
 from mixbench.analysis.figures.reliability import calibration_note
 from mixbench.analysis.figures.run import run_figures
 from mixbench.analysis.report.multiples import are_needed, multiples
-from mixbench.analysis.report.sections.occlusion import noise_caption
+from mixbench.analysis.report.sections.occlusion import first_regimes, noise_caption
 from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support.written_sweeps import METHODS, config, mixed_strip, result
@@ -190,6 +190,11 @@ def test_occlusion_has_a_row_per_fill_and_says_what_lacks_it() -> None:
         Image.open(io.BytesIO(occlusion_figure(cells, part))).size for part in (curves[:4], curves)
     ]
     assert sizes[0][0] == sizes[1][0] and sizes[1][1] == pytest.approx(2 * sizes[0][1], abs=2)
+    # A regime has a row per fill: of four regimes, all with one fill, the first with two.
+    many = pd.DataFrame({"block": range(4)})
+    assert len(first_regimes(many, 1)[0]) == 4
+    few, left_out = first_regimes(many, 2)
+    assert len(few) == 1 and "The first of 4 regimes" in left_out
     new, old = (
         pd.DataFrame({"run_key": name, "shape": shapes})
         for name, shapes in (("new", ["centre", "centre/noise"]), ("old", ["centre", "patches"]))

@@ -62,7 +62,9 @@ def test_a_sweep_is_what_it_is(compare: Any, root: Path) -> None:
 def test_a_planted_drop_breaks_the_tolerance(compare: Any, root: Path, tmp_path: Path) -> None:
     tolerance = ("--tolerance", "test/accuracy=0.005")
     status, out, _ = compare("old", "worse", *tolerance, "--out", str(tmp_path))
-    assert status == 1 and out.startswith("Tolerance broken: test/accuracy in 1 cell of worse.")
+    assert status == 1 and out.startswith("Tolerance broken: test/accuracy in 1 cell of worse (")
+    assert "test/accuracy: broken in 1 cell" in out and "the same in 2 other cells" in out
+    assert "tolerance of 0.50 points in test/accuracy" in (tmp_path / "changes.md").read_text()
     written = json.loads((tmp_path / "changes.json").read_text())["changes"]
     (broken,) = [change for change in written if change["broken"]]
     assert (broken["cell"], broken["metric"], broken["verdict"]) == (
@@ -80,7 +82,8 @@ def test_a_planted_drop_breaks_the_tolerance(compare: Any, root: Path, tmp_path:
     assert broken["n"] == 4
     assert "cutmix" in (tmp_path / "changes.md").read_text()
     assert len((tmp_path / "changes.csv").read_text().splitlines()) == len(written) + 1
-    assert compare("old", "noisy", *tolerance)[0] == 0
+    status, out, _ = compare("old", "noisy", *tolerance)
+    assert status == 0 and "test/accuracy: kept" in out
     assert compare("worse", "old", *tolerance)[0] == 0, "better breaks nothing"
     status, out, _ = compare("old", "noisy", "--tolerance", "train/accuracy=0")
     assert status == 0

@@ -22,6 +22,7 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.store import tracked
 from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.sweep_folder import SweepFolder
+from mixbench.experiments.tracking import projector
 from tests.support import tracking_fixtures as made
 from tests.support.tracking_servers import free_port
 
@@ -117,7 +118,10 @@ def test_what_changes_is_written_and_nothing_else(
 
     counting = tracking.Statistics(summaries, STATISTICS.figures)
     before = runs_of(sweep)
-    assert tracking.project(sweep, statistics=counting).unchanged == 5
+    # A large sweep has figures of its cells alone, and says so.
+    monkeypatch.setattr(projector, "MOST_DRAWN", 5)
+    done = tracking.project(sweep, figures=made.figures, statistics=counting)
+    assert done.unchanged == 5 and "5 runs without figures of their own" in done.problems[-1]
     assert not computed, "an unchanged sweep needs no statistics"
     assert tracking.verify(sweep, statistics=STATISTICS).equal
     from mlflow import MlflowClient
@@ -187,7 +191,8 @@ tracking.dashboard(sweep.path.parent, int(sys.argv[1]), sweep=sweep)
         drawn = ("Group: none", "none seed 1", "mean/test/accuracy", "validation/nll", "By method")
         charts = look(page, tmp_path / "charts", drawn)
         assert [text for text in drawn if text not in charts] == [] and "No charts" not in charts
-        columns = ("verdict", "test/accuracy", "test/ece", "test/nll", "occlusion/centre/area")
+        columns = ("verdict", "test/accuracy", "test/ece", "test/nll")
+        columns += ("occlusion/centre/area", "occlusion/centre/noise/area")
         table = look(page.replace("CHART", "TABLE"), tmp_path / "table", columns)
         assert [column for column in columns if column not in table] == []
     finally:
