@@ -332,7 +332,8 @@ class Method(ABC):
                 )
             if name in ("labels", "masks") and len(value) != batch:
                 raise ValueError(
-                    f"{self.name}: expected {name} of a batch of {batch}, got {tuple(value.shape)}"
+                    f"{self.name}.{name}: expected {name} of a batch of {batch}, got "
+                    f"{tuple(value.shape)}"
                 )
 
     def __call__(

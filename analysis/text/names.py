@@ -10,6 +10,7 @@ NO_MIXING = "no mixing"
 _METHODS = {
     "none": NO_MIXING,
     "mixup": "MixUp",
+    "c_mixup": "C-Mixup",
     "cutmix": "CutMix",
     "cutout": "Cutout",
     "random_erasing": "Random Erasing",

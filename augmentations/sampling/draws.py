@@ -197,6 +197,24 @@ class Draws:
         )
         return keys.argsort(dim=1)
 
+    def columns(self, log_weights: Tensor) -> Tensor:
+        """Draw a column for each sample, with probability proportional to exp(log_weights).
+
+        By the largest of the logarithms and Gumbel noise, so that nothing waits for the device.
+
+        Args:
+            log_weights: (batch, columns), none of them infinite or NaN.
+
+        Returns:
+            (batch,) int64.
+        """
+        unit = torch.rand(
+            log_weights.shape, dtype=self._float, device=self.device, generator=self.generator
+        )
+        # 1 - unit is in (0, 1]; the smallest number keeps its logarithm's logarithm finite.
+        exponential = unit.neg_().log1p_().neg_().clamp_(min=torch.finfo(unit.dtype).tiny)
+        return (log_weights.to(unit) - exponential.log_()).argmax(dim=1)
+
     def partners(self, pairing: str) -> Tensor:
         """Draw the partner of each sample.
 
