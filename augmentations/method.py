@@ -332,8 +332,7 @@ class Method(ABC):
                 )
             if name in ("labels", "masks") and len(value) != batch:
                 raise ValueError(
-                    f"{self.name}.{name}: expected {name} of a batch of {batch}, got "
-                    f"{tuple(value.shape)}"
+                    f"{self.name}: expected {name} of a batch of {batch}, got {tuple(value.shape)}"
                 )
 
     def __call__(
@@ -367,10 +366,13 @@ class Method(ABC):
         Raises:
             ValueError: Images or labels have another shape or dtype, or are on another device.
         """
-        from mixbench.augmentations.checks import check_images
+        from mixbench.augmentations.checks import check_images, check_labels
         from mixbench.augmentations.plans.base import Batch
 
         check_images(images)
+        if "labels" in self.needs:
+            # Before they are looked at; the plan checks them again where it mixes them.
+            check_labels(labels, len(images), num_classes, images.device)
         drawn: list[Method] = []
         plan = self.sample(
             images.shape,

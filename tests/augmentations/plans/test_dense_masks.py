@@ -15,6 +15,7 @@ from mixbench.augmentations import Blend, DenseTargets, Paste, Plan
 from mixbench.augmentations.plans.at_depth import AtDepth
 from mixbench.augmentations.plans.composite import chain, select
 from tests.augmentations.plans.test_other_kinds import LeftHalf
+from tests.support.given import all_needed
 from tests.support.oracles import seeded
 
 BATCH, HEIGHT, WIDTH, CLASSES = 4, 8, 12, 3
@@ -135,9 +136,8 @@ def test_masks_at_another_resolution() -> None:
 )
 def test_every_method_has_labels_per_pixel(name: str) -> None:
     images = torch.rand(BATCH, 3, 24, 24, generator=seeded(4))
-    plan = mixbench.create(name, per_sample=True, prob=1.0).sample(
-        images.shape, generator=seeded(5), images=images
-    )
+    mix = mixbench.create(name, per_sample=True, prob=1.0)
+    plan = mix.sample(images.shape, generator=seeded(5), **all_needed(mix, images))
     samples = torch.arange(BATCH).view(-1, 1, 1).expand(-1, 24, 24)
     targets = plan.mix_dense(samples)
     soft = plan.mix_masks(one_hot(samples, BATCH))
