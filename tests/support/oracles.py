@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
@@ -18,12 +17,8 @@ from mixbench.augmentations.sampling.draws import Draws
 SIGMAS = 5.0  # two-sided normal: 6e-7 a check
 FALSE_ALARM = 1e-6  # of one Kolmogorov-Smirnov or chi-square check
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-    ),
-]
+# Hundreds of tests have a device, and skips take time too: `test_devices.py` has one for all.
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
 def seeded(seed: int, device: str = "cpu") -> torch.Generator:
