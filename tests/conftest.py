@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 
 # A job that a shell starts in the background ignores Ctrl-C, and so would every process that the
 # tests start and send one.
@@ -13,13 +14,26 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Before torch is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Workers with two threads: with other tests on all cores, who spins while it waits takes the time
+# of the one it waits for. Of a run of a second, it was more than the work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# Some hundred processes would compile the code again, and those of pytest-xdist all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+import contextlib
+import importlib
+import warnings
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+
+from tests.support import leaks
+
+sys.dont_write_bytecode = False
 
 # How long an example takes is the machine's business.
 hypothesis.settings.register_profile(
@@ -72,15 +86,63 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+def _import_a_share(named: list[str]) -> None:
+    """Import a share of the tests first, each process of pytest-xdist another one.
+
+    To rewrite the assertions of a file takes longer than to import it. What one process has
+    rewritten is on disk for the others; in the same order, all of them would rewrite all files at
+    the same time. What can't be imported is told of by the collection.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        return
+    count, number = int(os.environ["PYTEST_XDIST_WORKER_COUNT"]), int(worker.removeprefix("gw"))
+    places = {Path(name.partition("::")[0]).resolve() for name in named}
+    tests = Path(__file__).resolve().parent
+    files = [path for path in sorted(tests.rglob("test_*.py")) if places & {path, *path.parents}]
+    for path in files[number::count]:
+        name = ".".join(path.relative_to(tests.parent).with_suffix("").parts)
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(name)
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, Any, Any]:
+def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
     """Look for no garbage meanwhile, nor ever in what is made: it takes a third of the time."""
     gc.disable()
     try:
+        _import_a_share(session.config.args)
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
+
+
+class LeftBehind(UserWarning):
+    """A file of tests has changed what the next one in its process finds."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, Any, Any]:
+    """Remember what a file of tests finds, for it to leave the same behind."""
+    if leaks.FOUND.file != item.path:
+        leaks.FOUND = leaks.Found(item.path, leaks.state())
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, Any, Any]:
+    """After the last test of a file, warn if it left something changed for the next one."""
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        changed = leaks.changes(leaks.FOUND.state, leaks.state())
+        if changed:
+            warnings.warn(f"left behind: {'; '.join(changed)}", LeftBehind, stacklevel=1)
+    return result
 
 
 NOT_INSTALLED = ("cuda", "gpu", "no right to mount", "more than three cores")
