@@ -59,6 +59,11 @@ def _alone(options: Sequence[Option], advice: Advice) -> str:
     )
 
 
+def _begun(sentence: str) -> str:
+    """Begin a sentence with a capital, whatever it begins with ("untuned MixUp")."""
+    return f"{sentence[0].upper()}{sentence[1:]}"
+
+
 def _of_one(regime: Regime, advice: Advice) -> str:
     use = regime.named(Word.USE)
     base = regime.against
@@ -66,10 +71,10 @@ def _of_one(regime: Regime, advice: Advice) -> str:
     if base is not None:
         if second := regime.named(Word.NOT_BEST):
             verb = "is" if len(second) == 1 else "are"
-            parts.append(f"{_listed(second)} {verb} better than {method_name(base)} too.")
+            parts.append(_begun(f"{_listed(second)} {verb} better than {method_name(base)} too."))
         if (same := regime.named(Word.NO_WORSE)) and not use:
             verb = "is" if len(same) == 1 else "are"
-            parts.append(f"{_listed(same)} {verb} no worse.")
+            parts.append(_begun(f"{_listed(same)} {verb} no worse."))
     if avoid := regime.named(Word.AVOID):
         parts.append(f"Avoid {_listed(avoid)}.")
     if undecided := [option for option in regime.options if option.word == Word.UNDECIDED]:

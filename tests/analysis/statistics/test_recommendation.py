@@ -51,6 +51,8 @@ def test_words_and_sentence_of_one_regime() -> None:
         "Use CutMix or MixUp: better by 3.0 points over no mixing, and they can't be told apart "
         "here. FMix is better than no mixing too. Avoid RICAP."
     )
+    tuned = advised(**{"cutmix": 0.03, "mixup default": 0.01})
+    assert said(tuned).endswith(". Untuned MixUp is better than no mixing too.")
     assert (
         said(advised(cutmix=-0.02)) == "Stay with no mixing: nothing is better here. Avoid CutMix."
     )
