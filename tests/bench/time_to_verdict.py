@@ -29,6 +29,7 @@ from statsmodels.stats.multitest import multipletests
 
 from mixbench.analysis.statistics.contrasts import Stratum, Verdict, compare, many_to_one
 from mixbench.analysis.statistics.sequential import look_levels
+from tests.bench import spread
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "results" / "benchmarks" / "time_to_verdict.md"
@@ -240,6 +241,7 @@ def _page(simulated: list[str], trained: list[str]) -> str:
             "|---|---|---|---|---|---|",
             *trained,
             "",
+            *spread.section(),
         )
     )
 
