@@ -118,6 +118,7 @@ def contents(run: PlannedRun) -> dict[str, dict[str, Any]]:
                 "calibration": {"debiased": rising, "scaled/debiased": rising[:1] * 6},
                 "files": {
                     "set": "Fashion-C",
+                    "images": 1000,
                     "severity": list(range(6)),
                     "accuracy": {"mean": corrupted["mean"]},
                     "calibration": {"debiased": rising},
