@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import foolbox
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,8 @@ from mixbench.experiments.errors import Impossible
 from mixbench.experiments.evaluation.base import Subject
 from mixbench.experiments.evaluation.boundary import BoundarySettings
 from mixbench.experiments.evaluation.boundary import measure as boundary
+from mixbench.experiments.evaluation.boundary.search import Ask, along_gradient, along_lines
+from mixbench.experiments.evaluation.gradients import input_gradients
 from tests.support import planted
 
 
@@ -110,3 +113,74 @@ def test_a_trained_network_the_same_whatever_the_batch(digits_subject: Subject) 
     assert found == pytest.approx(one.metrics, rel=1e-2)
     assert 0 < one.metrics["boundary/path/distance"] < 5  # type: ignore[operator]
     assert one.curves["own"][0] == one.curves["other"][-1] == 1
+
+
+class _Asked(nn.Module):
+    """A network that takes pixels."""
+
+    def __init__(self, ask: Ask) -> None:
+        super().__init__()
+        self.forward = ask  # type: ignore[method-assign]
+
+
+def _far(images: Tensor, found: Tensor) -> Tensor:
+    return (found.double() - images.double()).flatten(1).norm(dim=1)
+
+
+def test_foolbox_finds_the_same_boundaries_of_a_trained_network(digits_subject: Subject) -> None:
+    images, _, _ = next(iter(digits_subject.indexed(48, 0)))
+
+    def ask(pixels: Tensor) -> Tensor:
+        shown = digits_subject.normalised(pixels.float())
+        logits: Tensor = digits_subject.network(shown).double()
+        return logits
+
+    def attacked(attack: foolbox.Attack, bounds: tuple[float, float]) -> Tensor:
+        oracle = foolbox.PyTorchModel(_Asked(ask).eval(), bounds=bounds, device="cpu")
+        _, found, is_found = attack(oracle, images, own, epsilons=None)
+        return torch.where(is_found, _far(images, found), torch.nan)
+
+    with input_gradients(digits_subject.network):
+        own = ask(images).argmax(dim=1)
+        at, _, is_reached = along_gradient(ask, images, 50)
+        assert is_reached.all()
+        # DeepFool with the second class alone; which one is second may change on the way, and it
+        # does not look at that.
+        deepfool = foolbox.attacks.L2DeepFoolAttack(candidates=2, overshoot=0.02, loss="logits")
+        ratio = _far(images, at) / attacked(deepfool, (-50, 50))
+        assert ratio.median() == pytest.approx(1, abs=0.02)
+        assert ((ratio > 0.9) & (ratio < 1.1)).all()
+        # The line to grey, halved.
+        line = along_lines(ask, images, torch.full_like(images, 0.5), 65)
+        once = (line.predicted[1:] != line.predicted[:-1]).sum(dim=0) == 1
+        halving = foolbox.attacks.BinarySearchContrastReductionAttack(target=0.5)
+        assert once.sum() > 20
+        assert _far(images, line.boundary)[once] == pytest.approx(
+            attacked(halving, (0, 1))[once], rel=2e-3, abs=1e-3
+        )
+
+
+def test_no_boundary_of_a_linear_network_is_nearer_than_foolbox_finds_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(5, 12, generator=generator)
+    images = torch.rand(64, 3, 2, 2, generator=generator)
+
+    def ask(pixels: Tensor) -> Tensor:
+        return pixels.flatten(1).double() @ weight.double().T
+
+    own = ask(images).argmax(dim=1)
+    oracle = foolbox.PyTorchModel(_Asked(ask).eval(), bounds=(-50, 50), device="cpu")
+    attack = foolbox.attacks.L2DeepFoolAttack(candidates=5, overshoot=0.02, loss="logits")
+    _, found, _ = attack(oracle, images, own, epsilons=None)
+    # It goes 2 % and 1e-4 too far, so as to be behind the boundary.
+    nearest = _far(images, found) / 1.02 - 1e-4
+    at, _, is_reached = along_gradient(ask, images, 50)
+    assert is_reached.all()
+    path = _far(images, at)
+    assert (path > nearest - 1e-3).all()
+    # The second class has the nearest boundary of most images, and is then found.
+    assert (path < nearest + 1e-3).double().mean() > 0.5
+    line = along_lines(ask, images, images.flip(0), 33)
+    crossed = line.place.isfinite()
+    assert crossed.sum() > 20
+    assert (_far(images, line.boundary)[crossed] > nearest[crossed] - 1e-3).all()
