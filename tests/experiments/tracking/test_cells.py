@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -10,6 +12,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,8 @@ from mixbench.experiments.store import tracked
 from mixbench.experiments.store.files import atomic_write, dump
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.tracking import projector
+from mixbench.experiments.tracking.parameters import Plan
+from mixbench.experiments.tracking.view import view
 from tests.support import tracking_fixtures as made
 from tests.support.tracking_servers import free_port
 
@@ -102,6 +107,15 @@ def test_every_run_is_described_with_a_link_to_the_report(projected: SweepFolder
     for name, file in (("study", "report.html"), ("none", "figures/cell.png")):
         folder = Path(runs[name].info.artifact_uri.removeprefix("file://"))
         assert (folder / file).is_file()
+
+
+def test_the_prepared_view_has_occlusion_with_both_fills(projected: SweepFolder) -> None:
+    shared = view(Plan(projected.plan()), grouped=False)
+    state = json.loads(zlib.decompress(base64.b64decode(shared.removeprefix("deflate;"))))
+    fills = [f"occlusion/centre/{part}area" for part in ("", "noise/")]
+    assert [f"metrics.`{key}`" for key in fills] == state["selectedColumns"][6:8]
+    bars = [chart["metricKey"] for chart in state["compareRunCharts"] if chart["type"] == "BAR"]
+    assert bars[-2:] == [f"mean/{key}" for key in fills]
 
 
 def test_what_changes_is_written_and_nothing_else(
@@ -192,7 +206,7 @@ tracking.dashboard(sweep.path.parent, int(sys.argv[1]), sweep=sweep)
         charts = look(page, tmp_path / "charts", drawn)
         assert [text for text in drawn if text not in charts] == [] and "No charts" not in charts
         columns = ("verdict", "test/accuracy", "test/ece", "test/nll")
-        columns += ("occlusion/centre/area", "occlusion/centre/noise/area")
+        columns += ("occlusion/centre/area",)
         table = look(page.replace("CHART", "TABLE"), tmp_path / "table", columns)
         assert [column for column in columns if column not in table] == []
     finally:
