@@ -14,6 +14,7 @@ from mixbench.augmentations.bank import Bank
 from mixbench.experiments.config.method_text import parameter_text
 from mixbench.experiments.data.crops import Scale, denormalise, normalise
 from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.object_masks import object_masks
 from mixbench.experiments.data.split import crop_draws
 
 STRIP = 8
@@ -104,7 +105,9 @@ def _mix(
     parameters = {"per_sample": True} if augmentation["name"] != "none" else {}
     mix = augmentations.create(**{**augmentation, **parameters})
     bank = Bank(images.roll(1, dims=0), labels.roll(1))  # as if another batch had come before
-    batch = mix(images, labels, len(dataset.classes), generator=generator, bank=bank)
+    masks = object_masks(raw) if "masks" in mix.needs else None
+    classes = len(dataset.classes)
+    batch = mix(images, labels, classes, generator=generator, bank=bank, masks=masks)
     pixels = denormalise(batch.images, dataset.mean, dataset.std)
     return pixels, batch.targets.dense(len(dataset.classes)), batch.plan.depth
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixbench import augmentations
@@ -24,8 +25,10 @@ from mixbench.experiments.config.rules import why_not_in_features
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.crops import normalise, prepare
 from mixbench.experiments.data.dataset import Dataset
-from mixbench.experiments.data.split import WHOLE, Part, Sampling
+from mixbench.experiments.data.object_masks import with_mask_channel
+from mixbench.experiments.data.split import WHOLE, ArraySplit, Part, Sampling
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.staging.methods import methods_of
 from mixbench.experiments.training.cached_features import cache_features, last_frozen, uses_clean
 from mixbench.experiments.training.control import Beat, Control
 from mixbench.experiments.training.learner import Learner
@@ -82,12 +85,14 @@ class Pixels:
         self._config = config
         self._streams = streams
         self._mix_at = mix_at
+        self._has_masks = _needs_masks(config)
+        self._train = _with_masks(dataset) if self._has_masks else dataset.train
 
     def epoch(
         self, order: torch.Generator, *, start: int, part: Part
     ) -> Iterator[tuple[Tensor, Tensor]]:
         training = self._config.training
-        return self._dataset.train.epoch(
+        return self._train.epoch(
             training.batch_size,
             order,
             start=start,
@@ -99,9 +104,10 @@ class Pixels:
     def mix(
         self, method: augmentations.Method, raw: Tensor, labels: Tensor, bank: Bank
     ) -> tuple[Batch | None, Batch]:
-        images, classes = self._prepare(raw), len(self._dataset.classes)
+        (images, masks), classes = self._prepare(raw), len(self._dataset.classes)
+        given = {"images": images, "labels": labels, "masks": masks}
         plan, drawn = self._streams.draw_plan(
-            method, raw.shape, images=images, labels=labels, model=self._view, bank=bank
+            method, images.shape, model=self._view, bank=bank, **given
         )
         targets = plan.mix_labels(labels, classes)
         mixed = plan.mix_images(images) if self._mix_at is None else images
@@ -128,18 +134,40 @@ class Pixels:
             mean, std = self._dataset.mean, self._dataset.std
             yield normalise(raw, mean, std, channels_last=channels_last), labels
 
-    def _prepare(self, raw: Tensor) -> Tensor:
-        """Random crops and flips as the configuration has them, then normalisation."""
+    def _prepare(self, raw: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Random crops and flips as the configuration has them, then normalisation.
+
+        With masks, `raw` has them as its last channel; they are returned as (B, H, W) bool.
+        """
         training = self._config.training
-        return prepare(
+        mean, std, channels_last = self._dataset.mean, self._dataset.std, training.channels_last
+        if self._has_masks:
+            # The channel of masks becomes 0 and 1.
+            mean, std = (F.pad(mean, (0, 1), value=0.0), F.pad(std, (0, 1), value=1.0))
+        images = prepare(
             raw,
-            self._dataset.mean,
-            self._dataset.std,
+            mean,
+            std,
             crop_padding=training.crop_padding or 0,
             flip=bool(training.flip),
             generator=self._streams.crops,
-            channels_last=training.channels_last,
+            channels_last=channels_last,
         )
+        if not self._has_masks:
+            return images, None
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        return images[:, :-1].contiguous(memory_format=layout), images[:, -1] >= 0.5
+
+
+def _needs_masks(config: RunConfig) -> bool:
+    methods = methods_of(config.augmentation, config.phases)
+    return any("masks" in mix.needs for _, mix in methods)
+
+
+def _with_masks(dataset: Dataset) -> ArraySplit:
+    if not isinstance(dataset.train, ArraySplit):
+        raise UserError(f"{dataset.name}: expected images in memory for masks of their objects")
+    return with_mask_channel(dataset.train)
 
 
 def inputs_for(

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from mixbench.experiments.evaluation.image_random import ImageRandom
@@ -143,25 +141,3 @@ def ground_of(images: Tensor) -> Tensor:
     columns = torch.cat([images[..., 0], images[..., -1]], dim=2)
     border = torch.cat([rows, columns], dim=2).transpose(0, 1).flatten(1)
     return border.median(dim=1).values
-
-
-def object_masks(images: Tensor) -> Tensor:
-    """Exact masks of objects on a black background: all that is not 0, with holes closed.
-
-    A hole is black and surrounded by the object, side by side, such as a black stripe or a dark
-    print; what is between the legs of trousers is open to the border and stays background.
-
-    Args:
-        images: (N,C,H,W) uint8.
-
-    Returns:
-        (N,H,W) bool.
-
-    Examples:
-        >>> ring = torch.tensor([[[[0, 9, 9, 9], [0, 9, 0, 9], [0, 9, 9, 9]]]])
-        >>> object_masks(ring)[0].int().tolist()
-        [[0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]]
-    """
-    shown = (images > 0).any(dim=1).cpu().numpy()
-    filled = np.stack([ndimage.binary_fill_holes(one) for one in shown])
-    return torch.from_numpy(filled).to(images.device)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixbench.experiments.config import datasets
+from mixbench.experiments.data.object_masks import object_masks
 from mixbench.experiments.evaluation.base import Measured, Subject, subset
 from mixbench.experiments.evaluation.localisation import LocalisationSettings
 from mixbench.experiments.evaluation.localisation.box_accuracy import (
@@ -27,7 +28,6 @@ from mixbench.experiments.evaluation.localisation.map_scores import scores
 from mixbench.experiments.evaluation.localisation.placed import (
     ITEMS,
     SIDE,
-    object_masks,
     place,
 )
 from mixbench.experiments.evaluation.localisation.showing import (

@@ -63,17 +63,25 @@ def errors_of(
         seed: Which of them, and what is drawn.
 
     Returns:
-        Both from 0 to 1; None where it mixes no labels.
+        Both from 0 to 1; None where it mixes no labels, or needs the training.
     """
+    if method.needs - {"images", "labels", "masks"}:
+        return None, None  # what it draws depends on the training
     method = replace(method, prob=1.0, per_sample=True)
     device = next(split.subset(torch.tensor([0])).batches(1))[0].device
     generator = torch.Generator(device).manual_seed(seed)
     errors, ghosts = [], []
-    for images in _drawn(split, pairs, seed):
+    for images, labels in _drawn(split, pairs, seed):
+        masks = objects(images)
         plan = method.sample(
-            images.shape, device=device, generator=generator, images=normalised(images)
+            images.shape,
+            device=device,
+            generator=generator,
+            images=normalised(images),
+            labels=labels,
+            masks=masks,
         )
-        error, ghost, is_mixed = label_errors(plan, objects(images))
+        error, ghost, is_mixed = label_errors(plan, masks)
         errors.append(error[is_mixed & ~error.isnan()])
         ghosts.append(ghost[is_mixed])
     return _mean(errors), _mean(ghosts)
@@ -84,11 +92,11 @@ def _mean(parts: list[Tensor]) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _drawn(split: Split, count: int, seed: int) -> Iterator[Tensor]:
-    """Images in [0,1], every one once before any comes again, in batches of AT_ONCE."""
+def _drawn(split: Split, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images in [0,1] with labels, every one once before any comes again, in batches of AT_ONCE."""
     order = torch.Generator().manual_seed(seed)
     rounds = -(-count // len(split))
     indices = torch.cat([torch.randperm(len(split), generator=order) for _ in range(rounds)])
-    for images, _ in split.subset(indices[:count]).batches(AT_ONCE):
+    for images, labels in split.subset(indices[:count]).batches(AT_ONCE):
         if len(images):
-            yield images.float() / 255
+            yield images.float() / 255, labels

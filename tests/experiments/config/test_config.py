@@ -485,6 +485,13 @@ def test_pairing_within_classes_needs_two_images_of_a_class() -> None:
         assert "pairing: same_class, expected more than one training image of a class" in text
 
 
+def test_masks_where_the_data_set_has_none_are_refused() -> None:
+    raw = changed(SHORT, "augmentation.labels", "objects")
+    resolve.parse(raw)
+    text = complaint(changed(raw, "dataset", {"name": "cifar10"}))
+    assert "cutmix needs masks of the objects, and cifar10 has none; data sets with" in text
+
+
 def test_unknown_timm_model() -> None:
     text = complaint(changed(SHORT, "model.name", "timm/resnet81"))
     assert "unknown timm model 'resnet81'; did you mean 'resnet" in text

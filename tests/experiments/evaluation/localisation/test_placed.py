@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
+from mixbench.experiments.data.object_masks import object_masks
 from mixbench.experiments.evaluation.gradients import input_gradients
 from mixbench.experiments.evaluation.localisation import (
     LocalisationSettings,
@@ -17,7 +18,6 @@ from mixbench.experiments.evaluation.localisation import (
 )
 from mixbench.experiments.evaluation.localisation.placed import (
     ground_of,
-    object_masks,
     place,
 )
 from tests.support import planted
