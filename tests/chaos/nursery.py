@@ -133,11 +133,13 @@ def _warm_up() -> None:
     import torch
     from PIL import Image
 
+    from mixbench import augmentations
     from mixbench.experiments.config import resolve  # noqa: F401
     from mixbench.experiments.store import processes, provenance
     from mixbench.experiments.worker import execute, launch_ranks  # noqa: F401
 
     Image.init()
+    augmentations.available()
     torch.set_num_threads(1)
     provenance.commit()
     processes.this_host()

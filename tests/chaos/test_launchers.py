@@ -17,12 +17,14 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.slurm.local import cores
 from tests.support import running
 
+EPOCHS = 60
+"""So many that a run lasts until two launchers have started."""
 SPEC: dict[str, Any] = {
     "name": "launched",
     "fixed": {
         "dataset": {"name": "digits"},
         "model": {"name": "small_cnn", "width": 4},
-        "training": {"epochs": 100, "batch_size": 64, "crop_padding": 1},
+        "training": {"epochs": EPOCHS, "batch_size": 64, "crop_padding": 1},
         "evaluation": {"occlusion": {"images": 100, "fractions": [0.5]}},
     },
     "grid": {"augmentation": [{"name": "none"}, {"name": "cutmix", "per_sample": True}]},
@@ -79,7 +81,7 @@ def test_a_killed_launcher_and_two_in_its_place(
     for planned in folder.plan():
         run = planned.folder
         assert [row["outcome"] for row in run.attempts()] == ["done"], "nobody was disturbed"
-        assert [row["epoch"] for row in run.metrics()] == list(range(1, 101))
+        assert [row["epoch"] for row in run.metrics()] == list(range(1, EPOCHS + 1))
         last = run.last_claim()
         assert last is not None and (last["number"], last["released"]) == (1, "done")
     pids = {worker["pid"] for worker in roster(folder)}

@@ -114,9 +114,13 @@ def mixbench_here(*arguments: str) -> subprocess.CompletedProcess[str]:
 def wait_until(true: Callable[[], Any], what: str, seconds: float = 300.0) -> None:
     """Look again and again; AssertionError when it takes too long."""
     limit = time.monotonic() + seconds
-    while not true():
+    while True:
+        begun = time.process_time()
+        if true():
+            return
         assert time.monotonic() < limit, f"still not, after {seconds:.0f} s: {what}"
-        time.sleep(0.01)
+        # To look must not take the time of what is waited for.
+        time.sleep(0.01 + 4 * (time.process_time() - begun))
 
 
 def outcome(folder: SweepFolder) -> dict[str, Any]:
