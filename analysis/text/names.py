@@ -27,6 +27,7 @@ _METHODS = {
     "mixstyle": "MixStyle",
     "patchup": "PatchUp",
     "regmixup": "RegMixup",
+    "recursivemix": "RecursiveMix",
     "decoupled_mixup": "Decoupled MixUp",
 }
 _TUNED = {"tuned": "tuned", "default": "untuned"}

@@ -133,7 +133,7 @@ class Case:
             given["model"] = _view(images)
         if "bank" in method.needs:
             labels = self.labels(batch=len(images)).to(images.device)
-            given["bank"] = Bank(images.roll(1, 0), labels.roll(1))
+            given["bank"] = Bank(images.flip(0), labels.flip(0))
         return given
 
 

@@ -105,6 +105,8 @@ def hard_and_soft_agree(case: Case) -> None:
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         one_hot = F.one_hot(labels, 10).to(dtype)
         expect_close(plan.mix_labels(one_hot, 10).dense(10), hard, "one-hot labels mix differently")
+    if "bank" in case.method().needs:
+        return  # the labels of the earlier batch are no samples of this one
     samples = torch.arange(case.batch, device=case.device)
     expect_close(
         plan.mix_labels(soft, 10).dense(10),

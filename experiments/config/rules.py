@@ -61,6 +61,8 @@ def why_not_cached(config: RunConfig) -> str | None:
 def why_not_in_features(config: RunConfig) -> str | None:
     """Return why the run's methods can't mix features; None if they can."""
     for where, mix in methods_of(config.augmentation, config.phases):
+        if "bank" in mix.needs:
+            return f"{mix.name} shows images of earlier batches ({where})"
         if mix.deepest:
             return f"{mix.name} mixes inside the network by itself ({where})"
         if "model" in mix.needs:

@@ -17,6 +17,8 @@ from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.load import load
 from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
+from mixbench.experiments.signals import Stopped
+from mixbench.experiments.store import checkpoint
 from mixbench.experiments.training import loop
 from mixbench.experiments.training.random_streams import stream_seed
 from mixbench.experiments.training.schedules import learning_rate
@@ -85,7 +87,35 @@ def on_rank(group: Ranks, augmentation: dict[str, Any], folder: str) -> dict[str
     return trained(configured(augmentation, epochs=1), Path(folder) / str(group.rank), group)
 
 
-@pytest.mark.parametrize("name", ["regmixup"])
+def test_going_on_with_earlier_batches_is_exact(tmp_path: Path) -> None:
+    """Stopped in the middle of an epoch: the bank is in the checkpoint."""
+    made = configured({"name": "recursivemix", "alpha": 0.9, "per_sample": True})
+    whole = trained(made, tmp_path / "whole")
+    asked = iter(range(100))
+    network = build(made.model, channels=1, classes=10, size=8, seed=0)
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    with pytest.raises(Stopped):
+        loop.train(
+            network,
+            load(made.dataset),
+            made,
+            CPU,
+            folder,
+            lambda *_, **__: None,
+            stopping=lambda: next(asked) >= 2,
+        )
+    (stored,) = list(checkpoint.load(folder))[:1]
+    assert set(stored["ranks"][0]["bank"]) == {"images", "labels", "logits"}
+    continued = trained(made, folder)
+    assert all(torch.equal(continued[key], whole[key]) for key in whole)
+    plain = trained(configured({"name": "none"}), tmp_path / "plain")
+    assert not torch.equal(plain["classifier.weight"], whole["classifier.weight"])
+    (stored,) = list(checkpoint.load(tmp_path / "plain"))[:1]
+    assert "bank" not in stored["ranks"][0]
+
+
+@pytest.mark.parametrize("name", ["regmixup", "recursivemix"])
 def test_ranks_train_with_several_passes(name: str, tmp_path: Path) -> None:
     """Batch normalisation included: what it gathers is not exchanged between two passes."""
     first, second = on_ranks(2, tmp_path, on_rank, {"name": name}, str(tmp_path))
