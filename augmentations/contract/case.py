@@ -133,7 +133,9 @@ class Case:
             given["model"] = _view(images)
         if "bank" in method.needs:
             labels = self.labels(batch=len(images)).to(images.device)
-            given["bank"] = Bank(images.flip(0), labels.flip(0))
+            # Not images.roll, which autocast may refuse.
+            before = torch.arange(len(images), device=images.device).roll(1)
+            given["bank"] = Bank(images.index_select(0, before), labels.index_select(0, before))
         return given
 
 

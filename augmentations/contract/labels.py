@@ -138,6 +138,8 @@ def loss_is_weighted_sum(case: Case) -> None:
 
 @promise("pairing same_class pairs samples of one class, other_class those of two", once=True)
 def pairs_by_class(case: Case) -> None:
+    if "bank" in case.method().needs:
+        return  # an earlier batch comes as it is
     labels = torch.arange(8, device=case.device) % 3
     images = case.noise(len(labels), case.channels, *case.size)
     for pairing in ("same_class", "other_class"):

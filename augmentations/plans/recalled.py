@@ -126,8 +126,11 @@ class Recalled(Plan):
         *,
         visibility: float = 0.1,
         per_box: Collection[str] = (),
+        min_weight: float = 0.0,
     ) -> list[dict[str, Any]]:
-        return self._hidden.mix_boxes(targets, visibility=visibility, per_box=per_box)
+        return self._hidden.mix_boxes(
+            targets, visibility=visibility, per_box=per_box, min_weight=min_weight
+        )
 
     def sources(self) -> tuple[Tensor, Tensor]:
         index, share = self._together.sources()
