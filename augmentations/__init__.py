@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mixbench.augmentations.plans.moments import Moments
     from mixbench.augmentations.plans.paste import Paste
     from mixbench.augmentations.plans.serialise import load_plan, save_plan
+    from mixbench.augmentations.plans.transport import Transport
     from mixbench.augmentations.registry import available, create, describe, plugins, resolve
     from mixbench.augmentations.sampling.draws import Draws
     from mixbench.augmentations.targets import Targets
@@ -59,6 +60,7 @@ __all__ = [
     "Plan",
     "SoftTargets",
     "Targets",
+    "Transport",
     "available",
     "create",
     "describe",
@@ -93,6 +95,7 @@ _MODULES = {
     "Plan": "plans.base",
     "SoftTargets": "integrations.dropin",
     "Targets": "targets",
+    "Transport": "plans.transport",
     "available": "registry",
     "create": "registry",
     "describe": "registry",

@@ -24,6 +24,8 @@ _METHODS = {
     "moex": "MoEx",
     "attentive_cutmix": "Attentive CutMix",
     "snapmix": "SnapMix",
+    "puzzlemix": "PuzzleMix",
+    "transmix": "TransMix",
     "mixstyle": "MixStyle",
     "patchup": "PatchUp",
     "regmixup": "RegMixup",
