@@ -10,6 +10,14 @@ import torch
 from torch import Tensor, nn
 
 
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Return the network that was compiled, or wrapped in DistributedDataParallel."""
+    inner: nn.Module = getattr(network, "_orig_mod", network)
+    if isinstance(inner, nn.parallel.DistributedDataParallel):
+        inner = inner.module
+    return getattr(inner, "_orig_mod", inner)
+
+
 def why_no_attention(network: nn.Module) -> str | None:
     """Return the reason why a network has no attention of a class token; None if it has.
 

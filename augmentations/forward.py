@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mixbench.augmentations.attention import seen_attention, unwrapped, why_no_attention
 from mixbench.augmentations.plans.base import Batch
 from mixbench.augmentations.plans.blend import Blend
 from mixbench.augmentations.targets import Targets
@@ -25,10 +26,14 @@ class Forward:
     Args:
         run: Returns the network's logits of a batch, its mixing inside the network included.
         criterion: The loss of a training, a mean over the batch, from targets and logits.
+        network: The network that `run` runs, for `watch`.
     """
 
-    def __init__(self, run: Run, criterion: Criterion) -> None:
+    def __init__(
+        self, run: Run, criterion: Criterion, network: torch.nn.Module | None = None
+    ) -> None:
         self._run = run
+        self._network = network
         self._criterion = criterion
         self._seen: list[tuple[Batch, Tensor]] = []
 
@@ -37,6 +42,31 @@ class Forward:
         logits = self._run(batch)
         self._seen.append((batch, logits.detach()))
         return logits
+
+    def watch(self, batch: Batch, what: str) -> tuple[Tensor, Tensor]:
+        """Return the logits of a batch, and what is seen inside the network on the way.
+
+        Args:
+            batch: As in a call.
+            what: "attention": of the class token in the last block of a ViT of timm, (B, h, w)
+                float32, without a gradient.
+
+        Raises:
+            ValueError: The network has no such thing.
+        """
+        if what != "attention":
+            raise ValueError(f"what: got {what!r}, expected attention")
+        if self._network is None:
+            raise ValueError("watch: expected the network, got None")
+        network = unwrapped(self._network)
+        reason = why_no_attention(network)
+        if reason is not None:
+            raise ValueError(f"attention: {reason}")
+        with seen_attention(network) as seen:
+            logits = self(batch)
+        if not seen:
+            raise ValueError("attention: the last block did not run (was the network compiled?)")
+        return logits, seen[-1]
 
     def loss(self, targets: Targets, logits: Tensor) -> Tensor:
         """Return the loss of the training, such as the cross-entropy: a number, float32."""

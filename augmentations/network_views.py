@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixbench.augmentations.asks import ASKS
-from mixbench.augmentations.attention import seen_attention, why_no_attention
+from mixbench.augmentations.attention import seen_attention, unwrapped, why_no_attention
 from mixbench.augmentations.checks import IGNORED, check_labels
 from mixbench.augmentations.map_layers import cut_at, find_map_layer, grid
 
@@ -45,10 +45,7 @@ class NetworkView:
     """
 
     def __init__(self, network: nn.Module, map_layer: str | None = None) -> None:
-        network = getattr(network, "_orig_mod", network)
-        if isinstance(network, nn.parallel.DistributedDataParallel):
-            network = network.module
-        self._network: nn.Module = getattr(network, "_orig_mod", network)
+        self._network = unwrapped(network)
         self._map_layer = map_layer
 
     def logits(self, images: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def training_loss(
             logits: Tensor = network(batch.images)
         return logits
 
-    forward = Forward(run, criterion or Targets.cross_entropy)
+    forward = Forward(run, criterion or Targets.cross_entropy, network)
     loss = mix.loss(forward, clean, mixed)
     if bank is not None:
         bank.clear()

