@@ -84,6 +84,6 @@ def _attended(plan: Plan, attention: Tensor) -> Tensor:
     whole = torch.ones(plan.batch, 1, 1, 1, dtype=torch.float32, device=attention.device)
     shown = plan.pixel_shares(whole)[:, :, 0]
     if shown.shape[-2:] != (1, 1):
-        shown = F.adaptive_avg_pool2d(shown, attention.shape[-2:])
+        shown = F.adaptive_avg_pool2d(shown, (attention.shape[1], attention.shape[2]))
     seen = (shown * attention.unsqueeze(1)).sum(dim=(2, 3))
     return seen / seen.sum(dim=1, keepdim=True)

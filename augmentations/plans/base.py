@@ -67,11 +67,7 @@ class Plan(ABC):
 
     @property
     def is_small(self) -> bool:
-        """Whether `sum_realised` may merge plans of this kind into one, which is faster.
-
-        Such a plan is a dataclass of a few numbers per sample: all its tensors have one row per
-        sample, and only `partner` is an index into the batch.
-        """
+        """Whether `sum_realised` may merge plans of this kind: a few numbers per sample."""
         return False
 
     @abstractmethod

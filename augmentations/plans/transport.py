@@ -144,8 +144,11 @@ class Transport(Plan):
         *,
         visibility: float = 0.1,
         per_box: Collection[str] = (),
+        min_weight: float = 0.0,
     ) -> list[dict[str, Any]]:
-        return self._unmoved.mix_boxes(targets, visibility=visibility, per_box=per_box)
+        return self._unmoved.mix_boxes(
+            targets, visibility=visibility, per_box=per_box, min_weight=min_weight
+        )
 
     @property
     def traces_boxes(self) -> bool:
