@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
-from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule, weighed
+from mixbench.augmentations.plans.seen_shares import weighed
+from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule
 
 if TYPE_CHECKING:
     from mixbench.augmentations.plans.base import Plan

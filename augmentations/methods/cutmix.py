@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
+from mixbench.augmentations.plans.seen_shares import weighed
 from mixbench.augmentations.sampling.boxes import (
     centred_box,
     check_areas,
@@ -19,7 +20,6 @@ from mixbench.augmentations.sampling.label_weights import (
     declare_label_rule,
     label_rule,
     uncorrected,
-    weighed,
 )
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
 from mixbench.augmentations.parameters import CLASS_PAIRINGS
+from mixbench.augmentations.plans.seen_shares import weighed
 from mixbench.augmentations.sampling.boxes import inside_box, quadrants
-from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule, weighed
+from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
+from mixbench.augmentations.plans.seen_shares import weighed
 from mixbench.augmentations.sampling.boxes import (
     check_areas,
     clipped_around,
@@ -15,7 +16,7 @@ from mixbench.augmentations.sampling.boxes import (
     pushed_around,
     smallest_area,
 )
-from mixbench.augmentations.sampling.label_weights import declare_label_rule, uncorrected, weighed
+from mixbench.augmentations.sampling.label_weights import declare_label_rule, uncorrected
 
 if TYPE_CHECKING:
     from torch import Tensor

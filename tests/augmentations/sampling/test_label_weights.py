@@ -10,6 +10,8 @@ from torch import Tensor
 
 import mixbench
 from mixbench.augmentations import Blend, Paste, Plan
+from mixbench.augmentations.plans.seen_shares import weighed
+from mixbench.augmentations.sampling.draws import Draws
 from mixbench.augmentations.sampling.saliency import fine_grained
 from tests.support.oracles import seeded
 
@@ -102,9 +104,6 @@ def test_where_no_object_is_seen_labels_weigh_by_area() -> None:
     masks = torch.zeros(2, 8, 8, dtype=torch.bool)
     masks[0, 0:2, 0:2] = masks[1, 6:8, 6:8] = True
     plan = Paste((8, 8), torch.tensor([[[0, 0, 4, 4]]]), torch.tensor([[1], [0]]))
-    from mixbench.augmentations.sampling.draws import Draws
-    from mixbench.augmentations.sampling.label_weights import weighed
-
     draws = Draws(1, 2, 8, 8, "cpu", None, masks=masks)
     _, weights = weighed(plan, "objects", draws).expand(2).sources()
     # The second keeps all of its object and gets all of the first's.
