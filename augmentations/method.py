@@ -163,6 +163,10 @@ class Method(ABC):
         copy.__dict__.update(self.__dict__, **values)
         return copy
 
+    def varied(self) -> Self:
+        """Return the method drawing per sample, or as it is where it has to draw per batch."""
+        return replace(self, per_sample=True)
+
     def parameters_as_json(self) -> dict[str, Any]:
         """Return all parameters as JSON values; nested methods are mappings with a `name`."""
         return {

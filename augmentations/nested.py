@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from mixbench.augmentations.method import Home, Method
 from mixbench.augmentations.registry import create
@@ -81,6 +81,10 @@ class Nested(Method):
         ):
             object.__setattr__(self, name, value)
         self.also_needs(*(need for method in drawn for need in method.needs))
+
+    def varied(self) -> Self:
+        hooks = any(method.has_loss or "bank" in method.needs for method in self.methods)
+        return self if hooks else super().varied()
 
     def check_size(self, height: int, width: int) -> None:
         for method in self.methods:

@@ -102,8 +102,8 @@ def _mix(
     images = normalise(raw, dataset.mean, dataset.std)
     generator = torch.Generator().manual_seed(seed)
     # One batch shows one draw, unless the draws are per sample: a picture is to show the variety.
-    parameters = {"per_sample": True} if augmentation["name"] != "none" else {}
-    mix = augmentations.create(**{**augmentation, **parameters})
+    mix = augmentations.create(**augmentation)
+    mix = mix if mix.name == "none" else mix.varied()
     bank = Bank(images.roll(1, dims=0), labels.roll(1))  # as if another batch had come before
     masks = object_masks(raw) if "masks" in mix.needs else None
     classes = len(dataset.classes)

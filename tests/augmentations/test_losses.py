@@ -86,6 +86,9 @@ def test_a_choice_has_the_loss_of_what_it_drew() -> None:
         loss = mixbench.training_loss(mix, net, IMAGES, LABELS, CLASSES, generator=seeded(seed))
         torch.testing.assert_close(loss, expected)
     assert seen == {"regmixup", "cutmix", "mixup"}
+    # What shows the variety of a method draws it per sample where it can.
+    assert mix.varied() == mix
+    assert augmentations.create("decoupled_mixup").varied().per_sample
 
 
 def test_decoupled_mixup_by_hand() -> None:

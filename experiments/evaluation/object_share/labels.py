@@ -67,7 +67,7 @@ def errors_of(
     """
     if method.needs - {"images", "labels", "masks"}:
         return None, None  # what it draws depends on the training
-    method = replace(method, prob=1.0, per_sample=True)
+    method = replace(method, prob=1.0).varied()
     device = next(split.subset(torch.tensor([0])).batches(1))[0].device
     generator = torch.Generator(device).manual_seed(seed)
     errors, ghosts = [], []
