@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixbench import augmentations
 from mixbench.augmentations.bank import Bank
+from mixbench.augmentations.network_views import NetworkView
 from mixbench.experiments.config.method_text import parameter_text
 from mixbench.experiments.data.crops import Scale, denormalise, normalise
 from mixbench.experiments.data.dataset import Dataset
@@ -107,9 +108,24 @@ def _mix(
     bank = Bank(images.roll(1, dims=0), labels.roll(1))  # as if another batch had come before
     masks = object_masks(raw) if "masks" in mix.needs else None
     classes = len(dataset.classes)
-    batch = mix(images, labels, classes, generator=generator, bank=bank, masks=masks)
+    model = _stand_in(images, classes) if "model" in mix.needs else None
+    batch = mix(images, labels, classes, generator, bank=bank, masks=masks, model=model)
     pixels = denormalise(batch.images, dataset.mean, dataset.std)
     return pixels, batch.targets.dense(len(dataset.classes)), batch.plan.depth
+
+
+def _stand_in(images: Tensor, classes: int) -> NetworkView:
+    """A small untrained network, always the same, for methods that ask the one that is trained."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        network = nn.Sequential(
+            nn.Conv2d(images.shape[1], 8, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, classes),
+        )
+    return NetworkView(network.to(images.device), map_layer="1")
 
 
 def _inside(depth: int) -> str:
