@@ -108,6 +108,16 @@ def test_every_method_gets_the_same_images_and_the_same_draw_again(digits: Datas
     assert 0.5 < same < 1.0
 
 
+def test_every_method_has_its_picture(digits: Dataset) -> None:
+    """Whatever it needs: the network, masks, earlier batches, a loss that is drawn per batch."""
+    state = torch.get_rng_state()
+    for name in augmentations.available():
+        assert opened(pictures.mixed_strip(digits, method(name))).shape[0] == SIDE, name
+    chosen = method("choice", methods=["recursivemix", "regmixup"])
+    assert opened(pictures.mixed_strip(digits, chosen)).shape[0] == SIDE
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_few_images_make_a_shorter_strip(tmp_path: Path) -> None:
     for name, colour in COLOURS.items():
         (tmp_path / name).mkdir()
