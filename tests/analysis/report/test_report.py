@@ -460,10 +460,10 @@ def test_runs_lead_to_mlflow_where_it_is_known(tmp_path: Path) -> None:
         section = run_rows.section(collect(sweep, None, out))
         return [address for *_, address in section["rows"]], section
 
-    server = {"uri": "https://mlflow.org:5000/x/", "experiment": "demo", "experiment_id": "7"}
+    server = {"uri": "https://10.0.0.7:5000/x/", "experiment": "demo", "experiment_id": "7"}
     found, section = links({**server, "runs": {first: "0a1b", second: "../../else"}})
-    assert found == ["https://mlflow.org:5000/x/#/experiments/7/runs/0a1b", ""]
-    assert section["experiment"].startswith("https://mlflow.org:5000/x/#/experiments/7/")
+    assert found == ["https://10.0.0.7:5000/x/#/experiments/7/runs/0a1b", ""]
+    assert section["experiment"].startswith("https://10.0.0.7:5000/x/#/experiments/7/")
     # A page that is published says nothing of where its makers keep theirs.
     assert links(server, None)[0] == ["", ""] and not links(server, None)[1]["tracked"]
     usual = {**server, "uri": f"sqlite:///{tmp_path / 'mlflow.db'}", "runs": {first: "0a1b"}}
