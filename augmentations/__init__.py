@@ -25,10 +25,11 @@ if TYPE_CHECKING:
         MixTransform,
         SoftTargets,
     )
-    from mixbench.augmentations.integrations.hooks import layer_names, mixing_inside
+    from mixbench.augmentations.integrations.hooks import mixing_inside
     from mixbench.augmentations.integrations.training_loss import training_loss
     from mixbench.augmentations.method import Home, Method, Paper, parameter
-    from mixbench.augmentations.network_views import NetworkView
+    from mixbench.augmentations.networks.layers import layer_names
+    from mixbench.augmentations.networks.views import NetworkView
     from mixbench.augmentations.padding import PaddedImages, pad_images
     from mixbench.augmentations.plans.base import Batch, Plan
     from mixbench.augmentations.plans.blend import Blend
@@ -88,7 +89,7 @@ _MODULES = {
     "MixBatches": "integrations.dropin",
     "MixTransform": "integrations.dropin",
     "Moments": "plans.moments",
-    "NetworkView": "network_views",
+    "NetworkView": "networks.views",
     "PaddedImages": "padding",
     "Paper": "method",
     "Paste": "plans.paste",
@@ -99,7 +100,7 @@ _MODULES = {
     "available": "registry",
     "create": "registry",
     "describe": "registry",
-    "layer_names": "integrations.hooks",
+    "layer_names": "networks.layers",
     "load_plan": "plans.serialise",
     "mixing_inside": "integrations.hooks",
     "pad_images": "padding",

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mixbench.augmentations.attention import seen_attention, unwrapped, why_no_attention
+from mixbench.augmentations.networks.attention import seen_attention, unwrapped, why_no_attention
 from mixbench.augmentations.plans.base import Batch
 from mixbench.augmentations.plans.blend import Blend
 from mixbench.augmentations.targets import Targets
@@ -94,9 +94,11 @@ class HasLoss(Protocol):
     """A method, as far as its loss goes."""
 
     @property
-    def has_loss(self) -> bool: ...
+    def has_loss(self) -> bool:
+        """Whether it has a loss of its own."""
 
-    def loss(self, forward: Forward, clean: Batch, mixed: Batch) -> Tensor: ...
+    def loss(self, forward: Forward, clean: Batch, mixed: Batch) -> Tensor:
+        """Return the loss of a training batch; see `Method.loss`."""
 
 
 def step_loss(method: HasLoss, forward: Forward, clean: Batch | None, mixed: Batch) -> Tensor:

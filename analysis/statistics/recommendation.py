@@ -22,7 +22,14 @@ from mixbench.experiments.design.question import BEST
 MOST_PAIRED = 60
 """Without a baseline every cell is compared with the best of the others: up to so many cells."""
 METHOD, PROB = "augmentation.name", "augmentation.prob"
-USUAL_PROB = {"gridmask": 0.8, "mosaic": 0.5, "random_erasing": 0.5}
+USUAL_PROB = {
+    "gridmask": 0.8,
+    "mixstyle": 0.5,
+    "moex": 0.5,
+    "mosaic": 0.5,
+    "patchup": 0.7,
+    "random_erasing": 0.5,
+}
 """How often these methods mix by default; all others always."""
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mixbench.augmentations.bank import Bank
 from mixbench.augmentations.method import Method
-from mixbench.augmentations.network_views import NetworkView
+from mixbench.augmentations.networks.views import NetworkView
 from mixbench.augmentations.plans.base import Batch, Plan
 
 

@@ -8,11 +8,11 @@ import pickle
 import subprocess
 import sys
 
-from mixbench.augmentations.asks import ASKS
 from mixbench.augmentations.contract.case import Case
 from mixbench.augmentations.contract.promise import expect, promise
 from mixbench.augmentations.home import FILLS, SHAPES, Home
 from mixbench.augmentations.method import NEEDS, Method
+from mixbench.augmentations.networks.asks import ASKS
 from mixbench.augmentations.parameters import rules
 
 

@@ -19,12 +19,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mixbench.augmentations.layer_names import layer_names
+from mixbench.augmentations.networks.layers import layer_names
 from mixbench.augmentations.parameters import nearest
 from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.composite import stages_of
 
-__all__ = ["checked_layers", "layer_names", "mixing_inside"]
+__all__ = ["checked_layers", "mixing_inside"]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from mixbench.augmentations.bank import Bank
 from mixbench.augmentations.forward import Criterion, Forward, clean_batch
 from mixbench.augmentations.integrations.hooks import mixing_inside
 from mixbench.augmentations.method import Method
-from mixbench.augmentations.network_views import NetworkView
+from mixbench.augmentations.networks.views import NetworkView
 from mixbench.augmentations.plans.base import Batch
 from mixbench.augmentations.targets import Targets
 

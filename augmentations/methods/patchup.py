@@ -97,7 +97,10 @@ class PatchUp(Method):
         if depth == 0:
             box = centred_box(draws, *cut_sides(draws, 1 - draws.beta(1.0)))
             return Paste((draws.height, draws.width), box.unsqueeze(1), partner.unsqueeze(1))
-        kept = draws.blend_weights(self.alpha) if self.mode == "soft" else 0.0
+        if self.mode == "soft":
+            kept = draws.blend_weights(self.alpha)
+        else:
+            kept = torch.zeros(1, dtype=torch.float32, device=draws.device)
         keep = torch.where(self._blocks(draws), kept, 1.0)
         return at_depth(Blend(keep, partner), depth)
 

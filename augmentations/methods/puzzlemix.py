@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SPREAD = 0.25
 """About the deviation of pixels from 0 to 1: the scale of the authors' differences of pixels."""
+MOST_MOVED = 16
+"""Blocks along each side that are moved: their costs are compared by pairs, 65,536 for 16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +38,10 @@ class PuzzleMix(Method):
     Deviations: the mask is the optimum, found by a linear relaxation, where the authors swap
     pairs of labels in graph cuts. Differences of pixels are scaled to those of a batch with a
     deviation of 0.25, as the plan does not know the data set's. A place that no block is moved to
-    keeps its own (black in the authors' code). The numbers of blocks are the nearest that divide
-    the image. Left out: clean images in the same step, and adversarial noise.
+    keeps its own (black in the authors' code). At most 16 blocks are moved along each side, so
+    that blocks are larger than `moved` in images of more than 64 pixels. The numbers of blocks are
+    the nearest that divide the image. Left out: clean images in the same step, and adversarial
+    noise.
 
     Args:
         alpha: Both parameters of λ's Beta distribution, above 0.
@@ -93,7 +97,6 @@ class PuzzleMix(Method):
             )
 
     def draw(self, draws: Draws) -> Plan:
-
         from mixbench.augmentations.plans.transport import Transport
 
         height, width = draws.height, draws.width
@@ -109,7 +112,7 @@ class PuzzleMix(Method):
         images = draws.images.float()
         images = images * (SPREAD / images.std(correction=0).clamp(min=1e-6))
         mask = self._mask(images, _pooled(saliency, blocks), partner, share)
-        finest = min(height, width) // self.moved
+        finest = min(min(height, width) // self.moved, MOST_MOVED)
         places = blocks * _divisor(math.gcd(height, width) // blocks, max(finest // blocks, 1))
         own, other = self._places(mask, _pooled(saliency, places), partner)
         keep = mask.repeat_interleave(height // blocks, 1).repeat_interleave(width // blocks, 2)

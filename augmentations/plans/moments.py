@@ -53,8 +53,8 @@ class Moments(Plan):
         >>> import mixbench, torch
         >>> plan = mixbench.Moments(torch.zeros(2), partner=torch.tensor([1, 0]), over="positions")
         >>> images = torch.tensor([[0.0, 2.0], [10.0, 14.0]]).view(2, 1, 1, 2)
-        >>> plan.mix_images(images).flatten().round()
-        tensor([10., 14.,  0.,  2.])
+        >>> plan.mix_images(images).flatten().round().long()
+        tensor([10, 14,  0,  2])
     """
 
     keep: Tensor

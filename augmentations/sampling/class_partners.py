@@ -47,7 +47,7 @@ def other_class(labels: Tensor, order: Tensor, draw: Tensor) -> Tensor:
     Examples:
         >>> import torch
         >>> other_class(torch.tensor([7, 5, 7, 5]), torch.arange(4), torch.zeros(3, 4))
-        tensor([1, 2, 3, 0])
+        tensor([1, 0, 3, 2])
     """
     # Classes in random order, each in one piece.
     by_label = torch.argsort(labels[order], stable=True)

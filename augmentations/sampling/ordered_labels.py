@@ -33,7 +33,7 @@ def least_cost_labels(unary: Tensor, down: Tensor, across: Tensor, steps: int = 
         >>> least_cost_labels(unary, w[:, :0], w)
         tensor([[[0, 1]]])
         >>> least_cost_labels(unary, w[:, :0], 2 * w)
-        tensor([[[0, 0]]])
+        tensor([[[1, 1]]])
     """
     labels = unary.shape[1]
     # Costs of about 1, so that one step size does for grids of all sizes.

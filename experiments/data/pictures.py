@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mixbench import augmentations
 from mixbench.augmentations.bank import Bank
-from mixbench.augmentations.network_views import NetworkView
+from mixbench.augmentations.networks.views import NetworkView
 from mixbench.experiments.config.method_text import parameter_text
 from mixbench.experiments.data.crops import Scale, denormalise, normalise
 from mixbench.experiments.data.dataset import Dataset

@@ -88,10 +88,10 @@ class Learner:
 
         def backward() -> Tensor:
             loss = compute_loss()
+            self.optimiser.zero_grad(set_to_none=True)
             self.scaler.scale(loss if share == 1 else loss * share).backward()
             return loss.detach()
 
-        self.optimiser.zero_grad(set_to_none=True)
         loss = backward() if self.sharpness is None else self.sharpness.gradients(backward)
         self.scaler.step(self.optimiser)
         self.scaler.update()

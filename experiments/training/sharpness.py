@@ -37,8 +37,8 @@ class Sharpness:
     def gradients(self, backward: Callable[[], Tensor]) -> Tensor:
         """Leave the gradients at the worst weights; return the loss of the first pass.
 
-        backward: Adds the gradients of a forward and backward pass, and returns its loss. They may
-            all be scaled: only their direction counts.
+        backward: Leaves the gradients of a forward and backward pass, and returns its loss. They
+            may all be scaled: only their direction counts.
         """
         random_states = self._random_states()
         with torch.enable_grad():

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from mixbench.augmentations.integrations.hooks import checked_layers, layer_names
+from mixbench.augmentations.integrations.hooks import checked_layers
+from mixbench.augmentations.networks.layers import layer_names
 from mixbench.experiments.config.models import our_networks
 from mixbench.experiments.errors import UserError
 

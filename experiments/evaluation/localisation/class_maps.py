@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mixbench.augmentations import map_layers
-from mixbench.augmentations.map_layers import MapLayer, NoMapsError, Predict, cut_at, grid
+from mixbench.augmentations.networks import map_layers
+from mixbench.augmentations.networks.map_layers import MapLayer, NoMapsError, Predict, cut_at, grid
 from mixbench.experiments.errors import Impossible
 
 __all__ = ["MapLayer", "Predict", "find_map_layer", "maps"]

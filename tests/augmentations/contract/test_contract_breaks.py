@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixbench.augmentations import Blend, Draws, Method, Paste, Plan, contract
+from mixbench.augmentations import Bank, Batch, Blend, Draws, Forward, Method, Paste, Plan, contract
 from mixbench.augmentations.sampling.boxes import inside_box
 from mixbench.augmentations.targets import Targets
 
@@ -605,6 +605,41 @@ class CannotTravel(Right):
         object.__setattr__(self, "open", lambda: None)
 
 
+# --- losses, earlier batches, classes -----------------------------------------------------------
+
+
+class LossPerSample(Right):
+    """A loss of each sample, not of the batch."""
+
+    def loss(self, forward: Forward, clean: Batch, mixed: Batch) -> Tensor:  # noqa: ARG002
+        return mixed.targets.cross_entropy(forward(mixed), reduction="none")
+
+
+class DrawsInItsLoss(Right):
+    """Noise in the loss: its second pass would have another."""
+
+    def loss(self, forward: Forward, clean: Batch, mixed: Batch) -> Tensor:  # noqa: ARG002
+        return forward.loss(mixed.targets, forward(mixed)) * torch.rand(())
+
+
+class RemembersTheGraph(Right):
+    """Remembers logits with the graph of their batch."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"bank"})
+
+    def remember(self, bank: Bank, clean: Batch, mixed: Batch, logits: Tensor | None) -> None:  # noqa: ARG002
+        bank.images, bank.labels = clean.images, clean.targets.labels[:, 0]
+        bank.logits = None if logits is None else logits.requires_grad_()
+
+
+class AnyPartner(Right):
+    """Pairs as with permute whatever is asked for."""
+
+    def draw(self, draws: Draws) -> Plan:
+        partner = draws.partners("permute").unsqueeze(1)
+        return Paste((draws.height, draws.width), self.box(draws).unsqueeze(1), partner)
+
+
 MISTAKES: list[tuple[type[Method], str, str]] = [
     (LabelsAsDrawn, "shares_are_pixels", "weight that is not its share of the pixels: 0"),
     (LabelsOfThePartner, "shares_are_pixels", "weight that is not its share of the pixels: 0"),
@@ -663,6 +698,10 @@ MISTAKES: list[tuple[type[Method], str, str]] = [
     (StrangeRevision, "declared", "`revision` is '2', expected a whole number at least 1"),
     (StrangeRule, "declared", "`label_rule` is 'guessed', expected one of pixels, kept, declared"),
     (CannotTravel, "travels", "it can't be pickled"),
+    (LossPerSample, "loss_is_a_loss", r"the loss has the shape \(7,\), expected a number"),
+    (DrawsInItsLoss, "loss_is_a_loss", "called again with the same batches, it differs"),
+    (RemembersTheGraph, "bank_is_detached", "bank.logits keeps the graph of its batch"),
+    (AnyPartner, "pairs_by_class", "with pairing=same_class a sample has a partner of another"),
     (Right, "light_module", "importing its module imports torch"),
 ]
 

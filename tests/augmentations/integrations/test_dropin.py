@@ -27,7 +27,12 @@ timm_data = pytest.importorskip("timm.data")
 timm_loss = pytest.importorskip("timm.loss")
 
 CLASSES = 10
-NAMES = [name for name in augmentations.available() if not augmentations.create(name).deepest]
+METHODS = {name: augmentations.create(name) for name in augmentations.available()}
+NAMES = [
+    name
+    for name, mix in METHODS.items()
+    if not (mix.deepest or mix.has_loss or mix.needs & {"masks", "model", "bank"})
+]
 
 
 def batch(size: int = 7) -> tuple[Tensor, Tensor]:

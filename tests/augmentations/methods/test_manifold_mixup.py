@@ -11,7 +11,8 @@ from scipy.stats import beta
 from torch import Tensor, nn
 
 from mixbench import augmentations
-from mixbench.augmentations.integrations.hooks import layer_names, mixing_inside
+from mixbench.augmentations.integrations.hooks import mixing_inside
+from mixbench.augmentations.networks.layers import layer_names
 from mixbench.augmentations.plans.at_depth import AtDepth
 from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.blend import Blend

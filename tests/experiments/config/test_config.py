@@ -201,6 +201,7 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "amp": True,
             "channels_last": True,
             "devices": None,
+            "gradient_noise": None,
         },
         "evaluation": {
             "batch_size": 500,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mixbench.augmentations.integrations.hooks import layer_names
+from mixbench.augmentations.networks.layers import layer_names
 from mixbench.experiments.config.models import our_networks
 from mixbench.experiments.config.schema import ModelConfig
 from mixbench.experiments.errors import UserError

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixbench.augmentations.asks import ASKS
-from mixbench.augmentations.attention import seen_attention, unwrapped, why_no_attention
 from mixbench.augmentations.checks import IGNORED, check_labels
-from mixbench.augmentations.map_layers import cut_at, find_map_layer, grid
+from mixbench.augmentations.networks.asks import ASKS
+from mixbench.augmentations.networks.attention import seen_attention, unwrapped, why_no_attention
+from mixbench.augmentations.networks.map_layers import cut_at, find_map_layer, grid
 
 
 class NetworkView:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixbench.augmentations import NetworkView
-from mixbench.augmentations.asks import ASKS
+from mixbench.augmentations.networks.asks import ASKS
 from tests.support.oracles import seeded
 
 LABELS = torch.tensor([2, 0, 4])

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mixbench.augmentations.layer_names import layer_names
+from mixbench.augmentations.networks.layers import layer_names
 
 Predict = Callable[[Tensor], Tensor]
 
