@@ -11,6 +11,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
     "*.md",
+    "results/*.png",
     "results/**/*.png",
     "results/**/*.csv",
     "CITATION.cff",
