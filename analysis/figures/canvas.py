@@ -20,12 +20,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from PIL import Image
 
 from mixbench.analysis.figures.palette import DARK, LIGHT, Paper, Style, styles
 
 WIDTH = 10.4
 """Inches: the width of the report's column, at which 9 points are read as 9 points."""
 DPI = 150
+LARGE = 200_000
+"""Bytes of a figure above which a page has it with a palette."""
 BAND_SEEDS = 3
 """Draw bands from this many seeds on: those of two cover the panel and hide every curve."""
 LABEL_WIDTH = 24
@@ -144,7 +147,18 @@ def _baselines(cells: pd.DataFrame) -> Collection[str]:
 
 
 def _data_uri(image: bytes) -> str:
+    if len(image) > LARGE:
+        image = _with_palette(image)
     return f"data:image/png;base64,{base64.b64encode(image).decode()}"
+
+
+def _with_palette(image: bytes) -> bytes:
+    """Return a PNG with at most 256 colours; overlapping bands take a fifth of the bytes so."""
+    stream = io.BytesIO()
+    picture = Image.open(io.BytesIO(image)).convert("RGB")
+    few = picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    few.save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
 
 
 _SETTINGS: dict[Any, Any] = {
