@@ -79,8 +79,8 @@ def _changed_batches(case: Case, total: int, prob: float, size: tuple[int, int],
     images = torch.rand(3, 1, *size, generator=torch.Generator().manual_seed(0)).to(case.device)
     mix = case.method(prob=prob, pairing="derange")
     given = {"images": images, "labels": case.labels(batch=3), **case.given(mix, images)}
-    # What a method sees in an image may be to leave it as it is.
-    whole = not _has_parts_per_sample(mix) and "images" not in mix.needs
+    # By what a network says, a method may leave one image as it is and mix another (PuzzleMix).
+    whole = not _has_parts_per_sample(mix) and "model" not in mix.needs
     generator, hits = case.generator(seed), 0
     for _ in range(total):
         plan = mix.sample(images.shape, device=case.device, generator=generator, **given)
