@@ -53,6 +53,7 @@ def resolve(config: RunConfig) -> RunConfig:
     )
     config = config.model_copy(update={"staging": _staging(config, facts)})
     rules.check_transfer(config)
+    rules.check_validation(config)
     check_method_needs(config, facts)
     check_mixing(config.augmentation, config.phases, config.dataset.image_size, config.model.name)
     return config

@@ -40,6 +40,25 @@ def check_transfer(config: RunConfig) -> None:
             raise ValueError(f"transfer.cache: got true, but {reason}")
 
 
+def check_validation(config: RunConfig) -> None:
+    """Raise ValueError for a plateau to wait for where not every epoch is validated."""
+    every = config.training.validate_every
+    if every is None:
+        return
+    ends = [
+        (f"staging: phase {number}", phase[end])
+        for number, phase in enumerate(config.phases or (), 1)
+        for end in ("from", "to")
+        if end in phase
+    ]
+    for where, moment in (*ends, *(("transfer.unfreeze", at) for at in config.unfreezings)):
+        if isinstance(moment, str) and moment.startswith("plateau"):
+            raise ValueError(
+                f"training.validate_every: got {every}, but {where} waits for a plateau "
+                f"({moment}), which needs the validation after every epoch"
+            )
+
+
 def why_not_cached(config: RunConfig) -> str | None:
     """Return why features of the frozen part can't be computed once; None if they can."""
     transfer, training = config.transfer, config.training

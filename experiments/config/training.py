@@ -89,7 +89,8 @@ class TrainingConfig(Section):
     order of the classes; balanced: by one over the class's number of training images. The balanced
     `sampler` draws classes alike. With `repeated_augmentation` each image comes so many times in
     its batch, and an epoch has as many steps with fewer images. `swa` is measured beside what the
-    run is judged by, as `swa/...`.
+    run is judged by, as `swa/...`. `validate_every` epochs, and after the last one, the network is
+    measured on the validation split (None: after every epoch).
     """
 
     epochs: int = Field(30, ge=1)
@@ -119,11 +120,16 @@ class TrainingConfig(Section):
     channels_last: bool = True
     devices: int | None = Field(None, ge=1, le=4096)
     gradient_noise: GradientNoiseConfig | None = None
+    validate_every: int | None = Field(None, ge=1)
 
     @property
     def base_optimiser(self) -> str:
         """Return what makes the steps: the optimiser, or that which sam has as its base."""
         return (self.sam_base if self.optimiser == "sam" else self.optimiser) or "sgd"
+
+    def validates(self, epoch: int) -> bool:
+        """Tell whether the network is measured on the validation split after `epoch` (from 1)."""
+        return epoch == self.epochs or epoch % (self.validate_every or 1) == 0
 
     @property
     def measures_average(self) -> bool:
@@ -176,7 +182,7 @@ class TrainingConfig(Section):
             raise ValueError("crop_padding: got 0, expected at least 1 with crop: pad")
         return self
 
-    @field_validator("devices", "repeated_augmentation")
+    @field_validator("devices", "repeated_augmentation", "validate_every")
     @classmethod
     def _one_is_unset(cls, number: int | None) -> int | None:
         # Unset, so that both ways of writing it give the same run.

@@ -16,6 +16,7 @@ from typing import Any
 
 from mixbench.experiments.config import keys
 from mixbench.experiments.config.schema import RunConfig, check_key
+from mixbench.experiments.config.training import TrainingConfig
 from mixbench.experiments.design import tune as tunes
 from mixbench.experiments.design.tune import Halving, Tune
 from mixbench.experiments.errors import UserError, did_you_mean
@@ -206,7 +207,7 @@ class Tuning:
             ]
             parts[run_key] = {"part": TUNED, **how, "settings": settings}
         for _, one in tried if tune.halving else ():
-            _check_looks(tune.halving, one.runs[0].training.epochs)
+            _check_looks(tune.halving, one.runs[0].training)
         settings_cells = []
         for values, one in tried:
             runs = Cell(one.key, one.run_keys[number:], one.runs[number:])
@@ -220,14 +221,21 @@ class Tuning:
         return TunedCell(Cell(key, places, cell.runs), cell, tuple(settings_cells), parts, left_out)
 
 
-def _check_looks(halving: Halving | None, epochs: int) -> None:
-    """Raise UserError where two looks are at the same epoch, or one is at the end."""
-    at = halving.at if halving else ()
+def _check_looks(halving: Halving | None, training: TrainingConfig) -> None:
+    """Raise UserError for two looks at one epoch, one at the end or one without validation."""
+    at, epochs = halving.at if halving else (), training.epochs
     looks = [max(1, math.ceil(share * epochs - 1e-9)) for share in at]
     if len({*looks, epochs}) <= len(looks):
         raise UserError(
             f"tune.halving.at: got {list(at)}, which are the epochs "
             f"{', '.join(map(str, looks))} of {epochs}; expected different ones before the last"
+        )
+    unseen = [look for look in looks if not training.validates(look)]
+    if unseen:
+        raise UserError(
+            f"tune.halving.at: got {list(at)}, which looks at epoch {unseen[0]}, but "
+            f"training.validate_every is {training.validate_every}; expected looks at epochs that "
+            "are validated"
         )
 
 

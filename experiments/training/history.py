@@ -39,8 +39,9 @@ class History:
             self.length = file.tell()
         self.seconds += seconds
         self.images += images
-        if row["validation/accuracy"] > self.best_accuracy:
-            self.best_epoch, self.best_accuracy = row["epoch"], row["validation/accuracy"]
+        accuracy = row.get("validation/accuracy")  # Not there without validation.
+        if accuracy is not None and accuracy > self.best_accuracy:
+            self.best_epoch, self.best_accuracy = row["epoch"], accuracy
 
     def holds(self, length: int) -> bool:
         """Has the file at least `length` bytes?"""

@@ -68,7 +68,7 @@ def train(
         run.pause_after(until)
         means = train_epoch(run)
         noise = measure_noise(run)
-        validation = validate_epoch(run)
+        validation = validate_epoch(run) if run.config.validates(run.epoch + 1) else {}
         record_epoch(run, means, validation, noise)
         run.next_epoch()
     run.finish()
@@ -148,10 +148,15 @@ def validate(inputs: Inputs, beat: Beat, ranks: Ranks = ALONE) -> dict[str, floa
 def record_epoch(
     run: Training, means: EpochMeans, validation: dict[str, float], noise: dict[str, float]
 ) -> None:
-    """Write the epoch's row to `metrics.jsonl`, and let the schedules know its accuracy."""
+    """Write the epoch's row to `metrics.jsonl`, and let the schedules know its accuracy.
+
+    Args:
+        validation: accuracy and nll; empty after an epoch without validation.
+    """
     steps = (run.epoch + 1) * run.steps_per_epoch
     staging = staging_row(run.schedules.phase(steps - 1), means) if run.schedules.staged else {}
-    run.schedules.observe(validation["accuracy"])
+    if validation:
+        run.schedules.observe(validation["accuracy"])
     if not run.ranks.leads:
         return
     speed = means.images / run.totals.seconds
@@ -171,10 +176,10 @@ def record_epoch(
     run.control.beat(None, force=True)  # Overtaken since the last heartbeat: write nothing more.
     run.history.add(row, run.totals.seconds, round(means.images))
     log.info(
-        "epoch %d/%d: loss %.4f, validation accuracy %.4f, %.0f images/s",
+        "epoch %d/%d: loss %.4f, %s%.0f images/s",
         run.epoch + 1,
         run.config.epochs,
         means.loss,
-        validation["accuracy"],
+        f"validation accuracy {validation['accuracy']:.4f}, " if validation else "",
         speed,
     )

@@ -77,6 +77,7 @@ EVERY_FIELD = [
     ("training.gradient_noise.batches", 3),
     ("training.gradient_noise.draws", 3),
     ("training.gradient_noise.seed", 1),
+    ("training.validate_every", 5),
     ("transfer.weights", "cell:0123456789abcdef"),
     ("transfer.freeze", 2),
     ("transfer.backbone_rate", 0.1),
@@ -202,6 +203,7 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "channels_last": True,
             "devices": None,
             "gradient_noise": None,
+            "validate_every": None,
         },
         "evaluation": {
             "batch_size": 500,
@@ -306,6 +308,24 @@ def test_every_device_gets_two_images(devices: int) -> None:
         return
     with pytest.raises(UserError, match="batch_size: got 128, expected at least 130"):
         resolve.parse(raw)
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "where"),
+    [
+        ("staging", {"phases": [{"to": "plateau 2"}]}, "staging: phase 1 waits for a plateau"),
+        (
+            "transfer",
+            {"freeze": "all", "unfreeze": [{"at": "plateau 2", "down_to": 2}]},
+            "transfer.unfreeze waits for a plateau",
+        ),
+    ],
+)
+def test_a_plateau_needs_every_epoch(section: str, value: Any, where: str) -> None:
+    raw = changed(changed(SHORT, section, value), "training.validate_every", 2)
+    with pytest.raises(UserError, match=f"training.validate_every: got 2, but {where}"):
+        resolve.parse(raw)
+    assert resolve.parse(changed(raw, "training.validate_every", 1))
 
 
 def test_the_table_above_has_every_field() -> None:
@@ -447,6 +467,7 @@ def test_a_folder_of_images_is_known_by_what_it_holds(tmp_path: Path) -> None:
             {"gradient_noise": {}, "devices": 2},
             "gradient_noise: is measured on one dev",
         ),
+        ("training.validate_every", 0, "training.validate_every: got 0, expected a number of at"),
         ("training.ema", 1, "training.ema.decay: got 1, expected a number below 1"),
         ("training.ema", "slow", "training.ema: got 'slow', expected a decay such as 0.999, or {d"),
         ("training.ema", True, "training.ema: a number or a name, not true"),

@@ -211,6 +211,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"tune": {"over": OVER, "halving": {"at": [1]}}},
         "tune.halving.at: got [1], expected a list of shares of the training above 0 and below 1",
     ),
+    "a look without validation": (
+        {
+            "tune": {"over": OVER, "halving": {"at": [0.5]}},
+            "fixed": {
+                "dataset": {"name": "digits", "train_size": 200},
+                "model": {"name": "small_cnn", "width": 4},
+                "training": {"epochs": 4, "batch_size": 64, "validate_every": 3},
+            },
+        },
+        "tune.halving.at: got [0.5], which looks at epoch 2, but training.validate_every is 3",
+    ),
     "all are kept": (
         {"tune": {"over": OVER, "halving": {"at": [0.5], "keep": 1}}},
         "tune.halving.keep: got 1, expected a share above 0 and below 1",

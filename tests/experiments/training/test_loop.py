@@ -799,6 +799,19 @@ def test_the_best_epoch_is_the_first_of_the_best(tmp_path: Path, digits: Dataset
     assert summary["best_epoch"] == accuracies.index(max(accuracies)) + 1
 
 
+def test_epochs_that_are_not_validated_change_nothing_else(tmp_path: Path, digits: Dataset) -> None:
+    weights, _ = trained(tmp_path / "all", digits, configured(epochs=5))
+    fewer, summary = trained(tmp_path / "some", digits, configured(epochs=5, validate_every=2))
+    assert same(weights, fewer)
+    every = rows(tmp_path / "all")
+    for row in every:
+        if row["epoch"] in (1, 3):
+            del row["validation/accuracy"], row["validation/nll"]
+    assert rows(tmp_path / "some") == every
+    best = max(every, key=lambda row: row.get("validation/accuracy", -1))
+    assert summary["best_epoch"] == best["epoch"]
+
+
 def test_progress_is_told_at_every_step(tmp_path: Path, digits: Dataset) -> None:
     told: list[dict[str, Any]] = []
 
