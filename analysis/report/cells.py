@@ -16,6 +16,7 @@ from mixbench.analysis.report.data import collect
 from mixbench.analysis.statistics.comparison import Comparison
 from mixbench.analysis.statistics.estimates import Estimate, estimate
 from mixbench.analysis.statistics.recommendation import Advice, Option, recommend
+from mixbench.analysis.statistics.units import overlap_of
 from mixbench.analysis.tables.load import occlusion_rows, reliability_rows
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.advice import word_in_full
@@ -59,7 +60,10 @@ def cell_words(folder: SweepFolder) -> dict[str, CellWords]:
     words = {}
     for cell_key, members in runs.groupby("cell_key", sort=False):
         key = str(cell_key)
-        estimates = {metric: estimate(list(members[metric])) for metric in metrics}
+        estimates = {
+            metric: estimate(list(members[metric]), overlap=overlap_of(data.comparison.unit))
+            for metric in metrics
+        }
         option = options.get(key)
         verdict = word_in_full(option, advice.unit) if option else "not compared"
         note = _head(advice, str(members["label"].iloc[0]), option, against.get(key), of_difference)

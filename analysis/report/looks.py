@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from mixbench.analysis.statistics.baselines import assign_baselines
 from mixbench.analysis.statistics.blocks import with_blocks
-from mixbench.analysis.statistics.comparison import seed_values, unit_of
+from mixbench.analysis.statistics.comparison import seed_values
 from mixbench.analysis.statistics.looks import Looks, take_looks
+from mixbench.analysis.statistics.units import unit_of
 from mixbench.analysis.tables.load import Tables, load
 from mixbench.experiments.design import decide
 from mixbench.experiments.store.sweep_folder import SweepFolder

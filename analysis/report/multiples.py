@@ -17,8 +17,8 @@ from mixbench.analysis.figures.difference_curves import (
 )
 from mixbench.analysis.figures.forest import NARROW
 from mixbench.analysis.figures.palette import Paper
-from mixbench.analysis.statistics.comparison import unit_of
 from mixbench.analysis.statistics.estimates import Estimate, estimate
+from mixbench.analysis.statistics.units import overlap_of, unit_of
 
 MOST_CURVES = 8
 """Cells whose curves can be told apart in one panel."""
@@ -73,13 +73,13 @@ def multiples(
         if not is_paired or cell["baseline_key"] not in (None, cell["cell_key"])
     ]
     of_cell = {str(key): rows for key, rows in placed.groupby("cell_key", sort=False)}
-    several = cells["block"].nunique() > 1
+    several, overlap = cells["block"].nunique() > 1, overlap_of(unit)
     rows = list(dict.fromkeys(placed["row"]))
     panels = [
         CurvePanel(_title(cell["series"], cell["title"] if several else ""), curves, row)
         for row in rows
         for cell in drawn[:MOST_PANELS]
-        if (curves := _curves(of_cell, str(cell["cell_key"]), cell["baseline_key"], row))
+        if (curves := _curves(of_cell, str(cell["cell_key"]), cell["baseline_key"], row, overlap))
     ]
     if not panels:
         return None
@@ -114,7 +114,7 @@ def _title(series: object, regime: object) -> str:
 
 
 def _curves(
-    of_cell: dict[str, pd.DataFrame], key: str, baseline: object, row: str
+    of_cell: dict[str, pd.DataFrame], key: str, baseline: object, row: str, overlap: float
 ) -> list[DifferenceCurve]:
     """Return the lines of one panel."""
     if key not in of_cell:
@@ -132,7 +132,9 @@ def _curves(
                 axis="index", how="all"
             )
         places = points.groupby("point")["x"].mean()
-        known = [(places[at], estimate(found[at].tolist())) for at in found.columns]
+        known = [
+            (places[at], estimate(found[at].tolist(), overlap=overlap)) for at in found.columns
+        ]
         curves.append(_curve(str(line), [(x, one) for x, one in known if one.n]))
     return [curve for curve in curves if curve.x]
 

@@ -11,12 +11,15 @@ from scipy import special
 from mixbench.analysis.numbers import is_number
 from mixbench.analysis.statistics import max_t, two_way
 from mixbench.analysis.statistics.contrasts import LEVEL, Values
+from mixbench.analysis.statistics.units import overlap_of, variance_of_mean
 
 _MOST_EXACT = 40
 """Above so many cells one critical value serves all: that of independent statistics."""
 
 
-def best_set(values: Mapping[str, Values], better: int = 1, level: float = LEVEL) -> list[str]:
+def best_set(
+    values: Mapping[str, Values], better: int = 1, level: float = LEVEL, unit: str = ""
+) -> list[str]:
     """Return the cells that no other cell is significantly better than.
 
     With a probability of 1 - level the best cell is among them, however many there are: each cell
@@ -29,6 +32,7 @@ def best_set(values: Mapping[str, Values], better: int = 1, level: float = LEVEL
             where some lack replicates, the variances come from what is there.
         better: 1 where higher is better, -1 where lower is.
         level: The probability that the best cell is missing, at most.
+        unit: What a replicate is; folds overlap (`units.unit_of`).
 
     Returns:
         Cells in the order of their means, the best first; all where the spread is unknown.
@@ -58,7 +62,7 @@ def best_set(values: Mapping[str, Values], better: int = 1, level: float = LEVEL
     return [
         cell
         for index, cell in enumerate(ordered)
-        if not _is_worse(index, ordered, known, model, better, level)
+        if not _is_worse(index, ordered, known, model, better, level, overlap_of(unit))
     ]
 
 
@@ -69,6 +73,7 @@ def _is_worse(
     model: two_way.TwoWay,
     better: int,
     level: float,
+    overlap: float,
 ) -> bool:
     """Tell whether any other cell is significantly better than the one with this index."""
     own = known[cells[index]]
@@ -81,7 +86,7 @@ def _is_worse(
         if other == index or len(shared) < 2 or error == 0:
             continue
         lead = better * math.fsum(known[cell][r] - own[r] for r in shared) / len(shared)
-        t = lead / error * math.sqrt(len(shared))
+        t = lead / (error * math.sqrt(variance_of_mean(len(shared), overlap)))
         if t > largest:
             largest, df = t, model.df(len(shared))
     # Between the p value of this one statistic and Bonferroni's the exact one lies.

@@ -11,9 +11,10 @@ import pandas as pd
 
 from mixbench.analysis.numbers import is_number
 from mixbench.analysis.statistics import contrasts
-from mixbench.analysis.statistics.comparison import seed_values, unit_of
+from mixbench.analysis.statistics.comparison import seed_values
 from mixbench.analysis.statistics.contrasts import Contrast, Stratum, Values, Verdict
 from mixbench.analysis.statistics.metrics import Metric
+from mixbench.analysis.statistics.units import unit_of
 from mixbench.analysis.tables.joined import DEFAULTS
 
 BEFORE, AFTER = "before", "after"

@@ -15,10 +15,10 @@ from mixbench.analysis.statistics.contrasts import Contrast, Stratum
 from mixbench.analysis.statistics.declared import ByMetric, Declared, declare
 from mixbench.analysis.statistics.estimates import Estimate, estimate
 from mixbench.analysis.statistics.metrics import ACCURACY, Metric, metric_of, metrics_of
+from mixbench.analysis.statistics.units import REPLICATE, overlap_of, unit_of
 from mixbench.experiments.design.question import Question
 from mixbench.experiments.store.states import RunState
 
-REPLICATE = "replicate"
 ALL = "all"
 """The stratum of a sweep whose cells are all compared with each other."""
 
@@ -118,7 +118,9 @@ def compare(
         metric = metric_of(question.metric, question.margins)
         declared = declare(question, of_question, values, metric, unit, planned)
     estimates = {
-        (cell, metric.key): estimate(list(values.get((cell, metric.key), {}).values()))
+        (cell, metric.key): estimate(
+            list(values.get((cell, metric.key), {}).values()), overlap=overlap_of(unit)
+        )
         for cell in cells["cell_key"]
         for metric in metrics
     }
@@ -130,7 +132,7 @@ def compare(
     if not differences and not note:
         note = "every cell is its own baseline; another can be named with --baseline"
     primary = declared.metric if declared else ACCURACY
-    best = _best(cells, values, primary)
+    best = _best(cells, values, primary, unit)
     return Comparison(cells, metrics, estimates, differences, best, note, unit, declared)
 
 
@@ -168,20 +170,12 @@ def compare_metric(
     return [*tested, *rest]
 
 
-def unit_of(runs: pd.DataFrame) -> str:
-    """Return what is paired between the cells of these runs: "seed" or "replicate".
-
-    Args:
-        runs: One row per run, as `mixbench.analysis.tables.load.load` makes them.
-    """
-    return REPLICATE if REPLICATE in runs else "seed"
-
-
-def _best(cells: pd.DataFrame, values: ByMetric, metric: Metric) -> dict[int, list[str]]:
+def _best(cells: pd.DataFrame, values: ByMetric, metric: Metric, unit: str) -> dict[int, list[str]]:
     return {
         int(str(block)): best_set(
             {str(key): values.get((str(key), metric.key), {}) for key in members["cell_key"]},
             metric.better,
+            unit=unit,
         )
         for block, members in cells.groupby("block", sort=False)
     }

@@ -20,6 +20,7 @@ from mixbench.analysis.numbers import is_number
 from mixbench.analysis.statistics import max_t, power, two_way
 from mixbench.analysis.statistics.max_t import Family
 from mixbench.analysis.statistics.two_way import TwoWay
+from mixbench.analysis.statistics.units import overlap_of, variance_of_mean
 
 LEVEL = 0.05
 """The familywise error of the verdicts on one metric."""
@@ -134,6 +135,7 @@ class _Model:
     contrasts: tuple[_Fitted, ...]
     family: Family | None
     two_way: TwoWay | None
+    overlap: float = 0.0
 
     def df_with(self, n: int) -> float:
         """Return the degrees of freedom that n replicates would have."""
@@ -186,7 +188,7 @@ def compare(
         better: 1 where higher is better, -1 where lower is, 0 where neither is.
         margin: The smallest difference that matters, above 0, in the metric's unit.
         level: The familywise error.
-        unit: What a replicate is called in notes.
+        unit: What a replicate is called in notes; that of `units.unit_of` knows of folds.
         planned: Give what could be detected with so many replicates, instead of those there are.
 
     Returns:
@@ -263,7 +265,7 @@ def _fit(stratum: Stratum, unit: str, with_family: bool) -> _Model:
     if not pairs:
         nothing = tuple(_estimate(pair, known, None, 0.0, unit) for pair in stratum.pairs)
         return _Model(stratum.title, nothing, None, None)
-    model = two_way.fit(values)
+    model, overlap = two_way.fit(values), overlap_of(unit)
     variances = model.variances.copy()
     for cell, index in place.items():
         # An error in the variance of such a cell is in every contrast.
@@ -276,16 +278,18 @@ def _fit(stratum: Stratum, unit: str, with_family: bool) -> _Model:
         here, there = place[pair[0]], place[pair[1]]
         loads[row, here], loads[row, there] = deviations[here], -deviations[there]
         shared = len(known[pair[0]].keys() & known[pair[1]].keys())
-        error = math.sqrt((variances[here] + variances[there]) / shared) if shared else None
+        both = variances[here] + variances[there]
+        error = math.sqrt(both * variance_of_mean(shared, overlap)) if shared else None
         fitted[pair] = _estimate(pair, known, error, model.df(shared), unit)
     contrasts = tuple(
         fitted.get(pair) or _estimate(pair, known, None, 0.0, unit) for pair in stratum.pairs
     )
     usable = [row for row, pair in enumerate(pairs) if fitted[pair].standard_error]
     if not usable or not with_family:
-        return _Model(stratum.title, contrasts, None, model)
+        return _Model(stratum.title, contrasts, None, model, overlap)
     typical = float(np.median([fitted[pairs[row]].df for row in usable]))
-    return _Model(stratum.title, contrasts, max_t.family(loads[usable], typical), model)
+    family = max_t.family(loads[usable], typical)
+    return _Model(stratum.title, contrasts, family, model, overlap)
 
 
 def _numbers(values: Values) -> dict[int, float]:
@@ -353,6 +357,7 @@ def _judge(
         degrees = model.df_with(n)
         return degrees, reference.critical(model, degrees, reference.level)
 
+    deviation = error / math.sqrt(variance_of_mean(n, model.overlap))
     p_better = more = None
     if margin is not None:
         narrow = reference.critical(model, df, 2 * reference.level) * error
@@ -360,13 +365,14 @@ def _judge(
             verdict = Verdict.EQUIVALENT
         if better:
             p_better = float(special.stdtr(df, (difference * better - margin) / error))
-        needed = power.replicates_needed(margin, error * math.sqrt(n), with_replicates)
+        needed = power.replicates_needed(margin, deviation, with_replicates, overlap=model.overlap)
         more = None if needed is None else max(0, needed - n)
         if verdict != Verdict.UNDECIDED:
             more = 0
     seen = power.detectable(error, df, critical)
     if planned is not None:
-        seen = power.detectable(error * math.sqrt(n / planned), *with_replicates(planned))
+        then = deviation * math.sqrt(variance_of_mean(planned, model.overlap))
+        seen = power.detectable(then, *with_replicates(planned))
     return Contrast(
         **plain,  # type: ignore[arg-type]
         standard_error=error,

@@ -91,7 +91,7 @@ def declare(
         of_block = {str(key): values.get((str(key), metric.key), {}) for key in members["cell_key"]}
         strata.append(Stratum(title, of_block, _pairs(question, members)))
         if question.contrasts == questions.BEST:
-            keys = best_set(of_block, metric.better, level)
+            keys = best_set(of_block, metric.better, level, unit)
             best[title] = [str(names[key]) for key in keys]
     found = contrasts.compare(
         strata,

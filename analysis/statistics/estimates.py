@@ -14,6 +14,7 @@ from functools import lru_cache
 from scipy import stats
 
 from mixbench.analysis.numbers import is_number
+from mixbench.analysis.statistics.units import variance_of_mean
 
 CONFIDENCE = 0.95
 """The share of intervals that hold the true mean, if values are normally distributed."""
@@ -46,7 +47,9 @@ class Estimate:
         return _shifted(self.mean, self.half_width, 1)
 
 
-def estimate(values: Sequence[float | None], confidence: float = CONFIDENCE) -> Estimate:
+def estimate(
+    values: Sequence[float | None], confidence: float = CONFIDENCE, *, overlap: float = 0.0
+) -> Estimate:
     """Return the mean of the values with its t interval.
 
     The interval is mean ± t(1 - (1 - confidence) / 2, n - 1) · s / √n, with s the standard
@@ -55,6 +58,7 @@ def estimate(values: Sequence[float | None], confidence: float = CONFIDENCE) -> 
     Args:
         values: One per seed, in any unit; None and NaN are left out.
         confidence: The part of such intervals that hold the true mean, between 0 and 1.
+        overlap: Of replicates that are folds, see `units.variance_of_mean`.
 
     Returns:
         The estimate; without an interval below two values, without a mean below one.
@@ -73,7 +77,7 @@ def estimate(values: Sequence[float | None], confidence: float = CONFIDENCE) -> 
     mean = math.fsum(numbers) / n
     if n == 1:
         return Estimate(1, mean, None)
-    return Estimate(n, mean, _quantile(confidence, n - 1) * _standard_error(numbers))
+    return Estimate(n, mean, _quantile(confidence, n - 1) * _standard_error(numbers, overlap))
 
 
 def _deviation(values: Sequence[float]) -> float:
@@ -82,8 +86,10 @@ def _deviation(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
-def _standard_error(values: Sequence[float]) -> float:
-    return _deviation(values) / math.sqrt(len(values))
+def _standard_error(values: Sequence[float], overlap: float) -> float:
+    if not overlap:
+        return _deviation(values) / math.sqrt(len(values))
+    return _deviation(values) * math.sqrt(variance_of_mean(len(values), overlap))
 
 
 @lru_cache(maxsize=256)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from mixbench.analysis.statistics.comparison import seed_values, unit_of
+from mixbench.analysis.statistics.comparison import seed_values
 from mixbench.analysis.statistics.contrasts import Contrast, Stratum, compare
 from mixbench.analysis.statistics.metrics import ACCURACY
+from mixbench.analysis.statistics.units import unit_of
 from mixbench.analysis.tables.labels import factor_text, name_cells, value_text
 from mixbench.analysis.tables.schedules import ALWAYS, NAME, TOLD_BY_NAME
 from mixbench.analysis.tables.transfers import WEIGHTS

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import optimize, special
 
 from mixbench.analysis.statistics.max_t import Array
+from mixbench.analysis.statistics.units import variance_of_mean
 
 POWER = 0.8
 """The probability with which a detectable effect is found."""
@@ -64,6 +65,7 @@ def replicates_needed(
     deviation: float,
     reference: Callable[[int], tuple[float, float]],
     wanted: float = POWER,
+    overlap: float = 0.0,
 ) -> int | None:
     """Return how many replicates find a difference of the margin with a given probability.
 
@@ -73,6 +75,8 @@ def replicates_needed(
         reference: From the number of replicates (2 or more) to degrees of freedom and the
             critical value.
         wanted: The probability.
+        overlap: Of replicates that are folds, see `units.variance_of_mean`: no number of them is
+            enough for a small margin.
 
     Returns:
         The number, at least 2; None where 10,000 are not enough.
@@ -84,8 +88,11 @@ def replicates_needed(
         [21, 9, 4]
     """
 
+    def effect(n: int) -> float:
+        return margin / (deviation * math.sqrt(variance_of_mean(n, overlap)))
+
     def enough(n: int) -> bool:
-        return power(margin / deviation * math.sqrt(n), *reference(n)) >= wanted
+        return power(effect(n), *reference(n)) >= wanted
 
     if deviation <= 0:
         return 2

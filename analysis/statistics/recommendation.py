@@ -163,7 +163,8 @@ def recommend(comparison: Comparison, runs: pd.DataFrame, metric: Metric | None 
         if not of_cells:
             of_cells, bases = with_the_best(of_block, metric, comparison.unit, pairs), []
         best = known.get(int(members["block"].iloc[0]))
-        regimes.append(regime(title, names, of_block, of_cells, bases, metric, best))
+        of_title = regime(title, names, of_block, of_cells, bases, metric, best, comparison.unit)
+        regimes.append(of_title)
     return Advice(metric, comparison.unit, tuple(regimes))
 
 
@@ -201,6 +202,7 @@ def regime(
     bases: Iterable[str],
     metric: Metric,
     best: Sequence[str] | None = None,
+    unit: str = "",
 ) -> Regime:
     """Return the advice for cells that are compared with each other.
 
@@ -212,9 +214,10 @@ def regime(
         bases: The cells that others are compared with.
         metric: What to choose by.
         best: The cells that can't be told apart from the best, where they are known already.
+        unit: What a replicate is; folds overlap (`units.unit_of`).
     """
     if best is None:
-        best = best_set(values, metric.better or 1)
+        best = best_set(values, metric.better or 1, unit=unit)
     base = next((one for one in bases if one in names), None)
     means = {cell: _mean(of_cell) for cell, of_cell in values.items()}
     options = [

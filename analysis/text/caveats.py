@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from mixbench.analysis.numbers import is_number
-from mixbench.analysis.statistics.comparison import Comparison, unit_of
+from mixbench.analysis.statistics.comparison import Comparison
 from mixbench.analysis.statistics.estimates import SEEDS_WANTED
 from mixbench.analysis.statistics.metrics import ACCURACY
+from mixbench.analysis.statistics.units import FOLDS, REPLICATE, unit_of
 from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.plugins import PluginUse
 from mixbench.analysis.tables.schedules import PHASES
@@ -43,7 +44,7 @@ def caveats(
     pretraining: the runs that are there only because others start from them.
     """
     warnings = [*_skipped(runs), *_missing(comparison.cells, runs), *plugin_warnings(plugins)]
-    warnings += [*_fallback(runs, spec), *_few_seeds(comparison)]
+    warnings += [*_fallback(runs, spec), *_few_seeds(comparison), *_folds(runs, spec)]
     warnings += [*_pretraining(pretraining), *_weights(runs, pretraining), *_plateaus(runs)]
     if comparison.note:
         warnings.append(f"No differences are tested: {comparison.note}.")
@@ -140,6 +141,27 @@ def _few_seeds(comparison: Comparison) -> list[str]:
         f"Only {have} per cell: the intervals are wide, a small effect will be missed, and a few "
         f"{unit}s that agree by luck can look clear. Use at least {SEEDS_WANTED}.{single}"
     ]
+
+
+def _folds(runs: pd.DataFrame, spec: Mapping[str, Any]) -> list[str]:
+    if FOLDS not in runs or REPLICATE not in runs or not runs[FOLDS].notna().any():
+        return []
+    warnings = []
+    for folds in sorted({int(number) for number in runs[FOLDS].dropna()}):
+        rows = runs[runs[FOLDS] == folds]
+        left = rows[REPLICATE].nunique() % folds
+        if left:
+            warnings.append(
+                f"{plural(rows[REPLICATE].nunique(), 'replicate')} of {folds} folds: some "
+                f"images tested more often than others; {folds - left} more replicates make "
+                "the repetition whole."
+            )
+    if spec.get("tune"):
+        warnings.append(
+            "Settings were chosen on validation images that are test images in some folds: the "
+            "accuracy of tuned methods is a little too good."
+        )
+    return warnings
 
 
 def _unpaired(comparison: Comparison) -> list[str]:

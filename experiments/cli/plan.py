@@ -154,6 +154,7 @@ def _print_cells(sweep: Sweep, states: dict[str, RunState], labels: dict[str, st
     print(render.printed(table), end="")
     number = sum(not key.endswith(TUNING) for key in cells)
     print(f"{sweep.name}: {number} cells, {len(sweep.runs)} runs{_dependent_runs(sweep)}")
+    _print_folds(sweep)
     _print_what_training_sees(sweep)
     _print_costs(sweep)
 
@@ -171,6 +172,19 @@ def _print_costs(sweep: Sweep) -> None:
     }
     for name, passes in costs.items():
         print(f"{name} costs {passes_text(passes)}")
+
+
+def _print_folds(sweep: Sweep) -> None:
+    """Print what the replicates of data sets with folds test on."""
+    from mixbench.experiments.config.data_text import folds_text
+
+    replicates: dict[tuple[str, int], set[int]] = {}
+    for run, _ in sweep.compared():
+        if run.dataset.folds is not None:
+            of_dataset = replicates.setdefault((run.dataset.name, run.dataset.folds), set())
+            of_dataset.add(run.replicate or 0)
+    for (name, folds), numbers in replicates.items():
+        print(folds_text(name, folds, len(numbers), is_tuned=bool(sweep.tune)))
 
 
 def _print_what_training_sees(sweep: Sweep) -> None:

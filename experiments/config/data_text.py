@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mixbench.experiments.config import datasets
 from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.text import plural
 
 _FITS = {
     "crop": "the middle of each picture",
@@ -29,6 +30,26 @@ def training_images(config: RunConfig) -> str:
     fit = config.dataset.fit
     test = f"; {'tests see' if crops else 'an image is'} {_FITS[fit]}" if fit else ""
     return f"{', '.join(parts)}{test}"
+
+
+def folds_text(name: str, folds: int, replicates: int, *, is_tuned: bool) -> str:
+    """Return what the replicates of a data set with folds test on."""
+    facts = datasets.with_folds(name, folds)
+    repetitions, left = divmod(replicates, folds)
+    tests = f"each image tests {repetitions} times" if repetitions > 1 else "each image tests once"
+    if left and repetitions:
+        tests += f", those of {plural(left, 'fold')} once more"
+    elif left:
+        tests = f"images of {plural(left, 'fold')} test once, the others never"
+    text = (
+        f"{folds} folds of {facts.train + facts.test:,} images: a replicate trains on about "
+        f"{facts.train:,} and tests on {facts.test:,}; {tests}"
+    )
+    if left:
+        text += f" ({plural(folds - left, 'more replicate')} would make it even)"
+    if is_tuned:
+        text += "; settings are tuned on images that test in some folds"
+    return text
 
 
 def _percent(share: float) -> str:

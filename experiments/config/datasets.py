@@ -6,12 +6,12 @@ Each is a file in `mixbench.experiments.data.sets`; `mixbench.experiments.data.l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from mixbench.experiments.config import image_folder
 from mixbench.experiments.config.descriptions import read_descriptions
-from mixbench.experiments.errors import unknown
+from mixbench.experiments.errors import UserError, unknown
 
 SETS = "mixbench.experiments.data.sets"
 FOLDER = "imagefolder"
@@ -83,6 +83,26 @@ def identity(name: str) -> str:
     """The name without where it is: a folder is identified by what is in it."""
     path = folder_path(name)
     return name if path is None else f"{FOLDER}:{image_folder.digest(path)}"
+
+
+def with_folds(name: str, folds: int | None) -> DatasetInfo:
+    """Return what is known of a data set of which one image in `folds` tests.
+
+    Raises UserError where it has test images of its own.
+    """
+    facts = info(name)
+    path = folder_path(name)
+    if folds is None:
+        return facts
+    if path is None or image_folder.has_test(path):
+        raise UserError(
+            f"dataset.folds: got {folds}, but {name} has test images of its own; folds are for "
+            "image folders without a test folder (leave folds out, or put all images into one "
+            "folder for each class)"
+        )
+    total = facts.train + facts.test
+    test = round(total / folds)
+    return replace(facts, train=total - test, test=test)
 
 
 @cache

@@ -43,7 +43,7 @@ def resolve(config: RunConfig) -> RunConfig:
 
     Raises ValueError or UserError for sections that don't fit each other.
     """
-    facts = datasets.info(config.dataset.name)
+    facts = datasets.with_folds(config.dataset.name, config.dataset.folds)
     config = _with_weights(config)
     config = config.model_copy(update={"training": _training(config, facts)})
     _check_train_size(config, facts)

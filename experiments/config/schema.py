@@ -32,7 +32,8 @@ class DatasetConfig(Section):
     (`crop`), all of it with black borders (`pad`) or distorted (`stretch`); None where no image is
     of another shape. `pixel_range` are the values of black and white of pixels with more than 8
     bits; None: those of the data set. The network knows nothing of `left_out_classes`: no split has
-    images of them, and sizes count the rest.
+    images of them, and sizes count the rest. With `folds`, one in so many images tests, another
+    part in each replicate, and the rest train.
     """
 
     name: str
@@ -41,6 +42,7 @@ class DatasetConfig(Section):
     validation_fraction: Number = Field(0.1, gt=0, lt=1)
     validation_size: int | None = Field(None, ge=1)
     split_seed: int = Field(0, ge=0)
+    folds: int | None = Field(None, ge=2, le=100)
     image_size: int | tuple[int, int] | None = None
     fit: Literal["crop", "pad", "stretch"] | None = None
     pixel_range: tuple[float, float] | None = None
@@ -50,6 +52,11 @@ class DatasetConfig(Section):
     def classes(self) -> int:
         """Return how many classes the network tells apart."""
         return datasets.info(self.name).classes - len(self.left_out_classes or ())
+
+    @property
+    def fold(self) -> int:
+        """Which of the `folds` parts of a repetition tests; 0 without folds."""
+        return self.split_seed % (self.folds or 1)
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -198,6 +205,12 @@ class RunConfig(Section):
             raise ValueError(
                 f"replicate: got {self.replicate}, expected at most dataset.split_seed "
                 f"({self.dataset.split_seed}), which holds it"
+            )
+        folds, first = self.dataset.folds, self.dataset.split_seed - (self.replicate or 0)
+        if folds is not None and first % folds:
+            raise ValueError(
+                f"dataset.split_seed: got {first}, expected a multiple of dataset.folds, {folds}, "
+                "so that replicate 0 is the first fold of a repetition"
             )
         return self
 

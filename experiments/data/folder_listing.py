@@ -23,8 +23,10 @@ from mixbench.experiments.data.select import (
     choose,
     configured_indices,
     configured_training_indices,
+    folds_of,
 )
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.text import plural
 
 TEST_FRACTION = 0.2
 
@@ -36,7 +38,8 @@ Files = tuple[list[Path], NDArray[np.int64]]
 class Listing:
     """The image files of a folder.
 
-    `train`, `test`: paths and labels of the training part and of the test part; `validation`: of
+    `train`, `test`: paths and labels of the training part and of the test part; `undivided`: of
+    both, where the folder has no test part of its own; `validation`: of
     the folder's own validation images, if it has such. `left_out`: what might be images, but is
     not used, with the reason; `notes`: what else is worth a word. `base` holds the splits, or the
     classes: it is `root` or a folder below it.
@@ -48,6 +51,7 @@ class Listing:
     train: Files
     validation: Files | None
     test: Files
+    undivided: Files | None
     folders: dict[str, str]
     left_out: dict[str, str]
     notes: tuple[str, ...]
@@ -77,7 +81,8 @@ def scan(path: str) -> Listing:
             notes += inside.notes
             others += inside.others
     train = files.get("train") or files[UNDIVIDED]
-    if "test" not in files:
+    undivided = None if "test" in files else train
+    if undivided is not None:
         train, files["test"] = _without_test(train, len(found.classes))
     return Listing(
         found.root,
@@ -86,6 +91,7 @@ def scan(path: str) -> Listing:
         train,
         files.get("validation"),
         files["test"],
+        undivided,
         found.folders,
         {str(path): why for path, why in left_out},
         tuple(notes),
@@ -171,11 +177,32 @@ def _subset(files: Files, indices: Indices) -> Files:
 
 def used_files(config: DatasetConfig, listing: Listing) -> dict[str, Files]:
     """The files of each split that a configuration takes; UserError where there are too few."""
+    rest, test = listing.train, listing.test
+    if config.folds is not None:
+        rest, test = _in_folds(config, config.folds, listing)
     if listing.validation is None:
-        train, validation = configured_indices(config, listing.train[1])
+        train, validation = configured_indices(config, rest[1])
         parts = {"train": train, "validation": validation}
-        files = {split: _subset(listing.train, indices) for split, indices in parts.items()}
+        files = {split: _subset(rest, indices) for split, indices in parts.items()}
     else:
-        train = configured_training_indices(config, listing.train[1])
-        files = {"train": _subset(listing.train, train), "validation": listing.validation}
-    return {**files, "test": listing.test}
+        train = configured_training_indices(config, rest[1])
+        files = {"train": _subset(rest, train), "validation": listing.validation}
+    return {**files, "test": test}
+
+
+def _in_folds(config: DatasetConfig, folds: int, listing: Listing) -> tuple[Files, Files]:
+    """Return the images that don't test in this replicate, and those that do."""
+    if listing.undivided is None:
+        raise UserError(f"dataset.folds: {config.name} has test images of its own")
+    labels = listing.undivided[1]
+    counts = np.bincount(labels, minlength=len(listing.classes))
+    if counts.min() < folds:
+        fewest = int(counts.argmin())
+        raise UserError(
+            f"dataset.folds: got {folds}, but class {listing.classes[fewest]!r} has "
+            f"{plural(int(counts[fewest]), 'image')}; expected at most {counts[fewest]} folds, so "
+            "that each has an image of every class"
+        )
+    tests = folds_of(labels, folds, config.split_seed // folds) == config.fold
+    (test,), (rest,) = np.nonzero(tests), np.nonzero(~tests)
+    return _subset(listing.undivided, rest), _subset(listing.undivided, test)

@@ -17,6 +17,7 @@ from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.errors import UserError
 
 Indices = NDArray[np.int64]
+_FOLDS = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,17 @@ def train_beside_validation(
     order = _order(labels, seed)
     train = order[: min(size, most - validation_size)]
     return np.sort(train), np.sort(order[most - validation_size :])
+
+
+def folds_of(labels: NDArray[np.integer], folds: int, repetition: int) -> Indices:
+    """Return the fold of each image, from 0: stratified, another division in each repetition.
+
+    Neither the sizes of folds nor the images of a class in them differ by more than one.
+    """
+    # A seed of its own: the training subset of a fold does not depend on how folds are drawn.
+    ranking = _rank(labels, _FOLDS + repetition)
+    # One class after the other is dealt out to the folds, and the next goes on where it ended.
+    return np.asarray(np.argsort(np.lexsort((ranking.rank, ranking.turn))) % folds)
 
 
 def configured_indices(

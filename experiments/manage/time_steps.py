@@ -140,7 +140,7 @@ def _sizes(config: RunConfig) -> tuple[int, int, int]:
     """Return about how many images train, validate and test."""
     from mixbench.experiments.config import datasets
 
-    facts = datasets.info(config.dataset.name)
+    facts = datasets.with_folds(config.dataset.name, config.dataset.folds)
     available = facts.train or 10_000
     taken = config.dataset.train_size or round(available * (config.dataset.train_fraction or 1.0))
     share = facts.validation_share(

@@ -10,6 +10,7 @@ from typing import Any
 from mixbench.experiments.config import keys
 from mixbench.experiments.config.resolve import check_mixing, parse
 from mixbench.experiments.config.schema import DatasetConfig, RunConfig
+from mixbench.experiments.errors import UserError
 
 Draw = tuple[int | None, int]
 """A replicate (None where the sweep has none) and a seed."""
@@ -51,6 +52,12 @@ class CellParser:
             self._bases.setdefault(rest, (config, texts))
             self._augmentations.setdefault(method, (config.augmentation, text))
         base, other_texts = self._bases[rest]
+        if base.dataset.folds is not None and draws[0][0] is None:
+            raise UserError(
+                f"dataset.folds: folds are replicates; give `replicates: {base.dataset.folds}` at "
+                f"the top of the sweep (or {2 * base.dataset.folds} for two repetitions) in place "
+                "of `seeds` alone"
+            )
         augmentation, text = self._augmentations[method]
         fits = (method, base.dataset.image_size, base.model.name)
         if fits not in self._fitting:

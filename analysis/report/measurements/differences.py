@@ -10,9 +10,10 @@ from mixbench.analysis.figures.methods import MetricPanel
 from mixbench.analysis.numbers import is_number
 from mixbench.analysis.report.measurements.curves import Curves
 from mixbench.analysis.report.parts import TONES
-from mixbench.analysis.statistics.comparison import compare_metric, seed_values, unit_of
+from mixbench.analysis.statistics.comparison import compare_metric, seed_values
 from mixbench.analysis.statistics.contrasts import Contrast
 from mixbench.analysis.statistics.metrics import Metric
+from mixbench.analysis.statistics.units import unit_of
 
 Values = Mapping[tuple[str, str], Mapping[int, float | None]]
 

@@ -17,6 +17,7 @@ from mixbench.analysis.statistics.comparison import Comparison, compare_metric, 
 from mixbench.analysis.statistics.contrasts import Contrast
 from mixbench.analysis.statistics.estimates import Estimate, estimate
 from mixbench.analysis.statistics.metrics import Metric
+from mixbench.analysis.statistics.units import overlap_of
 from mixbench.analysis.text import formatting
 
 Entry = tuple[str, str]
@@ -32,7 +33,10 @@ def compare_measurement(
     The differences of one metric are a family.
     """
     values = seed_values(runs, [one.metric.key for one in shown])
-    estimates = {entry: estimate(list(by_seed.values())) for entry, by_seed in values.items()}
+    estimates = {
+        entry: estimate(list(by_seed.values()), overlap=overlap_of(compared.unit))
+        for entry, by_seed in values.items()
+    }
     differences = {
         (contrast.cell, one.metric.key): contrast
         for one in shown

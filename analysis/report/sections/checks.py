@@ -18,6 +18,7 @@ from mixbench.analysis.statistics.declared import SEVERAL
 from mixbench.analysis.statistics.images import crossed
 from mixbench.analysis.statistics.max_t import Array
 from mixbench.analysis.statistics.metrics import ACCURACY, Metric
+from mixbench.analysis.statistics.units import overlap_of
 from mixbench.analysis.text import formatting
 from mixbench.experiments.store.states import RunState
 
@@ -53,10 +54,12 @@ def _contrasts(data: ReportData) -> list[tuple[str, Contrast]]:
 def _checks(data: ReportData, found: Mapping[str, Contrast]) -> Table:
     metric = data.advice.metric
     values = values_of(data, metric)
-    right = _Right(data) if metric.key == ACCURACY.key else None
+    overlap = overlap_of(data.comparison.unit)
+    # Folds test on other images each, and don't have exchangeable signs.
+    right = _Right(data) if metric.key == ACCURACY.key and not overlap else None
     rows = []
     for name, one in found.items():
-        flips = exact.sign_flip(differences(one, values))
+        flips = None if overlap else exact.sign_flip(differences(one, values))
         images = right.of(one) if right is not None else None
         entries = (
             Cell(str(one.n)),

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from mixbench.analysis.report.data import ReportData, short_dataset
+from mixbench.analysis.statistics.units import FOLDS
 from mixbench.analysis.tables.labels import factor_text, value_text
 from mixbench.analysis.tables.nested_methods import in_full
 from mixbench.analysis.tables.schedules import TOLD_BY_NAME
@@ -17,6 +18,7 @@ def section(data: ReportData) -> dict[str, Any]:
     """Return (term, text) of the settings and of the methods."""
     images = _images(data)
     settings = [("Images", images)] if images else []
+    settings += [("Folds", text) for text in [_folds(data)] if text]
     settings += [(name.capitalize(), "; ".join(texts)) for name, texts in _shared(data).items()]
     plugins = dict.fromkeys(f"{use.distribution} {use.code}" for use in data.tables.plugins)
     if plugins:
@@ -41,6 +43,19 @@ def _images(data: ReportData) -> str:
         f"{words} {int(value):,}"
         for words, column in sizes
         if (value := data.only_value(column)) is not None
+    )
+
+
+def _folds(data: ReportData) -> str:
+    """Say what replicates are where they are folds, and what that means for intervals."""
+    runs = data.tables.runs
+    if FOLDS not in runs or not runs[FOLDS].notna().any():
+        return ""
+    folds = sorted({int(number) for number in runs[FOLDS].dropna()})
+    return (
+        f"replicates are folds: 1 of {' or '.join(map(str, folds))} parts of the images tests, "
+        "another one in each replicate, and the others train; after all have, images are divided "
+        "anew. Intervals count what the training images of folds share (Nadeau and Bengio 2003)"
     )
 
 

@@ -12,6 +12,7 @@ from mixbench.analysis.report.data import ReportData
 from mixbench.analysis.report.parts import Cell, Row, Table
 from mixbench.analysis.statistics.estimates import Estimate, estimate
 from mixbench.analysis.statistics.metrics import ACCURACY
+from mixbench.analysis.statistics.units import overlap_of
 from mixbench.analysis.tables.labels import setting_text
 from mixbench.analysis.tables.load import STOPPED
 from mixbench.analysis.text import formatting
@@ -236,7 +237,11 @@ def _default(
     }
     default = values[next(iter(keys))]
     gains = (values[cell.cell_key] - default).dropna()
-    return estimate(default.tolist()), estimate(gains.tolist())
+    overlap = overlap_of(data.comparison.unit)
+    return (
+        estimate(default.tolist(), overlap=overlap),
+        estimate(gains.tolist(), overlap=overlap),
+    )
 
 
 def _of(run: PlannedRun, cell: TunedCell) -> bool:

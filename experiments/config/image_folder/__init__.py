@@ -87,6 +87,11 @@ def count(path: str) -> Counts:
     return Counts(found.root, len(found.classes), train, validation, counts["test"])
 
 
+def has_test(path: str) -> bool:
+    """Return whether a folder has test images of its own."""
+    return "test" in open_folder(path).splits
+
+
 def _contents(folder: Path | None, found: Layout) -> Contents:
     return Contents() if folder is None else contents(folder, found.root)
 

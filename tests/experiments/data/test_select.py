@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixbench.experiments.data.select import choose, train_and_validation
+from mixbench.experiments.data.select import choose, folds_of, train_and_validation
 from mixbench.experiments.errors import UserError
 
 BALANCED = np.random.RandomState(0).permutation(np.repeat(np.arange(10), 300))
@@ -96,3 +96,13 @@ def test_the_choice_is_the_same_in_every_release():
 def test_impossible_sizes_are_refused(size, fraction, message):
     with pytest.raises(UserError, match=message):
         split(BALANCED, size, fraction)
+
+
+@pytest.mark.parametrize("folds", [2, 5, 7])
+def test_folds_divide_classes_and_images_evenly(folds):
+    labels = np.repeat(np.arange(5), [7, 40, 13, 101, 9])[np.random.RandomState(1).permutation(170)]
+    first, again, other = (folds_of(labels, folds, repetition) for repetition in (0, 0, 1))
+    assert (first == again).all() and (first != other).any()
+    table = np.array([counts(labels, first == fold) for fold in range(folds)])
+    assert table.sum(axis=0).tolist() == [7, 40, 13, 101, 9]
+    assert np.ptp(table, axis=0).max() <= 1 and np.ptp(table.sum(axis=1)) <= 1
