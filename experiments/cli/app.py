@@ -25,6 +25,7 @@ from mixbench.experiments.cli.clean import clean
 from mixbench.experiments.cli.compare import compare
 from mixbench.experiments.cli.dashboard import dashboard
 from mixbench.experiments.cli.evaluate import evaluate
+from mixbench.experiments.cli.find_lr import find_lr
 from mixbench.experiments.cli.growing import command_begins
 from mixbench.experiments.cli.inspect import inspect
 from mixbench.experiments.cli.list import list_
@@ -49,7 +50,7 @@ _OF_THE_DISK = (
 """Errors of a place where files can't be read or written, rather than of the code."""
 SECTIONS: dict[str, dict[str, Any]] = {
     "Look around": {"list": list_, "inspect": inspect, "preview": preview, "check": check},
-    "Run": {"plan": plan, "sweep": sweep, "profile": profile_group},
+    "Run": {"find-lr": find_lr, "plan": plan, "sweep": sweep, "profile": profile_group},
     "Watch and manage": {
         "status": status,
         "logs": logs,

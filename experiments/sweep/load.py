@@ -60,7 +60,7 @@ def load(
 
 def read_spec(name_or_path: str) -> dict[str, Any]:
     """Return the description of a shipped sweep or a YAML file, with all its scales."""
-    path = _find(name_or_path)
+    path = find(name_or_path)
     spec = yaml_file.load(path, f"a mapping with the keys {', '.join(KEYS)}")
     spec.setdefault("name", path.stem)
     return spec
@@ -81,7 +81,8 @@ def parse_override(text: str, example: str) -> tuple[str, Any]:
         ) from None
 
 
-def _find(name_or_path: str) -> Path:
+def find(name_or_path: str) -> Path:
+    """Return the file of a shipped sweep, or of a path; UserError where there is none."""
     known = shipped()
     if name_or_path in known:
         return known[name_or_path]

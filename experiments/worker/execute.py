@@ -52,7 +52,7 @@ def execute(
     atomic_write(folder.path / "config.json", dump(_with_keys(config) | plugins))
     provenance.commit()  # Now: the code that runs, not what is checked out when it ends.
     with claim.keep_renewing():
-        dataset, network = _load(config, device, folder.path.parent)
+        dataset, network = load_run(config, device, folder.path.parent)
         strip = pictures.mixed_strip(dataset, config.augmentation, config.training.random_crops)
         ranks.wait()
     atomic_write(folder.path / "mixed.png", strip)
@@ -109,7 +109,7 @@ def execute(
 
 def assist(config: RunConfig, folder: RunFolder, device: torch.device, ranks: Ranks) -> None:
     """Take part in the training and the measuring of a run that rank 0 executes."""
-    dataset, network = _load(config, device, folder.path.parent)
+    dataset, network = load_run(config, device, folder.path.parent)
     ranks.wait()
 
     def beat(progress: dict[str, Any] | None, *, force: bool = False) -> None:
@@ -142,7 +142,11 @@ def _measure_averages(
     return metrics
 
 
-def _load(config: RunConfig, device: torch.device, runs: Path) -> tuple[Dataset, nn.Module]:
+def load_run(config: RunConfig, device: torch.device, runs: Path) -> tuple[Dataset, nn.Module]:
+    """Return the data of a run and its network as training begins.
+
+    runs: the folder of the sweep's runs, where weights of its own pretraining are.
+    """
     dataset = load_once(config.dataset, str(device), config.training.random_crops)
     network = build(
         config.model,
