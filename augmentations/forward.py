@@ -85,9 +85,18 @@ def clean_batch(images: Tensor, labels: Tensor, num_classes: int | None = None) 
         labels: (B,) int64, or (B, num_classes) floating point.
         num_classes: The number of classes, to check the labels with.
     """
-    keep = torch.ones(1, 1, 1, 1, device=images.device, dtype=torch.float32)
-    plan = Blend(keep.expand(len(images), -1, -1, -1))
+    plan = unmixed(images)
     return Batch(images, plan.mix_labels(labels, num_classes), plan)
+
+
+def unmixed(images: Tensor) -> Blend:
+    """Return a plan that leaves these images as they are.
+
+    Args:
+        images: (B, C, H, W), or features.
+    """
+    keep = torch.ones(1, 1, 1, 1, device=images.device, dtype=torch.float32)
+    return Blend(keep.expand(len(images), -1, -1, -1))
 
 
 class HasLoss(Protocol):

@@ -37,6 +37,9 @@ class DatasetInfo:
     """The usual augmentation: mirrored images, and crops of images padded by so many pixels."""
     black_background: bool = False
     """Whether all that is not exactly black is the object."""
+    targets: tuple[str, ...] = ("labels",)
+    """What is known of each image, for `dataset.targets`; the first is the default. With
+    regression alone, `classes` counts the numbers to predict."""
     source: str
     """Where it comes from, for `mixbench list`."""
 

@@ -18,7 +18,7 @@ SCHEMA = 1
 """Increased when the same configuration would no longer give the same run."""
 
 _BEFORE_THE_SEED = ("augmentation", "dataset", "evaluation", "model")
-_AFTER_THE_SEED = ("staging", "training", "transfer")
+_AFTER_THE_SEED = ("staging", "task", "training", "transfer")
 
 
 def section_texts(sections: Mapping[str, Any]) -> dict[str, str]:
@@ -38,6 +38,8 @@ def section_texts(sections: Mapping[str, Any]) -> dict[str, str]:
         # Without the name that the phases have.
         phases = identifying_phases(sections["staging"]["phases"])
         identifying_parts["staging"] = {"phases": phases}
+    if "task" in sections:
+        identifying_parts["task"] = sections["task"]
     if "transfer" in sections:
         transfer = dict(sections["transfer"])
         if "weights" in transfer:

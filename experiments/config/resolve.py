@@ -12,6 +12,7 @@ from mixbench.experiments.config import datasets, messages, models, rules, weigh
 from mixbench.experiments.config.method_needs import check_method_needs
 from mixbench.experiments.config.schema import DatasetConfig, RunConfig
 from mixbench.experiments.config.staging import StagingConfig
+from mixbench.experiments.config.tasks import check_task, with_task
 from mixbench.experiments.config.training import CROP_SCALE, SAM_RHO
 from mixbench.experiments.config.transfer import TransferConfig
 from mixbench.experiments.errors import UserError
@@ -44,7 +45,7 @@ def resolve(config: RunConfig) -> RunConfig:
     Raises ValueError or UserError for sections that don't fit each other.
     """
     facts = datasets.with_folds(config.dataset.name, config.dataset.folds)
-    config = _with_weights(config)
+    config = with_task(_with_weights(config), facts)
     config = config.model_copy(update={"training": _training(config, facts)})
     _check_train_size(config, facts)
     _check_class_weights(config)
@@ -54,6 +55,7 @@ def resolve(config: RunConfig) -> RunConfig:
     config = config.model_copy(update={"staging": _staging(config, facts)})
     rules.check_transfer(config)
     rules.check_validation(config)
+    check_task(config)
     check_method_needs(config, facts)
     check_mixing(config.augmentation, config.phases, config.dataset.image_size, config.model.name)
     return config

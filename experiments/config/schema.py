@@ -14,6 +14,8 @@ from mixbench.experiments.config import datasets, keys, models
 from mixbench.experiments.config.staging import StagingConfig
 from mixbench.experiments.config.training import TrainingConfig, two_numbers
 from mixbench.experiments.config.transfer import TransferConfig
+from mixbench.experiments.design import tasks
+from mixbench.experiments.design.tasks import TaskInfo
 from mixbench.experiments.errors import unknown
 from mixbench.experiments.section import Number, Section, as_number, section_in
 from mixbench.experiments.staging.methods import resolve_method
@@ -33,7 +35,8 @@ class DatasetConfig(Section):
     of another shape. `pixel_range` are the values of black and white of pixels with more than 8
     bits; None: those of the data set. The network knows nothing of `left_out_classes`: no split has
     images of them, and sizes count the rest. With `folds`, one in so many images tests, another
-    part in each replicate, and the rest train.
+    part in each replicate, and the rest train. `targets` is what is to be told of an image; None:
+    one label, or in sets without labels the first of what they have.
     """
 
     name: str
@@ -47,6 +50,7 @@ class DatasetConfig(Section):
     fit: Literal["crop", "pad", "stretch"] | None = None
     pixel_range: tuple[float, float] | None = None
     left_out_classes: tuple[str, ...] | None = None
+    targets: Literal["labels", "multi_label", "regression", "masks"] | None = None
 
     @property
     def classes(self) -> int:
@@ -170,6 +174,23 @@ class OcclusionConfig(Section):
         return tuple(sorted(values))
 
 
+class TaskConfig(Section):
+    """What is learned: a folder of `mixbench.experiments.tasks`. None is classification."""
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, given: Any) -> Any:
+        """Accept `task: segmentation`."""
+        return {"name": given} if isinstance(given, str) else given
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        return tasks.info(name).name
+
+
 class EvaluationConfig(Section):
     """What is measured after training."""
 
@@ -187,6 +208,7 @@ class RunConfig(Section):
     """
 
     dataset: DatasetConfig
+    task: TaskConfig | None = None
     model: ModelConfig = ModelConfig()
     # Validated, so that the default's parameters are filled in too.
     augmentation: dict[str, Any] = Field(
@@ -223,6 +245,11 @@ class RunConfig(Section):
     @classmethod
     def _resolve_augmentation(cls, section: Any) -> dict[str, Any]:
         return resolve_method(section)
+
+    @property
+    def task_info(self) -> TaskInfo:
+        """What the run learns, as it is declared; of a resolved configuration."""
+        return tasks.info(self.task.name if self.task else tasks.CLASSIFICATION)
 
     @property
     def phases(self) -> tuple[dict[str, Any], ...] | None:

@@ -83,9 +83,10 @@ class TrainingConfig(Section):
     `crop_padding` and `flip` is the data set's default. `devices` is the number of ranks (None:
     one), and `batch_size` is that of all ranks. `optimiser` None is sgd; adamw and lamb (timm's)
     have no momentum and no nesterov. sam makes the steps of `sam_base` (None: sgd) by the gradient
-    at weights that are `sam_rho` away (None: 0.05 with sam). `loss` None is ce, the cross-entropy;
-    bce is the binary one of every class, with the mixed labels, or with 1 for those whose weight is
-    above `bce_threshold` and 0 for the rest. `class_weights` weigh the loss of each label, in the
+    at weights that are `sam_rho` away (None: 0.05 with sam). `loss` None is that of the task, ce in
+    classification; ce is the cross-entropy, bce the binary one of every class, with the mixed
+    labels, or with 1 for those whose weight is above `bce_threshold` and 0 for the rest; mse is the
+    mean squared error. `class_weights` weigh the loss of each label, in the
     order of the classes; balanced: by one over the class's number of training images. The balanced
     `sampler` draws classes alike. With `repeated_augmentation` each image comes so many times in
     its batch, and an epoch has as many steps with fewer images. `swa` is measured beside what the
@@ -105,7 +106,7 @@ class TrainingConfig(Section):
     schedule: Literal["one_cycle", "cosine"] = "one_cycle"
     warmup: Number | None = Field(None, ge=0, lt=1)
     label_smoothing: Number = Field(0.0, ge=0, lt=1)
-    loss: Literal["ce", "bce"] | None = None
+    loss: Literal["ce", "bce", "mse"] | None = None
     bce_threshold: Number | None = Field(None, ge=0, lt=1)
     ema: EmaConfig | None = None
     swa: SwaConfig | None = None
@@ -216,11 +217,6 @@ class TrainingConfig(Section):
                 raise ValueError(f"{name}: is for optimiser sgd; leave it out with {base}")
         return self
 
-    @field_validator("loss")
-    @classmethod
-    def _ce_is_unset(cls, loss: str | None) -> str | None:
-        return None if loss == "ce" else loss
-
     @field_validator("class_weights", mode="before")
     @classmethod
     def _check_weights(cls, given: Any) -> Any:
@@ -248,9 +244,10 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _check_threshold(self) -> TrainingConfig:
-        if self.bce_threshold is not None and self.loss is None:
+        if self.bce_threshold is not None and self.loss != "bce":
             raise ValueError(
-                f"bce_threshold: got {self.bce_threshold}, but it is for loss: bce, not ce"
+                f"bce_threshold: got {self.bce_threshold}, but it is for loss: bce, not "
+                f"{self.loss or 'ce'}"
             )
         return self
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from mixbench.experiments.data.pixel_range import BYTES
 from mixbench.experiments.data.pixel_range import Scale as PixelScale
 from mixbench.experiments.data.split import Split
+from mixbench.experiments.design.tasks import LABELS
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Dataset:
     or over the list of files of an image folder. `source` says where the data is,
     `skipped` which files could not be read so far, and why. `scale` has the values of black and
     white of pixels with more than 8 bits, `notes` what is to be said of them.
+    `targets` is the resolved `dataset.targets`; of numbers to predict, `classes` has the names.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Dataset:
     skipped: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     scale: PixelScale = BYTES
+    targets: str = LABELS
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,3 +64,9 @@ def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     variance = (squares.double() / count - mean**2).clamp(min=0)
     std = torch.where(variance > 1e-6, variance.sqrt(), 255.0)
     return (mean / 255).float(), (std / 255).float()
+
+
+def value_range(numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Lowest and highest of each of K numbers to predict (N,K): (K,) float32, never the same."""
+    low, high = numbers.float().amin(dim=0), numbers.float().amax(dim=0)
+    return low, torch.where(high > low, high, low + 1)

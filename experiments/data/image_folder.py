@@ -33,7 +33,9 @@ def load_folder(
     return Dataset(
         name=config.name,
         classes=listing.classes,
-        **decoded.splits,
+        train=decoded.splits["train"],
+        validation=decoded.splits["validation"],
+        test=decoded.splits["test"],
         mean=decoded.mean.to(device),
         std=decoded.std.to(device),
         source=str(listing.root),

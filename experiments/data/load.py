@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mixbench.experiments.config import datasets
@@ -21,6 +23,7 @@ from mixbench.experiments.data.left_out import without_classes
 from mixbench.experiments.data.named import Arrays, named_dataset
 from mixbench.experiments.data.select import configured_indices
 from mixbench.experiments.data.split import ArraySplit
+from mixbench.experiments.design.tasks import LABELS
 
 
 def load(
@@ -43,7 +46,7 @@ def load(
     if datasets.folder_path(config.name) is not None:
         return image_folder.load_folder(config, device, workers, crops)
     source = ensure(config.name, verify=False)  # reading verifies
-    arrays = without_classes(named_dataset(config.name).read(source), config)
+    arrays = _read(config, source)
     splits, digest = _splits(config, arrays, device, crops)
     mean, std = statistics(splits["train"].images)
     return Dataset(
@@ -56,6 +59,7 @@ def load(
         std=std,
         source=source,
         digest=digest,
+        targets=config.targets or LABELS,
     )
 
 
@@ -71,15 +75,29 @@ def check_sizes(config: DatasetConfig) -> None:
     if path is not None:
         folder_listing.check(config)
         return
-    arrays = named_dataset(config.name).read(ensure(config.name, verify=False))
-    configured_indices(config, without_classes(arrays, config).train_labels)
+    arrays = _read(config, ensure(config.name, verify=False))
+    configured_indices(config, _strata(arrays.train_labels))
+
+
+def _read(config: DatasetConfig, source: str) -> Arrays:
+    dataset = named_dataset(config.name)
+    if config.targets in (None, LABELS):
+        return without_classes(dataset.read(source), config)
+    return dataset.read_targets(source, str(config.targets))
+
+
+def _strata(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """The class of each image that splits are balanced by; all one where targets are no classes."""
+    if labels.ndim == 1 and labels.dtype.kind in "iu":
+        return labels
+    return np.zeros(len(labels), dtype=np.int64)
 
 
 def _splits(
     config: DatasetConfig, arrays: Arrays, device: torch.device, crops: Scale | None
 ) -> tuple[dict[str, ArraySplit], str]:
     """The three splits on the device, and a digest of their pixels and labels."""
-    train, validation = configured_indices(config, arrays.train_labels)
+    train, validation = configured_indices(config, _strata(arrays.train_labels))
     shape = Shape(*config.sides, config.fit or "crop")
     parts = {
         "train": (arrays.train_images[train], arrays.train_labels[train]),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.config import datasets
 
@@ -21,13 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arrays:
-    """A small data set as read: images uint8 (N,C,H,W), labels whole numbers (N,)."""
+    """A small data set as read: images uint8 (N,C,H,W), and labels, or other targets, of each.
+
+    Labels are whole numbers (N,), several labels for an image (N,K) float32 of 0 and 1, numbers to
+    predict (N,K) float32, masks of classes (N,H,W) uint8 with 255 for pixels that don't count.
+    `classes` are the names of the classes, or of the numbers.
+    """
 
     classes: tuple[str, ...]
     train_images: NDArray[np.uint8]
-    train_labels: NDArray[np.int64]
+    train_labels: NDArray[Any]
     test_images: NDArray[np.uint8]
-    test_labels: NDArray[np.int64]
+    test_labels: NDArray[Any]
 
 
 class NamedDataset(ABC):
@@ -48,6 +53,13 @@ class NamedDataset(ABC):
     @abstractmethod
     def read(self, source: str) -> Arrays:
         """Read the images and labels. Raises UserError as `verify`."""
+
+    def read_targets(self, source: str, targets: str) -> Arrays:  # noqa: ARG002
+        """Read the images with other targets; sets that have several override it.
+
+        targets: one of `DatasetInfo.targets`.
+        """
+        return self.read(source)
 
 
 def named_dataset(name: str) -> NamedDataset:

@@ -14,9 +14,10 @@ from mixbench.augmentations.bank import Bank
 from mixbench.augmentations.networks.views import NetworkView
 from mixbench.experiments.config.method_text import parameter_text
 from mixbench.experiments.data.crops import Scale, denormalise, normalise
-from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.dataset import Dataset, value_range
 from mixbench.experiments.data.object_masks import object_masks
 from mixbench.experiments.data.split import crop_draws
+from mixbench.experiments.design.tasks import LABELS
 
 STRIP = 8
 SEED = 4
@@ -88,7 +89,7 @@ def preview(
         top = head + (number // columns) * (scale + caption + GAP)
         sheet.paste(_tile(raw[number], scale), (left, top))
         sheet.paste(_tile(mixed[number], scale), (left + scale + 4, top))
-        label = dataset.classes[int(labels[number])]
+        label = target_text(dataset, labels[number])
         draw.text((left, top + scale + 1), _short(label), fill="#555555", font=font)
         for line, text in enumerate(_weights(dataset, targets, number)):
             corner = (left + scale + 4, top + scale + 1 + LINE * line)
@@ -101,11 +102,13 @@ def _mix(
 ) -> tuple[Tensor, Tensor, int]:
     """Mixed images (uint8), their dense soft labels, on the CPU, and the plan's depth."""
     images = normalise(raw, dataset.mean, dataset.std)
+    labels = labels_for_methods(dataset, labels)
     generator = torch.Generator().manual_seed(seed)
     # One batch shows one draw, unless the draws are per sample: a picture is to show the variety.
     mix = augmentations.create(**augmentation)
     mix = mix if mix.name == "none" else mix.varied()
-    bank = Bank(images.roll(1, dims=0), labels.roll(1))  # as if another batch had come before
+    # As if another batch had come before.
+    bank = Bank(images.roll(1, dims=0), labels.roll(1, dims=0))
     masks = object_masks(raw) if "masks" in mix.needs else None
     classes = len(dataset.classes)
     model = _stand_in(images, classes) if "model" in mix.needs else None
@@ -153,10 +156,11 @@ def _one_per_class(
     dataset: Dataset, count: int, crops: Scale | None, seed: int
 ) -> tuple[Tensor, Tensor]:
     """The first `count` training images, or crops of them, taking classes in turn, on the CPU."""
-    by_class = [
-        (dataset.train.labels == label).nonzero()[:, 0] for label in range(len(dataset.classes))
-    ]
-    rounds = -(-count // len(dataset.classes))
+    of_classes = dataset.train.labels
+    if dataset.targets != LABELS:
+        of_classes = torch.zeros(len(dataset.train), dtype=torch.int64)
+    by_class = [(of_classes == label).nonzero()[:, 0] for label in range(len(dataset.classes))]
+    rounds = -(-count // len(dataset.classes)) if dataset.targets == LABELS else count
     turns = [
         int(images[turn]) for turn in range(rounds) for images in by_class if len(images) > turn
     ]
@@ -171,8 +175,36 @@ def _one_per_class(
 
 
 def _weights(dataset: Dataset, targets: Tensor, number: int) -> list[str]:
+    if dataset.targets == "masks":
+        return []
+    if dataset.targets == "regression":
+        low, high = value_range(dataset.train.labels)
+        return target_text(dataset, low + targets[number] * (high - low)).split(", ")[:4]
     shares = sorted(enumerate(targets[number].tolist()), key=lambda item: -item[1])
     return [f"{_short(dataset.classes[c])} {w:.2f}" for c, w in shares if w > 0.005][:4]
+
+
+def target_text(dataset: Dataset, target: Tensor) -> str:
+    """Return what is to be told of an image in words; empty for a mask."""
+    if dataset.targets == LABELS:
+        return dataset.classes[int(target)]
+    if dataset.targets == "multi_label":
+        there = zip(dataset.classes, target.tolist(), strict=True)
+        return ", ".join(name for name, value in there if value > 0) or "none"
+    if dataset.targets == "regression":
+        values = zip(dataset.classes, target.tolist(), strict=True)
+        return ", ".join(f"{name} {value:.3g}" for name, value in values)
+    return ""
+
+
+def labels_for_methods(dataset: Dataset, targets: Tensor) -> Tensor:
+    """Return labels that a method takes: numbers scaled to [0, 1]; no classes for masks."""
+    if dataset.targets == "masks":
+        return torch.zeros(len(targets), dtype=torch.int64, device=targets.device)
+    if dataset.targets == "regression":
+        low, high = value_range(dataset.train.labels)
+        return (targets - low) / (high - low)
+    return targets
 
 
 def _short(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,14 +29,23 @@ class Measurements:
     Attributes:
         metrics: One flat mapping; None if there is no value.
         curves: JSON-like data for figures.
-        logits: Of the clean test set, (N,K).
-        labels: Of the clean test set, (N,).
+        predictions: What `predictions.npz` keeps of the clean test set; in classification `logits`
+            (N,K) and `labels` (N,).
     """
 
     metrics: dict[str, float | None]
     curves: dict[str, Any]
-    logits: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    predictions: Mapping[str, NDArray[Any]]
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Those of a classification."""
+        return self.predictions["logits"]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Those of a classification."""
+        return self.predictions["labels"]
 
 
 @torch.inference_mode()
@@ -90,7 +99,11 @@ def measure(
             ranks=ranks,
         )
         metrics |= {f"occlusion/{name}": value for name, value in occlusion_metrics.items()}
-    return Measurements(metrics, curves, logits, labels)
+    kept: dict[str, NDArray[Any]] = {
+        "logits": logits.astype(np.float32),
+        "labels": labels.astype(np.int64),
+    }
+    return Measurements(metrics, curves, kept)
 
 
 @torch.inference_mode()

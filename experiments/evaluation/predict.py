@@ -7,6 +7,7 @@ of all, in their order; the others get their own, which may be empty.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,6 @@ from mixbench.experiments.ranks import ALONE, Ranks
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
-@torch.inference_mode()
 def logits_of(
     network: nn.Module, batches: Batches, ranks: Ranks = ALONE
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -33,6 +33,26 @@ def logits_of(
 
     Returns:
         Logits (N,K) float32 and labels (N,) int64.
+
+    Raises:
+        UserError: There is no image.
+    """
+    return outputs_of(network, batches, ranks)
+
+
+@torch.inference_mode()
+def outputs_of(
+    network: nn.Module, batches: Batches, ranks: Ranks = ALONE
+) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Outputs and targets of all `batches`, whatever the task. Leaves evaluation mode on.
+
+    Args:
+        network: From normalised images (B,C,H,W) to outputs (B,...).
+        batches: Normalised images and targets (B,...).
+        ranks: Who shares the work.
+
+    Returns:
+        Outputs (N,...) float32 and targets (N,...) as they are.
 
     Raises:
         UserError: There is no image.

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from mixbench import augmentations
 from mixbench.augmentations.bank import Bank
-from mixbench.augmentations.forward import clean_batch
 from mixbench.augmentations.plans.base import Batch
 from mixbench.experiments.config.rules import why_not_cached
 from mixbench.experiments.config.schema import RunConfig
@@ -25,6 +24,7 @@ from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.split import WHOLE, ArraySplit, Part, Sampling
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.tasks.base import task_of
 from mixbench.experiments.text import first_line
 from mixbench.experiments.training.control import Beat, Control
 from mixbench.experiments.training.learner import Learner
@@ -83,6 +83,7 @@ class CachedFeatures:
         self._whole = learner.network
         self._dataset = dataset
         self._config = config
+        self._task = task_of(config, dataset, train.device)
         self._streams = streams
         self._train = train
         self._validation = validation
@@ -111,13 +112,13 @@ class CachedFeatures:
             images = _normalised(dataset.train.images.index_select(0, raw), dataset, self._config)
         shape = (len(raw), *dataset.shape)
         plan, drawn = self._streams.draw_plan(
-            method, shape, images=images, labels=labels, bank=bank
+            method, shape, images=images, labels=self._task.seen(labels), bank=bank
         )
-        targets = plan.mix_labels(labels, len(dataset.classes))
+        targets = self._task.mix(plan, labels)
         features = self._train.take(raw)
         clean = None
         if uses_clean(method):
-            clean = clean_batch(features, labels, len(dataset.classes))
+            clean = self._task.unmixed(features, labels)
         if self._mixes_features:
             features = mix_features(plan, features, self._whole)
         return clean, Batch(features, targets, plan, drawn)

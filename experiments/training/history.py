@@ -9,21 +9,30 @@ from typing import Any
 
 NOISE = "train/gradient_noise/"
 """What the names of gradient noise begin with, in the rows of epochs."""
+_OF_THE_CONSTRUCTOR = ("path", "metric", "better")
 
 
 class History:
     """`metrics.jsonl`, its length at the last checkpoint, and sums over epochs.
 
-    Attributes but for `path` are stored in checkpoints under their names.
+    Attributes but for those of the constructor are stored in checkpoints under their names.
+
+    Args:
+        path: Of the file.
+        metric: What tells the best epoch, of the validation split.
+        better: 1 where more of it is better, -1 where less is.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, metric: str = "accuracy", better: int = 1) -> None:
         self.path = path
+        self.metric = metric
+        self.better = better
         self.length = 0
         self.seconds = 0.0
         self.images = 0
         self.best_epoch = 0
-        self.best_accuracy = -1.0
+        # Named as in the checkpoints of earlier versions; of any metric, so that more is better.
+        self.best_accuracy = -math.inf
 
     def begin(self) -> None:
         """Start an empty file."""
@@ -39,9 +48,9 @@ class History:
             self.length = file.tell()
         self.seconds += seconds
         self.images += images
-        accuracy = row.get("validation/accuracy")  # Not there without validation.
-        if accuracy is not None and accuracy > self.best_accuracy:
-            self.best_epoch, self.best_accuracy = row["epoch"], accuracy
+        value = row.get(f"validation/{self.metric}")  # Not there without validation.
+        if value is not None and self.better * value > self.best_accuracy:
+            self.best_epoch, self.best_accuracy = row["epoch"], self.better * value
 
     def holds(self, length: int) -> bool:
         """Has the file at least `length` bytes?"""
@@ -55,7 +64,8 @@ class History:
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {name: value for name, value in vars(self).items() if name != "path"}
+        stored = vars(self).keys() - set(_OF_THE_CONSTRUCTOR)
+        return {name: value for name, value in vars(self).items() if name in stored}
 
     def dose(self) -> float:
         """The mean over all images of all epochs of the share that is not their own label's."""
@@ -77,5 +87,5 @@ class History:
             "train_seconds": self.seconds,
             "images_per_second": self.images / self.seconds,
             "best_epoch": self.best_epoch,
-            "best_validation_accuracy": self.best_accuracy,
+            f"best_validation_{self.metric}": self.better * self.best_accuracy,
         }

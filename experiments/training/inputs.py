@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from mixbench import augmentations
 from mixbench.augmentations import NetworkView
 from mixbench.augmentations.bank import Bank
-from mixbench.augmentations.forward import clean_batch
 from mixbench.augmentations.integrations.hooks import mixing_inside
 from mixbench.augmentations.plans.base import Batch
 from mixbench.experiments.config.rules import why_not_in_features
@@ -29,6 +28,7 @@ from mixbench.experiments.data.object_masks import with_mask_channel
 from mixbench.experiments.data.split import WHOLE, ArraySplit, Part, Sampling
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.methods import methods_of
+from mixbench.experiments.tasks.base import task_of
 from mixbench.experiments.training.cached_features import cache_features, last_frozen, uses_clean
 from mixbench.experiments.training.control import Beat, Control
 from mixbench.experiments.training.learner import Learner
@@ -83,6 +83,7 @@ class Pixels:
         self._layers = learner.layers
         self._dataset = dataset
         self._config = config
+        self._task = task_of(config, dataset, learner.device)
         self._streams = streams
         self._mix_at = mix_at
         self._has_masks = _needs_masks(config)
@@ -104,14 +105,14 @@ class Pixels:
     def mix(
         self, method: augmentations.Method, raw: Tensor, labels: Tensor, bank: Bank
     ) -> tuple[Batch | None, Batch]:
-        (images, masks), classes = self._prepare(raw), len(self._dataset.classes)
-        given = {"images": images, "labels": labels, "masks": masks}
+        images, masks = self._prepare(raw)
+        given = {"images": images, "labels": self._task.seen(labels), "masks": masks}
         plan, drawn = self._streams.draw_plan(
             method, images.shape, model=self._view, bank=bank, **given
         )
-        targets = plan.mix_labels(labels, classes)
+        targets = self._task.mix(plan, labels)
         mixed = plan.mix_images(images) if self._mix_at is None else images
-        clean = clean_batch(images, labels, classes) if uses_clean(method) else None
+        clean = self._task.unmixed(images, labels) if uses_clean(method) else None
         return clean, Batch(mixed, targets, plan, drawn)
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:

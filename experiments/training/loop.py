@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from mixbench.augmentations.forward import step_loss
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.dataset import Dataset
-from mixbench.experiments.evaluation.predict import score
 from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.signals import Stopped
+from mixbench.experiments.tasks.base import Task
 from mixbench.experiments.training.control import Beat, Control, Order
 from mixbench.experiments.training.epoch_totals import EpochMeans, staging_row
 from mixbench.experiments.training.gradient_noise import measure_noise
@@ -120,7 +120,7 @@ def train_step(
 
 
 def validate_epoch(run: Training) -> dict[str, float]:
-    """accuracy and nll on the validation split; a stop during it saves the state after training."""
+    """Score the validation split; a stop during it saves the state after training."""
     control = run.control
     try:
         # All ranks validate together: stop only at its end.
@@ -130,33 +130,35 @@ def validate_epoch(run: Training) -> dict[str, float]:
         beat = control.beat_or_stop if run.ranks.size == 1 else control.beat
         with run.learner.evaluated():
             run.ranks.align(run.learner.network)
-            validation = validate(run.inputs, beat, run.ranks)
+            validation = validate(run.task, run.inputs, beat, run.ranks)
     except Stopped:
         run.save(run.steps_per_epoch)
         run.report_checkpoint()
         raise
-    if not math.isfinite(validation["nll"]):
+    if not all(map(math.isfinite, validation.values())):
         raise Diverged(f"the network's outputs are no longer numbers after epoch {run.epoch + 1}")
     return validation
 
 
-def validate(inputs: Inputs, beat: Beat, ranks: Ranks = ALONE) -> dict[str, float]:
-    """accuracy and nll on the validation split; the same on every rank."""
-    return ranks.share(score(inputs.network, inputs.validation(beat, ranks.part), ranks))
+def validate(task: Task, inputs: Inputs, beat: Beat, ranks: Ranks = ALONE) -> dict[str, float]:
+    """Return what the task measures on the validation split; the same on every rank."""
+    return ranks.share(task.score(inputs.network, inputs.validation(beat, ranks.part), ranks))
 
 
 def record_epoch(
     run: Training, means: EpochMeans, validation: dict[str, float], noise: dict[str, float]
 ) -> None:
-    """Write the epoch's row to `metrics.jsonl`, and let the schedules know its accuracy.
+    """Write the epoch's row to `metrics.jsonl`, and let the schedules know how good it is.
 
     Args:
-        validation: accuracy and nll; empty after an epoch without validation.
+        validation: What the task measures, such as accuracy and nll; empty after an epoch without
+            validation.
     """
     steps = (run.epoch + 1) * run.steps_per_epoch
     staging = staging_row(run.schedules.phase(steps - 1), means) if run.schedules.staged else {}
+    metric, better = run.task.info.validation[0]
     if validation:
-        run.schedules.observe(validation["accuracy"])
+        run.schedules.observe(better * validation[metric])
     if not run.ranks.leads:
         return
     speed = means.images / run.totals.seconds
@@ -180,6 +182,6 @@ def record_epoch(
         run.epoch + 1,
         run.config.epochs,
         means.loss,
-        f"validation accuracy {validation['accuracy']:.4f}, " if validation else "",
+        f"validation {metric} {validation[metric]:.4f}, " if validation else "",
         speed,
     )

@@ -19,9 +19,9 @@ from mixbench.experiments.config.training import TrainingConfig
 from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.models.loss import Loss
 from mixbench.experiments.signals import Stopped
 from mixbench.experiments.staging.methods import methods_of
+from mixbench.experiments.tasks.base import task_of
 from mixbench.experiments.training.checkpoints import Checkpoints
 from mixbench.experiments.training.control import Control, Order, Paused
 from mixbench.experiments.training.epoch_totals import EpochTotals
@@ -55,8 +55,7 @@ class Training:
         self._dataset = dataset
         self.ranks = control.ranks
         self.device, self.train_images = device, len(dataset.train)
-        labels, classes = dataset.train.labels, len(dataset.classes)
-        self.loss = Loss.of(config.training, labels, classes, device)
+        self.task = task_of(config, dataset, device)
         _check_ranks(self.ranks.size, len(dataset.train))
         _check_noise(config.training, len(dataset.train))
         _check_pairing(config, dataset.train.labels)
@@ -69,7 +68,7 @@ class Training:
         self.schedules = TrainingSchedules(
             config, self.steps, self.steps_per_epoch, learner.freezing.moments
         )
-        self.history = History(folder / "metrics.jsonl")
+        self.history = History(folder / "metrics.jsonl", *self.task.info.validation[0])
         self.totals = EpochTotals(device)
         self.bank = Bank()
         state = TrainingState(
@@ -101,7 +100,7 @@ class Training:
             with self.learner.precision():
                 return self.inputs.logits(model, batch)
 
-        return Forward(logits, self.loss, self.inputs.network)
+        return Forward(logits, self.task.loss, self.inputs.network)
 
     def meet_ranks(self, number: int, images: int) -> list[int]:
         """Before a step: save if it is time, stop if asked; return each rank's number of images."""

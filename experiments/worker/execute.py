@@ -18,7 +18,7 @@ from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data import pictures
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.load import load_once
-from mixbench.experiments.evaluation.after_training import Measurements, measure, measure_average
+from mixbench.experiments.evaluation.after_training import Measurements
 from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.signals import Stop
@@ -26,6 +26,7 @@ from mixbench.experiments.store import checkpoint, plugin_code, provenance
 from mixbench.experiments.store.claims import Claim, ClaimLost
 from mixbench.experiments.store.files import SCHEMA, atomic_write, dump
 from mixbench.experiments.store.run_folder import RunFolder
+from mixbench.experiments.tasks.base import Task, task_of
 from mixbench.experiments.training.loop import train
 from mixbench.experiments.transfer.load import load_weights
 
@@ -68,14 +69,16 @@ def execute(
         claim.renew({"stage": "measuring"})
         stop.check()
 
-    measured = measure(network, dataset, config, beat, ranks)
-    of_averages = _measure_averages(network, dataset, config, beat, folder, ranks)
+    task = task_of(config, dataset, device)
+    measured = task.measure(network, dataset, beat, ranks)
+    of_averages = _measure_averages(network, dataset, task, beat, folder, ranks)
     by_rank = ranks.gather(sorted(dataset.skipped.items()))
     skipped = dict(entry for entries in by_rank for entry in entries)
     _write_predictions(folder.path / "predictions.npz", measured)
+    best = task.info.validation[0][0]
     of_training = {
         "best/epoch": summary.pop("best_epoch"),
-        "best/validation_accuracy": summary.pop("best_validation_accuracy"),
+        f"best/validation_{best}": summary.pop(f"best_validation_{best}"),
         "mix/dose": summary.pop("dose"),
         **summary.pop("noise"),
     }
@@ -116,15 +119,16 @@ def assist(config: RunConfig, folder: RunFolder, device: torch.device, ranks: Ra
         """Do nothing: rank 0 has the claim."""
 
     train(network, dataset, config, device, folder.path, beat, ranks=ranks)
-    measure(network, dataset, config, lambda: None, ranks)
-    _measure_averages(network, dataset, config, lambda: None, folder, ranks)
+    task = task_of(config, dataset, device)
+    task.measure(network, dataset, lambda: None, ranks)
+    _measure_averages(network, dataset, task, lambda: None, folder, ranks)
     ranks.gather(sorted(dataset.skipped.items()))
 
 
 def _measure_averages(
     network: nn.Module,
     dataset: Dataset,
-    config: RunConfig,
+    task: Task,
     beat: Callable[[], None],
     folder: RunFolder,
     ranks: Ranks,
@@ -134,11 +138,11 @@ def _measure_averages(
     `network` has the last of them afterwards.
     """
     metrics: dict[str, float | None] = {}
-    for name in config.training.averages_beside:
+    for name in task.config.training.averages_beside:
         # The checkpoint of the training's end; only rank 0 is sure to see its own file.
         average: Any = next(checkpoint.load(folder.path))[name] if ranks.leads else None
         network.load_state_dict(ranks.share(average))
-        metrics |= measure_average(network, dataset, config, beat, ranks, name)
+        metrics |= task.measure_average(network, dataset, beat, ranks, name)
     return metrics
 
 
@@ -209,9 +213,6 @@ def _with_keys(config: RunConfig) -> dict[str, Any]:
 
 def _write_predictions(path: Path, measured: Measurements) -> None:
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        logits=measured.logits.astype(np.float32),
-        labels=measured.labels.astype(np.int64),
-    )
+    arrays: dict[str, Any] = {**measured.predictions}
+    np.savez_compressed(buffer, **arrays)
     atomic_write(path, buffer.getvalue())

@@ -93,6 +93,8 @@ EVERY_FIELD = [
 
 
 NEED_OTHERS = {
+    "dataset.targets",
+    "task.name",
     "dataset.train_fraction",
     "dataset.fit",
     "dataset.pixel_range",

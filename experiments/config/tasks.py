@@ -1,0 +1,117 @@
+"""The task of a run: which it is by its section or its targets, and what fits it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mixbench.experiments.config import datasets, models
+from mixbench.experiments.config.method_needs import pairs_by
+from mixbench.experiments.config.schema import RunConfig, TaskConfig
+from mixbench.experiments.design import tasks
+from mixbench.experiments.design.tasks import CLASSIFICATION, LABELS, TaskInfo
+from mixbench.experiments.staging.methods import methods_of
+
+if TYPE_CHECKING:
+    from mixbench.augmentations import Method
+
+
+def with_task(config: RunConfig, facts: datasets.DatasetInfo) -> RunConfig:
+    """Return the configuration with `task` and `dataset.targets`, unset for classification.
+
+    Raises ValueError for targets that the data set doesn't have, or that are not the task's.
+    """
+    given = config.dataset.targets
+    if config.task is not None:
+        task = tasks.info(config.task.name)
+        where = f"task.name: {task.name} needs dataset.targets: {task.targets}"
+        if given not in (None, task.targets):
+            raise ValueError(f"{where}, got {given}")
+    else:
+        task = tasks.for_targets(given or facts.targets[0])
+        where = f"dataset.targets: got {given}"
+    if task.targets not in facts.targets:
+        names = [name for name in datasets.names() if task.targets in datasets.info(name).targets]
+        raise ValueError(
+            f"{where}, but {facts.name} has {' and '.join(facts.targets)} alone; data sets with "
+            f"{task.targets}: {', '.join(names) or 'none yet'}"
+        )
+    is_default = task.name == CLASSIFICATION
+    dataset = {"targets": None if task.targets == LABELS else task.targets}
+    return config.model_copy(
+        update={
+            "task": None if is_default else TaskConfig(name=task.name),
+            "dataset": config.dataset.model_copy(update=dataset),
+            "training": config.training.model_copy(update={"loss": _loss(config, task)}),
+        }
+    )
+
+
+def check_task(config: RunConfig) -> None:
+    """Raise ValueError for sections of the run that don't fit its task."""
+    task = config.task_info
+    if not task.has_label_options:
+        _check_label_options(config, task)
+    if task.name != CLASSIFICATION and config.dataset.left_out_classes:
+        raise ValueError(
+            f"dataset.left_out_classes: is for classification, got a run with task {task.name}"
+        )
+    ours = models.our_networks()
+    if config.model.name in ours and ours[config.model.name].is_dense != task.is_dense:
+        fitting = [name for name, network in ours.items() if network.is_dense == task.is_dense]
+        answer = "a map" if task.is_dense else "one answer for an image"
+        raise ValueError(
+            f"model.name: {task.name} needs a network that gives {answer}, got {config.model.name};"
+            f" those that do: {', '.join(fitting)}"
+        )
+    for where, mix in methods_of(config.augmentation, config.phases):
+        for each in _with_inner(mix):
+            if each.name in task.refused_methods:
+                others = [name for name in _method_names() if name not in task.refused_methods]
+                raise ValueError(
+                    f"{where}: {each.name} can't carry {task.name}: "
+                    f"{task.refused_methods[each.name]}; methods that can: {', '.join(others)}"
+                )
+        pairing = next((one for one in ("same_class", "other_class") if pairs_by(mix, one)), None)
+        if pairing is not None and not task.has_label_options:
+            raise ValueError(
+                f"{where}: pairing: {pairing} needs one class for an image, got task {task.name}"
+            )
+
+
+def _loss(config: RunConfig, task: TaskInfo) -> str | None:
+    loss = config.training.loss
+    if loss is not None and loss not in task.losses:
+        raise ValueError(
+            f"training.loss: got {loss}, expected {' or '.join(task.losses)} for {task.name}"
+        )
+    return None if loss == task.losses[0] else loss
+
+
+def _check_label_options(config: RunConfig, task: TaskInfo) -> None:
+    training = config.training
+    for name, off in (
+        ("label_smoothing", 0),
+        ("class_weights", None),
+        ("sampler", None),
+        ("bce_threshold", None),
+    ):
+        value = getattr(training, name)
+        if value != off:
+            raise ValueError(
+                f"training.{name}: got {value}, but it is for one class an image, not for task "
+                f"{task.name}; leave it out"
+            )
+
+
+def _with_inner(mix: Method) -> Iterator[Method]:
+    yield mix
+    inner: tuple[Method, ...] = getattr(mix, "methods", ())
+    for method in inner:
+        yield from _with_inner(method)
+
+
+def _method_names() -> list[str]:
+    from mixbench import augmentations
+
+    return list(augmentations.available())
