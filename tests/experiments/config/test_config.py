@@ -449,7 +449,11 @@ def test_a_folder_of_images_is_known_by_what_it_holds(tmp_path: Path) -> None:
         ("training.swa", {"form": 0.5}, "unknown key of training.swa 'form'; did you mean 'from'?"),
         ("training.swa", 1, "training.swa.from: got 1, expected a number below 1"),
         ("training.swa", "late", "training.swa: got 'late', expected a share of the training, or "),
-        ("training.loss", "bcee", "training.loss: got 'bcee', expected one of 'ce', 'bce' or 'mse'"),
+        (
+            "training.loss",
+            "bcee",
+            "training.loss: got 'bcee', expected one of 'ce', 'bce' or 'mse'",
+        ),
         ("training.bce_threshold", 0.2, "bce_threshold: got 0.2, but it is for loss: bce, not ce"),
         (
             "training",
