@@ -81,7 +81,7 @@ def rotated(images: NDArray[np.uint8], angles: NDArray[np.float32]) -> NDArray[n
         radians = torch.from_numpy(angles[part]).double().deg2rad().float()
         cos, sin, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
         matrix = torch.stack([cos, -sin, zero, sin, cos, zero], dim=1).view(-1, 2, 3)
-        pixels = torch.from_numpy(images[part]).float()
+        pixels = torch.from_numpy(images[part].astype(np.float32))
         grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
         found = F.grid_sample(pixels, grid, align_corners=False)
         turned[part] = found.round().clamp(0, 255).to(torch.uint8).numpy()

@@ -21,27 +21,22 @@ from mixbench.experiments.tasks.base import Task
 class Regression(Task):
     """K numbers for an image.
 
-    The network predicts them less their mean over the training images, divided by their standard
-    deviation: a loss of 1 is that of the mean. Methods that look at labels see them scaled to
-    [0, 1], as c_mixup asks.
+    The network predicts them scaled to [0, 1] over the training images, as c_mixup asks and as the
+    usual learning rates suit; metrics are in the numbers' own unit.
     """
 
     def __init__(
         self, info: TaskInfo, config: RunConfig, dataset: Dataset, device: torch.device
     ) -> None:
         super().__init__(info, config, dataset, device)
-        numbers = dataset.train.labels.double()
-        deviation = numbers.std(dim=0, correction=0)
-        self._mean = numbers.mean(dim=0).float().to(device)
-        self._deviation = torch.where(deviation > 0, deviation, 1).float().to(device)
         low, high = value_range(dataset.train.labels)
-        self._low, self._high = low.to(device), high.to(device)
+        self._low, self._span = low.to(device), (high - low).to(device)
 
     def seen(self, targets: Tensor) -> Tensor:
-        return (targets.float() - self._low) / (self._high - self._low)
+        return (targets.float() - self._low) / self._span
 
     def mix(self, plan: Plan, targets: Tensor) -> Targets:
-        return plan.mix_labels((targets.float() - self._mean) / self._deviation, self.classes)
+        return plan.mix_labels(self.seen(targets), self.classes)
 
     def loss(self, targets: Targets, outputs: Tensor) -> Tensor:
         """Return the mean squared error of the weighted sums of numbers, over images and numbers.
@@ -57,8 +52,8 @@ class Regression(Task):
         R² of a number is 1 - Σ(y - f)² / Σ(y - ȳ)², as in scikit-learn; None where a number is the
         same for all images.
         """
-        deviation, mean = self._deviation.cpu().numpy(), self._mean.cpu().numpy()
-        predicted = outputs.astype(np.float64) * deviation + mean
+        span, low = self._span.cpu().numpy(), self._low.cpu().numpy()
+        predicted = outputs.astype(np.float64) * span + low
         wanted = targets.astype(np.float64)
         errors = predicted - wanted
         spread = ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0)
