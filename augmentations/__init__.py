@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mixbench.augmentations.plans.base import Batch, Plan
     from mixbench.augmentations.plans.blend import Blend
     from mixbench.augmentations.plans.moments import Moments
+    from mixbench.augmentations.plans.overlay import Overlay
     from mixbench.augmentations.plans.paste import Paste
     from mixbench.augmentations.plans.serialise import load_plan, save_plan
     from mixbench.augmentations.plans.transport import Transport
@@ -55,6 +56,7 @@ __all__ = [
     "MixTransform",
     "Moments",
     "NetworkView",
+    "Overlay",
     "PaddedImages",
     "Paper",
     "Paste",
@@ -90,6 +92,7 @@ _MODULES = {
     "MixTransform": "integrations.dropin",
     "Moments": "plans.moments",
     "NetworkView": "networks.views",
+    "Overlay": "plans.overlay",
     "PaddedImages": "padding",
     "Paper": "method",
     "Paste": "plans.paste",

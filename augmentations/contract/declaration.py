@@ -44,7 +44,7 @@ def declared(case: Case) -> None:
     strange = ", ".join(sorted(method.asks - set(ASKS)))
     expect(not strange, f"`asks` has {strange}, expected some of {', '.join(ASKS)}")
     expect(
-        "model" in case.method().needs or not method.asks or case.method().has_loss,
+        "model" in case.method().needs or not case.method().asks or case.method().has_loss,
         "`asks` says what it asks the network for, and there is neither a need of it nor a loss",
     )
     home = case.method().home or Home()

@@ -185,7 +185,13 @@ def _rebuild(node: Any, tensors: Mapping[str, Tensor]) -> Any:
 def _kinds(base: Any = Plan) -> Iterator[type[Plan]]:
     """Yield all imported kinds of plan, including those of other packages."""
     # So that their kinds are known.
-    from mixbench.augmentations.plans import at_depth, composite, moments, transport  # noqa: F401
+    from mixbench.augmentations.plans import (  # noqa: F401
+        at_depth,
+        composite,
+        moments,
+        overlay,
+        transport,
+    )
 
     for kind in base.__subclasses__():
         if not isabstract(kind):

@@ -210,7 +210,7 @@ def test_a_gpu_finds_the_kernels_equal_to_the_eager_code(
     images = images.contiguous(memory_format=layout)
     for name in augmentations.available():
         mix = augmentations.create(name)
-        if mix.needs_images:
+        if mix.needs:
             continue
         mix = augmentations.create(name, per_sample=per_sample)
         plan = mix.sample(shape, device="cuda", generator=seeded(2, "cuda"))

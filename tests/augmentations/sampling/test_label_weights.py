@@ -24,6 +24,8 @@ METHODS: list[dict[str, Any]] = [
     {"name": "gridmix"},
     {"name": "smoothmix"},
     {"name": "cowmask"},
+    {"name": "classmix"},
+    {"name": "copy_paste"},
     {"name": "ricap"},
     {"name": "mosaic"},
     {"name": "mosaic", "parts": "crop"},
