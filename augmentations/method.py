@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from mixbench.augmentations.home import IMAGE, RECTANGLES, Home, flat
-from mixbench.augmentations.parameters import CLASS_PAIRINGS, PAIRINGS, parameter
+from mixbench.augmentations.parameters import CLASS_PAIRINGS, PAIRINGS, parameter, prob_parameter
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from mixbench.augmentations.plans.base import Batch, Plan
     from mixbench.augmentations.sampling.draws import Draws
 
-__all__ = ["IMAGE", "PAIRINGS", "RECTANGLES", "Home", "Method", "Paper", "flat", "parameter"]
+__all__ = [
+    "IMAGE",
+    "PAIRINGS",
+    "RECTANGLES",
+    "Home",
+    "Method",
+    "Paper",
+    "flat",
+    "parameter",
+    "prob_parameter",
+]
 
 NEEDS = ("images", "labels", "masks", "model", "bank")
 """What a method may need beside the shape of a batch; see `Method.sample`."""
@@ -91,12 +101,7 @@ class Method(ABC):
     """What label weights are: "pixels" (each source's share of the image), "kept" (labels are not
     mixed) or "declared" (a rule of the method's own, which its docstring states)."""
 
-    prob: float = parameter(
-        1.0,
-        "probability of mixing, applied once per batch, or once per sample with per_sample",
-        at_least=0,
-        at_most=1,
-    )
+    prob: float = prob_parameter(1.0)
     per_sample: bool = parameter(
         False, "draw the strength and the region per sample, not per batch"
     )

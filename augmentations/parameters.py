@@ -204,6 +204,16 @@ def parameter(
     return dataclasses.field(default=default, metadata={"rule": rule, "later": later})
 
 
+def prob_parameter(default: float) -> Any:
+    """Declare `prob`; a method whose authors don't mix always declares it anew."""
+    return parameter(
+        default,
+        "probability of mixing, applied once per batch, or once per sample with per_sample",
+        at_least=0,
+        at_most=1,
+    )
+
+
 def rules(method: type) -> dict[str, tuple[AnyRule, Any]]:
     """Return the rule and the default of each parameter of a method class; common ones last."""
     common = set()

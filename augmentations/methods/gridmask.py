@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import Home, Method, Paper, flat, parameter
+from mixbench.augmentations.method import Home, Method, Paper, flat, parameter, prob_parameter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,9 +68,7 @@ class GridMask(Method):
     fill: float | str = parameter(
         0.0, "value of the blanked pixels, or the batch's mean colour", words=("mean",)
     )
-    prob: float = parameter(
-        0.8, "probability of blanking, per sample with per_sample", at_least=0, at_most=1
-    )
+    prob: float = prob_parameter(0.8)
     per_sample: bool = parameter(True, "draw the grid per sample, as the authors do")
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.depths import at_depth, depths_parameter, sort_depths
-from mixbench.augmentations.method import Home, Method, Paper, parameter
+from mixbench.augmentations.method import Home, Method, Paper, parameter, prob_parameter
 
 if TYPE_CHECKING:
     from mixbench.augmentations.plans.base import Plan
@@ -43,12 +43,7 @@ class MixStyle(Method):
     )
     label_rule: ClassVar[str] = "kept"
 
-    prob: float = parameter(
-        0.5,
-        "probability of mixing, applied once per batch, or once per sample with per_sample",
-        at_least=0,
-        at_most=1,
-    )
+    prob: float = prob_parameter(0.5)
     per_sample: bool = parameter(True, "draw λ and the coin per sample, not per batch")
     alpha: float = parameter(0.1, "λ ~ Beta(α, α), how much of its own style is kept", above=0)
     depths: tuple[int, ...] = depths_parameter((1, 2), "where it mixes, at all of them")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.depths import at_depth, choose_depth, depths_parameter, sort_depths
-from mixbench.augmentations.method import Home, Method, Paper, parameter
+from mixbench.augmentations.method import Home, Method, Paper, parameter, prob_parameter
 
 if TYPE_CHECKING:
     from mixbench.augmentations.plans.base import Plan
@@ -43,12 +43,7 @@ class MoEx(Method):
     )
     label_rule: ClassVar[str] = "declared"
 
-    prob: float = parameter(
-        0.5,
-        "probability of mixing, applied once per batch, or once per sample with per_sample",
-        at_least=0,
-        at_most=1,
-    )
+    prob: float = prob_parameter(0.5)
     weight: float = parameter(
         0.9, "λ, the label weight of the sample whose moments are replaced", at_least=0, at_most=1
     )

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
+from mixbench.augmentations.method import (
+    IMAGE,
+    RECTANGLES,
+    Home,
+    Method,
+    Paper,
+    parameter,
+    prob_parameter,
+)
 from mixbench.augmentations.parameters import CLASS_PAIRINGS
 from mixbench.augmentations.plans.seen_shares import weighed
 from mixbench.augmentations.sampling.boxes import inside_box, quadrants
@@ -63,9 +71,7 @@ class Mosaic(Method):
         "what is in a quadrant: the image at that place, a random crop, or all of it, resized",
         choices=("same_place", "crop", "resize"),
     )
-    prob: float = parameter(
-        0.5, "probability of mixing, per sample with per_sample", at_least=0, at_most=1
-    )
+    prob: float = prob_parameter(0.5)
     per_sample: bool = parameter(True, "draw the cut per sample, as the authors do")
     labels: str = label_rule(drawn=False)
 

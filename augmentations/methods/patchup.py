@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.depths import at_depth, choose_depth, depths_parameter, sort_depths
-from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
+from mixbench.augmentations.method import (
+    IMAGE,
+    RECTANGLES,
+    Home,
+    Method,
+    Paper,
+    parameter,
+    prob_parameter,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,12 +62,7 @@ class PatchUp(Method):
         "2006.07794",
     )
 
-    prob: float = parameter(
-        0.7,
-        "probability of mixing, applied once per batch, or once per sample with per_sample",
-        at_least=0,
-        at_most=1,
-    )
+    prob: float = prob_parameter(0.7)
     mode: str = parameter(
         "soft",
         "blocks are averaged with the partner's, or exchanged",

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mixbench.augmentations.method import Home, Method, Paper, flat, parameter
+from mixbench.augmentations.method import Home, Method, Paper, flat, parameter, prob_parameter
 from mixbench.augmentations.sampling.boxes import check_areas, inside_box
 
 if TYPE_CHECKING:
@@ -63,9 +63,7 @@ class RandomErasing(Method):
     fill: float | str = parameter(
         "mean", "value of the blanked pixels, or the batch's mean colour", words=("mean",)
     )
-    prob: float = parameter(
-        0.5, "probability of erasing, per sample with per_sample", at_least=0, at_most=1
-    )
+    prob: float = prob_parameter(0.5)
     per_sample: bool = parameter(True, "draw the rectangle per sample, as the authors do")
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
+from mixbench.augmentations.parameters import CLASS_PAIRINGS
 from mixbench.augmentations.sampling.boxes import centred_box, cut_sides
 
 if TYPE_CHECKING:
@@ -33,8 +34,10 @@ class RecursiveMix(Method):
     Deviations: what the network says of the box is a second forward pass, of the box scaled to the
     whole image; theirs pools the last feature maps there (RoIAlign) into a classifier of its own.
     Images are interpolated about pixel centres (theirs: nearest pixel). The first batch, and one
-    after a batch of another method, has nothing to show and stays as it is. `pairing` has no
-    meaning. Of a batch larger than the one before, the rest shows its first samples again.
+    after a batch of another method, has nothing to show and stays as it is. Of a batch larger than
+    the one before, the rest shows its first samples again. With `pairing: same_class` each sample
+    shows one, drawn uniformly, whose largest label is its own class, with `other_class` one of
+    another; where there is none, it stays as it is. Other pairings change nothing.
 
     Args:
         alpha: The largest area of the box before clipping, a fraction of the image.
@@ -75,9 +78,22 @@ class RecursiveMix(Method):
         if bank is None or bank.images is None or bank.labels is None:
             return Paste(size, box.new_zeros(1, 0, 4))
         rows = torch.arange(draws.batch, device=box.device) % len(bank.images)
+        if self.pairing in CLASS_PAIRINGS:
+            rows, has_one = self._of_class(draws, bank.labels)
+            box = torch.where(has_one.unsqueeze(1), box, 0)
         logits = None if bank.logits is None else bank.logits.index_select(0, rows)
         images, labels = (one.index_select(0, rows) for one in (bank.images, bank.labels))
         return Recalled(size, box, images, labels, logits)
+
+    def _of_class(self, draws: Draws, earlier: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw which earlier sample each one shows, (B,), and say whether there is one, (B,)."""
+        import torch
+
+        classes = earlier.argmax(dim=1) if earlier.is_floating_point() else earlier
+        alike = draws.classes(self.pairing).unsqueeze(1) == classes
+        fits = alike if self.pairing == "same_class" else ~alike
+        rows = draws.columns(torch.where(fits, 0.0, -1e4))
+        return rows, fits.any(dim=1)
 
     def loss(self, forward: Forward, clean: Batch, mixed: Batch) -> Tensor:
         from mixbench.augmentations.plans.base import Batch

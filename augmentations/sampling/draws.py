@@ -243,11 +243,20 @@ class Draws:
             return torch.empty_like(order).scatter_(0, order, order.roll(-1))
         raise ValueError(f"pairing: got {pairing!r}, expected {', '.join(PAIRINGS)}")
 
-    def _class_partners(self, pairing: str) -> Tensor:
+    def classes(self, pairing: str) -> Tensor:
+        """Return the labels, (batch,) int64, for a pairing by them.
+
+        Raises:
+            ValueError: There are none, or they are soft.
+        """
         labels = self.labels
         if labels is None or labels.dim() != 1 or labels.is_floating_point():
             found = "none" if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
             raise ValueError(f"pairing: expected labels (B,) of classes for {pairing}, got {found}")
+        return labels
+
+    def _class_partners(self, pairing: str) -> Tensor:
+        labels = self.classes(pairing)
         order = self._orders(1)[0]
         if pairing == "same_class":
             return same_class(labels, order)

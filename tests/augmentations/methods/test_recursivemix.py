@@ -76,6 +76,31 @@ def test_two_steps_by_hand() -> None:
         before, earlier = logits.detach(), mixed
 
 
+def test_pairing_by_class_chooses_among_the_images_before() -> None:
+    """By the largest label of a mixed image; a sample whose class was not there stays as it is."""
+    earlier = torch.tensor([[0.6, 0.4, 0, 0], [0, 1, 0, 0], [0.1, 0, 0.9, 0], [0.3, 0.7, 0, 0]])
+    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, SIDE, SIDE)
+    bank = augmentations.Bank(images, earlier)
+    labels = torch.tensor([1, 3, 0, 1, 2])
+    fitting = {
+        "same_class": [{1, 3}, set(), {0}, {1, 3}, {2}],
+        "other_class": [{0, 2}, {0, 1, 2, 3}, {1, 2, 3}, {0, 2}, {0, 1, 3}],
+    }
+    for pairing, allowed in fitting.items():
+        mix = augmentations.create("recursivemix", pairing=pairing, alpha=1.0)
+        shown: list[set[float]] = [set() for _ in labels]
+        for seed in range(40):
+            given: dict[str, Any] = {"bank": bank, "labels": labels, "generator": seeded(seed)}
+            plan = mix.sample((5, 1, SIDE, SIDE), **given)
+            mixed = plan.mix_images(torch.full((5, 1, SIDE, SIDE), 9.0))
+            assert torch.equal(plan.own_share() < 1, (mixed != 9).flatten(1).any(dim=1))
+            for values, image in zip(shown, mixed, strict=True):
+                values |= set(image.unique().tolist()) - {9.0}
+        assert shown == allowed
+    with pytest.raises(ValueError, match=r"pairing: expected labels \(B,\) of classes"):
+        mix.sample((5, 1, SIDE, SIDE), bank=bank, labels=torch.rand(5, 4))
+
+
 def _copy(generator: torch.Generator) -> torch.Generator:
     other = torch.Generator()
     other.set_state(generator.get_state())
