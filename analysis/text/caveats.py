@@ -19,6 +19,7 @@ from mixbench.analysis.tables.skipped import skipped
 from mixbench.analysis.tables.transfers import WEIGHTS
 from mixbench.analysis.text.formatting import joined, seeds
 from mixbench.analysis.text.plugin_warnings import plugin_warnings
+from mixbench.analysis.text.regime_warnings import regime_warnings
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import plural
 
@@ -44,6 +45,7 @@ def caveats(
     pretraining: the runs that are there only because others start from them.
     """
     warnings = [*_skipped(runs), *_missing(comparison.cells, runs), *plugin_warnings(plugins)]
+    warnings += regime_warnings(comparison, runs)
     warnings += [*_fallback(runs, spec), *_few_seeds(comparison), *_folds(runs, spec)]
     warnings += [*_pretraining(pretraining), *_weights(runs, pretraining), *_plateaus(runs)]
     if comparison.note:
