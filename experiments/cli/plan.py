@@ -128,6 +128,7 @@ def _print_cells(sweep: Sweep, states: dict[str, RunState], labels: dict[str, st
     from rich.table import Table
 
     from mixbench.experiments.manage import render
+    from mixbench.experiments.sweep import grid
 
     cells: dict[str, list[RunState]] = {}
     for run_key, cell_key in sweep.keys:
@@ -154,6 +155,9 @@ def _print_cells(sweep: Sweep, states: dict[str, RunState], labels: dict[str, st
     print(render.printed(table), end="")
     number = sum(not key.endswith(TUNING) for key in cells)
     print(f"{sweep.name}: {number} cells, {len(sweep.runs)} runs{_dependent_runs(sweep)}")
+    for axis, methods in grid.left_out(sweep.spec).items():
+        has = "has" if len(methods) == 1 else "have"
+        print(f"{axis}: {', '.join(methods)} {has} no such parameter; once, without it")
     _print_folds(sweep)
     _print_what_training_sees(sweep)
     _print_costs(sweep)

@@ -26,6 +26,14 @@ def resolve_method(section: Any) -> dict[str, Any]:
     return {"name": section["name"], **augmentations.resolve(section["name"], parameters)}
 
 
+def parameters_of(name: str) -> frozenset[str]:
+    """Return the names of a method's parameters; none for an unknown method."""
+    try:
+        return frozenset(one.name for one in augmentations.describe(name).parameters)
+    except ValueError:
+        return frozenset()
+
+
 def method_at(
     phase: Mapping[str, Any], augmentation: Mapping[str, Any], share: float
 ) -> augmentations.Method:

@@ -121,7 +121,7 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
     pretrainings = Pretrainings(spec.get("pretrain"), draws, parser, for_pretrainings)
     tuning = Tuning(tune, draws, parser, pretrainings, tuple(for_cells))
     pretrainings.tuning_draws = tuning.tuning_draws
-    cells = _parse_cells(name, raw_cells, tuning)
+    cells = _parse_cells(name, spec, raw_cells, tuning)
     if not overrides:
         # An override may have removed the baseline, or what is asked about; the report says so.
         _check_baseline(spec.get("baseline"), cells)
@@ -245,7 +245,9 @@ def _read_tune(spec: dict[str, Any], draws: Sequence[Draw]) -> Tune | None:
     return tune
 
 
-def _parse_cells(name: str, raw_cells: list[dict[str, Any]], tuning: Tuning) -> dict[str, Cell]:
+def _parse_cells(
+    name: str, spec: dict[str, Any], raw_cells: list[dict[str, Any]], tuning: Tuning
+) -> dict[str, Cell]:
     """Return the cells by their keys; UserError for one that is wrong, or there twice.
 
     A cell that is tuned is there with its choice, and with its default if that is trained too.
@@ -258,7 +260,11 @@ def _parse_cells(name: str, raw_cells: list[dict[str, Any]], tuning: Tuning) -> 
             raise UserError("seed: give `seeds` at the top of the sweep, a list for all cells")
         if "replicate" in raw:
             raise UserError("replicate: give `replicates` at the top of the sweep, for all cells")
-        cell = tuning.parser.parse(pretrainings.resolve(raw), tuning.draws)
+        try:
+            cell = tuning.parser.parse(pretrainings.resolve(raw), tuning.draws)
+        except UserError as error:
+            more = grid.hint(spec) if str(error).startswith("augmentation") else ""
+            raise UserError(f"{error}{more}") from None
         pretrainings.check_network(cell.runs[0])
         if cell.key in numbers:
             raise UserError(

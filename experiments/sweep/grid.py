@@ -1,11 +1,13 @@
 """The cells of a sweep description: `fixed` with every combination of `grid` and `zip`.
 
-Cells that `exclude` matches are left out; each item of `include` adds a cell.
+Cells that `exclude` matches are left out; each item of `include` adds a cell. An axis over a
+parameter that only some methods have leaves a cell of the others, once.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from mixbench.experiments.config.schema import check_key
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.merge import matches, merge
+from mixbench.experiments.staging.methods import parameters_of
 
 MOST_CELLS = 200_000
 """Before `exclude`: far more than anybody trains, and expanded in minutes."""
@@ -36,12 +39,19 @@ def cells(spec: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator[dic
     excluded = _partial_cells(spec, "exclude")
     included = _partial_cells(spec, "include")
     points = [] if only_included else itertools.product(*axes, rows)
+    partial = _PartialAxes(spec, base, last)
     used = set()
     for point in points:
-        cell = merge(base, [change for changes in point for change in changes], last)
+        changes = [change for changes in point for change in changes]
+        cell = merge(base, changes, last)
         hits = [number for number, pattern in enumerate(excluded) if matches(cell, pattern)]
         used.update(hits)
-        if not hits:
+        if hits:
+            continue
+        left = partial.left_out(cell)
+        if left:
+            cell = merge(base, [change for change in changes if change[0] not in left], last)
+        if not left or partial.is_new(cell):
             yield cell
     for number, pattern in enumerate(excluded):
         # An override may have removed the cells to exclude; else the pattern is a mistake.
@@ -49,6 +59,73 @@ def cells(spec: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator[dic
             raise UserError(f"exclude: {pattern!r} matches no cell of the grid")
     for extra in included:
         yield merge(base, extra.items(), last)
+
+
+def left_out(spec: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return axis -> the methods of the grid that have no such parameter, and are there once."""
+    overrides = spec.get("overrides") or {}
+    spec = _without_axes(spec, overrides)
+    partial = _PartialAxes(spec, merge({}, _mapping(spec, "fixed").items()), overrides.items())
+    return {key: sorted(partial.methods - having) for key, having in partial.having.items()}
+
+
+def hint(spec: Mapping[str, Any]) -> str:
+    """Return what to do about a cell that is wrong where several axes make up the method."""
+    keys = [key for part in ("grid", "zip") for key in spec.get(part) or {}]
+    if sum(str(key).partition(".")[0] == "augmentation" for key in keys) < 2:
+        return ""
+    return " (a grid combines every value with every method; put single cells into `include`)"
+
+
+class _PartialAxes:
+    """The axes over a parameter that some methods of the grid have, and others don't."""
+
+    def __init__(self, spec: Mapping[str, Any], base: dict[str, Any], last: Any) -> None:
+        values_of = {
+            key: values
+            for part in ("grid", "zip")
+            for key, values in (spec.get(part) or {}).items()
+        }
+        inner = [str(key).split(".") for key in values_of]
+        axes = [path[1] for path in inner if path[0] == "augmentation" and len(path) == 2]
+        self.methods: set[str] = set()
+        self.having: dict[str, set[str]] = {}
+        self._seen: set[str] = set()
+        if not set(axes) - {"name"}:
+            return
+        named = [
+            _method(merge(base, [(key, value)], last))
+            for key in ("augmentation", "augmentation.name")
+            for value in values_of.get(key) or ()
+        ]
+        parameters = {
+            name: parameters_of(name) for name in named or [_method(merge(base, [], last))]
+        }
+        self.methods = {name for name, own in parameters.items() if own}
+        for axis in axes:
+            having = {name for name in self.methods if axis in parameters[name]}
+            # What no method has is a mistake, which is told when the cell is parsed.
+            if axis != "name" and having and having != self.methods:
+                self.having[f"augmentation.{axis}"] = having
+
+    def left_out(self, cell: Mapping[str, Any]) -> list[str]:
+        """Return the axes of a cell that its method has no parameter for."""
+        name = _method(cell)
+        if name not in self.methods:
+            return []
+        return [key for key, having in self.having.items() if name not in having]
+
+    def is_new(self, cell: Mapping[str, Any]) -> bool:
+        """Tell whether a cell without one of its axes comes up for the first time."""
+        text = json.dumps(cell, sort_keys=True, default=repr)
+        is_new = text not in self._seen
+        self._seen.add(text)
+        return is_new
+
+
+def _method(cell: Mapping[str, Any]) -> str:
+    section = cell.get("augmentation") or "none"
+    return str(section.get("name") if isinstance(section, dict) else section)
 
 
 def _without_axes(spec: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mixbench.experiments.config import resolve
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.sweep import expand, load
+from mixbench.experiments.sweep import grid as grid_of
 
 ROOT = Path(__file__).resolve().parents[3]
 DIGITS: dict[str, Any] = {"dataset": {"name": "digits"}}
@@ -153,6 +154,24 @@ def test_exclude(pattern: dict[str, Any], left: list[Any]) -> None:
     }
     found = made(grid=grid, exclude=[pattern])
     assert [method[:2] for method in methods(found)] == left
+
+
+def test_an_axis_that_some_methods_lack_is_theirs_that_have_it() -> None:
+    axes = {
+        "augmentation.name": ["none", "cutmix", "gridmask", "mixup"],
+        "augmentation.alpha": [0.5, 2],
+        "augmentation.placement": ["inside", "clipped"],
+    }
+    found = made(grid={**axes, "training.epochs": [1, 2]})
+    names = [run.augmentation["name"] for run in found.runs]
+    # cutmix has both, mixup no placement, gridmask and none neither.
+    assert [names.count(name) for name in axes["augmentation.name"]] == [2, 8, 2, 4]
+    assert grid_of.left_out(found.spec) == {
+        "augmentation.alpha": ["gridmask", "none"],
+        "augmentation.placement": ["gridmask", "mixup", "none"],
+    }
+    with pytest.raises(UserError, match=r"has no parameter 'alhpa'.*single cells into `include`"):
+        made(grid={"augmentation.name": ["none", "cutmix"], "augmentation.alhpa": [1, 2]})
 
 
 def test_several_patterns_exclude_what_matches_any() -> None:
