@@ -156,7 +156,7 @@ def _edges(comparison: Comparison, done: pd.DataFrame, keys: Sequence[str]) -> l
     means = (metric.better * rows.groupby(rows[RATE].astype(float))[metric.key].mean()).dropna()
     if len(means) < 2:
         return []
-    text = at_the_edge(float(means.index[means.to_numpy().argmax()]), means.index.tolist())
+    text = at_the_edge(float(str(means.idxmax())), means.index.tolist())
     return [f"The baseline is {text}."] if text else []
 
 

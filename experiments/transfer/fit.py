@@ -12,6 +12,8 @@ from mixbench.experiments.config.models import without_tag
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.transfer.layers import head_of
 
+PARTS = ("module.", "model.", "network.", "encoder.", "backbone.")
+"""What Lightning and others put before the names of a network within a larger module."""
 SHOWN = 3
 """How many of the tensors that don't fit an error names."""
 
@@ -33,7 +35,8 @@ def fit_weights(
     def relevant(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: value for name, value in tensors.items() if keep_head or not _in(name, heads)}
 
-    given, wanted = relevant(state), relevant(network.state_dict())
+    wanted = relevant(network.state_dict())
+    given = relevant(_without_prefix(state, wanted))
     stems = _stems(network)
     for name, value in given.items():
         if name not in wanted or value.shape == wanted[name].shape:
@@ -47,6 +50,24 @@ def fit_weights(
         given[name] = adapted if adapted.shape == wanted[name].shape else value
     _check_shapes(given, wanted, model, heads, hint)
     return given
+
+
+def _without_prefix(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights without the names of what the network was a part of, where that fits more.
+
+    What stands beside a `backbone.` and is nothing of the network are old heads and projections.
+    """
+    for prefix in (*PARTS, *(outer + inner for outer in PARTS for inner in PARTS)):
+        inside = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
+        if len(inside.keys() & wanted.keys()) > len(state.keys() & wanted.keys()):
+            may_drop = "backbone." in prefix
+            beside = {
+                n: v
+                for n, v in state.items()
+                if not n.startswith(prefix) and (n in wanted or not may_drop)
+            }
+            state = {**beside, **inside}
+    return state
 
 
 def _in(name: str, modules: tuple[str, ...]) -> bool:

@@ -27,7 +27,7 @@ from mixbench.experiments.text import first_line
 State = dict[str, Tensor]
 """Weights and statistics by their names, as `Module.state_dict` has them."""
 
-WRAPPERS = ("state_dict", "model", "network")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "network")
 """Under which of these a file may hold its weights beside other things."""
 
 PREFIXES = ("module.", "_orig_mod.")

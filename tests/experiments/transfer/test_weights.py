@@ -141,6 +141,16 @@ def test_without_weights_nothing_happens() -> None:
         lambda state: {f"module.{name}": value for name, value in state.items()},
         lambda state: {f"_orig_mod.module.{name}": value for name, value in state.items()},
         lambda state: {"state_dict": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: {"model_state_dict": state, "epoch": 3},
+        # As Lightning and libraries for self-supervised learning save them.
+        lambda state: {"state_dict": {f"model.{name}": value for name, value in state.items()}},
+        lambda state: (
+            {
+                **{f"model.backbone.{name}": value for name, value in state.items()},
+                "model.projector.weight": torch.zeros(2, 2),
+            }
+            | {"loss.temperature": torch.zeros(1)}
+        ),
         # As files of old versions of torch are.
         lambda state: {name: value for name, value in state.items() if "tracked" not in name},
         # Other precision: the numbers of `drawn` survive only in a wider type.
