@@ -1,0 +1,1 @@
+"""Scenes composed of the items of Fashion-MNIST, with exact masks and boxes."""
