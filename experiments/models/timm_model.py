@@ -50,7 +50,7 @@ def timm_model(
             f"model.name: timm/{name} can't take {height} x {width} images: {error}"
         ) from None
     if small_stem:
-        _shrink_stem(network, name)
+        shrink_stem(network, name)
     return network
 
 
@@ -79,7 +79,7 @@ def no_paths(name: str, drop_path: float) -> UserError:
     )
 
 
-def _shrink_stem(network: nn.Module, name: str) -> None:
+def shrink_stem(network: nn.Module, name: str) -> None:
     for path in ("conv1", "conv_stem", "stem.conv"):
         parent, leaf = _parent(network, path)
         old = getattr(parent, leaf, None)
