@@ -88,7 +88,13 @@ def check_networks(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
             facts = datasets.info(run.dataset.name)
             size = run.dataset.image_size or facts.size
             classes = run.dataset.classes
-            check_size(run.model, channels=facts.channels, classes=classes, size=size)
+            check_size(
+                run.model,
+                channels=facts.channels,
+                classes=classes,
+                size=size,
+                is_dense=run.task_info.is_dense,
+            )
     for run in missing:
         _check_asks(run)
 
@@ -112,7 +118,7 @@ def _check_asks(run: RunConfig) -> None:
 
 
 def _network_and_images(run: RunConfig) -> tuple[object, ...]:
-    return run.model, run.dataset.name, run.dataset.image_size
+    return run.model, run.dataset.name, run.dataset.image_size, run.task_info.is_dense
 
 
 def _unfinished_runs(sweep: Sweep, taken_over: Collection[str]) -> Iterator[RunConfig]:

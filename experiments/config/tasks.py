@@ -9,7 +9,7 @@ from mixbench.experiments.config import datasets, models
 from mixbench.experiments.config.method_needs import pairs_by
 from mixbench.experiments.config.schema import RunConfig, TaskConfig
 from mixbench.experiments.design import tasks
-from mixbench.experiments.design.tasks import CLASSIFICATION, LABELS, TaskInfo
+from mixbench.experiments.design.tasks import CLASSIFICATION, LABELS, MASKS, TaskInfo
 from mixbench.experiments.staging.methods import methods_of
 
 if TYPE_CHECKING:
@@ -56,6 +56,16 @@ def check_task(config: RunConfig) -> None:
         raise ValueError(
             f"dataset.left_out_classes: is for classification, got a run with task {task.name}"
         )
+    if task.targets == MASKS and config.training.crop_scale is not None:
+        raise ValueError(
+            "training.crop_scale: masks move with crops by whole pixels (crop_padding) alone; "
+            "leave it out"
+        )
+    if task.is_dense and config.model.input_size is not None:
+        raise ValueError(
+            f"model.input_size: got {config.model.input_size}, but {task.name} needs answers of "
+            "the images' size; set dataset.image_size"
+        )
     ours = models.our_networks()
     if config.model.name in ours and ours[config.model.name].is_dense != task.is_dense:
         fitting = [name for name, network in ours.items() if network.is_dense == task.is_dense]
@@ -65,7 +75,7 @@ def check_task(config: RunConfig) -> None:
             f" those that do: {', '.join(fitting)}"
         )
     for where, mix in methods_of(config.augmentation, config.phases):
-        for each in _with_inner(mix):
+        for each in with_inner(mix):
             if each.name in task.refused_methods:
                 others = [name for name in _method_names() if name not in task.refused_methods]
                 raise ValueError(
@@ -97,18 +107,19 @@ def _check_label_options(config: RunConfig, task: TaskInfo) -> None:
         ("bce_threshold", None),
     ):
         value = getattr(training, name)
-        if value != off:
+        if value != off and name not in task.label_options:
             raise ValueError(
                 f"training.{name}: got {value}, but it is for one class an image, not for task "
                 f"{task.name}; leave it out"
             )
 
 
-def _with_inner(mix: Method) -> Iterator[Method]:
+def with_inner(mix: Method) -> Iterator[Method]:
+    """A method, and those that it draws from or composes."""
     yield mix
     inner: tuple[Method, ...] = getattr(mix, "methods", ())
     for method in inner:
-        yield from _with_inner(method)
+        yield from with_inner(method)
 
 
 def _method_names() -> list[str]:

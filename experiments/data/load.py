@@ -21,7 +21,6 @@ from mixbench.experiments.data.fetch import ensure
 from mixbench.experiments.data.geometry import Shape, window
 from mixbench.experiments.data.left_out import without_classes
 from mixbench.experiments.data.named import Arrays, named_dataset
-from mixbench.experiments.data.select import configured_indices
 from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.design.tasks import LABELS
 
@@ -75,15 +74,14 @@ def check_sizes(config: DatasetConfig) -> None:
     if path is not None:
         folder_listing.check(config)
         return
+    dataset = named_dataset(config.name)
     arrays = _read(config, ensure(config.name, verify=False))
-    configured_indices(config, _strata(arrays.train_labels))
+    dataset.choose(config, _strata(arrays.train_labels))
 
 
 def _read(config: DatasetConfig, source: str) -> Arrays:
-    dataset = named_dataset(config.name)
-    if config.targets in (None, LABELS):
-        return without_classes(dataset.read(source), config)
-    return dataset.read_targets(source, str(config.targets))
+    arrays = named_dataset(config.name).read_configured(source, config)
+    return without_classes(arrays, config) if config.targets in (None, LABELS) else arrays
 
 
 def _strata(labels: NDArray[Any]) -> NDArray[np.int64]:
@@ -97,7 +95,8 @@ def _splits(
     config: DatasetConfig, arrays: Arrays, device: torch.device, crops: Scale | None
 ) -> tuple[dict[str, ArraySplit], str]:
     """The three splits on the device, and a digest of their pixels and labels."""
-    train, validation = configured_indices(config, _strata(arrays.train_labels))
+    dataset = named_dataset(config.name)
+    train, validation = dataset.choose(config, _strata(arrays.train_labels))
     shape = Shape(*config.sides, config.fit or "crop")
     parts = {
         "train": (arrays.train_images[train], arrays.train_labels[train]),

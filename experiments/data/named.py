@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.config import datasets
+from mixbench.experiments.config.schema import DatasetConfig
+from mixbench.experiments.data.select import configured_indices
+from mixbench.experiments.design.tasks import LABELS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,6 +63,18 @@ class NamedDataset(ABC):
         targets: one of `DatasetInfo.targets`.
         """
         return self.read(source)
+
+    def read_configured(self, source: str, config: DatasetConfig) -> Arrays:
+        """Read what a configuration needs; sets that are generated override it."""
+        if config.targets in (None, LABELS):
+            return self.read(source)
+        return self.read_targets(source, str(config.targets))
+
+    def choose(
+        self, config: DatasetConfig, strata: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Indices of the images to train and to validate on, as `configured_indices`."""
+        return configured_indices(config, strata)
 
 
 def named_dataset(name: str) -> NamedDataset:

@@ -18,11 +18,12 @@ from mixbench.experiments.errors import unknown
 TASKS = "mixbench.experiments.tasks"
 CLASSIFICATION = "classification"
 LABELS = "labels"
+MASKS = "masks"
 TARGETS = {
     LABELS: "labels",
     "multi_label": "several labels for an image",
     "regression": "numbers to predict",
-    "masks": "masks of classes",
+    MASKS: "masks of classes",
 }
 """The values of `dataset.targets`, in words."""
 
@@ -61,6 +62,7 @@ class TaskInfo:
         losses: Values of `training.loss` that fit; the first is the default.
         has_label_options: Whether `label_smoothing`, `class_weights`, a balanced `sampler`,
             `bce_threshold` and pairing by class make sense.
+        label_options: Which of these options of `training` make sense where not all do.
         refused_methods: Method -> why it can't mix these targets.
         measured_later: Whether `mixbench evaluate` can measure its runs.
         is_dense: Whether the network answers with a map of the images' size.
@@ -73,6 +75,7 @@ class TaskInfo:
     validation: tuple[tuple[str, int], ...]
     losses: tuple[str, ...]
     has_label_options: bool = False
+    label_options: tuple[str, ...] = ()
     refused_methods: Mapping[str, str] = field(default_factory=dict)
     measured_later: bool = False
     is_dense: bool = False

@@ -77,6 +77,7 @@ def _time(config: RunConfig, device: Any) -> tuple[float, float]:
         classes=config.dataset.classes,
         size=config.dataset.image_size or facts.size,
         seed=0,
+        is_dense=config.task_info.is_dense,
     )
     network.to(device).to(memory_format=torch.channels_last)
     frozen = _always_frozen(config)
@@ -87,7 +88,8 @@ def _time(config: RunConfig, device: Any) -> tuple[float, float]:
     sharpness = Sharpness.of(network, config.training, device)
     whole = torch.randn(config.training.batch_size, facts.channels, height, width, device=device)
     whole = whole.to(memory_format=torch.channels_last)
-    labels = torch.zeros(len(whole), dtype=torch.int64, device=device)
+    of_each = (height, width) if config.task_info.is_dense else ()
+    labels = torch.zeros(len(whole), *of_each, dtype=torch.int64, device=device)
 
     def step(images: torch.Tensor) -> None:
         def backward() -> torch.Tensor:

@@ -19,10 +19,13 @@ SMALL = 64
 
 
 @cache
-def check_size(config: ModelConfig, *, channels: int, classes: int, size: Size) -> None:
+def check_size(
+    config: ModelConfig, *, channels: int, classes: int, size: Size, is_dense: bool = False
+) -> None:
     """Raise UserError unless the network can take two images of `channels` and `size`.
 
     size: the side of squares, or height and width in pixels; the model's own `input_size` counts.
+    is_dense: as of `build`.
     """
     height, width = (size, size) if isinstance(size, int) else size
     is_small = max(config.input_size or 0, config.width or 0, height, width) <= SMALL
@@ -31,7 +34,9 @@ def check_size(config: ModelConfig, *, channels: int, classes: int, size: Size) 
     device = "cpu" if is_small and config.name in our_networks() else "meta"
     try:
         with torch.device(device), torch.no_grad():
-            network = build(config, channels=channels, classes=classes, size=size, seed=0)
+            network = build(
+                config, channels=channels, classes=classes, size=size, seed=0, is_dense=is_dense
+            )
             # To count them imports timm.
             dropped = None if config.drop_path is None else count_dropped_paths(network)
             network(torch.zeros(2, channels, height, width))

@@ -56,7 +56,7 @@ def timm_segmenter(
 
     options: dict[str, Any] = {} if drop_path is None else {"drop_path_rate": drop_path}
     try:
-        encoder = timm.create_model(
+        encoder: Any = timm.create_model(
             name, pretrained=False, features_only=True, in_chans=channels, **options
         )
         reductions = encoder.feature_info.reduction()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mixbench.augmentations.forward import unmixed
+from mixbench.augmentations.method import Method
 from mixbench.augmentations.plans.base import Batch, Plan
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.crops import normalise
@@ -51,6 +52,21 @@ class Task(ABC):
     def seen(self, targets: Tensor) -> Tensor | None:
         """Return what a method sees that asks for labels, such as c_mixup; None for nothing."""
         return targets
+
+    def maps(self, targets: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Return what crops and flips of images move too: (B,M,H,W) uint8; None for nothing.
+
+        What comes in from outside of the image is 0.
+        """
+        return None
+
+    def with_maps(self, targets: Tensor, maps: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the targets as the moved `maps` say."""
+        return targets
+
+    def masks(self, method: Method, targets: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Return the masks (B,H,W) for a method that asks for them; None: those of the images."""
+        return None
 
     def mix(self, plan: Plan, targets: Tensor) -> Any:
         """Return the mixed targets of a batch, as `loss` takes them: `Targets` by default."""

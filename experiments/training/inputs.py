@@ -26,6 +26,7 @@ from mixbench.experiments.data.crops import normalise, prepare
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.object_masks import with_mask_channel
 from mixbench.experiments.data.split import WHOLE, ArraySplit, Part, Sampling
+from mixbench.experiments.design.tasks import MASKS
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.methods import methods_of
 from mixbench.experiments.tasks.base import task_of
@@ -35,6 +36,8 @@ from mixbench.experiments.training.learner import Learner
 from mixbench.experiments.training.mix_features import mix_features
 from mixbench.experiments.training.random_streams import RandomStreams
 from mixbench.experiments.transfer.split_network import Boundary, changed_at
+
+_HALF = 128
 
 
 class Inputs(Protocol):
@@ -86,7 +89,7 @@ class Pixels:
         self._task = task_of(config, dataset, learner.device)
         self._streams = streams
         self._mix_at = mix_at
-        self._has_masks = _needs_masks(config)
+        self._has_masks = config.task_info.targets != MASKS and _needs_masks(config)
         self._train = _with_masks(dataset) if self._has_masks else dataset.train
 
     def epoch(
@@ -105,7 +108,11 @@ class Pixels:
     def mix(
         self, method: augmentations.Method, raw: Tensor, labels: Tensor, bank: Bank
     ) -> tuple[Batch | None, Batch]:
-        images, masks = self._prepare(raw)
+        images, maps = self._prepare(raw, self._task.maps(labels))
+        masks = None if maps is None else maps[:, 0] >= _HALF
+        if maps is not None and not self._has_masks:
+            labels = self._task.with_maps(labels, maps)
+            masks = self._task.masks(method, labels)
         given = {"images": images, "labels": self._task.seen(labels), "masks": masks}
         plan, drawn = self._streams.draw_plan(
             method, images.shape, model=self._view, bank=bank, **given
@@ -135,16 +142,20 @@ class Pixels:
             mean, std = self._dataset.mean, self._dataset.std
             yield normalise(raw, mean, std, channels_last=channels_last), labels
 
-    def _prepare(self, raw: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _prepare(self, raw: Tensor, maps: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Random crops and flips as the configuration has them, then normalisation.
 
-        With masks, `raw` has them as its last channel; they are returned as (B, H, W) bool.
+        What moves with the images is returned beside them, (B, M, H, W) uint8: `maps`, or the masks
+        that `raw` has as its last channel.
         """
         training = self._config.training
         mean, std, channels_last = self._dataset.mean, self._dataset.std, training.channels_last
-        if self._has_masks:
-            # The channel of masks becomes 0 and 1.
-            mean, std = (F.pad(mean, (0, 1), value=0.0), F.pad(std, (0, 1), value=1.0))
+        beside = int(self._has_masks)
+        if maps is not None:
+            raw, beside = torch.cat([raw, maps], dim=1), maps.shape[1]
+        if beside:
+            # Their channels become values from 0 to 1.
+            mean, std = (F.pad(mean, (0, beside), value=0.0), F.pad(std, (0, beside), value=1.0))
         images = prepare(
             raw,
             mean,
@@ -154,10 +165,11 @@ class Pixels:
             generator=self._streams.crops,
             channels_last=channels_last,
         )
-        if not self._has_masks:
+        if not beside:
             return images, None
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        return images[:, :-1].contiguous(memory_format=layout), images[:, -1] >= 0.5
+        moved = (images[:, -beside:] * 255).round_().to(torch.uint8)
+        return images[:, :-beside].contiguous(memory_format=layout), moved
 
 
 def _needs_masks(config: RunConfig) -> bool:

@@ -158,6 +158,7 @@ def load_run(config: RunConfig, device: torch.device, runs: Path) -> tuple[Datas
         classes=len(dataset.classes),
         size=config.dataset.image_size or dataset.shape[1],
         seed=config.seed,
+        is_dense=config.task_info.is_dense,
     )
     load_weights(network, config, runs)
     return dataset, network

@@ -60,7 +60,7 @@ def _items(source: str, part: Part) -> tuple[Source, Painter]:
     is_train = part == "train"
     images = arrays.train_images if is_train else arrays.test_images
     labels = arrays.train_labels if is_train else arrays.test_labels
-    boxes = _tight_boxes(images[:, 0] > 0)
+    boxes = _tight_boxes(np.asarray(images[:, 0] > 0))
     groups = np.array(GROUP_OF, dtype=np.int64)[labels]
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
     return Source(groups, boxes), Painter(images[:, 0], middles, groups, labels)

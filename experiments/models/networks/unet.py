@@ -13,15 +13,17 @@ INFO = ModelInfo(
     summary="a small U-Net for segmentation, quick on two CPU cores",
     default_width=8,
     stages=("encoder.0", "encoder.1", "encoder.2", "bottom"),
+    is_dense=True,
 )
 
 
 class UNet(nn.Module):
-    """Three times down and up again (Ronneberger et al. 2015), 109,421 parameters at width 8.
+    """Three times down and up again (Ronneberger et al. 2015).
 
-    Each step down doubles the channels. With batch norm and padded convolutions, so that the logits
-    have the images' size, whatever that is; the way up has one convolution per step and resizes,
-    where the paper has two and transposed convolutions.
+    It has 110,149 parameters at width 8, on grey images with five classes. Each step down doubles
+    the channels. With batch norm and padded convolutions, so that the logits have the images' size,
+    whatever that is; the way up has one convolution per step and resizes, where the paper has two
+    and transposed convolutions.
     """
 
     def __init__(self, channels: int, classes: int, width: int) -> None:

@@ -2,6 +2,9 @@
 
 from mixbench.experiments.design.tasks import TaskInfo, TaskMetric
 
+_INSIDE = "it mixes inside a network, whose finer maps pass by"
+_OF_IMAGES = "it asks for one class of an image"
+
 TASK = TaskInfo(
     name="segmentation",
     summary="a class for every pixel of an image",
@@ -15,5 +18,18 @@ TASK = TaskInfo(
     ),
     validation=(("miou", 1), ("nll", -1)),
     losses=("ce",),
+    label_options=("class_weights",),
+    refused_methods={
+        "attentive_cutmix": _OF_IMAGES,
+        "c_mixup": "it pairs images by numbers to predict",
+        "decoupled_mixup": _OF_IMAGES,
+        "manifold_mixup": _INSIDE,
+        "moex": _INSIDE,
+        "patchup": _INSIDE,
+        "puzzlemix": _OF_IMAGES,
+        "recursivemix": "its loss compares answers for whole images",
+        "snapmix": _OF_IMAGES,
+        "transmix": "it weighs labels by the attention of a class token",
+    },
     is_dense=True,
 )

@@ -56,9 +56,9 @@ def count(logits: Tensor, masks: Tensor, instances: Tensor) -> Counts:
     truth, predicted = masks.long(), logits.argmax(dim=1)
     losses = F.cross_entropy(logits.float(), truth, ignore_index=IGNORED, reduction="none")
     of_small = truth.masked_fill((instances > 0) & ~_is_small(instances), IGNORED)
-    confusions = [_confusion(predicted, one, classes) for one in (truth, of_small)]
     return Counts(
-        *(one.cpu() for one in confusions),
+        confusion=_confusion(predicted, truth, classes).cpu(),
+        small=_confusion(predicted, of_small, classes).cpu(),
         boundary=_boundaries(predicted, truth, classes).cpu(),
         losses=losses.double().sum((1, 2)).cpu(),
         pixels=(truth != IGNORED).sum((1, 2)).cpu(),

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from mixbench.experiments.design.tasks import TaskInfo
-from mixbench.experiments.tasks.base import Arrays, Task
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mixbench.augmentations import Method
 from mixbench.augmentations.dense_targets import DenseTargets
 from mixbench.augmentations.plans.base import Plan
 from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.tasks import with_inner
 from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.design.tasks import TaskInfo
+from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation.predict import Batches
 from mixbench.experiments.models.loss import class_weights
 from mixbench.experiments.ranks import ALONE, Ranks
-from mixbench.experiments.tasks.segmentation.scores import IGNORED, Counts, count, summarise
+from mixbench.experiments.tasks.base import Arrays, Task
+from mixbench.experiments.tasks.segmentation.scores import (
+    IGNORED,
+    Counts,
+    count,
+    sum_of,
+    summarise,
+)
 
 
 class Segmentation(Task):
@@ -34,6 +42,17 @@ class Segmentation(Task):
 
     def seen(self, targets: Tensor) -> Tensor | None:  # noqa: ARG002
         return None
+
+    def maps(self, targets: Tensor) -> Tensor:
+        # 255 becomes 0 and so is what comes in from outside: ignored, whatever class 0 is.
+        return torch.stack([targets[:, 0] + 1, targets[:, 1]], dim=1)
+
+    def with_maps(self, targets: Tensor, maps: Tensor) -> Tensor:  # noqa: ARG002
+        return torch.stack([maps[:, 0] - 1, maps[:, 1]], dim=1)
+
+    def masks(self, method: Method, targets: Tensor) -> Tensor:
+        """Return the objects for Copy-Paste, the classes for all other methods."""
+        return targets[:, int(any(one.name == "copy_paste" for one in with_inner(method)))]
 
     def mix(self, plan: Plan, targets: Tensor) -> DenseTargets:
         return plan.mix_dense(targets[:, 0])
@@ -65,8 +84,9 @@ class Segmentation(Task):
         every = [Counts(*one) for one in ranks.interleave(here) if one is not None]
         if not ranks.leads:
             return {}, {}
-        confusion = sum(one.confusion.numpy() for one in every)
-        return summarise(every), {"confusion": np.asarray(confusion)}
+        if not every:
+            raise UserError("no image of the split could be read")
+        return summarise(every), {"confusion": sum_of([one.confusion for one in every]).numpy()}
 
 
 def _count(outputs: Tensor, targets: Tensor) -> Counts:
