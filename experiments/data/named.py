@@ -27,8 +27,8 @@ class Arrays:
     """A small data set as read: images uint8 (N,C,H,W), and labels, or other targets, of each.
 
     Labels are whole numbers (N,), several labels for an image (N,K) float32 of 0 and 1, numbers to
-    predict (N,K) float32, masks of classes (N,H,W) uint8 with 255 for pixels that don't count.
-    `classes` are the names of the classes, or of the numbers.
+    predict (N,K) float32, masks (N,2,H,W) uint8: classes, with 255 for pixels that don't count, and
+    the number of the object. `classes` are the names of the classes, or of the numbers.
     """
 
     classes: tuple[str, ...]

@@ -69,7 +69,7 @@ def _items(source: str, part: Part) -> tuple[Source, Painter]:
 def _tight_boxes(shown: NDArray[np.bool_]) -> NDArray[np.float64]:
     sides = []
     for axis in (1, 2):
-        there = shown.any(axis=axis)
+        there = np.asarray(shown.any(axis=axis))
         sides += [there.argmax(axis=1), there.shape[1] - there[:, ::-1].argmax(axis=1)]
     left, right, top, bottom = sides
     return np.stack([left, top, right, bottom], axis=1).astype(np.float64)
