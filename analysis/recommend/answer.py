@@ -120,12 +120,12 @@ def as_text(
     lines = [f"{name}, by {_criterion(advice)}:", "", advice_sentence(advice)]
     lines += _caveats(advice, name)
     for regime in advice.regimes:
-        lines += ["", *_table(regime, advice)]
+        lines += ["", *table(regime, advice)]
     found = recommended(advice, comparison.cells, runs, defaults)
     for one in found[:_MOST_PASTED]:
         where = f", {one.where}" if one.where else ""
         lines += ["", f"To use {one.name}{where}:"]
-        lines += [line for snippet in one.snippets for line in _pasted(snippet)]
+        lines += [line for snippet in one.snippets for line in pasted(snippet)]
     if left := found[_MOST_PASTED:]:
         names = ", ".join(one.name for one in left)
         lines += ["", f"The lines for {names}: mixbench recommend {name} --json"]
@@ -198,7 +198,8 @@ def _criterion(advice: Advice) -> str:
     return f"{words}, where {amount}{unit} matter{'s' if amount == '1' or not unit else ''}"
 
 
-def _table(regime: Regime, advice: Advice) -> list[str]:
+def table(regime: Regime, advice: Advice) -> list[str]:
+    """Return a row per method of a regime: the advice, the difference, the replicates."""
     against = f"against {method_name(regime.against)}" if regime.against else ""
     titles = [part for part in (regime_name(regime.title), against) if part]
     rows = [
@@ -227,7 +228,8 @@ def _numbers(option: Option, advice: Advice) -> str:
     return f"{text}{unit}, {plural(contrast.n, advice.unit)}"
 
 
-def _pasted(snippet: Snippet) -> list[str]:
+def pasted(snippet: Snippet) -> list[str]:
+    """Return the lines of one library, or why there are none."""
     if not snippet.lines:
         return ["", f"  {snippet.library}: {'; '.join(snippet.notes)}"]
     notes = f" ({'; '.join(snippet.notes)})" if snippet.notes else ""

@@ -39,6 +39,7 @@ from mixbench.experiments.cli.retry import retry
 from mixbench.experiments.cli.status import status
 from mixbench.experiments.cli.sweep import sweep
 from mixbench.experiments.cli.track import track
+from mixbench.experiments.cli.try_folder import try_folder
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.store import processes, rights
 from mixbench.experiments.text import one_line, show_every_character
@@ -50,7 +51,13 @@ _OF_THE_DISK = (
 """Errors of a place where files can't be read or written, rather than of the code."""
 SECTIONS: dict[str, dict[str, Any]] = {
     "Look around": {"list": list_, "inspect": inspect, "preview": preview, "check": check},
-    "Run": {"find-lr": find_lr, "plan": plan, "sweep": sweep, "profile": profile_group},
+    "Run": {
+        "try": try_folder,
+        "find-lr": find_lr,
+        "plan": plan,
+        "sweep": sweep,
+        "profile": profile_group,
+    },
     "Watch and manage": {
         "status": status,
         "logs": logs,

@@ -37,6 +37,11 @@ def command(name: str, *, continues: bool) -> Command:
     return Command(_began[0], source=f"{_user()}:{source}", continues=continues)
 
 
+def began() -> float:
+    """Return when the command began."""
+    return _began[0]
+
+
 def asked(sweep: Sweep) -> Asked:
     """Return what the sweep asks for, as its folder takes it."""
     from mixbench.experiments.store.sweep_folder import Asked, planned_rows

@@ -38,10 +38,11 @@ def recommend(
     data = collect(started_sweep(name), None)
     metric = answer.metric_for(goal, data.folder.name, data.done)
     write = answer.as_json if as_json else answer.as_text
-    print(write(data.folder.name, data.comparison, data.tables.runs, metric, _defaults()))
+    print(write(data.folder.name, data.comparison, data.tables.runs, metric, defaults()))
 
 
-def _defaults() -> Defaults:
+def defaults() -> Defaults:
+    """Return method -> parameter -> default, which are left out of the lines to paste."""
     from mixbench import augmentations
 
     return {

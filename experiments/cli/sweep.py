@@ -110,7 +110,7 @@ def sweep(
     wanted = prepare.with_data(wanted, overrides or [], rename)
     found = reuse.find(wanted, reuse=reuse_runs)
     prepare.check_runs(tuning.settled(wanted)[0], found.sources)
-    folder, missing = _start(
+    folder, missing = start(
         wanted, command, found, change.checked if change else 0, may_reuse=reuse_runs
     )
     limits = Limits(workers, retries, hang_seconds)
@@ -124,7 +124,7 @@ def sweep(
         print("\n".join(until_decided.lines(folder)))
         wanted = rounds.plan()
         found = reuse.find(wanted, reuse=reuse_runs)
-        folder, missing = _start(wanted, command, found, 0, may_reuse=reuse_runs)
+        folder, missing = start(wanted, command, found, 0, may_reuse=reuse_runs)
         status = _work(folder, workplace, limits, missing)
     if rounds and status == 0:
         print("\n".join(until_decided.lines(folder)))
@@ -167,7 +167,7 @@ def _check_slurm(wanted: Sweep, workplace: Workplace) -> None:
         submit.check_possible(workplace.profile, devices=plan.devices_per_run(wanted))
 
 
-def _start(
+def start(
     wanted: Sweep, command: Command, found: Found, checked: int, *, may_reuse: bool
 ) -> tuple[SweepFolder, int]:
     """Create, continue or grow the sweep's folder; return it and how many runs are missing.

@@ -102,7 +102,7 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
     for key in spec:
         if key not in (*KEYS, "scale"):
             raise unknown("key in the sweep", key, KEYS)
-    name = _checked_name(spec.get("name"))
+    name = checked_name(spec.get("name"))
     draws = checked_draws(spec)
     question = declared.read(spec)
     looks = decide.read(spec)
@@ -167,7 +167,7 @@ def size(spec: dict[str, Any]) -> tuple[int, int]:
     return cells, cells * len(checked_draws(spec))
 
 
-def _checked_name(name: Any) -> str:
+def checked_name(name: Any) -> str:
     """Return `name` if it can be a folder's name and nothing more; UserError otherwise."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UserError(

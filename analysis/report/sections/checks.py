@@ -56,7 +56,7 @@ def _checks(data: ReportData, found: Mapping[str, Contrast]) -> Table:
     values = values_of(data, metric)
     overlap = overlap_of(data.comparison.unit)
     # Folds test on other images each, and don't have exchangeable signs.
-    right = _Right(data) if metric.key == ACCURACY.key and not overlap else None
+    right = Right(data) if metric.key == ACCURACY.key and not overlap else None
     rows = []
     for name, one in found.items():
         flips = None if overlap else exact.sign_flip(differences(one, values))
@@ -75,7 +75,7 @@ def _checks(data: ReportData, found: Mapping[str, Contrast]) -> Table:
     return Table(columns, rows, first="Contrast")
 
 
-class _Right:
+class Right:
     """Which test images each run is right about, from the saved predictions."""
 
     def __init__(self, data: ReportData) -> None:

@@ -120,6 +120,7 @@ def test_help_is_light_and_names_the_commands() -> None:
                 "inspect",
                 "preview",
                 "check",
+                "try",
                 "find-lr",
                 "plan",
                 "sweep",

@@ -1,0 +1,89 @@
+"""The answer of a trial on planted tables: right where there is one, "can't tell" where not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mixbench.analysis.statistics import contrasts
+from mixbench.analysis.statistics.contrasts import Stratum
+from mixbench.analysis.statistics.metrics import ACCURACY
+from mixbench.analysis.statistics.recommendation import Option, regime
+from mixbench.analysis.statistics.trial import Fit, Outcome, answer_of, with_images
+
+FIT = Fit(0.75, 0.8, 0.99, 0.12, 10, 400)
+MARGIN = replace(ACCURACY, margin=0.01)
+
+
+def options(gains: dict[str, float], noise: float = 0.004, n: int = 8) -> list[Option]:
+    """Planted gains over no mixing, through the statistics that a report has."""
+    random = np.random.default_rng(3)
+    base = random.normal(0.75, 0.01, n)
+    values = {"none": dict(enumerate(base.tolist()))}
+    for name, gain in gains.items():
+        values[name] = dict(enumerate((base + gain + random.normal(0, noise, n)).tolist()))
+    stratum = Stratum("all", values, [(name, "none") for name in gains])
+    found = contrasts.compare([stratum], better=1, margin=0.01, unit="replicate")
+    names = {name: name for name in values}
+    by_cell = {one.cell: one for one in found}
+    return list(regime("", names, values, by_cell, ["none"], MARGIN).options)
+
+
+def outcome(gains: dict[str, float], fit: Fit = FIT, image: float = 0.0, **given: float) -> Outcome:
+    noise = given.get("noise", 0.004)
+    return answer_of(options(gains, noise), dict.fromkeys(gains, image), fit).outcome
+
+
+def test_a_method_that_helps_is_used_and_the_others_are_not() -> None:
+    answer = answer_of(options({"cutmix": 0.04, "mixup": -0.03}), {}, FIT)
+    assert answer.outcome == Outcome.USE
+    assert [option.cell for option in answer.options] == ["cutmix"]
+
+
+def test_what_is_shown_to_do_nothing_or_harm_is_left() -> None:
+    assert outcome({"cutmix": -0.03, "mixup": 0.0}, noise=0.002) == Outcome.STAY
+
+
+@pytest.mark.parametrize(
+    ("gains", "changes", "words"),
+    [
+        ({"cutmix": 0.01}, {"noise": 0.05}, "replicates are too few"),
+        ({"cutmix": 0.04}, {"image": 0.03}, "other images may turn it"),
+        ({"cutmix": -0.03}, {"train": 0.41}, "learnt 41% of its training images"),
+    ],
+)
+def test_it_says_why_it_can_not_tell(
+    gains: dict[str, float], changes: dict[str, float], words: str
+) -> None:
+    fit = replace(FIT, train_accuracy=changes.get("train", 0.99))
+    found = options(gains, changes.get("noise", 0.004))
+    answer = answer_of(found, dict.fromkeys(gains, changes.get("image", 0.0)), fit)
+    assert answer.outcome == Outcome.CANT_TELL
+    assert words in " ".join(answer.reasons)
+
+
+def test_where_all_guess_mixing_is_not_judged_whatever_the_numbers_say() -> None:
+    guessing = replace(FIT, accuracy=0.13)
+    assert guessing.is_guessing and not FIT.is_guessing
+    assert outcome({"cutmix": 0.04}, guessing) == Outcome.CANT_JUDGE
+    # Half of the images are of one class: 55 % of 100 images are no more than luck.
+    assert Fit(0.55, 0.7, 0.9, 0.5, 2, 100).is_guessing
+    assert not Fit(0.61, 0.7, 0.9, 0.5, 2, 100).is_guessing
+    assert Fit(0.7, 14.0, 0.9, 0.1, 10, 100).is_overconfident
+
+
+def test_without_runs_nothing_is_told() -> None:
+    assert answer_of([], {}, None).outcome == Outcome.CANT_TELL
+    single = options({"cutmix": 0.04}, n=1)
+    assert answer_of(single, {}, FIT).outcome == Outcome.CANT_TELL
+
+
+def test_the_interval_with_images_is_wider_by_the_ratio_of_the_errors() -> None:
+    option = next(one for one in options({"cutmix": 0.04}) if one.cell == "cutmix")
+    contrast = option.contrast
+    assert contrast is not None and contrast.standard_error and contrast.half_width
+    low, high = with_images(option, {"cutmix": 2 * contrast.standard_error}) or (0, 0)
+    assert high - low == pytest.approx(4 * contrast.half_width)
+    assert with_images(option, {}) == pytest.approx((contrast.low, contrast.high))
