@@ -11,6 +11,16 @@ from mixbench.analysis.numbers import is_number
 from mixbench.experiments.store.states import RunState
 
 SPEED = "timing.images_per_second"
+PASSES = {
+    "attentive_cutmix": 1.0,
+    "puzzlemix": 3.0,
+    "recursivemix": 3.0,
+    "regmixup": 3.0,
+    "sk_mixup": 1.0,
+    "snapmix": 1.0,
+}
+"""Forward passes for a batch beyond the usual one, of the methods that take some; a backward pass
+counts 2."""
 
 
 def costs(runs: pd.DataFrame, baselines: Mapping[str, str | None]) -> dict[str, float]:

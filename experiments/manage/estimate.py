@@ -12,11 +12,12 @@ import json
 import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.staging.methods import passes_of
 from mixbench.experiments.store import provenance
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -112,10 +113,11 @@ def measured(folder: SweepFolder, epochs: Mapping[str, float]) -> dict[str, Cost
 def alike(configs: Sequence[Mapping[str, Any]], name: str, where: Where) -> dict[str, Cost]:
     """Return kind -> cost, from done runs with the same data, network and batch on such a device.
 
-    Their augmentation may be another. Those of the sweep `name` come first, then all others below
-    the root.
+    Their augmentation may be another; what it asks of the network is taken off, and added for that
+    of `configs`. Those of the sweep `name` come first, then all others below the root.
     """
     wanted = {kind(config): _speed_key(config) for config in configs}
+    factors = {kind(config): _step_factor(config) for config in configs}
     measurements: dict[str, list[_Measured]] = {}
     sweeps: dict[str, list[str]] = {}
     names = SweepFolder.names()
@@ -132,14 +134,16 @@ def alike(configs: Sequence[Mapping[str, Any]], name: str, where: Where) -> dict
                 continue
             seen = _measured(planned)
             if seen and seen.provenance and where.fits(seen.provenance):
-                measurements.setdefault(key, []).append(seen)
+                plain = replace(seen, epoch=seen.epoch / _step_factor(planned.config))
+                measurements.setdefault(key, []).append(plain)
                 this = "this sweep with another augmentation"
                 sweeps.setdefault(key, []).append(this if other == name else f"sweep {other}")
-    return {
-        one: _cost(measurements[key], " and ".join(dict.fromkeys(sweeps[key])))
-        for one, key in wanted.items()
-        if key in measurements
-    }
+    costs = {}
+    for one, key in wanted.items():
+        if key in measurements:
+            cost = _cost(measurements[key], " and ".join(dict.fromkeys(sweeps[key])))
+            costs[one] = replace(cost, epoch=cost.epoch * factors[one])
+    return costs
 
 
 def wall(seconds: Sequence[float], workers: int, needed: Mapping[int, int] | None = None) -> float:
@@ -164,6 +168,11 @@ class _Measured:
     epoch: float
     rest: float | None
     provenance: Mapping[str, Any] | None
+
+
+def _step_factor(config: Mapping[str, Any]) -> float:
+    """Return how long a step takes beside a usual one: a pass forward, and back, which counts 2."""
+    return 1 + passes_of(config) / 3
 
 
 def _speed_key(config: Mapping[str, Any]) -> str:

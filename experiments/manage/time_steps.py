@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.manage.estimate import Cost, Where, device_text, kind
+from mixbench.experiments.staging.methods import passes_of
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +22,9 @@ def timed(configs: Iterable[RunConfig], where: Where) -> dict[str, Cost]:
     """Return kind -> cost, from a few training steps of each kind timed here and now.
 
     On random pixels, so the data need not be there; the data set's catalogued size gives the
-    steps. Start-up and the mixing itself are not in it. What is unfrozen on the way counts as
-    trained from the beginning, and features count as cached where they can be.
+    steps. Start-up and the mixing itself are not in it, what a method asks of the network is. What
+    is unfrozen on the way counts as trained from the beginning, and features count as cached where
+    they can be.
     """
     configs = list(configs)
     if not configs:
@@ -35,7 +37,8 @@ def timed(configs: Iterable[RunConfig], where: Where) -> dict[str, Cost]:
     took: dict[Any, tuple[float, float]] = {}
     costs = {}
     for config in configs:
-        name = kind(config.model_dump(mode="json"))
+        values = config.model_dump(mode="json")
+        name = kind(values)
         if name in costs:
             continue
         training = config.training
@@ -46,6 +49,8 @@ def timed(configs: Iterable[RunConfig], where: Where) -> dict[str, Cost]:
         if alike not in took:
             took[alike] = _time(config, device)
         step, forward = took[alike]
+        # What a method asks of the network.
+        step += passes_of(values) * forward * training.batch_size
         train, validation, test = _sizes(config)
         hidden = config.evaluation.occlusion
         occluded = (hidden.images or test) * (1 + 2 * len(hidden.shapes) * len(hidden.fractions))

@@ -62,3 +62,16 @@ def methods_of(
         )
         for number, phase in enumerate(phases)
     ]
+
+
+def passes_of(config: Mapping[str, Any]) -> float:
+    """Return the forward passes of a step beyond the usual one, of the costliest phase.
+
+    config: resolved, as JSON values. A method that is not installed here counts as any other.
+    """
+    phases = (config.get("staging") or {}).get("phases")
+    try:
+        methods = methods_of(config["augmentation"], phases)
+    except ValueError:
+        return 0.0
+    return max(mix.passes if mix.prob > 0 else 0.0 for _, mix in methods)

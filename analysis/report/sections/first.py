@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from mixbench.analysis.figures.canvas import ReportFigure
 from mixbench.analysis.report.data import ReportData
 from mixbench.analysis.report.first_screen import (
@@ -23,7 +25,7 @@ from mixbench.analysis.report.first_screen import (
 from mixbench.analysis.report.parts import Cell, Table, runs_of
 from mixbench.analysis.statistics.comparison import seed_values
 from mixbench.analysis.statistics.contrasts import Values
-from mixbench.analysis.statistics.costs import costs
+from mixbench.analysis.statistics.costs import PASSES, costs
 from mixbench.analysis.statistics.declared import SEVERAL, Declared
 from mixbench.analysis.statistics.goals import measured_goals
 from mixbench.analysis.statistics.metrics import Metric
@@ -100,7 +102,7 @@ def _content(
         points = " in points" if data.advice.metric.percent else ""
         notes.append(f"Differences{points}; hovering shows the interval, a click the runs.")
     if "Cost" in extras.columns:
-        notes.append("Cost: time per training image against the baseline, measured in these runs.")
+        notes.append(_of_cost(data))
     has_marks = any(goal.capitalize() in extras.columns for goal in _OF_GOALS)
     if has_marks and short is None:
         notes.append("▲ better, ▼ worse, = no worse within the margin, ? undecided (exploratory).")
@@ -111,6 +113,16 @@ def _content(
         "note": " ".join(notes),
         "recommend": f"mixbench recommend {shlex.quote(data.folder.name)}",
     }
+
+
+def _of_cost(data: ReportData) -> str:
+    """Say what the column of costs is, and which methods ask the network."""
+    text = "Cost: time per training image against the baseline, measured in these runs"
+    methods = data.tables.runs.get("augmentation.name", pd.Series(dtype=object))
+    asking = [name for name in PASSES if (methods == name).any()]
+    passes = formatting.joined(f"{method_name(name)} {PASSES[name]:g}" for name in asking)
+    more = f"; more forward passes for a batch (a pass back counts 2): {passes}" if asking else ""
+    return f"{text}{more}."
 
 
 def _of_question(data: ReportData, declared: Declared) -> tuple[list[ReportFigure], Table]:

@@ -10,6 +10,7 @@ import pytest
 import mixbench
 from mixbench.analysis.statistics import contrasts, recommendation
 from mixbench.analysis.statistics.contrasts import Stratum, Verdict, many_to_one
+from mixbench.analysis.statistics.costs import PASSES
 from mixbench.analysis.statistics.goals import GOALS, measured_goals
 from mixbench.analysis.statistics.metrics import ACCURACY
 from mixbench.analysis.statistics.recommendation import Advice, Regime, Word, regime, turned
@@ -112,3 +113,4 @@ def test_how_often_a_method_mixes_is_named_where_it_is_unusual() -> None:
     for name in mixbench.available():
         usual = recommendation.USUAL_PROB.get(name, 1.0)
         assert getattr(mixbench.create(name), "prob", usual) == usual, name
+        assert mixbench.create(name).passes == PASSES.get(name, 0), name

@@ -95,12 +95,13 @@ def test_then_from_other_sweeps_with_the_same_data_network_batch_and_device(
     for name, device in (("near", cpu), ("far", "cpu: another")):
         planned = running.planned(running.spec(name)).plan()[0]
         did(planned, HOUR if device == cpu else 99 * HOUR, 0.0, device, threads)
-    spec = running.spec("new", grid={"augmentation": ["mixup", "ricap"]})
+    spec = running.spec("new", grid={"augmentation": ["mixup", "regmixup"]})
     (tmp_path / "new.yaml").write_text(yaml.safe_dump(spec))
     workers = ("--workers", str(local.cores()))
     out, hours = planned_hours(capsys, str(tmp_path / "new.yaml"), *workers)
     assert "4 runs: epochs measured in sweep near on" in out and "far" not in out
-    assert hours == pytest.approx(4 * 3, abs=0.01)
+    # RegMixup's second pass, forward and back, is as long as a step.
+    assert hours == pytest.approx(2 * 3 + 2 * 2 * 3, abs=0.01)
     assert not (runs / "new").exists()
     # Another batch is another pace: that is timed, and said.
     batch = ("--set", "training.batch_size=32")
@@ -274,6 +275,18 @@ def test_a_frozen_network_is_timed_as_one() -> None:
     epochs = [costs[estimate.kind(run.model_dump(mode="json"))].epoch for run in runs]
     # Without a backward pass through all but the head, far less than a whole step.
     assert epochs[0] < 0.8 * epochs[1]
+
+
+def test_what_a_method_asks_of_the_network_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time_steps, "_time", lambda *_: (2.0, 0.25))
+    base = {"dataset": {"name": "digits"}, "training": {"batch_size": 16}}
+    runs = [parse({**base, "augmentation": name}) for name in ("mixup", "snapmix", "regmixup")]
+    costs = time_steps.timed(runs, estimate.Where(False, "cpu: x", 1))
+    plain, one, three = (costs[estimate.kind(run.model_dump(mode="json"))].epoch for run in runs)
+    # Of a batch of 16 images, 0.25 s each.
+    steps = (one - plain) / (16 * 0.25)
+    assert steps > 10 and steps == int(steps)
+    assert three - plain == pytest.approx(3 * steps * 16 * 0.25)
 
 
 def test_a_long_step_is_timed_with_a_few_images(monkeypatch: pytest.MonkeyPatch) -> None:
