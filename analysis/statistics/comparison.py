@@ -14,7 +14,13 @@ from mixbench.analysis.statistics.blocks import blocks, with_blocks
 from mixbench.analysis.statistics.contrasts import Contrast, Stratum
 from mixbench.analysis.statistics.declared import ByMetric, Declared, declare
 from mixbench.analysis.statistics.estimates import Estimate, estimate
-from mixbench.analysis.statistics.metrics import ACCURACY, Metric, metric_of, metrics_of
+from mixbench.analysis.statistics.metrics import (
+    ACCURACY,
+    Metric,
+    headline_of,
+    metric_of,
+    metrics_of,
+)
 from mixbench.analysis.statistics.units import REPLICATE, overlap_of, unit_of
 from mixbench.experiments.design.question import Question
 from mixbench.experiments.store.states import RunState
@@ -40,6 +46,7 @@ class Comparison:
         best: block -> cell_keys that can't be told apart from the best in the primary metric.
         note: Why there is nothing to compare, empty otherwise.
         declared: The contrasts that the sweep's question declares; None without a question.
+        headline: The metric of the sweep's task that leads where no question names another.
     """
 
     cells: pd.DataFrame
@@ -50,21 +57,20 @@ class Comparison:
     note: str
     unit: str = "seed"
     declared: Declared | None = None
+    headline: Metric = ACCURACY
 
     @property
     def primary(self) -> Metric:
-        """The metric that the sweep was made to compare: test accuracy without a question."""
-        if self.declared is not None:
-            return self.declared.metric
-        return next((one for one in self.metrics if one.key == ACCURACY.key), ACCURACY)
+        """The metric that the sweep was made to compare: the task's own without a question."""
+        return self.headline if self.declared is None else self.declared.metric
 
     def is_declared(self, contrast: Contrast, metric: str) -> bool:
         """Tell whether a contrast on a metric is one that the sweep was made for.
 
-        Without a question, that is every difference to the baseline in test accuracy.
+        Without a question, that is every difference to the baseline in the headline metric.
         """
         if self.declared is None:
-            return metric == ACCURACY.key
+            return metric == self.headline.key
         pair = (contrast.cell, contrast.against)
         return metric == self.declared.metric.key and pair in self.declared.by_cells
 
@@ -106,7 +112,8 @@ def compare(
     Raises:
         UserError: `baseline` fits no cell, or several that would serve one cell.
     """
-    metrics = metrics_of(runs, question.margins if question else None)
+    margins = question.margins if question else None
+    metrics, headline = metrics_of(runs, margins), headline_of(runs, margins)
     assigned, note = assign_baselines(cells, spec_baseline, baseline)
     asked = assigned if baseline is None else assign_baselines(cells, spec_baseline, None)[0]
     of_question = with_blocks(cells, asked)
@@ -115,7 +122,7 @@ def compare(
     unit = unit_of(runs)
     declared = None
     if question is not None:
-        metric = metric_of(question.metric, question.margins)
+        metric = metric_of(question.metric, question.margins, runs)
         declared = declare(question, of_question, values, metric, unit, planned)
     estimates = {
         (cell, metric.key): estimate(
@@ -131,9 +138,9 @@ def compare(
     }
     if not differences and not note:
         note = "every cell is its own baseline; another can be named with --baseline"
-    primary = declared.metric if declared else ACCURACY
+    primary = declared.metric if declared else headline
     best = _best(cells, values, primary, unit)
-    return Comparison(cells, metrics, estimates, differences, best, note, unit, declared)
+    return Comparison(cells, metrics, estimates, differences, best, note, unit, declared, headline)
 
 
 def compare_metric(

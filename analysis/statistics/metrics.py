@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from mixbench.experiments.design import tasks
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -29,7 +31,9 @@ class Metric:
 
 
 ACCURACY = Metric("test/accuracy", "Accuracy", True, 1, 0.005)
-"""Test accuracy, the metric of the verdict."""
+"""Test accuracy, the metric of the verdict of a classification."""
+TARGET_SD = "data.target_sd"
+"""The standard deviation of what a regression predicts."""
 GAP = "test/gap"
 """Mean confidence minus accuracy."""
 
@@ -55,18 +59,22 @@ _AFTER_OCCLUSION = (
 )
 
 
-def metric_of(key: str, margins: Mapping[str, float] | None = None) -> Metric:
+def metric_of(
+    key: str, margins: Mapping[str, float] | None = None, runs: pd.DataFrame | None = None
+) -> Metric:
     """Return a metric of the main table by its name.
 
     Args:
         key: Such as "test/ece" or "occlusion/patches/area".
+        runs: Those that were measured, whose data decide some margins.
         margins: Metric key -> the smallest difference that matters, in place of the usual one.
 
     Examples:
         >>> metric_of("test/ece").better, metric_of("test/ece", {"test/ece": 0.02}).margin
         (-1, 0.02)
     """
-    return metrics_of(pd.DataFrame(columns=[key]), margins)[0]
+    known = {} if runs is None or TARGET_SD not in runs else {TARGET_SD: runs[TARGET_SD]}
+    return metrics_of(pd.DataFrame({**known, key: pd.Series(dtype=float)}), margins)[0]
 
 
 def metrics_of(
@@ -95,12 +103,59 @@ def metrics_of(
     ]
     uneven = _OF_UNEVEN_CLASSES if _has_uneven_classes(runs) else ()
     known = [ACCURACY, *uneven, *_BEFORE_OCCLUSION[1:], *occlusion, *_AFTER_OCCLUSION]
+    own = _of_tasks(runs)
+    # A task's own metrics come first in its sweeps; what no run has measured is left out.
+    first = headline_of(runs).key
+    known = [*own, *known] if first != ACCURACY.key else [*known, *own]
+    known = list({metric.key: metric for metric in reversed(known)}.values())[::-1]
     margins = margins or {}
     return tuple(
         replace(metric, margin=margins.get(metric.key, metric.margin))
         for metric in known
         if metric.key in runs.columns
     )
+
+
+def headline_of(runs: pd.DataFrame, margins: Mapping[str, float] | None = None) -> Metric:
+    """Return the metric that a sweep is about unless its question names another.
+
+    Args:
+        runs: One row per run, or cell, with its configuration as dotted columns.
+        margins: Metric key -> the smallest difference that matters, in place of the usual one.
+
+    Examples:
+        >>> headline_of(pd.DataFrame({"dataset.name": ["digits"]})).key
+        'test/accuracy'
+        >>> regression = headline_of(pd.DataFrame({"task.name": ["regression"]}))
+        >>> regression.key, regression.better
+        ('test/rmse', -1)
+    """
+    given = runs["task.name"].iloc[0] if "task.name" in runs and len(runs) else None
+    metric = _as_metric(tasks.of_config({"task.name": given}).headline, runs)
+    return replace(metric, margin=(margins or {}).get(metric.key, metric.margin))
+
+
+def _of_tasks(runs: pd.DataFrame) -> list[Metric]:
+    """Return the metrics of all tasks but classification, those of the runs' own task first."""
+    given = runs["task.name"].iloc[0] if "task.name" in runs and len(runs) else None
+    own = tasks.of_config({"task.name": given}).name
+    names = sorted(tasks.names(), key=lambda name: name != own)
+    found = []
+    for task in (tasks.info(name) for name in names if name != tasks.CLASSIFICATION):
+        found += [_as_metric(one, runs) for one in task.metrics]
+        head = _as_metric(task.headline, runs)
+        for average, words in (("ema", "averaged weights"), ("swa", "SWA")):
+            key = head.key.replace("test/", f"{average}/")
+            found.append(replace(head, key=key, title=f"{head.title}, {words}"))
+    return found
+
+
+def _as_metric(one: tasks.TaskMetric, runs: pd.DataFrame) -> Metric:
+    margin = one.margin
+    if one.margin_of_sd is not None and TARGET_SD in runs:
+        known = pd.to_numeric(runs[TARGET_SD], errors="coerce").dropna()
+        margin = one.margin_of_sd * float(known.iloc[0]) if len(known) else None
+    return Metric(one.key, one.title, one.percent, one.better, margin)
 
 
 def _has_uneven_classes(runs: pd.DataFrame) -> bool:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixbench.analysis.statistics.comparison import seed_values
 from mixbench.analysis.statistics.contrasts import Contrast, Stratum, compare
-from mixbench.analysis.statistics.metrics import ACCURACY
+from mixbench.analysis.statistics.metrics import ACCURACY, Metric
 from mixbench.analysis.statistics.units import unit_of
 from mixbench.analysis.tables.labels import factor_text, name_cells, value_text
 from mixbench.analysis.tables.schedules import ALWAYS, NAME, TOLD_BY_NAME
@@ -59,7 +59,7 @@ def pivots(
     cells: pd.DataFrame,
     runs: pd.DataFrame,
     origins: Mapping[str, str],
-    margin: float | None = ACCURACY.margin,
+    metric: Metric = ACCURACY,
 ) -> list[Pivot]:
     """Return a pivot for each factor of `FACTORS` that varies while all others stay the same.
 
@@ -67,11 +67,11 @@ def pivots(
         cells: One row per cell: cell_key, and the configuration as dotted columns.
         runs: One row per run: cell_key, seed, state, and metrics as columns.
         origins: cell_key -> the name of a cell whose weights others start from.
-        margin: The smallest difference in accuracy that matters.
+        metric: The metric, with the smallest difference that matters.
     """
-    if ACCURACY.key not in runs:
+    if metric.key not in runs:
         return []
-    candidates = (pivot(cells, runs, key, origins, margin) for key in FACTORS if key in cells)
+    candidates = (pivot(cells, runs, key, origins, metric) for key in FACTORS if key in cells)
     return [candidate for candidate in candidates if candidate is not None]
 
 
@@ -80,7 +80,7 @@ def pivot(
     runs: pd.DataFrame,
     key: str,
     origins: Mapping[str, str],
-    margin: float | None = ACCURACY.margin,
+    metric: Metric = ACCURACY,
 ) -> Pivot | None:
     """Return what any one field of the configuration changes.
 
@@ -89,7 +89,7 @@ def pivot(
         runs: One row per run: cell_key, seed, state, and metrics as columns.
         key: The field's dotted key, one of the columns of `cells`.
         origins: cell_key -> the name of a cell whose weights others start from.
-        margin: The smallest difference in accuracy that matters.
+        metric: The metric, with the smallest difference that matters.
 
     Returns:
         The pivot; None where the field never varies alone.
@@ -123,7 +123,7 @@ def pivot(
             for setting, by_value in varied.items()
             for value, cell in by_value.items()
         },
-        differences=_differences(varied, reference, runs, margin),
+        differences=_differences(varied, reference, runs, metric),
     )
 
 
@@ -131,20 +131,20 @@ def _differences(
     varied: Mapping[Setting, Mapping[Any, str]],
     reference: Any,
     runs: pd.DataFrame,
-    margin: float | None,
+    metric: Metric,
 ) -> dict[str, Contrast]:
     """Compare each cell with the reference of its setting, all as one family."""
-    accuracies = seed_values(runs, [ACCURACY.key])
+    values = seed_values(runs, [metric.key])
     strata = [
         Stratum(
             " ".join(setting),
-            {cell: accuracies.get((cell, ACCURACY.key), {}) for cell in by_value.values()},
+            {cell: values.get((cell, metric.key), {}) for cell in by_value.values()},
             [(cell, by_value[reference]) for value, cell in by_value.items() if value != reference],
         )
         for setting, by_value in varied.items()
         if reference in by_value
     ]
-    contrasts = compare(strata, margin=margin, unit=unit_of(runs))
+    contrasts = compare(strata, better=metric.better, margin=metric.margin, unit=unit_of(runs))
     return {contrast.cell: contrast for contrast in contrasts}
 
 

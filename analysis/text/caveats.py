@@ -10,7 +10,6 @@ import pandas as pd
 from mixbench.analysis.numbers import is_number
 from mixbench.analysis.statistics.comparison import Comparison
 from mixbench.analysis.statistics.estimates import SEEDS_WANTED
-from mixbench.analysis.statistics.metrics import ACCURACY
 from mixbench.analysis.statistics.units import FOLDS, REPLICATE, unit_of
 from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.plugins import PluginUse
@@ -126,8 +125,10 @@ def _asked_dataset(spec: Mapping[str, Any]) -> str | None:
 
 
 def _few_seeds(comparison: Comparison) -> list[str]:
-    unit = comparison.unit
-    counts = [comparison.estimates[key, ACCURACY.key].n for key in comparison.cells["cell_key"]]
+    unit, headline = comparison.unit, comparison.headline.key
+    if not any(metric.key == headline for metric in comparison.metrics):
+        return []
+    counts = [comparison.estimates[key, headline].n for key in comparison.cells["cell_key"]]
     done = [count for count in counts if count]
     if not done or min(done) >= SEEDS_WANTED:
         return []

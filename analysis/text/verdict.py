@@ -11,11 +11,11 @@ from mixbench.analysis.statistics.comparison import Comparison
 from mixbench.analysis.statistics.contrasts import Contrast, Verdict
 from mixbench.analysis.statistics.declared import Declared
 from mixbench.analysis.statistics.estimates import Estimate
-from mixbench.analysis.statistics.metrics import ACCURACY, GAP, Metric
+from mixbench.analysis.statistics.metrics import GAP, Metric
 from mixbench.analysis.statistics.recommendation import Advice
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.advice import advice_sentence
-from mixbench.analysis.text.answer import answer, asked
+from mixbench.analysis.text.answer import answer, asked, metric_in_words
 from mixbench.analysis.text.formatting import joined
 from mixbench.analysis.text.names import method_name
 from mixbench.experiments.design.question import BASELINE, NAMED
@@ -89,28 +89,29 @@ def summarise(comparison: Comparison, setting: str, advice: Advice) -> Summary:
 
 def _is_usual(comparison: Comparison, declared: Declared) -> bool:
     """Tell whether it asks what a sweep without a question is taken to ask."""
-    if declared.metric.key != ACCURACY.key or declared.question.contrasts != BASELINE:
+    if declared.metric.key != comparison.headline.key or declared.question.contrasts != BASELINE:
         return False
     # Those of a baseline that only this report has are not declared.
-    differences = comparison.of_metric(ACCURACY.key).values()
-    return all(comparison.is_declared(one, ACCURACY.key) for one in differences)
+    differences = comparison.of_metric(comparison.headline.key).values()
+    return all(comparison.is_declared(one, comparison.headline.key) for one in differences)
 
 
 def _without_baseline(comparison: Comparison, finished: pd.DataFrame) -> str:
     pairs = zip(finished["cell_key"], finished["label"], strict=True)
     scores = {
-        str(label): comparison.estimates[cell, ACCURACY.key]
+        str(label): comparison.estimates[cell, comparison.headline.key]
         for cell, label in pairs
-        if (cell, ACCURACY.key) in comparison.estimates
+        if (cell, comparison.headline.key) in comparison.estimates
     }
     known = [(label, score) for label, score in scores.items() if score.mean is not None]
-    known.sort(key=lambda item: -(item[1].mean or 0))
+    metric = comparison.headline
+    known.sort(key=lambda item: -metric.better * (item[1].mean or 0))
     if not known:
-        return "No accuracy was measured."
-    decimals = formatting.digits([score.half_width for _, score in known], percent=True)
+        return f"No {metric_in_words(metric).removeprefix('test ')} was measured."
+    decimals = formatting.digits([score.half_width for _, score in known], metric.percent)
     texts = [
-        f"{label} {formatting.estimate(score, True, decimals)}% "
-        f"({plural(score.n, comparison.unit)})"
+        f"{label} {formatting.estimate(score, metric.percent, decimals)}"
+        f"{'%' if metric.percent else ''} ({plural(score.n, comparison.unit)})"
         for label, score in known
     ]
     note = (
@@ -118,40 +119,43 @@ def _without_baseline(comparison: Comparison, finished: pd.DataFrame) -> str:
     )
     if len(texts) > 5:
         texts = [*texts[:5], f"and {len(known) - 5} more"]
-    return f"Test accuracy: {'; '.join(texts)}.{note}"
+    words = metric_in_words(metric)
+    return f"{words[0].upper()}{words[1:]}: {'; '.join(texts)}.{note}"
 
 
 def _block(comparison: Comparison, members: pd.DataFrame) -> str:
-    """Return the sentences on test accuracy for cells with one baseline."""
+    """Return the sentences on the headline metric for cells with one baseline."""
+    metric = comparison.headline
     names = dict(zip(members["cell_key"], members["series"], strict=True))
     differences = {
-        name: comparison.differences[key, ACCURACY.key]
+        name: comparison.differences[key, metric.key]
         for key, name in names.items()
-        if (key, ACCURACY.key) in comparison.differences
+        if (key, metric.key) in comparison.differences
     }
     if not differences:
         return "nothing is compared with a baseline here."
     base = members["baseline_key"].dropna().iloc[0]
     base_name = names.get(base) or str(comparison.cells.set_index("cell_key").loc[base, "label"])
-    decimals = formatting.digits([d.half_width for d in differences.values()], percent=True)
-    decimals = formatting.difference_digits(differences.values(), True, decimals)
-    by = {kind: _ranked(differences, kind) for kind in Verdict}
+    decimals = formatting.digits([d.half_width for d in differences.values()], metric.percent)
+    decimals = formatting.difference_digits(differences.values(), metric.percent, decimals)
+    by = {kind: _ranked(differences, kind, metric.better or 1) for kind in Verdict}
     parts = []
     if len(best := _names_of_best(comparison, members)) > 1:
         parts.append(f"Can't be told apart from the best: {joined(best)}.")
     for kind, words in (
         (Verdict.BETTER, f"Better than the baseline ({base_name})"),
-        (Verdict.EQUIVALENT, f"Equivalent to it within {_margin(differences)} points"),
+        (Verdict.EQUIVALENT, f"Equivalent to it within {_margin(differences, metric)}"),
         (Verdict.WORSE, "Worse"),
     ):
         if by[kind]:
-            parts.append(f"{words}: {_listed(differences, by[kind], decimals)}.")
+            parts.append(f"{words}: {_listed(differences, by[kind], decimals, metric.percent)}.")
     undecided = [name for name in by[Verdict.UNDECIDED] if differences[name].low is not None]
     if undecided:
-        parts.append(f"Undecided: {_undecided(differences, undecided, decimals, comparison.unit)}.")
+        listed = _undecided(differences, undecided, decimals, comparison.unit, metric)
+        parts.append(f"Undecided: {listed}.")
     unknown = [name for name, difference in differences.items() if difference.low is None]
     if unknown:
-        parts.append(_unknown(differences, unknown, decimals))
+        parts.append(_unknown(differences, unknown, decimals, metric.percent))
     return " ".join(parts)
 
 
@@ -162,48 +166,60 @@ def _names_of_best(comparison: Comparison, members: pd.DataFrame) -> list[str]:
     return [str(names[key]) for key in best if key in names]
 
 
-def _margin(differences: dict[str, Contrast]) -> str:
+def _margin(differences: dict[str, Contrast], metric: Metric) -> str:
+    """Return the margin with its unit, such as "0.5 points"."""
     margin = next((d.margin for d in differences.values() if d.margin is not None), None)
-    return formatting.MISSING if margin is None else f"{margin * 100:g}"
+    if margin is None:
+        return formatting.MISSING
+    return f"{margin * 100:g} points" if metric.percent else f"{margin:.3g}"
 
 
 def _undecided(
-    differences: dict[str, Contrast], names: Sequence[str], decimals: int, unit: str
+    differences: dict[str, Contrast],
+    names: Sequence[str],
+    decimals: int,
+    unit: str,
+    metric: Metric,
 ) -> str:
     shown = []
     for name in names:
         difference = differences[name]
-        text = f"{name} {formatting.difference(difference, True, decimals)}"
+        text = f"{name} {formatting.difference(difference, metric.percent, decimals)}"
         if difference.detectable is not None:
-            seen = formatting.number(difference.detectable, True, decimals)
-            text += f", where {seen} points would have been seen"
+            seen = formatting.number(difference.detectable, metric.percent, decimals)
+            points = " points" if metric.percent else ""
+            text += f", where {seen}{points} would have been seen"
             if difference.more_replicates:
                 more = plural(difference.more_replicates, f"more {unit}")
-                text += f" ({more} for {_margin(differences)})"
+                text += f" ({more} for {_margin(differences, metric).removesuffix(' points')})"
         shown.append(text)
     return "; ".join(shown)
 
 
 def _basis(comparison: Comparison) -> str:
     """Say what kind of numbers the sentences before it contain."""
+    metric = comparison.headline
     pairs = sorted(
-        {d.n for (_, key), d in comparison.differences.items() if key == ACCURACY.key and d.n}
+        {d.n for (_, key), d in comparison.differences.items() if key == metric.key and d.n}
     )
     if not pairs:
         return ""
     over = plural(pairs[-1], comparison.unit)
     over = f"{pairs[0]} to {over}" if len(pairs) > 1 else over
     interval = " with intervals that hold together at 95%" if pairs[-1] > 1 else ""
-    return f"All are differences in points{interval}, paired over {over}."
+    what = "points" if metric.percent else metric_in_words(metric)
+    return f"All are differences in {what}{interval}, paired over {over}."
 
 
-def _unknown(differences: dict[str, Contrast], names: Sequence[str], decimals: int) -> str:
+def _unknown(
+    differences: dict[str, Contrast], names: Sequence[str], decimals: int, percent: bool
+) -> str:
     one = [name for name in names if differences[name].n == 1]
     none = [name for name in names if differences[name].n == 0]
     rest = [name for name in names if name not in one and name not in none]
     parts = []
     if one:
-        shown = _listed(differences, one, decimals)
+        shown = _listed(differences, one, decimals, percent)
         parts.append(f"No difference shown, as one seed gives no interval: {shown}.")
     if none:
         parts.append(f"Not compared, as no seed has a result on both sides: {joined(none)}.")
@@ -317,7 +333,9 @@ def _ranked(differences: dict[str, Contrast], kind: Verdict, better: int = 1) ->
     return sorted(names, key=lambda name: -(differences[name].mean or 0) * (better or 1))
 
 
-def _listed(differences: dict[str, Contrast], names: Sequence[str], decimals: int) -> str:
+def _listed(
+    differences: dict[str, Contrast], names: Sequence[str], decimals: int, percent: bool
+) -> str:
     return ", ".join(
-        f"{name} {formatting.difference(differences[name], True, decimals)}" for name in names
+        f"{name} {formatting.difference(differences[name], percent, decimals)}" for name in names
     )

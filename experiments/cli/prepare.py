@@ -173,7 +173,13 @@ def with_data_to_measure(order: Order, runs: Sequence[PlannedRun], *, by_name: b
     from mixbench.experiments.config import resolve
     from mixbench.experiments.evaluation import catalogue
 
-    datasets = dict.fromkeys(resolve.parse(run.config).dataset for run in runs)
+    parsed = [resolve.parse(run.config) for run in runs]
+    task = next((run.task_info for run in parsed if not run.task_info.measured_later), None)
+    if task is not None:
+        raise UserError(
+            f"evaluate: its measurements are for classification, and the runs have task {task.name}"
+        )
+    datasets = dict.fromkeys(run.dataset for run in parsed)
     problems = catalogue.prepare(order.wanted, datasets)
     for name, why in problems.items():
         if by_name:

@@ -36,7 +36,9 @@ def lines(sweep: Sweep, begun: SweepFolder | None) -> list[str]:
         what = f"the best of {sweep.cells} cells"
     elif asked.contrasts == questions.NAMED:
         what = f"{plural(number, 'contrast')} ({', '.join(asked.groups)})"
-    margin = questions.in_words(metric.key, metric.margin or 0)
+    margin = "by the data"
+    if metric.margin is not None:
+        margin = questions.in_words(metric.key, metric.margin)
     first = f"question: {what} in {metric.key}, margin {margin}, {plural(planned, unit)}"
     found = [first, *(f"question: {note}" for note in declared.notes)]
     if looks is not None:

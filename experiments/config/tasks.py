@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.config import datasets, models
 from mixbench.experiments.config.method_needs import pairs_by
-from mixbench.experiments.config.schema import RunConfig, TaskConfig
+from mixbench.experiments.config.schema import DatasetConfig, RunConfig, TaskConfig
 from mixbench.experiments.design import tasks
 from mixbench.experiments.design.tasks import CLASSIFICATION, LABELS, MASKS, TaskInfo
+from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.methods import methods_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,20 @@ def with_task(config: RunConfig, facts: datasets.DatasetInfo) -> RunConfig:
             "training": config.training.model_copy(update={"loss": _loss(config, task)}),
         }
     )
+
+
+def task_in(cells: Sequence[Mapping[str, Any]]) -> TaskInfo:
+    """Return the task of the first of some cells, which may be wrong: classification then."""
+    for cell in cells:
+        try:
+            dataset = DatasetConfig.model_validate(cell.get("dataset"))
+            section = cell.get("task")
+            task = None if section is None else TaskConfig.model_validate(section)
+            given = dataset.targets or datasets.info(dataset.name).targets[0]
+            return tasks.info(task.name) if task else tasks.for_targets(given)
+        except (UserError, ValueError):
+            break
+    return tasks.info(CLASSIFICATION)
 
 
 def check_task(config: RunConfig) -> None:

@@ -16,22 +16,16 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+from mixbench.experiments.design import tasks
 from mixbench.experiments.errors import UserError, unknown
 
 KEYS = ("metric", "margin", "contrasts")
 BASELINE, ALL_PAIRS, BEST, NAMED = "baseline", "all pairs", "best", "named"
 KINDS = (BASELINE, ALL_PAIRS, BEST)
 ACCURACY = "test/accuracy"
-METRICS = (
-    ACCURACY,
-    "test/ece",
-    "test/nll",
-    "test/brier",
-    "test/balanced_accuracy",
-    "test/macro_f1",
-)
-"""Those of every run; those of its occlusion shapes come on top."""
-_FRACTIONS = (ACCURACY, "test/ece", "test/balanced_accuracy", "test/macro_f1")
+METRICS = tuple(tasks.test_metrics())
+"""Those of the test set, of all tasks; those of its occlusion shapes come on top."""
+_FRACTIONS = tuple(key for key, metric in tasks.test_metrics().items() if metric.percent)
 _LARGEST_FRACTION = 0.1
 _NAME, _PHASES, _ALWAYS = "staging.name", "staging.phases", "always"
 _METHOD = "augmentation.name"

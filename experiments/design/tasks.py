@@ -38,7 +38,8 @@ class TaskMetric:
         percent: Whether a value from 0 to 1 is shown as a percentage.
         better: 1 where higher is better, -1 where lower is, 0 where neither is.
         margin: The smallest difference that matters, in the metric's own unit; None where the data
-            set decides it.
+            decide it.
+        margin_of_sd: Where they do: which part of the standard deviation of the test targets.
     """
 
     key: str
@@ -46,6 +47,7 @@ class TaskMetric:
     percent: bool
     better: int
     margin: float | None = None
+    margin_of_sd: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ class TaskInfo:
         metrics: Those of the test set; the first is the headline metric.
         validation: Names of what is measured on the validation split after each epoch, with 1 where
             higher is better and -1 where lower is; the first tells the best epoch.
+        note: What its metrics are, below the report's table.
         losses: Values of `training.loss` that fit; the first is the default.
         has_label_options: Whether `label_smoothing`, `class_weights`, a balanced `sampler`,
             `bce_threshold` and pairing by class make sense.
@@ -74,6 +77,7 @@ class TaskInfo:
     metrics: tuple[TaskMetric, ...]
     validation: tuple[tuple[str, int], ...]
     losses: tuple[str, ...]
+    note: str = ""
     has_label_options: bool = False
     label_options: tuple[str, ...] = ()
     refused_methods: Mapping[str, str] = field(default_factory=dict)
@@ -115,6 +119,25 @@ def for_targets(targets: str) -> TaskInfo:
         'classification'
     """
     return next(one for one in _tasks().values() if one.targets == targets)
+
+
+def test_metrics() -> dict[str, TaskMetric]:
+    """Return the metrics of the test set by their keys, those of classification first."""
+    ordered = sorted(_tasks().values(), key=lambda one: one.name != CLASSIFICATION)
+    metrics = [metric for one in ordered for metric in one.metrics]
+    found: dict[str, TaskMetric] = {}
+    for one in metrics:
+        if one.key.startswith("test/"):
+            found.setdefault(one.key, one)
+    return found
+
+
+def validation_metrics() -> dict[str, int]:
+    """Return `validation/...` of every task, with 1 where higher is better and -1 where lower."""
+    found = {"validation/nll": -1}
+    for one in sorted(_tasks().values(), key=lambda one: one.name != CLASSIFICATION):
+        found |= {f"validation/{name}": better for name, better in one.validation}
+    return found
 
 
 def of_config(config: Mapping[str, Any]) -> TaskInfo:

@@ -18,12 +18,13 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+from mixbench.experiments.design import tasks
 from mixbench.experiments.errors import UserError, unknown
 
 KEYS = ("over", "replicates", "metric", "rule", "halving", "default")
 SECTIONS = ("augmentation", "staging", "training", "transfer", "model")
 """Of a run, those whose keys can be tuned."""
-METRICS = {"validation/nll": -1, "validation/accuracy": 1}
+METRICS = tasks.validation_metrics()
 """metric -> 1 where higher is better, -1 where lower is."""
 BEST, ONE_SE = "best", "one_se"
 RULES = (BEST, ONE_SE)

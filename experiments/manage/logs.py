@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mixbench.experiments.design import tasks
 from mixbench.experiments.manage.observe import host_name, job_name
+from mixbench.experiments.store.files import read_json
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.states import FAULTS, Outcome, RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -61,8 +63,11 @@ def follow(folder: RunFolder, lines: int | None = None) -> Iterator[str]:
         told = len(rows)
         if ended == RunState.DONE:
             result = folder.result() or {"metrics": {}}
-            score = result["metrics"].get("test/accuracy")
-            yield f"-- done{'' if score is None else f', test accuracy {score:.4f}'}\n"
+            stored = read_json(folder.path / "config.json") or {}
+            metric = tasks.of_config(stored.get("config") or {}).headline
+            score = result["metrics"].get(metric.key)
+            words = metric.title if metric.title.isupper() else metric.title.lower()
+            yield f"-- done{'' if score is None else f', test {words} {score:.4f}'}\n"
             return
         if ended == RunState.FAILED:
             yield f"-- failed: {(folder.failure() or {}).get('error')}\n"

@@ -8,6 +8,7 @@ from typing import Any
 from mixbench.experiments.config.schema import RunConfig, check_key
 from mixbench.experiments.design import question as questions
 from mixbench.experiments.design.question import BASELINE, NAMED, Question
+from mixbench.experiments.design.tasks import CLASSIFICATION, TaskInfo
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.merge import flatten
 
@@ -23,6 +24,29 @@ def read(spec: Mapping[str, Any]) -> Question | None:
         for key in pattern:
             check_key(key, f"question.contrasts.{name}")
     return question
+
+
+def with_metrics(spec: dict[str, Any], task: TaskInfo) -> dict[str, Any]:
+    """Return a description whose question, looks and tuning name their metrics.
+
+    Where the task is not classification, those that name none are about the task's own.
+    """
+    if task.name == CLASSIFICATION:
+        return spec
+    usual = {
+        "question": task.headline.key,
+        "decide": task.headline.key,
+        "tune": f"validation/{task.validation[0][0]}",
+    }
+    asked = spec.get("question")
+    if isinstance(asked, Mapping) and isinstance(asked.get("metric"), str):
+        usual["decide"] = asked["metric"]
+    named = {
+        part: {"metric": metric, **spec[part]}
+        for part, metric in usual.items()
+        if isinstance(spec.get(part), Mapping) and spec[part]
+    }
+    return {**spec, **named}
 
 
 def check(
@@ -72,16 +96,19 @@ def _row(run: RunConfig) -> dict[str, Any]:
 
 
 def _check_measured(question: Question, runs: Any) -> None:
-    """Raise UserError for an occlusion that not all cells measure."""
+    """Raise UserError for a metric that not all cells measure."""
     for run in runs:
-        known = [
-            f"occlusion/{shape}{fill}/area"
-            for shape in run.evaluation.occlusion.shapes
-            for fill in ("", "/noise")
-        ]
+        task = run.task_info
+        known = [one.key for one in task.metrics if one.key.startswith("test/")]
+        if task.name == CLASSIFICATION:
+            known += [
+                f"occlusion/{shape}{fill}/area"
+                for shape in run.evaluation.occlusion.shapes
+                for fill in ("", "/noise")
+            ]
         for metric in (question.metric, *question.margins):
-            if metric not in (*questions.METRICS, *known):
-                raise unknown("metric in question", metric, (*questions.METRICS, *known))
+            if metric not in known:
+                raise unknown("metric in question", metric, known)
 
 
 def _check_baseline(rows: Mapping[str, dict[str, Any]], baseline: Any) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mixbench.experiments.config.schema import RunConfig, check_key
+from mixbench.experiments.config.tasks import task_in
 from mixbench.experiments.design import decide
 from mixbench.experiments.design import tune as tunes
 from mixbench.experiments.design.tune import Tune
@@ -104,12 +105,13 @@ def expand(spec: dict[str, Any], overrides: dict[str, Any] | None = None) -> Swe
             raise unknown("key in the sweep", key, KEYS)
     name = checked_name(spec.get("name"))
     draws = checked_draws(spec)
-    question = declared.read(spec)
-    looks = decide.read(spec)
-    tune = _read_tune(spec, draws)
     overrides = overrides or {}
     for_cells, for_pretrainings = _split_overrides(overrides)
     raw_cells = list(grid.cells(spec, for_cells))
+    spec = declared.with_metrics(spec, task_in(raw_cells[:1]))
+    question = declared.read(spec)
+    looks = decide.read(spec)
+    tune = _read_tune(spec, draws)
     if not raw_cells:
         raise UserError(f"sweep {name!r} has no runs: exclude removes every cell")
     if len(raw_cells) * len(draws) > MOST_RUNS:

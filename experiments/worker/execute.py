@@ -198,6 +198,9 @@ def _describe(dataset: Dataset, skipped: dict[str, str]) -> dict[str, Any]:
         "source": dataset.source,
         "skipped": sorted(skipped),
     }
+    if dataset.targets == "regression":
+        deviation = dataset.test.labels.double().std(dim=0, correction=0)
+        record["target_sd"] = float(deviation.square().mean().sqrt())
     reasons = [skipped[path] for path in sorted(skipped)]
     record |= {"skipped_because": reasons} if reasons else {}
     return record | ({"pixel_range": dataset.scale.describe()} if dataset.scale.is_wide else {})

@@ -10,17 +10,17 @@ from mixbench.analysis.report.data import ReportData
 from mixbench.analysis.report.parts import TONES, Cell, Row, Table
 from mixbench.analysis.statistics.comparison import Comparison
 from mixbench.analysis.statistics.contrasts import Contrast, Verdict
-from mixbench.analysis.statistics.metrics import ACCURACY
+from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.statistics.pivot import Pivot, pivots
 from mixbench.analysis.text import formatting
+from mixbench.analysis.text.answer import metric_in_words
 from mixbench.analysis.text.names import method_name
 
 
 def section(data: ReportData) -> dict[str, Any]:
     """Return the tables, with a sentence for each row."""
     tables = data.tables
-    accuracy = next((m for m in data.comparison.metrics if m.key == ACCURACY.key), ACCURACY)
-    factors = pivots(tables.cells, tables.runs, tables.origins, accuracy.margin)
+    factors = pivots(tables.cells, tables.runs, tables.origins, data.comparison.headline)
     shared = [_with_one_test(pivot, data.comparison) for pivot in factors]
     return {"tables": [_factor(pivot, data.comparison) for pivot in shared]}
 
@@ -29,9 +29,9 @@ def _with_one_test(pivot: Pivot, compared: Comparison) -> Pivot:
     """Take the test of a contrast that is declared, or in the main table, from there."""
     known = {
         (cell, contrast.against): contrast
-        for cell, contrast in compared.of_metric(ACCURACY.key).items()
+        for cell, contrast in compared.of_metric(compared.headline.key).items()
     }
-    if compared.declared is not None and compared.declared.metric.key == ACCURACY.key:
+    if compared.declared is not None and compared.declared.metric.key == compared.headline.key:
         known |= compared.declared.by_cells
     differences = {
         cell: known.get((cell, contrast.against), contrast)
@@ -41,9 +41,9 @@ def _with_one_test(pivot: Pivot, compared: Comparison) -> Pivot:
 
 
 def _factor(pivot: Pivot, compared: Comparison) -> dict[str, Any]:
-    differences = pivot.differences.values()
-    decimals = formatting.digits([d.half_width for d in differences], percent=True)
-    decimals = formatting.difference_digits(differences, True, decimals)
+    differences, percent = pivot.differences.values(), compared.headline.percent
+    decimals = formatting.digits([d.half_width for d in differences], percent)
+    decimals = formatting.difference_digits(differences, percent, decimals)
     rows = [
         Row(
             method_name(name),
@@ -57,14 +57,24 @@ def _factor(pivot: Pivot, compared: Comparison) -> dict[str, Any]:
         "reference": pivot.reference if pivot.differences else "",
         "status": _status(differences, compared),
         "comparisons": sum(difference.p is not None for difference in differences),
-        "sentences": [text for name in pivot.rows if (text := _sentence(pivot, name, decimals))],
+        "sentences": [
+            text for name in pivot.rows if (text := _sentence(pivot, name, decimals, percent))
+        ],
+        "metric": _beginning(compared.headline),
+        "points": ", in points" if percent else "",
     }
+
+
+def _beginning(metric: Metric) -> str:
+    """Return a metric with its unit, at the beginning of a sentence: "Test accuracy, %"."""
+    words = metric_in_words(metric)
+    return f"{words[0].upper()}{words[1:]}{', %' if metric.percent else ''}"
 
 
 def _status(differences: Iterable[Contrast], compared: Comparison) -> str:
     if compared.declared is None:
         return ""
-    if any(compared.is_declared(one, ACCURACY.key) for one in differences):
+    if any(compared.is_declared(one, compared.headline.key) for one in differences):
         return " (those that the question declares as declared, others exploratory)"
     return " (exploratory)"
 
@@ -73,17 +83,19 @@ def _entry(pivot: Pivot, compared: Comparison, name: str, column: str, decimals:
     key = pivot.cells.get((name, column))
     if key is None:
         return Cell("")
-    score = compared.estimates.get((key, ACCURACY.key))
-    mean = formatting.number(score.mean if score is not None else None)
+    score = compared.estimates.get((key, compared.headline.key))
+    percent = compared.headline.percent
+    digits = 1 if percent else 3
+    mean = formatting.number(score.mean if score is not None else None, percent, digits)
     difference = pivot.differences.get(key)
     if difference is None:
         is_reference = column == pivot.reference and pivot.differences
         return Cell(mean, "compared with" if is_reference else "")
-    shown = formatting.number(difference.mean, True, decimals, sign=True)
+    shown = formatting.number(difference.mean, percent, decimals, sign=True)
     return Cell(mean, shown, TONES.get(difference.verdict, ""))
 
 
-def _sentence(pivot: Pivot, name: str, decimals: int) -> str:
+def _sentence(pivot: Pivot, name: str, decimals: int, percent: bool) -> str:
     """Say whether the factor matters in this row."""
     differences = {
         column: difference
@@ -99,7 +111,7 @@ def _sentence(pivot: Pivot, name: str, decimals: int) -> str:
         columns.sort(key=lambda column: -abs(differences[column].mean or 0))
         if columns:
             shown = (
-                f"{column} {formatting.difference(differences[column], True, decimals)}"
+                f"{column} {formatting.difference(differences[column], percent, decimals)}"
                 for column in columns
             )
             parts.append(f"{kind} {'is' if len(columns) == 1 else 'are'} {', '.join(shown)}")

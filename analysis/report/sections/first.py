@@ -159,7 +159,7 @@ def _best_set(data: ReportData) -> str:
     best = [str(names[key]) for members in comparison.best.values() for key in members]
     if not best:
         return ""
-    where = metric_in_words(comparison.metrics[0])
+    where = metric_in_words(comparison.primary)
     return f"Of all {plural(len(names), 'configuration')}: {best_headline({'': best}, best, where)}"
 
 

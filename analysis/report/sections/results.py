@@ -12,10 +12,12 @@ from mixbench.analysis.statistics.blocks import blocks
 from mixbench.analysis.statistics.comparison import Comparison, crossed_values
 from mixbench.analysis.statistics.components import components
 from mixbench.analysis.statistics.estimates import Estimate
-from mixbench.analysis.statistics.metrics import ACCURACY, GAP, Metric
+from mixbench.analysis.statistics.metrics import GAP, Metric
 from mixbench.analysis.text import formatting
+from mixbench.analysis.text.answer import metric_in_words
 from mixbench.analysis.text.caveats import why_missing
 from mixbench.analysis.text.verdict import verdict_words
+from mixbench.experiments.design import tasks
 
 MOST_CELLS = 1000
 """Of more configurations the table has few metrics: `tables/results.csv` has all."""
@@ -23,24 +25,41 @@ MOST_CELLS = 1000
 
 def section(data: ReportData) -> dict[str, Any]:
     """Return the tables, and what the notes below them need."""
-    differences = data.comparison.of_metric(ACCURACY.key).values()
-    accuracy = next((m for m in data.comparison.metrics if m.key == ACCURACY.key), ACCURACY)
+    headline = data.comparison.headline
+    differences = data.comparison.of_metric(headline.key).values()
     return {
         "table": _main_table(data),
         "has_differences": data.comparison.has_baseline,
         "unit": data.comparison.unit,
-        "margin": f"{(accuracy.margin or 0) * 100:g}",
+        "margin": _margin(headline),
+        "headline": metric_in_words(headline).removeprefix("test "),
+        "points": ", in points," if headline.percent else "",
+        "task_note": _task_note(data),
         "comparisons": sum(difference.p is not None for difference in differences),
         "bins": _bins(data),
         "has_doses": bool(doses(data)),
         "occluded": _occluded(data),
-        "status": _status(data.comparison, [ACCURACY.key]),
+        "status": _status(data.comparison, [headline.key]),
         "others_status": _status(
-            data.comparison, [m.key for m in data.comparison.metrics if m.key != ACCURACY.key]
+            data.comparison, [m.key for m in data.comparison.metrics if m.key != headline.key]
         ),
         "components": _components_table(data),
         "others": _difference_table(data),
     }
+
+
+def _task_note(data: ReportData) -> str:
+    """Say what the metrics of a task are; empty for classification, whose note is the page's."""
+    row = data.tables.runs.iloc[0]
+    task = tasks.of_config({"task.name": row.get("task.name")})
+    return "" if task.name == tasks.CLASSIFICATION else task.note
+
+
+def _margin(metric: Metric) -> str:
+    """Return a margin with its unit; empty where the metric has none."""
+    if metric.margin is None:
+        return ""
+    return f"{metric.margin * 100:g} points" if metric.percent else f"{metric.margin:.3g}"
 
 
 def _status(compared: Comparison, metrics: Sequence[str]) -> str:
@@ -62,8 +81,8 @@ def _main_table(data: ReportData) -> Table:
     columns += ["Dose, %"] if of_cells else []
     for metric in _shown_metrics(data):
         columns.append(with_unit(metric))
-        if metric.key == ACCURACY.key and compared.has_baseline:
-            columns += ["Difference, points", "Verdict"]
+        if metric.key == compared.headline.key and compared.has_baseline:
+            columns += [f"Difference{', points' if metric.percent else ''}", "Verdict"]
     rows = []
     for heading, members in blocks(compared.cells):
         if heading:
@@ -74,8 +93,8 @@ def _main_table(data: ReportData) -> Table:
                 rows.append(Row(str(cell.series), note=f"no finished run: {why_missing(runs)}"))
                 continue
             is_baseline = str(cell.baseline_key) == str(cell.cell_key) and compared.has_baseline
-            of_accuracy = compared.estimates.get((str(cell.cell_key), ACCURACY.key))
-            drawn = cell.done if of_accuracy is None else of_accuracy.n
+            of_headline = compared.estimates.get((str(cell.cell_key), compared.headline.key))
+            drawn = cell.done if of_headline is None else of_headline.n
             entries = (
                 Cell(str(drawn)),
                 *_dose_cell(of_cells, str(cell.cell_key)),
@@ -90,7 +109,7 @@ def _shown_metrics(data: ReportData) -> list[Metric]:
     metrics = data.comparison.metrics
     if len(data.comparison.cells) <= MOST_CELLS:
         return list(metrics)
-    kept = (ACCURACY.key, data.comparison.primary.key, "test/ece", "test/nll")
+    kept = (data.comparison.headline.key, data.comparison.primary.key, "test/ece", "test/nll")
     return [metric for metric in metrics if metric.key in kept]
 
 
@@ -101,7 +120,7 @@ def _dose_cell(of_cells: Mapping[str, Estimate], key: str) -> list[Cell]:
 
 
 def _entries(data: ReportData, key: str) -> list[Cell]:
-    """Return all metrics of a cell; accuracy is followed by its difference and p."""
+    """Return all metrics of a cell; the headline one is followed by its difference and p."""
     entries = []
     for metric in _shown_metrics(data):
         value = data.comparison.estimates[key, metric.key]
@@ -114,7 +133,7 @@ def _entries(data: ReportData, key: str) -> list[Cell]:
         if value.half_width is not None:
             drawn += f"; 95% {formatting.interval(value, metric.percent, decimals, sign=False)}"
         entries.append(Cell(mean, minor, tip=drawn, link=runs_of(key)))
-        if metric.key == ACCURACY.key and data.comparison.has_baseline:
+        if metric.key == data.comparison.headline.key and data.comparison.has_baseline:
             decimals = data.difference_decimals(metric)
             entries += _difference_cells(data.comparison, key, metric, decimals)
     return entries
@@ -139,7 +158,7 @@ def _difference_cells(compared: Comparison, key: str, metric: Metric, decimals: 
 def _components_table(data: ReportData) -> Table | None:
     """Return what the spread of each difference is made of, where replicates have seeds."""
     compared = data.comparison
-    values = crossed_values(data.tables.runs, ACCURACY.key)
+    values = crossed_values(data.tables.runs, compared.headline.key)
     rows = []
     for cell in compared.cells.itertuples():
         parts = components(
@@ -151,19 +170,20 @@ def _components_table(data: ReportData) -> Table | None:
         )
         if parts is None or str(cell.baseline_key) == str(cell.cell_key):
             continue
-        shown = (formatting.number(sd, True, 2) for sd in (parts.replicate, parts.seed, parts.rest))
+        percent, sds = compared.headline.percent, (parts.replicate, parts.seed, parts.rest)
+        shown = (formatting.number(sd, percent, 2) for sd in sds)
         entries = (*map(Cell, shown), Cell(parts.better_more))
         rows.append(Row(str(cell.label), entries))
     return Table(["Subset", "Seed", "Rest", "More of"], rows) if rows else None
 
 
 def _difference_table(data: ReportData) -> Table | None:
-    """Return paired differences on every metric but accuracy, each its own family."""
+    """Return paired differences on every metric but the headline one, each its own family."""
     compared = data.comparison
     metrics = [
         metric
         for metric in compared.metrics
-        if metric.key != ACCURACY.key and (metric.better or metric.key == GAP)
+        if metric.key != compared.headline.key and (metric.better or metric.key == GAP)
     ]
     if not compared.has_baseline or not metrics:
         return None

@@ -15,6 +15,12 @@ TASK = TaskInfo(
         TaskMetric("train/map_labels", "Train mAP", True, 0),
     ),
     validation=(("map_labels", 1), ("bce", -1)),
+    note=(
+        "mAP over labels: mean of each label's average precision. F1 and all labels right: at a "
+        "probability of 1/2; micro: over all labels of all images, macro: mean over labels. "
+        "Cross-entropy: binary, mean over labels; lower is better. Train mAP: clean training "
+        "images."
+    ),
     losses=("bce",),
     refused_methods={
         "augmix": "its loss compares probabilities of classes that exclude each other",
