@@ -35,12 +35,12 @@ def test_errors_lead_a_regression_and_lower_is_better() -> None:
                 "run_key": f"{key}{seed}",
                 "seed": seed,
                 "state": "done",
-                "test/rmse": mean + noise[seed] + 0.05 * (seed if key == "b" else -seed),
+                "test/rmse": mean + noise[seed] + wiggle * (seed % 3),
                 "test/r2": 0.5,
                 "data.target_sd": 50.0,
                 **task,
             }
-            for key, mean in (("a", 20.0), ("b", 17.0), ("c", 24.0))
+            for key, mean, wiggle in (("a", 20.0, 0.0), ("b", 17.0, 0.1), ("c", 24.0, -0.2))
             for seed in range(4)
         ]
     )
