@@ -154,7 +154,8 @@ def _as_metric(one: tasks.TaskMetric, runs: pd.DataFrame) -> Metric:
     margin = one.margin
     if one.margin_of_sd is not None and TARGET_SD in runs:
         known = pd.to_numeric(runs[TARGET_SD], errors="coerce").dropna()
-        margin = one.margin_of_sd * float(known.iloc[0]) if len(known) else None
+        # Two digits are precise enough, and can be read.
+        margin = float(f"{one.margin_of_sd * known.iloc[0]:.2g}") if len(known) else None
     return Metric(one.key, one.title, one.percent, one.better, margin)
 
 

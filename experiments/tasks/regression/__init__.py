@@ -18,8 +18,8 @@ TASK = TaskInfo(
     validation=(("rmse", -1), ("mae", -1)),
     note=(
         "RMSE and MAE: root of the mean squared error, and mean absolute error, in the unit of what"
-        " is predicted; lower is better. R²: 1 less the squared errors' share of the spread of the "
-        "test targets; higher is better. Train RMSE: clean training images."
+        " is predicted; lower is better. R²: 1 less the ratio of the squared errors to the spread"
+        " of the test targets; higher is better. Train RMSE: clean training images."
     ),
     losses=("mse",),
     refused_methods={

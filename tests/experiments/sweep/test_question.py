@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from mixbench.analysis.statistics.metrics import metric_of
@@ -40,7 +41,8 @@ def test_a_question_changes_no_key() -> None:
 
 def test_metrics_have_a_direction_and_a_margin() -> None:
     for name in (*questions.METRICS, "occlusion/patches/area"):
-        metric = metric_of(name)
+        # The unit of numbers to predict is the data's, and so is the margin.
+        metric = metric_of(name, runs=pd.DataFrame({"data.target_sd": [50.0]}))
         assert metric.better and metric.margin
         assert questions.check_margin("margin", metric.margin, name) == metric.margin
 
