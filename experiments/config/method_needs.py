@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mixbench.experiments.config import datasets
 from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.design.tasks import MASKS
 from mixbench.experiments.staging.methods import methods_of
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 def check_method_needs(config: RunConfig, facts: datasets.DatasetInfo) -> None:
     """Raise ValueError where a method needs what the run doesn't have."""
     for where, mix in methods_of(config.augmentation, config.phases):
-        if "masks" in mix.needs and not facts.black_background:
+        has_masks = facts.black_background or config.task_info.targets == MASKS
+        if "masks" in mix.needs and not has_masks:
             having = [name for name in datasets.names() if datasets.info(name).black_background]
             raise ValueError(
                 f"{where}: {mix.name} needs masks of the objects, and {facts.name} has none; data "
