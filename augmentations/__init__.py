@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from mixbench.augmentations.plans.base import Batch, Plan
     from mixbench.augmentations.plans.blend import Blend
     from mixbench.augmentations.plans.moments import Moments
+    from mixbench.augmentations.plans.operations import Operations
     from mixbench.augmentations.plans.overlay import Overlay
     from mixbench.augmentations.plans.paste import Paste
     from mixbench.augmentations.plans.serialise import load_plan, save_plan
     from mixbench.augmentations.plans.transport import Transport
+    from mixbench.augmentations.plans.views import Views
     from mixbench.augmentations.registry import available, create, describe, plugins, resolve
     from mixbench.augmentations.sampling.draws import Draws
     from mixbench.augmentations.targets import Targets
@@ -56,6 +58,7 @@ __all__ = [
     "MixTransform",
     "Moments",
     "NetworkView",
+    "Operations",
     "Overlay",
     "PaddedImages",
     "Paper",
@@ -64,6 +67,7 @@ __all__ = [
     "SoftTargets",
     "Targets",
     "Transport",
+    "Views",
     "available",
     "create",
     "describe",
@@ -92,6 +96,7 @@ _MODULES = {
     "MixTransform": "integrations.dropin",
     "Moments": "plans.moments",
     "NetworkView": "networks.views",
+    "Operations": "plans.operations",
     "Overlay": "plans.overlay",
     "PaddedImages": "padding",
     "Paper": "method",
@@ -100,6 +105,7 @@ _MODULES = {
     "SoftTargets": "integrations.dropin",
     "Targets": "targets",
     "Transport": "plans.transport",
+    "Views": "plans.views",
     "available": "registry",
     "create": "registry",
     "describe": "registry",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mixbench.augmentations.forward import Forward
     from mixbench.augmentations.plans.base import Batch, Plan
     from mixbench.augmentations.sampling.draws import Draws
+    from mixbench.augmentations.sampling.operations import Normalisation
 
 __all__ = [
     "IMAGE",
@@ -30,7 +31,7 @@ __all__ = [
     "prob_parameter",
 ]
 
-NEEDS = ("images", "labels", "masks", "model", "bank")
+NEEDS = ("images", "labels", "masks", "model", "bank", "normalisation")
 """What a method may need beside the shape of a batch; see `Method.sample`."""
 
 
@@ -267,6 +268,7 @@ class Method(ABC):
         masks: torch.Tensor | None = None,
         model: Any = None,
         bank: Bank | None = None,
+        normalisation: Normalisation | None = None,
         drawn: list[Method] | None = None,
     ) -> Plan:
         """Draw a plan for a batch; the plan holds no randomness. Nothing waits for the device.
@@ -284,6 +286,7 @@ class Method(ABC):
             masks: Where its objects are, (B, H, W).
             model: What may be asked of the network that is trained.
             bank: Earlier batches; an empty one before the first step.
+            normalisation: (mean, std), with which images from 0 to 1 were normalised; or (0, 1).
             drawn: Takes the methods that a `choice` per batch draws, the outermost first.
 
         Returns:
@@ -306,7 +309,8 @@ class Method(ABC):
 
         if len(shape) != 4 or min(shape) < 1:
             raise ValueError(f"expected a shape (B, C, H, W), all at least 1, got {tuple(shape)}")
-        passed = {"images": images, "labels": labels, "masks": masks, "model": model, "bank": bank}
+        passed: dict[str, Any] = {"images": images, "labels": labels, "masks": masks}
+        passed |= {"model": model, "bank": bank, "normalisation": normalisation}
         given: dict[str, Any] = {name: passed[name] for name in NEEDS if name in self.needs}
         if self.needs:
             self._check_given(given, shape[0])
@@ -335,10 +339,10 @@ class Method(ABC):
         """ValueError where what the method needs is missing, or is of another batch."""
         for name, value in given.items():
             if value is None:
-                which = "it" if name in ("model", "bank") else "them"
-                raise ValueError(
-                    f"{self.name}: expected {name}=, as what it draws depends on {which}, got None"
-                )
+                which = "them" if name in ("images", "labels", "masks") else "it"
+                hint = "; (0, 1) for images from 0 to 1" if name == "normalisation" else ""
+                text = f"expected {name}=, as what it draws depends on {which}, got None{hint}"
+                raise ValueError(f"{self.name}: {text}")
             if name in ("labels", "masks") and len(value) != batch:
                 raise ValueError(
                     f"{self.name}: expected {name} of a batch of {batch}, got {tuple(value.shape)}"
@@ -354,6 +358,7 @@ class Method(ABC):
         masks: torch.Tensor | None = None,
         model: Any = None,
         bank: Bank | None = None,
+        normalisation: Normalisation | None = None,
     ) -> Batch:
         """Mix a batch: draw a plan and apply it to images and labels.
 
@@ -367,6 +372,7 @@ class Method(ABC):
             masks: As `sample`, as are `model` and `bank`: for a method that needs them.
             model: What may be asked of the network that is trained.
             bank: Earlier batches.
+            normalisation: As `sample`.
 
         Returns:
             A `Batch` with `images` (same shape, dtype, device and memory format; the same
@@ -392,6 +398,7 @@ class Method(ABC):
             masks=masks,
             model=model,
             bank=bank,
+            normalisation=normalisation,
             drawn=drawn,
         )
         targets = plan.mix_labels(labels, num_classes)

@@ -34,6 +34,9 @@ _METHODS = {
     "regmixup": "RegMixup",
     "recursivemix": "RecursiveMix",
     "decoupled_mixup": "Decoupled MixUp",
+    "trivial_augment": "TrivialAugment",
+    "rand_augment": "RandAugment",
+    "augmix": "AugMix",
 }
 _TUNED = {"tuned": "tuned", "default": "untuned"}
 """Of cells whose setting is chosen, and of the same ones with their own."""

@@ -124,6 +124,8 @@ class Case:
     def given(self, method: Method, images: Tensor) -> dict[str, Any]:
         """Return what a method needs beside images and labels, as arguments for it."""
         given: dict[str, Any] = {}
+        if "normalisation" in method.needs:
+            given["normalisation"] = (-0.5, 1.0)  # of images from 0.5 to 1.5
         if "masks" in method.needs:
             given["masks"] = _masks(images)
         if "model" in method.needs:

@@ -21,6 +21,7 @@ from mixbench.augmentations.method import Method
 from mixbench.augmentations.plans import composite, paste
 from mixbench.augmentations.registry import create
 from mixbench.augmentations.sampling import boxes, draws
+from mixbench.augmentations.sampling.operations import Normalisation
 from mixbench.augmentations.targets import Targets
 from mixbench.augmentations.tensor_types import plain
 
@@ -46,6 +47,7 @@ class SoftTargets:
             then moves each towards 0.5, as in timm.
         generator: Source of the random numbers, on the images' device; None for the device's
             default generator. In a DataLoader's worker it is reseeded, as described above.
+        normalisation: (mean, std) of the images, for methods that change colours.
 
     Raises:
         ValueError: An argument is not allowed, or the method mixes inside the network.
@@ -66,6 +68,7 @@ class SoftTargets:
         label_smoothing: float = 0.0,
         multi_label: bool = False,
         generator: torch.Generator | None = None,
+        normalisation: Normalisation | None = None,
     ) -> None:
         if not isinstance(mix, Method):
             raise ValueError(f"mix: expected mixbench.create(...), got {mix!r}")
@@ -81,6 +84,11 @@ class SoftTargets:
                 f"mix: {mix.name} {reason}, which soft labels can't carry; "
                 "expected a method without; use mixbench.training_loss"
             )
+        if "normalisation" in mix.needs and normalisation is None:
+            raise ValueError(
+                f"mix: {mix.name} needs normalisation=, the mean and the standard deviation of the "
+                "images; (0, 1) for images from 0 to 1"
+            )
         check_classes(num_classes)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing: expected from 0 to 1, got {label_smoothing!r}")
@@ -89,6 +97,7 @@ class SoftTargets:
         self.label_smoothing = label_smoothing
         self.multi_label = multi_label
         self.generator = generator
+        self.normalisation = normalisation
         self.mixup_enabled = True
         self._process = os.getpid()
 
@@ -201,9 +210,9 @@ class SoftTargets:
         """
         if self.generator is not None:
             reseed_in_worker(self.generator, self._process)
-        mix = self.mix if self.mixup_enabled else create("none")
+        mix, scale = self.mix if self.mixup_enabled else create("none"), self.normalisation
         if not in_place:
-            batch = mix(images, labels, self.num_classes, generator=self.generator)
+            batch = mix(images, labels, self.num_classes, self.generator, normalisation=scale)
             return batch.images, self._soft(batch.targets)
         check_images(images)
         plan = mix.sample(
@@ -212,6 +221,7 @@ class SoftTargets:
             generator=self.generator,
             images=images,
             labels=labels,
+            normalisation=scale,
         )
         targets = plan.mix_labels(labels, self.num_classes)
         plan.mix_in_place(plain(images))
@@ -300,6 +310,7 @@ class Collate:
         num_classes: The number of classes.
         label_smoothing: The share of each label, from 0 to 1, that is spread over all classes.
         collate: Stacks the samples to images and labels; torch's `default_collate`.
+        normalisation: As of `SoftTargets`.
 
     Raises:
         ValueError: As `SoftTargets`.
@@ -316,6 +327,7 @@ class Collate:
     num_classes: int
     label_smoothing: float = 0.0
     collate: Callable[[list[Any]], Any] = default_collate
+    normalisation: Normalisation | None = None
 
     def __post_init__(self) -> None:
         self._soft_targets()
@@ -339,7 +351,12 @@ class Collate:
         return self._soft_targets().mix_batch(*batch, in_place=self.collate is default_collate)
 
     def _soft_targets(self) -> SoftTargets:
-        return SoftTargets(self.mix, self.num_classes, label_smoothing=self.label_smoothing)
+        return SoftTargets(
+            self.mix,
+            self.num_classes,
+            label_smoothing=self.label_smoothing,
+            normalisation=self.normalisation,
+        )
 
 
 class MixBatches:

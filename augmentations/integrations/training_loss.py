@@ -13,6 +13,7 @@ from mixbench.augmentations.integrations.hooks import mixing_inside
 from mixbench.augmentations.method import Method
 from mixbench.augmentations.networks.views import NetworkView
 from mixbench.augmentations.plans.base import Batch
+from mixbench.augmentations.sampling.operations import Normalisation
 from mixbench.augmentations.targets import Targets
 
 
@@ -28,6 +29,7 @@ def training_loss(
     masks: Tensor | None = None,
     model: NetworkView | None = None,
     bank: Bank | None = None,
+    normalisation: Normalisation | None = None,
     layers: Sequence[str] | None = None,
 ) -> Tensor:
     """Mix a batch, run the network and return the loss to call `backward` of: any method, one line.
@@ -46,6 +48,7 @@ def training_loss(
         masks: As in `Method.sample`, for a method that needs them.
         model: A `NetworkView` of the network, for a method that needs it; None to make one.
         bank: A `Bank`, always the same one, for a method that needs earlier batches.
+        normalisation: As in `Method.sample`, for a method that needs it.
         layers: The layers of the network to mix at, as in `mixing_inside`.
 
     Returns:
@@ -67,7 +70,16 @@ def training_loss(
     """
     if model is None and "model" in mix.needs:
         model = NetworkView(network)
-    mixed = mix(images, labels, num_classes, generator, masks=masks, model=model, bank=bank)
+    mixed = mix(
+        images,
+        labels,
+        num_classes,
+        generator,
+        masks=masks,
+        model=model,
+        bank=bank,
+        normalisation=normalisation,
+    )
     clean = clean_batch(images, labels, num_classes)
 
     def run(batch: Batch) -> Tensor:

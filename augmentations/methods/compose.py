@@ -31,7 +31,8 @@ class Compose(nested.Nested):
     own rule for label weights keeps it. Methods that mix inside the network come after those that
     mix images, whatever their order in `methods`.
 
-    One of the methods may have a loss of its own: its mixed view is then what all have mixed.
+    One of the methods may have a loss of its own: its mixed view is then what all have mixed. Where
+    its views have one label (AugMix), the others must keep labels too.
 
     Args:
         methods: Names, mappings with a `name`, or methods, in the order in which they are applied.
@@ -52,6 +53,12 @@ class Compose(nested.Nested):
         for method in with_loss:
             if isinstance(method, nested.Nested):
                 nested.refuse_hooks(self, "methods: expected those with a loss outside of others")
+            mixing = [other.name for other in self.methods if other.label_rule != "kept"]
+            if method.label_rule == "kept" and mixing:
+                raise ValueError(
+                    f"{self.name}.methods: expected methods that keep labels beside {method.name}, "
+                    f"which compares views of one label, got {mixing[0]}"
+                )
 
     def loss(self, forward: Forward, clean: Batch, mixed: Batch) -> Tensor:
         """Return the loss of the method that has one of its own, of what all have mixed."""

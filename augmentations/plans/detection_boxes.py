@@ -83,7 +83,7 @@ def mix_targets(
     counts = [len(target["boxes"]) for target in targets]
     sample = np.repeat(np.arange(batch), counts)
     raw = _numbers([target["boxes"] for target in targets])
-    boxes = _to_xyxy(raw, [box_format(target["boxes"]) for target in targets], sample)
+    boxes = to_xyxy(raw, [box_format(target["boxes"]) for target in targets], sample)
     _check_edges(boxes, raw, sample, targets)
     fragments = Fragments.of(boxes, sample, batch)
     for stage in stages:
@@ -168,7 +168,7 @@ def _boxes(
     raw: Floats,
 ) -> list[Tensor]:
     formats = [box_format(target["boxes"]) for target in targets]
-    edges = _from_xyxy(seen.around, formats, seen.sample)
+    edges = from_xyxy(seen.around, formats, seen.sample)
     # A box that did not change is returned bit for bit, whatever its format.
     same = (seen.around == boxes[seen.box]).all(axis=1) & (seen.place == IN_PLACE).all(axis=1)
     owner = np.repeat(np.arange(len(targets)), [len(target["boxes"]) for target in targets])
@@ -206,7 +206,8 @@ def _numbers(boxes: Sequence[Tensor]) -> Floats:
     return numbers
 
 
-def _to_xyxy(boxes: Floats, formats: Sequence[str], sample: Integers) -> Floats:
+def to_xyxy(boxes: Floats, formats: Sequence[str], sample: Integers) -> Floats:
+    """Return x1, y1, x2, y2 of boxes (N, 4), each in the format of its sample."""
     edges = boxes.copy()
     kinds = np.array(formats)[sample] if len(formats) else np.zeros(0)
     low, high = boxes[:, :2], boxes[:, 2:]
@@ -217,7 +218,8 @@ def _to_xyxy(boxes: Floats, formats: Sequence[str], sample: Integers) -> Floats:
     return edges
 
 
-def _from_xyxy(edges: Floats, formats: Sequence[str], sample: Integers) -> Floats:
+def from_xyxy(edges: Floats, formats: Sequence[str], sample: Integers) -> Floats:
+    """Return boxes in the formats of their samples, as `to_xyxy` took them."""
     boxes = edges.copy()
     kinds = np.array(formats)[sample] if len(formats) else np.zeros(0)
     corner, centre = (kinds == kind for kind in ("XYWH", "CXCYWH"))

@@ -191,6 +191,7 @@ def _kinds(base: Any = Plan) -> Iterator[type[Plan]]:
         moments,
         overlay,
         transport,
+        views,
     )
 
     for kind in base.__subclasses__():

@@ -39,6 +39,7 @@ class Draws:
         masks: Where its objects are, (B, H, W), likewise.
         model: What may be asked of the network that is trained, likewise.
         bank: Earlier batches, likewise.
+        normalisation: The mean and the standard deviation of the images' normalisation, likewise.
         drawn: Takes the methods that a `choice` per batch draws.
 
     Examples:
@@ -60,6 +61,7 @@ class Draws:
     masks: Tensor | None = None
     model: Any = None
     bank: Bank | None = None
+    normalisation: Any = None
     drawn: list[Any] | None = None
 
     @property
@@ -143,6 +145,22 @@ class Draws:
         # 1 - unit is in (0, 1]: its logarithm is finite.
         log_gamma = gamma.log_().add_(unit.neg_().log1p_().div_(max(alpha, 1e-300)))
         return torch.sigmoid(log_gamma[0] - log_gamma[1])
+
+    def dirichlet(self, alpha: float, count: int) -> Tensor:
+        """Draw `count` weights that sum to 1 from a Dirichlet distribution; see `beta`.
+
+        Args:
+            alpha: All parameters of the distribution, above 0.
+            count: How many weights.
+
+        Returns:
+            (rows, count) float64.
+        """
+        shape = torch.full((count, self.rows), alpha + 1.0, dtype=self._float, device=self.device)
+        gamma = torch._standard_gamma(shape, generator=self.generator)
+        unit = self.uniforms(count)
+        logarithms = gamma.log_().add_(unit.neg_().log1p_().div_(max(alpha, 1e-300)))
+        return logarithms.softmax(dim=0).t()
 
     def blend_weights(self, alpha: float) -> Tensor:
         """Draw `beta(alpha)` in the shape of a `Blend`'s weights: (rows, 1, 1, 1) float32."""

@@ -88,6 +88,8 @@ def why_not_in_features(config: RunConfig) -> str | None:
             return f"{mix.name} looks at images with the network ({where})"
         if "masks" in mix.needs:
             return f"{mix.name} looks at masks of images ({where})"
+        if "normalisation" in mix.needs:
+            return f"{mix.name} changes the colours of images ({where})"
     return None
 
 

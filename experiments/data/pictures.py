@@ -112,7 +112,16 @@ def _mix(
     masks = object_masks(raw) if "masks" in mix.needs else None
     classes = len(dataset.classes)
     model = _stand_in(images, classes) if "model" in mix.needs else None
-    batch = mix(images, labels, classes, generator, bank=bank, masks=masks, model=model)
+    batch = mix(
+        images,
+        labels,
+        classes,
+        generator,
+        bank=bank,
+        masks=masks,
+        model=model,
+        normalisation=(dataset.mean, dataset.std),
+    )
     pixels = denormalise(batch.images, dataset.mean, dataset.std)
     return pixels, batch.targets.dense(len(dataset.classes)), batch.plan.depth
 

@@ -114,8 +114,14 @@ class Pixels:
             labels = self._task.with_maps(labels, maps)
             masks = self._task.masks(method, labels)
         given = {"images": images, "labels": self._task.seen(labels), "masks": masks}
+        normalisation = (self._dataset.mean, self._dataset.std)
         plan, drawn = self._streams.draw_plan(
-            method, images.shape, model=self._view, bank=bank, **given
+            method,
+            images.shape,
+            model=self._view,
+            bank=bank,
+            normalisation=normalisation,
+            **given,
         )
         targets = self._task.mix(plan, labels)
         mixed = plan.mix_images(images) if self._mix_at is None else images

@@ -22,6 +22,7 @@ GIVEN: dict[str, Any] = {
     "masks": IMAGES[:, 0] > 0.5,
     "model": "the network",
     "bank": augmentations.Bank(IMAGES, LABELS),
+    "normalisation": (0, 1),
 }
 
 

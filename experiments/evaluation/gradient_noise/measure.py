@@ -117,6 +117,7 @@ class _Step:
             criterion=self._loss,
             layers=self._layers.named,
             model=NetworkView(self._network),
+            normalisation=(self._subject.dataset.mean, self._subject.dataset.std),
         )
         gradients = torch.autograd.grad(loss, self._trained, allow_unused=True)
         return torch.cat([one.flatten() for one in gradients if one is not None])

@@ -31,7 +31,7 @@ METHODS = {name: augmentations.create(name) for name in augmentations.available(
 NAMES = [
     name
     for name, mix in METHODS.items()
-    if not (mix.deepest or mix.has_loss or mix.needs & {"masks", "model", "bank"})
+    if not (mix.deepest or mix.has_loss or mix.needs - {"images", "labels"})
 ]
 
 
