@@ -68,7 +68,8 @@ def try_folder(
     for note in record.notes:
         print(note)
     if record.plan is None:
-        _measure(trial, seen, start, workplace.slots)
+        if record.costs is None:
+            _measure(trial, seen, start, workplace.slots)
         _plan(trial, start, len(workplace.slots))
     if trial.left < 0:
         print(f"the {minutes:g} minutes are spent; more --minutes go on")

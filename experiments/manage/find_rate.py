@@ -34,20 +34,23 @@ def find_rate(
     from mixbench.experiments.training import range_test
     from mixbench.experiments.worker.execute import load_run
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    config = without_mixing(config)
-    at = torch.device(device)
-    dataset, network = load_run(config, at, root() / sweep / "runs")
-    return range_test.range_test(
-        network,
-        dataset,
-        config,
-        at,
-        steps=steps or range_test.STEPS,
-        seconds=seconds,
-        asked_to_stop=asked_to_stop,
-    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        config = without_mixing(config)
+        at = torch.device(device)
+        dataset, network = load_run(config, at, root() / sweep / "runs")
+        return range_test.range_test(
+            network,
+            dataset,
+            config,
+            at,
+            steps=steps or range_test.STEPS,
+            seconds=seconds,
+            asked_to_stop=asked_to_stop,
+        )
+    finally:
+        torch.set_num_threads(before)
 
 
 def without_mixing(config: RunConfig) -> RunConfig:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mixbench.experiments.cli import try_rounds
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support import running
 from tests.support.folders import fill
@@ -30,32 +31,45 @@ def striped(root: Path, images: int = 30) -> Path:
     return root
 
 
-def test_a_folder_is_tried_killed_and_continued(runs: Path, tmp_path: Path) -> None:
+def test_a_folder_is_tried_killed_and_continued(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = striped(tmp_path / "stripes")
-    order = ("try", str(folder), "--minutes", "4", "--workers", "1", "--device", "cpu")
-    begun = running.start(*running.COMMAND, *order)
+    order = ("try", str(folder), "--minutes", "30", "--workers", "1", "--device", "cpu")
     record = runs / "tries" / "try_stripes" / "try.json"
-    done = "try_stripes/runs/*/result.json"
-    running.wait_until(lambda: next(runs.glob(done), None), "a first result")
+    with monkeypatch.context() as patch:
+        patch.setattr(try_rounds, "run", lambda *_: 0)
+        planned = running.mixbench_here(*order)
+    assert planned.returncode == 0, planned.stderr
+    assert "90 images of 3 classes" in planned.stdout and "plan: no mixing" in planned.stdout
+    known = json.loads(record.read_text())
+    assert 1e-4 < known["rate"] < 10 and known["plan"]["replicates"] > 1
+
+    # A plan that is there is gone on with: here a very small one.
+    tiny = {"epochs": 2, "methods": ["cutmix"], "replicates": 4}
+    plan = {**tiny, "probs": [], "rates": [], "tuning_replicates": 0}
+    record.write_text(json.dumps({**known, "plan": plan}))
+    begun = running.start(*running.COMMAND, *order)
+    results = "try_stripes/runs/*/result.json"
+    running.wait_until(lambda: next(runs.glob(results), None), "a first result")
     begun.kill()
     begun.communicate()
-    before = json.loads(record.read_text())
-    assert before["plan"]["methods"] and before["rate"] > 0 and before["spent"] > 0
-    results = {path: path.read_bytes() for path in runs.glob(done)}
+    # Workers outlive the command, and end what is planned.
+    running.wait_until(lambda: len([*runs.glob(results)]) >= 4, "the rest of the first round")
+    before = {path: path.read_bytes() for path in runs.glob(results)}
 
-    # Nearly all of the budget is spent: what is known becomes the answer.
-    record.write_text(json.dumps({**before, "spent": 3600.0}))
-    continued = running.mixbench(*order)
-    assert "the 4 minutes are spent" in continued.stdout, continued.stderr
-    assert continued.returncode in (0, 1)
-    assert all(path.read_bytes() == content for path, content in results.items())
+    # The time is up: what is known becomes the answer.
+    spent = {**json.loads(record.read_text()), "spent": 3600.0}
+    record.write_text(json.dumps(spent))
+    continued = running.mixbench_here(*order)
+    assert "the 30 minutes are spent" in continued.stdout, continued.stderr
+    assert continued.returncode == 0
+    assert all(path.read_bytes() == content for path, content in before.items())
     after = json.loads(record.read_text())
-    assert {key: after[key] for key in ("rate", "plan", "costs")} == {
-        key: before[key] for key in ("rate", "plan", "costs")
-    }
+    assert all(after[key] == spent[key] for key in ("rate", "plan", "costs", "fixed"))
     answer = (record.parent / "answer.txt").read_text()
     assert answer.splitlines()[0].startswith(("Use ", "Stay ", "Can't "))
-    assert "pixels" in answer and "learning rate" in answer
+    assert "18 test images" in answer or "of the test images" in answer
     sweep = SweepFolder.open("try_stripes")
     assert (sweep.path / "report" / "report.html").is_file()
     # The sweep is a normal one, and its YAML grows it.
