@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
-from mixbench.experiments.config import image_folder
+from mixbench.experiments.config import image_folder, mask_folder
 from mixbench.experiments.config.descriptions import read_descriptions
 from mixbench.experiments.errors import UserError, unknown
 
@@ -65,9 +65,12 @@ def info(name: str) -> DatasetInfo:
     """What is known of data set `name`; UserError for no such name, or no images."""
     if name in _sets():
         return _sets()[name]
+    masks = masks_path(name)
+    if masks is not None:
+        return _mask_folder_info(masks)
     path = folder_path(name)
     if path is None:
-        raise unknown("dataset", name, [*names(), f"{FOLDER}:/path"])
+        raise unknown("dataset", name, [*names(), f"{FOLDER}:/path", f"{mask_folder.KIND}:/path"])
     return _folder_info(path)
 
 
@@ -77,6 +80,12 @@ def folder_path(name: str) -> str | None:
     return path if kind == FOLDER and colon else None
 
 
+def masks_path(name: str) -> str | None:
+    """The path in `maskfolder:/path`, images with masks; None for other names."""
+    kind, colon, path = name.partition(":")
+    return path if kind == mask_folder.KIND and colon else None
+
+
 def is_folder(name: str) -> bool:
     """Return whether a data set is a folder of the user's images."""
     return folder_path(name) is not None
@@ -84,6 +93,9 @@ def is_folder(name: str) -> bool:
 
 def identity(name: str) -> str:
     """The name without where it is: a folder is identified by what is in it."""
+    masks = masks_path(name)
+    if masks is not None:
+        return f"{mask_folder.KIND}:{mask_folder.digest(masks)}"
     path = folder_path(name)
     return name if path is None else f"{FOLDER}:{image_folder.digest(path)}"
 
@@ -106,6 +118,25 @@ def with_folds(name: str, folds: int | None) -> DatasetInfo:
     total = facts.train + facts.test
     test = round(total / folds)
     return replace(facts, train=total - test, test=test)
+
+
+@cache
+def _mask_folder_info(path: str) -> DatasetInfo:
+    folder = mask_folder.open_mask_folder(path)
+    return DatasetInfo(
+        name=f"{mask_folder.KIND}:{folder.root.resolve()}",
+        title=f"images with masks in {folder.root.name}",
+        channels=3,
+        size=128,
+        classes=len(folder.classes),
+        train=len(folder.train),
+        test=len(folder.test),
+        validation=None if folder.validation is None else len(folder.validation),
+        flip=True,
+        crop_padding=8,
+        targets=("masks",),
+        source=str(folder.root),
+    )
 
 
 @cache

@@ -6,8 +6,8 @@
     ImageSets/Segmentation/train.txt, ...   optional: NAMEs of train, val and test, one a line
     labels.txt                              optional: names of classes from 0 on, one a line
 
-Without lists every mask is used and a fifth of the images tests. With `train` and `val` alone,
-`val` tests.
+Without lists every mask is used. Without `val` and `test` every fifth image tests; with `train` and
+`val` alone, `val` tests.
 """
 
 from __future__ import annotations
@@ -64,18 +64,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """What is in a folder; `validation` and `test` are None where nothing lists them."""
+    """What is in a folder; `validation` is None where nothing lists it."""
 
     root: Path
     classes: tuple[str, ...]
     train: tuple[Pair, ...]
     validation: tuple[Pair, ...] | None
-    test: tuple[Pair, ...] | None
-
-    @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """All pairs of the folder."""
-        return (*self.train, *(self.validation or ()), *(self.test or ()))
+    test: tuple[Pair, ...]
 
 
 @cache
@@ -113,11 +108,16 @@ def open_mask_folder(path: str) -> MaskFolder:
     _check_apart(root, splits)
     every = [pair for part in pairs.values() for pair in part]
     classes = _classes(root, every)
-    test = pairs.get("test", pairs.get("val"))
-    validation = pairs.get("val") if "test" in pairs else None
-    return MaskFolder(root, classes, pairs["train"], validation, test)
+    if "test" in pairs or "val" in pairs:
+        validation = pairs.get("val") if "test" in pairs else None
+        test = pairs["test"] if "test" in pairs else pairs["val"]
+        return MaskFolder(root, classes, pairs["train"], validation, test)
+    # Every fifth, in the order of their names.
+    train = tuple(pair for number, pair in enumerate(pairs["train"]) if number % 5 != 1)
+    return MaskFolder(root, classes, train, None, pairs["train"][1::5])
 
 
+@cache
 def digest(path: str) -> str:
     """16 hexadecimal digits that identify the images and masks by names, sizes and splits."""
     folder = open_mask_folder(path)

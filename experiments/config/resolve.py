@@ -164,7 +164,8 @@ def _dataset(dataset: DatasetConfig, facts: datasets.DatasetInfo) -> DatasetConf
         )
     height, width = dataset.sides
     # The images of data sets with a name are squares.
-    fit = (dataset.fit or "crop") if is_folder or height != width else None
+    has_pictures = is_folder or datasets.masks_path(facts.name) is not None
+    fit = (dataset.fit or "crop") if has_pictures or height != width else None
     return dataset.model_copy(
         update={"image_size": _or(dataset.image_size, facts.size), "fit": fit}
     )

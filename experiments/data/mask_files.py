@@ -27,7 +27,7 @@ def decode_pairs(pairs: tuple[Pair, ...], shape: Shape) -> tuple[Bytes, Bytes]:
     with ThreadPoolExecutor() as pool:
         decoded = list(pool.map(partial(_decode, shape=shape), pairs))
     images, masks = zip(*decoded, strict=True)
-    return np.stack(images), np.stack(masks)
+    return np.ascontiguousarray(np.stack(images)), np.ascontiguousarray(np.stack(masks))
 
 
 def objects_in(classes: Bytes) -> Bytes:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mixbench.experiments.config import datasets
+from mixbench.experiments.config.mask_folder import KIND, open_mask_folder
 from mixbench.experiments.config.schema import DatasetConfig
-from mixbench.experiments.data.select import configured_indices
+from mixbench.experiments.data.geometry import Shape
+from mixbench.experiments.data.mask_files import decode_pairs
+from mixbench.experiments.data.select import configured_indices, configured_training_indices
 from mixbench.experiments.design.tasks import LABELS
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,49 @@ class NamedDataset(ABC):
         return configured_indices(config, strata)
 
 
+class MaskFolderDataset(NamedDataset):
+    """The user's own images with masks, in `path`."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def find(self) -> str:
+        """The folder; UserError where it is not what `mask_folder` expects."""
+        return str(open_mask_folder(self._path).root)
+
+    def fetch(self) -> str:
+        return self.find()
+
+    def verify(self, source: str) -> None:
+        open_mask_folder(source)
+
+    def read(self, source: str) -> Arrays:
+        """Read all images, at the usual size."""
+        return self.read_configured(source, DatasetConfig(name=f"{KIND}:{source}"))
+
+    def read_configured(self, source: str, config: DatasetConfig) -> Arrays:
+        """Decode all images; the folder's own validation images come after those that train."""
+        folder = open_mask_folder(source)
+        shape = Shape(*config.sides, config.fit or "crop")
+        train = decode_pairs((*folder.train, *(folder.validation or ())), shape)
+        return Arrays(folder.classes, *train, *decode_pairs(folder.test, shape))
+
+    def choose(
+        self, config: DatasetConfig, strata: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        folder = open_mask_folder(self._path)
+        if folder.validation is None:
+            return configured_indices(config, strata)
+        count = len(folder.train)
+        validation = np.arange(count, len(strata))
+        return configured_training_indices(config, strata[:count]), validation
+
+
 def named_dataset(name: str) -> NamedDataset:
-    """The `DATASET` in the file of data set `name`."""
+    """The `DATASET` in the file of data set `name`, or that of a folder of images and masks."""
+    path = datasets.masks_path(name)
+    if path is not None:
+        return MaskFolderDataset(path)
     dataset = importlib.import_module(f"{datasets.SETS}.{name}").DATASET
     if not isinstance(dataset, NamedDataset):
         raise TypeError(f"{datasets.SETS}.{name}: DATASET is no NamedDataset")

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mixbench.experiments.config import resolve
 from mixbench.experiments.config.mask_folder import digest, open_mask_folder
 from mixbench.experiments.data.geometry import Shape
+from mixbench.experiments.data.load import load
 from mixbench.experiments.data.mask_files import decode_pairs
 from mixbench.experiments.errors import UserError
 
@@ -46,9 +48,10 @@ def lists(root: Path, **names: str) -> None:
 def test_masks_are_cut_with_their_images(root: Path) -> None:
     write(root, "d", rows=12, columns=8)
     folder = open_mask_folder(str(root))
-    assert folder.classes == ("0", "1", "2") and len(folder.train) == 4
+    assert folder.classes == ("0", "1", "2")
+    assert [pair.image.stem for pair in (*folder.train, *folder.test)] == ["a", "c", "d", "b"]
     images, masks = decode_pairs(folder.train, Shape(4, 4, "crop"))
-    assert images.shape == (4, 3, 4, 4) and masks.shape == (4, 2, 4, 4)
+    assert images.shape == (3, 3, 4, 4) and masks.shape == (3, 2, 4, 4)
     # The middle 8 of 12 columns, every second pixel.
     assert masks[0, 0, :, [0, 2, 3]].T.tolist() == [[0, 2, 2]] * 4
     assert masks[0, 1, :, 2:].tolist() == [[1, 1]] * 4 and not masks[0, 1, :, 0].any()
@@ -73,6 +76,23 @@ def test_lists_say_which_split(root: Path) -> None:
     assert folder.classes == ("ground", "road", "car", "tree")
     assert [len(folder.train), folder.validation, len(folder.test or ())] == [2, None, 1]
     assert digest(str(root)) != whole
+
+
+def test_a_run_takes_them(root: Path) -> None:
+    lists(root, train="ab", val="c", test="d")
+    write(root, "d")
+    open_mask_folder.cache_clear()
+    section = {"name": f"maskfolder:{root}", "image_size": 32, "fit": "pad"}
+    config = resolve.parse({"dataset": section, "model": {"name": "unet"}})
+    assert config.task_info.name == "segmentation" and config.dataset.classes == 3
+    dataset = load(config.dataset)
+    sizes = [len(split) for split in (dataset.train, dataset.validation, dataset.test)]
+    assert sizes == [2, 1, 1] and dataset.shape == (3, 32, 32)
+    assert set(dataset.test.labels[:, 0].unique().tolist()) == {0, 2, 255}
+    run_key = config.run_key
+    section["name"] = f"maskfolder:{root.rename(root.with_name('moved'))}"
+    moved = resolve.parse({"dataset": section, "model": {"name": "unet"}})
+    assert moved.run_key == run_key
 
 
 def colours(root: Path) -> None:
