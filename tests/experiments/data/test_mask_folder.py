@@ -72,6 +72,7 @@ def test_lists_say_which_split(root: Path) -> None:
     lists(root, train="ab", val="c")
     (root / "labels.txt").write_text("ground\nroad\ncar\ntree\n")
     open_mask_folder.cache_clear()
+    digest.cache_clear()
     folder = open_mask_folder(str(root))
     assert folder.classes == ("ground", "road", "car", "tree")
     assert [len(folder.train), folder.validation, len(folder.test or ())] == [2, None, 1]
