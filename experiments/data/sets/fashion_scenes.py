@@ -23,7 +23,7 @@ INFO = DatasetInfo(
     test=400,
     flip=True,
     crop_padding=4,
-    targets=("masks",),
+    targets=("masks", "multi_label"),
     source="generated from Fashion-MNIST, and kept in $MIXBENCH_DATA",
 )
 
@@ -62,6 +62,10 @@ class _FashionScenes(NamedDataset):
             "train", count=count, size=height, seed=config.split_seed, source=source
         )
         test = fashion.scenes("test", count=INFO.test, size=height, seed=TEST_SEED, source=source)
+        if config.targets == "multi_label":
+            return Arrays(
+                fashion.GROUPS, train.images, shown_groups(train), test.images, shown_groups(test)
+            )
         classes = ("background", *fashion.GROUPS)
         return Arrays(classes, train.images, _masks(train), test.images, _masks(test))
 
@@ -94,3 +98,10 @@ def _size(config: DatasetConfig) -> int:
 
 def _masks(scenes: Scenes) -> NDArray[np.uint8]:
     return np.stack([scenes.classes, scenes.instances], axis=1)
+
+
+def shown_groups(scenes: Scenes) -> NDArray[np.float32]:
+    """Return which groups of items are seen in each scene: (N,K) of 0 and 1."""
+    groups = range(1, len(fashion.GROUPS) + 1)
+    there = [(scenes.classes == group).any(axis=(1, 2)) for group in groups]
+    return np.stack(there, axis=1).astype(np.float32)

@@ -11,6 +11,7 @@ import pytest
 from mixbench.experiments.data.scenes import compose, fashion
 from mixbench.experiments.data.scenes.compose import Painter, Scenes
 from mixbench.experiments.data.scenes.draw import MOST, Source, draw
+from mixbench.experiments.data.sets import fashion_scenes
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,9 @@ def test_masks_and_boxes_are_what_is_seen(painted: Scenes) -> None:
             assert set(classes[pixels]) <= {label + 1, compose.SEAM}
         assert set(classes[instances == 0]) <= {0, compose.SEAM}
     assert 0.9 < painted.visible[painted.labels >= 0].mean() <= 1
+    # Several labels for a scene: the groups of its items.
+    for labels, row in zip(painted.labels, fashion_scenes.shown_groups(painted), strict=True):
+        assert row.tolist() == [float(group in labels) for group in range(4)]
 
 
 def test_holes_belong_to_the_object_and_seams_to_nothing(painter: tuple[Source, Painter]) -> None:
