@@ -35,15 +35,45 @@ def digest(methods: Iterable[type[Method]], distribution: str) -> str | None:
     try:
         for method in methods:
             files |= _files(method, distribution)
-        sha = hashlib.sha256()
-        for name, path in sorted(files.items()):
-            content = path.read_bytes()
-            if path.suffix == ".py":
-                content = content.replace(b"\r\n", b"\n")
-            sha.update(f"{name} {len(content)}\n".encode() + content)
+        return _hashed(files)
     except OSError:
         return None
+
+
+def _hashed(files: dict[str, Path]) -> str | None:
+    sha = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        content = path.read_bytes()
+        if path.suffix == ".py":
+            content = content.replace(b"\r\n", b"\n")
+        sha.update(f"{name} {len(content)}\n".encode() + content)
     return sha.hexdigest()[:16] if files else None
+
+
+def module_digest(module: str) -> str | None:
+    """Hash the source of the package that an imported module is in, as `digest` does.
+
+    Args:
+        module: Its dotted name, such as "mypackage.nets".
+
+    Returns:
+        16 hexadecimal digits; None where the source can't be read.
+    """
+    package = _top_package(module)
+    module_file = getattr(sys.modules.get(package), "__file__", None)
+    if module_file is None:
+        return None
+    path = Path(module_file)
+    is_package = path.name.startswith("__init__.")
+    there = path.parent if is_package else path
+    root = path.parents[package.count(".") + is_package]
+    owners = importlib.metadata.packages_distributions().get(package.partition(".")[0], [])
+    try:
+        files = _contents(package, there)
+        own = _own(owners[0], root, path) if owners else None
+        return _hashed(files | _imported(files, there, root, own))
+    except OSError:
+        return None
 
 
 def _files(method: type[Method], distribution: str) -> dict[str, Path]:

@@ -25,15 +25,18 @@ CHOSEN_BY_CONTRACT = ("prob", "per_sample", "pairing")
 def check(
     method: MethodArgument, overrides: ParameterOption = None, as_json: JsonOption = False
 ) -> int:
-    """Test an augmentation against the contract and say what it breaks.
+    """Test an augmentation against the contract, or a network of your own, and say what it breaks.
 
     Exit status 1 if a promise is broken.
 
-    Example: mixbench check cutmix --set alpha=0.2
+    Example: mixbench check cutmix --set alpha=0.2, or mixbench check mypackage.nets:build
     """
     from mixbench import augmentations
     from mixbench.augmentations import contract
+    from mixbench.experiments.config import own_code
 
+    if method not in augmentations.available() and own_code.place_of(method, own_code.NETWORKS):
+        return _check_network(method, overrides, as_json)
     section = augmentation_section(method, overrides)
     parameters = {key: value for key, value in section.items() if key != "name"}
     for key in CHOSEN_BY_CONTRACT:
@@ -49,6 +52,23 @@ def check(
     findings = contract.check_method(partial(augmentations.create, method, **parameters))
     print(findings_json(section, findings) if as_json else findings_text(method, findings))
     return 1 if any(finding.verdict == "broken" for finding in findings) else 0
+
+
+def _check_network(name: str, overrides: Sequence[str] | None, as_json: bool) -> int:
+    """Check a network of the user's own; exit status 1 if a promise is broken."""
+    from mixbench.experiments.models.check_own import check_network
+
+    if overrides:
+        raise UserError(f"--set: got {overrides[0]!r}, but a network has no parameters here")
+    found = check_network(name)
+    broken = [promise for promise, reason in found if reason]
+    if as_json:
+        print(json.dumps({"model": name, "ok": not broken, "findings": dict(found)}, indent=1))
+        return 1 if broken else 0
+    for promise, reason in found:
+        print(f"{'broken' if reason else 'ok':10} {promise}{f' -> {reason}' if reason else ''}")
+    print(f"{name}: {len(found) - len(broken)} promises kept, {len(broken)} broken")
+    return 1 if broken else 0
 
 
 def findings_text(name: str, findings: Sequence[Finding]) -> str:

@@ -81,6 +81,11 @@ def _models() -> list[str]:
     from mixbench.experiments.config.models import our_networks
 
     lines = [f"  {name:15} {model.summary}" for name, model in our_networks().items()]
+    from mixbench.experiments.config import own_code
+
+    own = own_code.entry_points(own_code.NETWORKS)
+    lines += [f"  {name:15} your own: {place}" for name, place in own.items()]
+    lines.append(f"  {'MODULE:FUNCTION':15} your own, such as mypackage.nets:build")
     lines.append(
         f"  {'timm/NAME':15} any network of timm, such as timm/resnet18 (small_stem: true)"
     )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from mixbench.experiments.config import own_code
 from mixbench.experiments.config.descriptions import read_descriptions
 from mixbench.experiments.errors import UserError, unknown
 
@@ -56,7 +57,17 @@ def check_name(name: str) -> None:
             every = "timm.list_pretrained()" if dot else "timm.list_models()"
             raise UserError(f"{str(near).split(' valid:')[0]} (all names: {every})")
         return
-    raise unknown("model", name, [*our_networks(), "timm/NAME"])
+    place = own_place(name)
+    if place is not None:
+        own_code.function_of(place, "model.name")
+        return
+    valid = [*our_networks(), *own_code.entry_points(own_code.NETWORKS)]
+    raise unknown("model", name, [*valid, "timm/NAME", "package.module:function"])
+
+
+def own_place(name: str) -> str | None:
+    """Return `package.module:function` of a network of the user's own; None for others."""
+    return None if name in our_networks() else own_code.place_of(name, own_code.NETWORKS)
 
 
 def check_options(

@@ -125,6 +125,7 @@ class ModelConfig(Section):
 
     `input_size` is the size to which images are resized on the device, after they are mixed; None
     leaves them as they are. `drop_path` is the rate of stochastic depth at the deepest block.
+    `source` identifies the code of a network of the user's own, and is filled in.
     """
 
     name: str = "small_cnn"
@@ -132,6 +133,7 @@ class ModelConfig(Section):
     small_stem: bool = False
     input_size: int | None = Field(None, ge=8, le=1024)
     drop_path: Number | None = Field(None, ge=0, lt=1)
+    source: str | None = None
 
     @field_validator("drop_path")
     @classmethod

@@ -10,6 +10,7 @@ from torch import nn
 
 from mixbench.experiments.config import models
 from mixbench.experiments.config.schema import ModelConfig
+from mixbench.experiments.models.own_network import own_network
 from mixbench.experiments.models.resizing import Resizing
 from mixbench.experiments.models.timm_model import timm_model
 from mixbench.experiments.models.timm_segmenter import timm_segmenter
@@ -65,6 +66,9 @@ def _network(config: ModelConfig, channels: int, classes: int, size: Size) -> nn
             small_stem=config.small_stem,
             drop_path=config.drop_path,
         )
+    place = models.own_place(config.name)
+    if place is not None:
+        return own_network(place, channels=channels, classes=classes, size=size, width=config.width)
     network = importlib.import_module(f"{models.NETWORKS}.{config.name}").NETWORK
     width = config.width or models.our_networks()[config.name].default_width
     return cast(nn.Module, network(channels, classes, width))

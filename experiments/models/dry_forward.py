@@ -7,7 +7,7 @@ from functools import cache
 import torch
 
 from mixbench.augmentations import Method, NetworkView
-from mixbench.experiments.config.models import our_networks
+from mixbench.experiments.config.models import our_networks, own_place
 from mixbench.experiments.config.schema import ModelConfig
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import Size, build
@@ -39,7 +39,9 @@ def check_size(
             )
             # To count them imports timm.
             dropped = None if config.drop_path is None else count_dropped_paths(network)
-            network(torch.zeros(2, channels, height, width))
+            logits = network(torch.zeros(2, channels, height, width))
+            if own_place(config.name) is not None:
+                _check_logits(config.name, logits, classes)
         if config.drop_path is not None and not dropped:
             raise no_paths(config.name, config.drop_path)
     except UserError:
@@ -57,6 +59,16 @@ def check_size(
             f"model.name: {config.name} can't take images of {given} pixels ({first_line(error)}); "
             f"give another {where}, or another network"
         ) from None
+
+
+def _check_logits(name: str, logits: object, classes: int) -> None:
+    """Raise UserError unless a network of the user's own gives a logit for each class."""
+    shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if not isinstance(shape, list) or shape[:2] != [2, classes]:
+        raise UserError(
+            f"model.name: {name} gives {shape} for two images, expected logits of shape "
+            f"{[2, classes]}, one for each class"
+        )
 
 
 def why_not_asked(

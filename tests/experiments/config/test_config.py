@@ -101,6 +101,7 @@ NEED_OTHERS = {
     "dataset.folds",
     "model.small_stem",
     "model.drop_path",
+    "model.source",
     "transfer.head",
     "transfer.unfreeze",
     "transfer.mixing",
@@ -165,6 +166,7 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "small_stem": False,
             "input_size": None,
             "drop_path": None,
+            "source": None,
         },
         "augmentation": {
             "name": "cutmix",
