@@ -132,8 +132,14 @@ def legend(
         Line2D([], [], color=style.colour, marker=style.marker, label=wrap(name, 40), **edge)
         for name, style in names.items()
     ]
-    columns = min(len(names), 5)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    for columns in range(min(len(names), 5), 0, -1):
+        made = figure.legend(
+            handles=handles, loc="outside lower center", ncols=columns, frameon=False
+        )
+        # Long names in too many columns would be cut at both sides.
+        if columns == 1 or made.get_window_extent().width <= figure.bbox.width:
+            return
+        made.remove()
 
 
 def rows_of(panels: int, columns: int) -> int:

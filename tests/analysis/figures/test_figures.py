@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mixbench.analysis.figures import canvas
 from mixbench.analysis.figures.forest import (
     ForestPanel,
     ForestRow,
@@ -25,7 +26,7 @@ from mixbench.analysis.figures.forest import (
 )
 from mixbench.analysis.figures.mixed import mixed_figure
 from mixbench.analysis.figures.occlusion import occlusion_figure, spread_labels
-from mixbench.analysis.figures.palette import DARK, LIGHT, Paper, styles
+from mixbench.analysis.figures.palette import DARK, LIGHT, Paper, Style, styles
 from mixbench.analysis.figures.reliability import calibration_note
 from mixbench.analysis.figures.run import run_figures
 from mixbench.analysis.report.multiples import are_needed, multiples
@@ -251,3 +252,19 @@ def test_more_than_eight_curves_become_a_panel_each_of_paired_differences() -> N
     # Of the two that both have, 0 and 10 points; too few for a band.
     assert other.difference[0] == pytest.approx(5.0) and other.low == (None,)
     assert found.draw(LIGHT) and found.draw_narrow(DARK)
+
+
+@pytest.mark.parametrize("length", [4, 30, 60])
+def test_a_legend_is_as_wide_as_its_figure_at_most(length: int) -> None:
+    names = {
+        f"{number:02d} " + "name " * (length // 5): Style("black", "o") for number in range(19)
+    }
+    with canvas.settings(LIGHT):
+        figure = Figure(figsize=(canvas.WIDTH, 4), layout="constrained")
+        figure.subplots()
+        canvas.legend(figure, names, LIGHT)
+        canvas.png(figure)
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+    assert len(legend.get_texts()) == 19
