@@ -49,11 +49,14 @@ def preview(
 
     Example: mixbench preview cutmix --staging hesitate --staging cautious
     """
-    from mixbench.experiments.config import resolve
+    from mixbench.experiments.config import datasets, resolve
 
     sections, parameters = _by_section(overrides or [])
     augmentation = augmentation_section(method, parameters)
     sections["dataset"] = {"name": dataset, **sections["dataset"]}
+    if "masks" in datasets.info(dataset).targets:
+        # What is drawn does not depend on the network; this one can have masks as targets.
+        sections["model"] = {"name": "unet"}
     config = resolve.parse({**sections, "augmentation": augmentation})
     path = out or Path("preview_staging.png" if staging else f"preview_{method}.png")
     if not path.parent.is_dir():

@@ -15,9 +15,10 @@ from mixbench.augmentations.networks.views import NetworkView
 from mixbench.experiments.config.method_text import parameter_text
 from mixbench.experiments.data.crops import Scale, denormalise, normalise
 from mixbench.experiments.data.dataset import Dataset, value_range
+from mixbench.experiments.data.mask_pictures import masks_for, soft_masks, tinted
 from mixbench.experiments.data.object_masks import object_masks
 from mixbench.experiments.data.split import crop_draws
-from mixbench.experiments.design.tasks import LABELS
+from mixbench.experiments.design.tasks import LABELS, MASKS
 
 STRIP = 8
 SEED = 4
@@ -65,6 +66,8 @@ def preview(
     """
     raw, labels = _one_per_class(dataset, rows * columns, crops, seed)
     mixed, targets, depth = _mix(dataset, augmentation, raw, labels, seed)
+    if dataset.targets == MASKS:
+        raw = tinted(raw, soft_masks(labels, len(dataset.classes)))
     font = _font()
     rows_of_text = 1 + max(len(_weights(dataset, targets, n)) for n in range(len(mixed)))
     caption = LINE * rows_of_text
@@ -101,7 +104,7 @@ def _mix(
     dataset: Dataset, augmentation: dict[str, Any], raw: Tensor, labels: Tensor, seed: int
 ) -> tuple[Tensor, Tensor, int]:
     """Mixed images (uint8), their dense soft labels, on the CPU, and the plan's depth."""
-    images = normalise(raw, dataset.mean, dataset.std)
+    images, given = normalise(raw, dataset.mean, dataset.std), labels
     labels = labels_for_methods(dataset, labels)
     generator = torch.Generator().manual_seed(seed)
     # One batch shows one draw, unless the draws are per sample: a picture is to show the variety.
@@ -109,7 +112,9 @@ def _mix(
     mix = mix if mix.name == "none" else mix.varied()
     # As if another batch had come before.
     bank = Bank(images.roll(1, dims=0), labels.roll(1, dims=0))
-    masks = object_masks(raw) if "masks" in mix.needs else None
+    masks = None
+    if "masks" in mix.needs:
+        masks = masks_for(mix, given) if dataset.targets == MASKS else object_masks(raw)
     classes = len(dataset.classes)
     model = _stand_in(images, classes) if "model" in mix.needs else None
     batch = mix(
@@ -123,6 +128,8 @@ def _mix(
         normalisation=(dataset.mean, dataset.std),
     )
     pixels = denormalise(batch.images, dataset.mean, dataset.std)
+    if dataset.targets == MASKS:
+        pixels = tinted(pixels, batch.plan.mix_dense(given[:, 0]).dense(classes))
     return pixels, batch.targets.dense(len(dataset.classes)), batch.plan.depth
 
 

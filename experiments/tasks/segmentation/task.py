@@ -12,8 +12,8 @@ from mixbench.augmentations import Method
 from mixbench.augmentations.dense_targets import DenseTargets
 from mixbench.augmentations.plans.base import Plan
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.config.tasks import with_inner
 from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.mask_pictures import masks_for
 from mixbench.experiments.design.tasks import TaskInfo
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation.predict import Batches
@@ -51,8 +51,7 @@ class Segmentation(Task):
         return torch.stack([maps[:, 0] - 1, maps[:, 1]], dim=1)
 
     def masks(self, method: Method, targets: Tensor) -> Tensor:
-        """Return the objects for Copy-Paste, the classes for all other methods."""
-        return targets[:, int(any(one.name == "copy_paste" for one in with_inner(method)))]
+        return masks_for(method, targets)
 
     def mix(self, plan: Plan, targets: Tensor) -> DenseTargets:
         return plan.mix_dense(targets[:, 0])

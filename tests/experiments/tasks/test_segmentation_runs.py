@@ -15,6 +15,8 @@ from mixbench.augmentations import create
 from mixbench.experiments.config import resolve
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.mask_pictures import soft_masks, tinted
+from mixbench.experiments.data.pictures import preview
 from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import build
@@ -119,6 +121,18 @@ def test_the_loss_of_a_mixed_pixel_is_the_weighted_sum(
                         counted += float(share)
     found = task.loss(task.mix(plan, targets), logits)
     assert float(found) == pytest.approx(total / counted, rel=1e-5)
+
+
+def test_pictures_show_the_mixed_masks(dataset: Dataset) -> None:
+    targets = dataset.train.labels[:2]
+    soft = soft_masks(targets, CLASSES)
+    counts = targets[:, 0] != 255
+    assert torch.equal(soft.argmax(1)[counts].byte(), targets[:, 0][counts])
+    shown = tinted(dataset.test.subset(torch.arange(2)).images, soft)
+    ground = targets[:, 0] == 0
+    assert (shown[:, 0][ground] == 0).all() and (shown[:, 0][targets[:, 0] == 1] == 116).all()
+    plain = preview(dataset, {"name": "none"}, rows=1, columns=2, seed=0)
+    assert preview(dataset, {"name": "classmix"}, rows=1, columns=2, seed=0) != plain
 
 
 def test_training_goes_on_exactly(tmp_path: Path, dataset: Dataset) -> None:
