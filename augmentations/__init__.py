@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mixbench.augmentations.bank import Bank
+    from mixbench.augmentations.card import Card, Paper
     from mixbench.augmentations.dense_targets import DenseTargets
     from mixbench.augmentations.forward import Forward
     from mixbench.augmentations.integrations.dropin import (
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     )
     from mixbench.augmentations.integrations.hooks import mixing_inside
     from mixbench.augmentations.integrations.training_loss import training_loss
-    from mixbench.augmentations.method import Home, Method, Paper, parameter
+    from mixbench.augmentations.method import Home, Method, parameter
     from mixbench.augmentations.networks.layers import layer_names
     from mixbench.augmentations.networks.views import NetworkView
     from mixbench.augmentations.padding import PaddedImages, pad_images
@@ -48,6 +49,7 @@ __all__ = [
     "Bank",
     "Batch",
     "Blend",
+    "Card",
     "Collate",
     "DenseTargets",
     "Draws",
@@ -86,6 +88,7 @@ _MODULES = {
     "Bank": "bank",
     "Batch": "plans.base",
     "Blend": "plans.blend",
+    "Card": "card",
     "Collate": "integrations.dropin",
     "DenseTargets": "dense_targets",
     "Draws": "sampling.draws",
@@ -99,7 +102,7 @@ _MODULES = {
     "Operations": "plans.operations",
     "Overlay": "plans.overlay",
     "PaddedImages": "padding",
-    "Paper": "method",
+    "Paper": "card",
     "Paste": "plans.paste",
     "Plan": "plans.base",
     "SoftTargets": "integrations.dropin",

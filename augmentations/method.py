@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from mixbench.augmentations.card import Card, Paper
 from mixbench.augmentations.home import IMAGE, RECTANGLES, Home, flat
 from mixbench.augmentations.parameters import CLASS_PAIRINGS, PAIRINGS, parameter, prob_parameter
 
@@ -23,6 +24,7 @@ __all__ = [
     "IMAGE",
     "PAIRINGS",
     "RECTANGLES",
+    "Card",
     "Home",
     "Method",
     "Paper",
@@ -33,29 +35,6 @@ __all__ = [
 
 NEEDS = ("images", "labels", "masks", "model", "bank", "normalisation")
 """What a method may need beside the shape of a batch; see `Method.sample`."""
-
-
-@dataclass(frozen=True)
-class Paper:
-    """Where a method comes from.
-
-    Attributes:
-        authors: The authors, such as "Yun et al.".
-        year: The year of the first version.
-        title: The title.
-        arxiv: The number on arXiv, such as "1905.04899"; empty for a paper that is not there.
-        url: Its address, without https://, if it is not on arXiv.
-    """
-
-    authors: str
-    year: int
-    title: str
-    arxiv: str = ""
-    url: str = ""
-
-    def __str__(self) -> str:
-        place = f"arXiv:{self.arxiv}" if self.arxiv else self.url
-        return f"{self.authors} {self.year}, {self.title} ({place})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +64,8 @@ class Method(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[Paper | None] = None
+    card: ClassVar[Card | None] = None
+    """When to use it, and suggested values: for the documentation."""
     needs: ClassVar[frozenset[str]] = frozenset()
     """What `draw` reads of `NEEDS`, as `draws.images` and so on; `sample` then needs it.
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
+from mixbench.augmentations.card import Card, Paper
 from mixbench.augmentations.discovery import Plugin, discover
-from mixbench.augmentations.method import Method, Paper
+from mixbench.augmentations.method import Method
 from mixbench.augmentations.parameters import nearest, rules
 
 
@@ -43,6 +44,7 @@ class MethodInfo:
         parameters: Its own parameters, then the common ones.
         source: The package and version it comes from; empty for mixbench's own methods.
         passes: Forward passes of the network that it takes for a batch beyond the usual one.
+        card: When to use it, and suggested values; None of a method without one.
     """
 
     name: str
@@ -51,6 +53,7 @@ class MethodInfo:
     parameters: tuple[ParameterInfo, ...]
     source: str = ""
     passes: float = 0.0
+    card: Card | None = None
 
 
 @cache
@@ -236,4 +239,4 @@ def describe(name: str) -> MethodInfo:
     plugin = plugin_of(name)
     source = f"{plugin.distribution} {plugin.version}" if plugin else ""
     passes = create(name).passes
-    return MethodInfo(name, method.summary, method.paper, parameters, source, passes)
+    return MethodInfo(name, method.summary, method.paper, parameters, source, passes, method.card)

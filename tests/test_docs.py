@@ -116,5 +116,20 @@ def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
     )
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
     page = (tmp_path / "site" / "reference" / "methods.html").read_text(encoding="utf-8")
+    pictures = set()
     for name in mixbench.available():
         assert f"mixbench.augmentations.methods.{name}" in page
+        picture = tmp_path / "site" / "reference" / "pictures" / f"{name}.png"
+        assert f'src="pictures/{name}.png"' in page
+        pictures.add(picture.read_bytes())
+    # Of methods inside the network they are the images that enter it, as of none.
+    assert len(pictures) > 0.7 * len(mixbench.available())
+    assert page.count("When to use.") == len(mixbench.available())
+
+
+@pytest.mark.parametrize("name", mixbench.available())
+def test_every_method_has_a_card_with_values_that_it_takes(name: str) -> None:
+    card = mixbench.describe(name).card
+    assert card is not None and card.use.endswith(".") and card.values
+    for values in card.values.values():
+        assert mixbench.create(name, **values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 from mixbench.augmentations.plans.seen_shares import weighed
 from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule
@@ -44,6 +45,11 @@ class AttentiveCutMix(Method):
         "Attentive CutMix: An Enhanced Data Augmentation Approach for Deep Learning Based Image "
         "Classification",
         "2003.13048",
+    )
+    card: ClassVar[Card] = Card(
+        "As SaliencyMix, by what the network itself looks at; it asks it once for a batch, "
+        "and a young network looks at little.",
+        {"Walawalkar et al. 2020": {}},
     )
     needs: ClassVar[frozenset[str]] = frozenset({"images", "model"})
     asks: ClassVar[frozenset[str]] = frozenset({"features"})

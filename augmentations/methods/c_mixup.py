@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, PAIRINGS, Home, Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class CMixUp(Method):
     summary: ClassVar[str] = "mixup with partners whose labels are near, for regression"
     paper: ClassVar[Paper] = Paper(
         "Yao et al.", 2022, "C-Mixup: Improving Generalization in Regression", "2210.05775"
+    )
+    card: ClassVar[Card] = Card(
+        "Regression: samples are mixed with others whose values are near. For classes, use MixUp.",
+        {"Yao et al. 2022": {}},
     )
 
     alpha: float = parameter(2.0, "λ ~ Beta(α, α); small values mix little", above=0)

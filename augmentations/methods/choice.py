@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations import nested
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import Method, parameter
 
 if TYPE_CHECKING:
@@ -48,6 +49,14 @@ class Choice(nested.Nested):
 
     name: ClassVar[str] = "choice"
     summary: ClassVar[str] = "one of several methods, drawn per batch or per sample"
+    card: ClassVar[Card] = Card(
+        "Two methods instead of one, as recipes for ImageNet have it: MixUp or CutMix, drawn "
+        "per batch.",
+        {
+            "timm's switch": {},
+            "timm's usual alphas": {"methods": [{"name": "mixup", "alpha": 0.8}, "cutmix"]},
+        },
+    )
 
     methods: tuple[Method, ...] = nested.methods(
         ({"name": "mixup", "alpha": 0.8}, {"name": "cutmix", "alpha": 1.0}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 from mixbench.augmentations.plans.seen_shares import weighed
 from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule
@@ -45,6 +46,14 @@ class ClassMix(Method):
         2021,
         "ClassMix: Segmentation-Based Data Augmentation for Semi-Supervised Learning",
         "2007.07936",
+    )
+    card: ClassVar[Card] = Card(
+        "Segmentation with few labelled images, or any data with masks of classes. With one "
+        "object an image, `background: false`.",
+        {
+            "Olsson et al. 2021": {},
+            "one object an image": {"background": False},
+        },
     )
     needs: ClassVar[frozenset[str]] = frozenset({"masks"})
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mixbench.augmentations import nested
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import Method
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class Compose(nested.Nested):
 
     name: ClassVar[str] = "compose"
     summary: ClassVar[str] = "several methods, one after another"
+    card: ClassVar[Card] = Card(
+        "Methods that don't replace each other, such as mixing and erasing.",
+        {"an example": {"methods": ["cutmix", "random_erasing"]}},
+    )
 
     methods: tuple[Method, ...] = nested.methods(
         ("cutmix", "cutout"), "the methods, in the order in which they are applied"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 from mixbench.augmentations.plans.seen_shares import weighed
 from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule
@@ -47,6 +48,14 @@ class CopyPaste(Method):
         2021,
         "Simple Copy-Paste Is a Strong Data Augmentation Method for Instance Segmentation",
         "2012.07177",
+    )
+    card: ClassVar[Card] = Card(
+        "Detection and segmentation of instances, with masks: objects come whole, on other "
+        "backgrounds.",
+        {
+            "Ghiasi et al. 2021, without their scale jitter": {},
+            "with its enlarging half": {"zoom": 2.0},
+        },
     )
     needs: ClassVar[frozenset[str]] = frozenset({"masks"})
 

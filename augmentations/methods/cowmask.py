@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, flat, parameter
 from mixbench.augmentations.plans.seen_shares import weighed
 from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule
@@ -62,6 +63,14 @@ class CowMask(Method):
         2020,
         "Milking CowMask for Semi-Supervised Image Classification",
         "2003.12022",
+    )
+    card: ClassVar[Card] = Card(
+        "Consistency on images without labels, and as FMix; `mode: erase` is a Cutout of any "
+        "shape.",
+        {
+            "French et al. 2020, CIFAR, mixing": {},
+            "French et al. 2020, erasing": {"mode": "erase", "min_keep": 0.25, "max_keep": 1.0},
+        },
     )
 
     mode: str = parameter(

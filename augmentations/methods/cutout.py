@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import Home, Method, Paper, flat, parameter
 from mixbench.augmentations.sampling.boxes import centred_box, inside_box
 
@@ -47,6 +48,15 @@ class Cutout(Method):
         2017,
         "Improved Regularization of Convolutional Neural Networks with Cutout",
         "1708.04552",
+    )
+    card: ClassVar[Card] = Card(
+        "Objects that are hidden in part at test time, and labels that must not be mixed. Set "
+        "`size` to the images: about half of the side or less.",
+        {
+            "DeVries & Taylor 2017, CIFAR-10": {"size": 16},
+            "DeVries & Taylor 2017, CIFAR-100": {"size": 8},
+            "DeVries & Taylor 2017, SVHN": {"size": 20},
+        },
     )
 
     size: int = parameter(DEFAULT_SIZE, "side of the square in pixels", at_least=1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations import nested
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class DecoupledMixUp(nested.Nested):
         2022,
         "Decoupled Mixup for Data-efficient Learning",
         "2203.10761",
+    )
+    card: ClassVar[Card] = Card(
+        "Beside any mixing method whose networks are under-confident: both classes of a mixed "
+        "image may be sure.",
+        {"Liu et al. 2022, ImageNet": {}},
     )
 
     methods: tuple[Method, ...] = nested.methods(("mixup",), "the method that mixes; one")

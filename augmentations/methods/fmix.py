@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 from mixbench.augmentations.plans.seen_shares import weighed
 from mixbench.augmentations.sampling.label_weights import (
@@ -54,6 +55,13 @@ class FMix(Method):
     summary: ClassVar[str] = "two images combined by a mask of low-frequency noise"
     paper: ClassVar[Paper] = Paper(
         "Harris et al.", 2020, "FMix: Enhancing Mixed Sample Data Augmentation", "2002.12047"
+    )
+    card: ClassVar[Card] = Card(
+        "As CutMix, where rectangles would be learnt as such: masks have any shape.",
+        {
+            "Harris et al. 2020": {},
+            "as published results were made": {"spectrum": "official"},
+        },
     )
     revision: ClassVar[int] = 2
 

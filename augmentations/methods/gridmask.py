@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import Home, Method, Paper, flat, parameter, prob_parameter
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ class GridMask(Method):
 
     ratio: float = parameter(
         0.6, "width of the bars between the squares, a fraction of the period", at_least=0, below=1
+    )
+    card: ClassVar[Card] = Card(
+        "As Cutout, where one square hides too much or nothing: squares are spread evenly. It "
+        "wants long trainings.",
+        {"Chen et al. 2020, ImageNet": {}},
     )
     min_period: float = parameter(
         0.43, "smallest period of the grid, a fraction of the smaller side", above=0, at_most=2

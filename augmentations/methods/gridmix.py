@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 from mixbench.augmentations.plans.seen_shares import weighed
 from mixbench.augmentations.sampling.label_weights import (
@@ -52,6 +53,10 @@ class GridMix(Method):
         2021,
         "GridMix: Strong regularization through local context mapping",
         url="www.sciencedirect.com/science/article/pii/S0031320320303976",
+    )
+    card: ClassVar[Card] = Card(
+        "As CutMix, where both images are to be seen all over the picture.",
+        {"Baek et al. 2021, mixing alone": {}},
     )
 
     grid: int = parameter(DEFAULT_GRID, "cells along each side", at_least=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.depths import at_depth, depths_parameter, sort_depths
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 
@@ -43,6 +44,11 @@ class ManifoldMixUp(Method):
         2019,
         "Manifold Mixup: Better Representations by Interpolating Hidden States",
         "1806.05236",
+    )
+    card: ClassVar[Card] = Card(
+        "MixUp for convolutional networks with stages, when a training is long enough to "
+        "learn mixed features. Can't be a drop-in.",
+        {"Verma et al. 2019": {}},
     )
 
     alpha: float = parameter(2.0, "λ ~ Beta(α, α); small values mix little", above=0)

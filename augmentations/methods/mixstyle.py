@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.depths import at_depth, depths_parameter, sort_depths
 from mixbench.augmentations.method import Home, Method, Paper, parameter, prob_parameter
 
@@ -40,6 +41,11 @@ class MixStyle(Method):
     summary: ClassVar[str] = "mean and deviation of feature maps mixed, labels kept"
     paper: ClassVar[Paper] = Paper(
         "Zhou et al.", 2021, "Domain Generalization with MixStyle", "2104.02008"
+    )
+    card: ClassVar[Card] = Card(
+        "Test images of another style than the training images (domain generalisation): it "
+        "varies style and keeps labels.",
+        {"Zhou et al. 2021": {}},
     )
     label_rule: ClassVar[str] = "kept"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.depths import at_depth, choose_depth, depths_parameter, sort_depths
 from mixbench.augmentations.method import Home, Method, Paper, parameter, prob_parameter
 
@@ -40,6 +41,13 @@ class MoEx(Method):
     summary: ClassVar[str] = "the moments of a layer's features exchanged, labels by a fixed λ"
     paper: ClassVar[Paper] = Paper(
         "Li et al.", 2021, "On Feature Normalization and Data Augmentation", "2002.11102"
+    )
+    card: ClassVar[Card] = Card(
+        "A light change of features that can be added to a mixing of images (`compose`).",
+        {
+            "Li et al. 2021, CIFAR": {"prob": 0.5},
+            "Li et al. 2021, ImageNet": {"prob": 1.0},
+        },
     )
     label_rule: ClassVar[str] = "declared"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import (
     IMAGE,
     RECTANGLES,
@@ -61,6 +62,14 @@ class Mosaic(Method):
         2020,
         "YOLOv4: Optimal Speed and Accuracy of Object Detection",
         "2004.10934",
+    )
+    card: ClassVar[Card] = Card(
+        "Detection, which sees objects in more places and smaller; for classes, RICAP is the "
+        "published method.",
+        {
+            "Bochkovskiy et al. 2020, authors' code for classes": {},
+            "detection: four crops": {"parts": "crop"},
+        },
     )
 
     min_offset: float = parameter(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import Home, Method
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ class NoMixing(Method):
 
     name: ClassVar[str] = "none"
     summary: ClassVar[str] = "no mixing (the baseline)"
+    card: ClassVar[Card] = Card(
+        "The baseline of every comparison: images are as they are.",
+        {"always": {}},
+    )
     label_rule: ClassVar[str] = "kept"
 
     @property

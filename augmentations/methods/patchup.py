@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.depths import at_depth, choose_depth, depths_parameter, sort_depths
 from mixbench.augmentations.method import (
     IMAGE,
@@ -60,6 +61,13 @@ class PatchUp(Method):
         "PatchUp: A Feature-Space Block-Level Regularization Technique for Convolutional Neural "
         "Networks",
         "2006.07794",
+    )
+    card: ClassVar[Card] = Card(
+        "Convolutional networks, where Manifold MixUp helps; its blocks keep features local.",
+        {
+            "Faramarzi et al. 2020": {},
+            "Faramarzi et al. 2020, blocks exchanged": {"mode": "hard"},
+        },
     )
 
     prob: float = prob_parameter(0.7)

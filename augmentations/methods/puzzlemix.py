@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -61,6 +62,13 @@ class PuzzleMix(Method):
         2020,
         "Puzzle Mix: Exploiting Saliency and Local Statistics for Optimal Mixup",
         "2009.06962",
+    )
+    card: ClassVar[Card] = Card(
+        "When accuracy is worth a step of twice the length: the strongest mixing by saliency.",
+        {
+            "Kim et al. 2020, CIFAR-100": {},
+            "without moving blocks": {"distance": 0},
+        },
     )
     needs: ClassVar[frozenset[str]] = frozenset({"images", "labels", "model"})
     asks: ClassVar[frozenset[str]] = frozenset({"input_gradients"})

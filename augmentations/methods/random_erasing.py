@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import Home, Method, Paper, flat, parameter, prob_parameter
 from mixbench.augmentations.sampling.boxes import check_areas, inside_box
 
@@ -52,6 +53,11 @@ class RandomErasing(Method):
     label_rule: ClassVar[str] = "kept"
     paper: ClassVar[Paper] = Paper(
         "Zhong et al.", 2017, "Random Erasing Data Augmentation", "1708.04896"
+    )
+    card: ClassVar[Card] = Card(
+        "As Cutout, with rectangles of all sizes; usual in re-identification and with timm's "
+        "recipes.",
+        {"Zhong et al. 2017": {}},
     )
     revision: ClassVar[int] = 2
 

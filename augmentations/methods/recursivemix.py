@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 from mixbench.augmentations.parameters import CLASS_PAIRINGS
 from mixbench.augmentations.sampling.boxes import centred_box, cut_sides
@@ -49,6 +50,11 @@ class RecursiveMix(Method):
     summary: ClassVar[str] = "the mixed images of the step before, scaled down and pasted in"
     paper: ClassVar[Paper] = Paper(
         "Yang et al.", 2022, "RecursiveMix: Mixed Learning with History", "2203.06844"
+    )
+    card: ClassVar[Card] = Card(
+        "Objects of many sizes: images are seen in images, ever smaller. A second pass for a "
+        "step; `omega: 0` leaves it out.",
+        {"Yang et al. 2022": {}},
     )
     needs: ClassVar[frozenset[str]] = frozenset({"bank"})
     label_rule: ClassVar[str] = "declared"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -42,6 +43,14 @@ class RegMixUp(Method):
         "RegMixup: Mixup as a Regularizer Can Surprisingly Improve Accuracy and Out Distribution "
         "Robustness",
         "2206.14502",
+    )
+    card: ClassVar[Card] = Card(
+        "MixUp for calibration and unknown inputs without losing the clean images; a step is "
+        "twice as long.",
+        {
+            "Pinto et al. 2022, CIFAR-10": {"alpha": 20.0},
+            "Pinto et al. 2022, CIFAR-100": {"alpha": 10.0},
+        },
     )
 
     passes: ClassVar[float] = 3.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 from mixbench.augmentations.plans.seen_shares import weighed
 from mixbench.augmentations.sampling.boxes import inside_box, pushed_box
@@ -52,6 +53,11 @@ class ResizeMix(Method):
         2020,
         "ResizeMix: Mixing Data with Preserved Object Information and True Labels",
         "2012.11101",
+    )
+    card: ClassVar[Card] = Card(
+        "As CutMix, where a piece of an image often misses its object: all of the partner is "
+        "seen, small.",
+        {"Qin et al. 2020": {}},
     )
 
     min_scale: float = parameter(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
 from mixbench.augmentations.parameters import CLASS_PAIRINGS
 from mixbench.augmentations.plans.seen_shares import weighed
@@ -44,6 +45,11 @@ class RICAP(Method):
         2018,
         "Data Augmentation using Random Image Cropping and Patching for Deep CNNs",
         "1811.09030",
+    )
+    card: ClassVar[Card] = Card(
+        "Long trainings of large networks: four images at once are strong regularisation, and "
+        "slow a short training.",
+        {"Takahashi et al. 2018": {}},
     )
 
     beta: float = parameter(0.3, "the cut is at Beta(β, β) of each side", above=0)

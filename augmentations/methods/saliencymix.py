@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
 from mixbench.augmentations.plans.seen_shares import weighed
 from mixbench.augmentations.sampling.boxes import (
@@ -68,6 +69,14 @@ class SaliencyMix(Method):
         2021,
         "SaliencyMix: A Saliency Guided Data Augmentation Strategy for Better Regularization",
         "2006.01791",
+    )
+    card: ClassVar[Card] = Card(
+        "As CutMix, where objects are small: the box is where the partner is salient. The "
+        "saliency is computed for every batch.",
+        {
+            "Uddin et al. 2021, ImageNet": {"prob": 1.0},
+            "Uddin et al. 2021, CIFAR": {"prob": 0.5},
+        },
     )
 
     alpha: float = parameter(1.0, "λ ~ Beta(α, α), the area that is kept before clipping", above=0)

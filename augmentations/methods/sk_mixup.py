@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -46,6 +47,14 @@ class SKMixUp(Method):
         2023,
         "Tailoring Mixup to Data using Kernel Warping Functions",
         "2311.01434",
+    )
+    card: ClassVar[Card] = Card(
+        "Where MixUp costs accuracy or calibration because unlike images are mixed. It asks "
+        "the network once for a batch; distances between images are free.",
+        {
+            "Bouniot et al. 2023, authors' code": {},
+            "without a pass of the network": {"distance": "images"},
+        },
     )
     needs: ClassVar[frozenset[str]] = frozenset({"images"})
     asks: ClassVar[frozenset[str]] = frozenset({"features"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
 from mixbench.augmentations.plans.seen_shares import weighed
 from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule
@@ -45,6 +46,10 @@ class SmoothMix(Method):
         "SmoothMix: A Simple Yet Effective Data Augmentation to Train Robust Classifiers",
         url="openaccess.thecvf.com/content_CVPRW_2020/papers/w45/Lee_SmoothMix_A_Simple_"
         "Yet_Effective_Data_Augmentation_to_Train_Robust_CVPRW_2020_paper.pdf",
+    )
+    card: ClassVar[Card] = Card(
+        "As CutMix, without the hard edges that a network can learn to find.",
+        {"openmixup": {}},
     )
 
     shape: str = parameter(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class SnapMix(Method):
         2021,
         "SnapMix: Semantically Proportional Mixing for Augmenting Fine-grained Data",
         "2012.04846",
+    )
+    card: ClassVar[Card] = Card(
+        "Fine-grained classes, where the area says little about what makes the class. It asks "
+        "the network once for a batch.",
+        {"Huang et al. 2021": {}},
     )
     label_rule: ClassVar[str] = "declared"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "labels", "model"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ class TransMix(Method):
     summary: ClassVar[str] = "a box pasted in, labels by the attention of a ViT's class token"
     paper: ClassVar[Paper] = Paper(
         "Chen et al.", 2022, "TransMix: Attend to Mix for Vision Transformers", "2111.09833"
+    )
+    card: ClassVar[Card] = Card(
+        "ViTs of timm: labels of a CutMix follow the attention, at no further pass. Other "
+        "networks can't.",
+        {
+            "Chen et al. 2022, authors' code": {},
+            "Chen et al. 2022, equation 4": {"share": 1.0},
+        },
     )
     asks: ClassVar[frozenset[str]] = frozenset({"attention"})
 
