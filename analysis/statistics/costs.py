@@ -13,6 +13,7 @@ from mixbench.experiments.store.states import RunState
 SPEED = "timing.images_per_second"
 PASSES = {
     "attentive_cutmix": 1.0,
+    "augmix": 6.0,
     "puzzlemix": 3.0,
     "recursivemix": 3.0,
     "regmixup": 3.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import Home, Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class AugMix(Method):
         2020,
         "AugMix: A Simple Data Processing Method to Improve Robustness and Uncertainty",
         "1912.02781",
+    )
+    card: ClassVar[Card] = Card(
+        "Corrupted test images: several chains of operations are averaged, and predictions "
+        "kept alike.",
+        {"Hendrycks et al. 2020": {}},
     )
 
     severity: float = parameter(3.0, "how strong operations are", at_least=1, at_most=10)

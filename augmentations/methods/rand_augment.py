@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import Home, Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class RandAugment(Method):
         2020,
         "RandAugment: Practical Automated Data Augmentation with a Reduced Search Space",
         "1909.13719",
+    )
+    card: ClassVar[Card] = Card(
+        "What must stand beside mixing: random operations of one strength, as in recipes for "
+        "ImageNet.",
+        {"its defaults, from the paper": {}},
     )
 
     num_ops: int = parameter(2, "how many operations each image gets", at_least=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import Home, Method, Paper, parameter
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class TrivialAugment(Method):
         2021,
         "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation",
         "2103.10158",
+    )
+    card: ClassVar[Card] = Card(
+        "What must stand beside mixing: one random operation an image, nothing to tune.",
+        {"Müller & Hutter 2021": {}},
     )
 
     bins: int = parameter(31, "how many strengths there are to draw from", at_least=2)
