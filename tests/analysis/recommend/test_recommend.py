@@ -14,7 +14,7 @@ import mixbench
 from mixbench.analysis.recommend.settings import Settings, settings_of
 from mixbench.analysis.recommend.snippets import Snippet, snippets
 from mixbench.experiments import cli
-from mixbench.experiments.cli.recommend import _defaults
+from mixbench.experiments.cli.recommend import defaults
 from mixbench.experiments.merge import flatten
 from mixbench.experiments.store.sweep_folder import SweepFolder
 
@@ -69,7 +69,7 @@ def run(snippet: Snippet, epoch: int = 0) -> dict[str, Any]:
 def test_the_lines_run_where_a_library_has_the_method(case: str) -> None:
     section, able = CASES[case]
     wanted = settings(section)
-    found = {one.library: one for one in snippets(wanted, _defaults())}
+    found = {one.library: one for one in snippets(wanted, defaults())}
     assert list(found) == ["mixbench", *BOTH]
     assert tuple(name for name in BOTH if found[name].lines) == able
     assert all(found[name].notes for name in BOTH), "what differs, or why it can't be expressed"
@@ -78,8 +78,8 @@ def test_the_lines_run_where_a_library_has_the_method(case: str) -> None:
         if "loss" in left:
             left["loss"].backward()
     # In full and without defaults: the same method.
-    for defaults in (None, _defaults()):
-        assert run(snippets(wanted, defaults)[0])["mix"] == mixbench.create(**section)
+    for given in (None, defaults()):
+        assert run(snippets(wanted, given)[0])["mix"] == mixbench.create(**section)
 
 
 def test_the_classes_have_the_strength_that_the_sweep_had() -> None:
