@@ -107,7 +107,8 @@ def metrics_of(
     # A task's own metrics come first in its sweeps; what no run has measured is left out.
     first = headline_of(runs).key
     known = [*own, *known] if first != ACCURACY.key else [*known, *own]
-    known = list({metric.key: metric for metric in reversed(known)}.values())[::-1]
+    first_of = {metric.key: metric for metric in reversed(known)}
+    known = list(dict.fromkeys(first_of[one.key] for one in known))
     margins = margins or {}
     return tuple(
         replace(metric, margin=margins.get(metric.key, metric.margin))
