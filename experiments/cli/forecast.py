@@ -181,7 +181,7 @@ def _needed_before(runs: Sequence[Missing]) -> dict[int, int]:
     from mixbench.experiments.store import dependencies
 
     cells = [
-        dependencies.cell_of(run.config.model_dump(mode="json", include={"transfer"}))
+        dependencies.cell_of(run.config.model_dump(mode="json", include=set(dependencies.SECTIONS)))
         for run in runs
     ]
     last = {

@@ -209,12 +209,14 @@ def _print_what_training_sees(sweep: Sweep) -> None:
 
 def _dependent_runs(sweep: Sweep) -> str:
     """Say how many runs start from the weights of how many others."""
-    from mixbench.experiments.store.dependencies import cell_of
+    from mixbench.experiments.store.dependencies import SECTIONS, cell_of
 
-    cells = [cell_of(run.model_dump(mode="json", include={"transfer"})) for run in sweep.runs]
+    cells = [cell_of(run.model_dump(mode="json", include=set(SECTIONS))) for run in sweep.runs]
     needed_cells = [cell for cell in cells if cell is not None]
     if not needed_cells:
         return ""
     needed = sum(key in set(needed_cells) for _, key in sweep.keys)
-    verb = "starts" if len(needed_cells) == 1 else "start"
-    return f"; {plural(len(needed_cells), 'run')} {verb} from the weights of {needed} others"
+    has_teachers = any(run.teacher is not None for run in sweep.runs)
+    one, more = ("needs", "need") if has_teachers else ("starts from", "start from")
+    verb = one if len(needed_cells) == 1 else more
+    return f"; {plural(len(needed_cells), 'run')} {verb} the weights of {needed} others"

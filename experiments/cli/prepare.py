@@ -52,7 +52,7 @@ def check_runs(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
 
             check_sizes(dataset)
     check_networks(sweep, taken_over)
-    if any(run.transfer is not None for run in sweep.runs):
+    if any(run.transfer is not None or run.teacher is not None for run in sweep.runs):
         from mixbench.experiments.transfer import dry_check, load
 
         dry_check.check_freezing(sweep.runs)

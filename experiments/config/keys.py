@@ -18,7 +18,7 @@ SCHEMA = 1
 """Increased when the same configuration would no longer give the same run."""
 
 _BEFORE_THE_SEED = ("augmentation", "dataset", "evaluation", "model")
-_AFTER_THE_SEED = ("staging", "task", "training", "transfer")
+_AFTER_THE_SEED = ("staging", "task", "teacher", "training", "transfer")
 
 
 def section_texts(sections: Mapping[str, Any]) -> dict[str, str]:
@@ -40,15 +40,21 @@ def section_texts(sections: Mapping[str, Any]) -> dict[str, str]:
         identifying_parts["staging"] = {"phases": phases}
     if "task" in sections:
         identifying_parts["task"] = sections["task"]
-    if "transfer" in sections:
-        transfer = dict(sections["transfer"])
-        if "weights" in transfer:
-            transfer["weights"] = weights.identity(transfer["weights"])
-            if "replicate" in sections and str(transfer["weights"]).startswith("cell:"):
-                # The same cell pretrains on another subset in each replicate.
-                transfer["replicate"] = sections["replicate"]
-        identifying_parts["transfer"] = transfer
+    for name in ("teacher", "transfer"):
+        if name in sections:
+            identifying_parts[name] = _with_weights(sections[name], sections.get("replicate"))
     return {name: to_json(part) for name, part in identifying_parts.items()}
+
+
+def _with_weights(section: Mapping[str, Any], replicate: int | None) -> dict[str, Any]:
+    """Return a section with what identifies its weights, wherever they are."""
+    part = dict(section)
+    if "weights" in part:
+        part["weights"] = weights.identity(part["weights"])
+        if replicate is not None and str(part["weights"]).startswith("cell:"):
+            # The same cell pretrains on another subset in each replicate.
+            part["replicate"] = replicate
+    return part
 
 
 def cell_key(texts: Mapping[str, str]) -> str:

@@ -8,11 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mixbench.experiments.config import datasets, messages, models, own_code, rules, weights
+from mixbench.experiments.config import datasets, messages, models, rules, weights
 from mixbench.experiments.config.method_needs import check_method_needs
-from mixbench.experiments.config.schema import DatasetConfig, ModelConfig, RunConfig
+from mixbench.experiments.config.network import resolved_model
+from mixbench.experiments.config.schema import DatasetConfig, RunConfig
 from mixbench.experiments.config.staging import StagingConfig
 from mixbench.experiments.config.tasks import check_task, with_task
+from mixbench.experiments.config.teacher import check_teacher, with_teacher
 from mixbench.experiments.config.training import CROP_SCALE, SAM_RHO
 from mixbench.experiments.config.transfer import TransferConfig
 from mixbench.experiments.errors import UserError
@@ -50,12 +52,14 @@ def resolve(config: RunConfig) -> RunConfig:
     _check_train_size(config, facts)
     _check_class_weights(config)
     config = config.model_copy(
-        update={"model": _model(config), "dataset": _dataset(config.dataset, facts)}
+        update={"model": resolved_model(config.model), "dataset": _dataset(config.dataset, facts)}
     )
+    config = with_teacher(config)
     config = config.model_copy(update={"staging": _staging(config, facts)})
     rules.check_transfer(config)
     rules.check_validation(config)
     check_task(config)
+    check_teacher(config)
     check_method_needs(config, facts)
     check_mixing(config.augmentation, config.phases, config.dataset.image_size, config.model.name)
     return config
@@ -194,29 +198,6 @@ def _check_class_weights(config: RunConfig) -> None:
             f"training.class_weights: got {plural(len(weights), 'number')}, expected {classes}, "
             f"one for each class of {config.dataset.name}"
         )
-
-
-def _with_source(model: ModelConfig) -> ModelConfig:
-    """Return the section with the digest of the code, for a network of the user's own."""
-    place = models.own_place(model.name)
-    if place is None:
-        if model.source is not None:
-            raise ValueError(f"model.source: is for networks of your own, and not {model.name}")
-        return model
-    now = own_code.source_digest(place, "model.name")
-    if model.source not in (None, now):
-        raise ValueError(
-            f"model.source: the code of {model.name} has changed: the run is planned for "
-            f"{model.source}, and the code is {now} now; plan the sweep again for new runs"
-        )
-    return model.model_copy(update={"source": now})
-
-
-def _model(config: RunConfig) -> Any:
-    model = _with_source(config.model)
-    if model.width is None and model.name in models.our_networks():
-        return model.model_copy(update={"width": models.our_networks()[model.name].default_width})
-    return model
 
 
 def _staging(config: RunConfig, facts: datasets.DatasetInfo) -> StagingConfig | None:

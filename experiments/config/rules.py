@@ -64,6 +64,8 @@ def why_not_cached(config: RunConfig) -> str | None:
     transfer, training = config.transfer, config.training
     if transfer is None or transfer.freeze in (None, "none"):
         return "nothing is frozen (transfer.freeze)"
+    if config.teacher is not None:
+        return "a teacher sees the images (teacher)"
     if transfer.unfreeze:
         return "the frozen part does not stay frozen (transfer.unfreeze)"
     if training.crop == "resized":

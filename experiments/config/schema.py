@@ -14,6 +14,7 @@ from mixbench.experiments.config import datasets, keys, models
 from mixbench.experiments.config.staging import StagingConfig
 from mixbench.experiments.config.training import TrainingConfig, two_numbers
 from mixbench.experiments.config.transfer import TransferConfig
+from mixbench.experiments.config.weights import resolve_weights
 from mixbench.experiments.design import tasks
 from mixbench.experiments.design.tasks import TaskInfo
 from mixbench.experiments.errors import unknown
@@ -155,6 +156,28 @@ class ModelConfig(Section):
         return self
 
 
+class TeacherConfig(Section):
+    """A second network, trained before, whose answers the run learns from.
+
+    `weights` are as of `transfer`; null, as in a grid, is a run without a teacher. `model` is the
+    teacher's network; None: that of its pretraining, or else the run's. `temperature` divides the
+    logits of both before they are compared. `weight` is the share of that loss; the rest is the
+    loss with labels. The teacher `sees` the same mixed images as the run, or clean ones, and its
+    answers are mixed as labels are.
+    """
+
+    weights: str | None
+    model: ModelConfig | None = None
+    temperature: Number = Field(4.0, gt=0, le=100)
+    weight: Number = Field(1.0, gt=0, le=1)
+    sees: Literal["mixed", "clean"] = "mixed"
+
+    @field_validator("weights")
+    @classmethod
+    def _resolve_weights(cls, weights: str | None) -> str | None:
+        return None if weights is None else resolve_weights(weights)
+
+
 class OcclusionConfig(Section):
     """Accuracy on partly occluded images; `images` None means the whole test set."""
 
@@ -217,6 +240,7 @@ class RunConfig(Section):
         default_factory=lambda: {"name": "none"}, validate_default=True
     )
     staging: StagingConfig | None = None
+    teacher: TeacherConfig | None = None
     transfer: TransferConfig | None = None
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -242,6 +266,11 @@ class RunConfig(Section):
     @classmethod
     def _empty_is_unset(cls, transfer: TransferConfig | None) -> TransferConfig | None:
         return None if transfer == TransferConfig() else transfer
+
+    @field_validator("teacher")
+    @classmethod
+    def _no_teacher_is_unset(cls, teacher: TeacherConfig | None) -> TeacherConfig | None:
+        return None if teacher is None or teacher.weights is None else teacher
 
     @field_validator("augmentation", mode="before")
     @classmethod

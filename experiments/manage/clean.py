@@ -109,11 +109,15 @@ def awaited(folder: SweepFolder, runs: Sequence[PlannedRun]) -> set[str]:
     for name in SweepFolder.names():
         try:
             others = SweepFolder.open(name)
-            wanted = [(run.run_key, dependencies.weights_of(run.config)) for run in others.plan()]
+            wanted = [
+                (run.run_key, weights)
+                for run in others.plan()
+                for weights in dependencies.weights_of(run.config)
+            ]
         except UserError:
             continue
         for key, weights in wanted:
-            if weights is not None and weights.startswith(prefix) and not _is_done(others, key):
+            if weights.startswith(prefix) and not _is_done(others, key):
                 start = weights.removeprefix(prefix)
                 needed |= {run.run_key for run in runs if run.run_key.startswith(start)}
     return needed & {run.run_key for run in runs}

@@ -183,6 +183,9 @@ def _speed_factors(config: Mapping[str, Any]) -> list[Any]:
     training = {key: config["training"].get(key) for key in _SPEED}
     transfer = config.get("transfer") or {}
     frozen = {key: transfer.get(key) for key in _FROZEN}
+    if config.get("teacher"):
+        # Another network runs for every batch.
+        frozen["teacher"] = config["teacher"].get("model") or config["model"]
     # Another subset of the same size takes as long.
     dataset = {key: value for key, value in config["dataset"].items() if key != "split_seed"}
     return [_without_none(part) for part in (dataset, config["model"], training, frozen)]

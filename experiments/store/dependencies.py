@@ -1,8 +1,8 @@
-"""Which run of a sweep needs which: one that starts from the weights of a pretraining.
+"""Which run of a sweep needs which: one that starts from a pretraining, or learns from a teacher.
 
-`transfer.weights: cell:KEY` means the run of that cell with the same seed and replicate, in the
-same sweep. A run waits until the one that it needs is done, and fails with it. Standard library
-only.
+`transfer.weights` or `teacher.weights: cell:KEY` means the run of that cell with the same seed and
+replicate, in the same sweep. A run waits until the one that it needs is done, and fails with it.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -16,24 +16,27 @@ from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import first_line
 
 CELL = "cell:"
+SECTIONS = frozenset({"teacher", "transfer"})
+"""The sections of a run that name weights."""
 
 
 class NeedFailed(UserError):
     """The run whose weights this one starts from has failed."""
 
 
-def weights_of(config: Mapping[str, Any]) -> str | None:
-    """`transfer.weights` of a run's configuration."""
-    weights = (config.get("transfer") or {}).get("weights")
-    return weights if isinstance(weights, str) else None
+def weights_of(config: Mapping[str, Any]) -> list[str]:
+    """`transfer.weights` and `teacher.weights` of a run's configuration, as far as they are set."""
+    named = ((config.get(section) or {}).get("weights") for section in sorted(SECTIONS))
+    return [weights for weights in named if isinstance(weights, str)]
 
 
 def cell_of(config: Mapping[str, Any]) -> str | None:
-    """The key of the cell whose weights a run of this configuration starts from; None if none."""
-    weights = weights_of(config)
-    if weights is not None and weights.startswith(CELL):
-        return weights.removeprefix(CELL)
-    return None
+    """The key of the cell whose weights a run of this configuration needs; None if none.
+
+    There is one at most: `config.teacher` sees to it.
+    """
+    cells = [weights for weights in weights_of(config) if weights.startswith(CELL)]
+    return cells[0].removeprefix(CELL) if cells else None
 
 
 def draw_of(config: Mapping[str, Any]) -> tuple[int | None, int | None]:

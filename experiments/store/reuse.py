@@ -8,6 +8,7 @@ comes from, and the training whose weights the run started from. Standard librar
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 import zipfile
@@ -193,14 +194,16 @@ def _check_weights(
         there = RunFolder(runs / other.run_key).result()
         taken = sources.get(other.run_key)
         here: Mapping[str, Any] | None = taken.result if taken else other.folder.result()
-    else:
-        weights = dependencies.weights_of(planned.config) or ""
-        config = (read_json(source.folder.path / "config.json") or {}).get("config") or {}
-        weights_there = dependencies.weights_of(config) or ""
-        if not weights.startswith(_RUN) or weights == weights_there:
-            return
-        root = planned.folder.path.parents[2]
-        here, there = (_result_of(root, text) for text in (weights, weights_there))
+        _check_same(here, there)
+    config = (read_json(source.folder.path / "config.json") or {}).get("config") or {}
+    root = planned.folder.path.parents[2]
+    of_both = (dependencies.weights_of(planned.config), dependencies.weights_of(config))
+    for weights, weights_there in itertools.zip_longest(*of_both, fillvalue=""):
+        if weights.startswith(_RUN) and weights != weights_there:
+            _check_same(_result_of(root, weights), _result_of(root, weights_there))
+
+
+def _check_same(here: Mapping[str, Any] | None, there: Mapping[str, Any] | None) -> None:
     if here is None or here != there:
         raise Refused("it started from weights of another training")
 

@@ -40,8 +40,8 @@ class CellParser:
 
         Raises UserError as `resolve.parse` does.
         """
-        # Phases depend on the method, and so does whether features can be cached.
-        is_separate = raw.get("staging") is None and raw.get("transfer") is None
+        # Phases depend on the method, and so does whether features can be cached or taught.
+        is_separate = all(raw.get(name) is None for name in ("staging", "teacher", "transfer"))
         separate = "augmentation" if is_separate else None
         rest = keys.to_json({name: value for name, value in raw.items() if name != separate})
         method = keys.to_json(raw.get("augmentation"))
@@ -88,7 +88,7 @@ class CellParser:
             self._subsets[identity] = dataset, text
         dataset, text = self._subsets[identity]
         own = cell.model_copy(update={"dataset": dataset, "replicate": replicate})
-        if own.transfer is not None:
+        if own.transfer is not None or own.teacher is not None:
             # Which weights it starts from may depend on the replicate.
             return own, own.section_texts()
         return own, {**texts, "dataset": text}

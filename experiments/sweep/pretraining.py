@@ -1,4 +1,4 @@
-"""The pretrainings of a sweep: described under `pretrain:`, used by cells as their start.
+"""The pretrainings of a sweep: described under `pretrain:`, used by cells as start or teacher.
 
     pretrain:
       other_half: {dataset: {name: fashion_mnist, split_seed: 1}, training: {epochs: 30}}
@@ -6,7 +6,9 @@
       transfer.weights: [null, pretrain:other_half]
 
 A pretraining takes `model` and `evaluation` from the cell that starts from it, unless it has its
-own. Everything else that it leaves out has its usual default, whatever `fixed` says.
+own. Everything else that it leaves out has its usual default, whatever `fixed` says. The same for
+`teacher.weights`: there the model is `teacher.model`, and unless that is given the teacher has the
+network of its pretraining.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mixbench.experiments.config.schema import RunConfig, check_key
+from mixbench.experiments.config.teacher import errors_of_teacher, teacher_run
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.merge import merge
 from mixbench.experiments.store.dependencies import CELL, cell_of
@@ -58,33 +61,39 @@ class Pretrainings:
         """The pretrainings' cells by their keys, in the order in which they are needed."""
 
     def resolve(self, cell: dict[str, Any], above: tuple[str, ...] = ()) -> dict[str, Any]:
-        """Return the cell with the key of the pretraining that it starts from, if it names one."""
-        transfer = cell.get("transfer")
-        weights = transfer.get("weights") if isinstance(transfer, dict) else None
-        if not isinstance(weights, str):
+        """Return the cell with the keys of the pretrainings that it names, start and teacher."""
+        name = _pretraining_in(cell, "transfer")
+        if name is not None:
+            key = self._pretraining_key(name, cell, above)
+            cell = merge(cell, (), [("transfer.weights", f"{CELL}{key}")])
+        name = _pretraining_in(cell, "teacher")
+        if name is None:
             return cell
-        if weights.startswith(CELL):
-            raise UserError(
-                f"transfer.weights: got {weights!r}; in a sweep give pretrain:NAME, and describe "
-                "NAME under `pretrain`"
-            )
-        if not weights.startswith(PREFIX):
-            return cell
-        key = self._pretraining_key(weights.removeprefix(PREFIX), cell, above)
-        return merge(cell, (), [("transfer.weights", f"{CELL}{key}")])
+        own = cell["teacher"].get("model")
+        as_teacher = cell if own is None else {**cell, "model": own}
+        with errors_of_teacher():
+            key = self._pretraining_key(name, as_teacher, above)
+        model = self.cells[key].runs[0].model.model_dump(mode="json", exclude_none=True)
+        changes = [("teacher.weights", f"{CELL}{key}")]
+        return merge(cell, (), changes if own is not None else [*changes, ("teacher.model", model)])
 
     def check_network(self, run: RunConfig) -> None:
-        """Raise UserError where the network of `run` is another than that of its pretraining."""
-        weights = run.transfer.weights if run.transfer is not None else None
-        key = cell_of({"transfer": {"weights": weights}})
-        if key is None:
-            return
-        network = _network(self.cells[key].runs[0])
-        if network != _network(run):
-            raise UserError(
-                f"pretrain.{self._names[key]}: its network is {network}, but the cell that starts "
-                f"from it has {_network(run)}"
-            )
+        """Raise UserError where the network of `run` is another than that of its pretraining.
+
+        Likewise for its teacher's.
+        """
+        uses = (run, "starts from it"), (teacher_run(run), "has it as its teacher")
+        for user, what in uses:
+            weights = user.transfer.weights if user is not None and user.transfer else None
+            key = cell_of({"transfer": {"weights": weights}})
+            if key is None or user is None:
+                continue
+            network = _network(self.cells[key].runs[0])
+            if network != _network(user):
+                raise UserError(
+                    f"pretrain.{self._names[key]}: its network is {network}, but the cell that "
+                    f"{what} has {_network(user)}"
+                )
 
     def check_used(self) -> None:
         """Raise UserError for a pretraining that no cell starts from."""
@@ -92,8 +101,8 @@ class Pretrainings:
         for name in self._descriptions:
             if name not in used:
                 raise UserError(
-                    f"pretrain.{name}: no cell starts from it; give transfer.weights: "
-                    f"{PREFIX}{name} to some, or leave it out"
+                    f"pretrain.{name}: no cell starts from it; give transfer.weights (or "
+                    f"teacher.weights): {PREFIX}{name} to some, or leave it out"
                 )
 
     def _description(self, name: str) -> dict[str, Any]:
@@ -131,6 +140,20 @@ class Pretrainings:
         self.cells[pretraining.key] = pretraining
         self._cell_keys[identity] = pretraining.key
         return pretraining.key
+
+
+def _pretraining_in(cell: Mapping[str, Any], section: str) -> str | None:
+    """Return the name of the pretraining whose weights a section of the cell names, if it does."""
+    given = cell.get(section)
+    weights = given.get("weights") if isinstance(given, dict) else None
+    if not isinstance(weights, str):
+        return None
+    if weights.startswith(CELL):
+        raise UserError(
+            f"{section}.weights: got {weights!r}; in a sweep give pretrain:NAME, and describe "
+            "NAME under `pretrain`"
+        )
+    return weights.removeprefix(PREFIX) if weights.startswith(PREFIX) else None
 
 
 def _checked(descriptions: Any) -> dict[str, dict[str, Any]]:

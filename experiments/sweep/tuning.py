@@ -22,7 +22,7 @@ from mixbench.experiments.design.tune import Halving, Tune
 from mixbench.experiments.errors import UserError, did_you_mean
 from mixbench.experiments.merge import flatten, merge
 from mixbench.experiments.store.choices import DEFAULT, TUNED, TUNING
-from mixbench.experiments.store.dependencies import cell_of
+from mixbench.experiments.store.dependencies import SECTIONS, cell_of
 from mixbench.experiments.sweep.cell_parser import Cell, CellParser, Draw
 from mixbench.experiments.sweep.pretraining import Pretrainings
 
@@ -138,8 +138,7 @@ class Tuning:
         waiting = [one.runs[0] for cell in self.cells.values() for one in cell.settings]
         needed: set[str] = set()
         while waiting:
-            weights = waiting.pop().transfer
-            key = cell_of({"transfer": {"weights": weights.weights if weights else None}})
+            key = cell_of(waiting.pop().model_dump(include=set(SECTIONS)))
             if key is not None and key not in needed:
                 needed.add(key)
                 waiting.append(self.pretrainings.cells[key].runs[0])

@@ -66,7 +66,8 @@ def _of_batch(
         run.streams.mixing.manual_seed(_seed(settings, run.epoch, f"{number} mixing {draw}"))
         with run.learner.precision():
             clean, batch = run.inputs.mix(method, raw, labels, run.bank)
-        loss = step_loss(method, run.forward(run.inputs.network), clean, batch)
+        forward = run.forward(run.inputs.network, clean, batch)
+        loss = step_loss(method, forward, clean, batch)
         gradients = torch.autograd.grad(loss, trained, allow_unused=True)
         yield torch.cat([one.flatten() for one in gradients if one is not None])
 

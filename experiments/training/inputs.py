@@ -87,6 +87,7 @@ class Pixels:
         self._dataset = dataset
         self._config = config
         self._task = task_of(config, dataset, learner.device)
+        self._keeps_clean = config.teacher is not None and config.teacher.sees == "clean"
         self._streams = streams
         self._mix_at = mix_at
         self._has_masks = config.task_info.targets != MASKS and _needs_masks(config)
@@ -125,7 +126,8 @@ class Pixels:
         )
         targets = self._task.mix(plan, labels)
         mixed = plan.mix_images(images) if self._mix_at is None else images
-        clean = self._task.unmixed(images, labels) if uses_clean(method) else None
+        needs_clean = self._keeps_clean or uses_clean(method)
+        clean = self._task.unmixed(images, labels) if needs_clean else None
         return clean, Batch(mixed, targets, plan, drawn)
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:

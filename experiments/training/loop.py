@@ -102,7 +102,7 @@ def train_step(
 
     with run.learner.precision():
         clean, batch = run.inputs.mix(method, raw, labels, run.bank)
-    forward = run.forward(run.model)
+    forward = run.forward(run.model, clean, batch)
 
     def compute_loss() -> Tensor:
         return step_loss(method, forward, clean, batch)

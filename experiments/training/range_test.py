@@ -187,7 +187,7 @@ def _step(run: Training, step: int, raw: Tensor, labels: Tensor) -> tuple[float,
     method = run.schedules.method(step)
     with run.learner.precision():
         clean, batch = run.inputs.mix(method, raw, labels, run.bank)
-    forward = run.forward(run.model)
+    forward = run.forward(run.model, clean, batch)
     loss = run.learner.step(lambda: step_loss(method, forward, clean, batch), 1.0, step)
     run.bank.clear()
     return float(loss), time.perf_counter() - began

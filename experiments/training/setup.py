@@ -24,6 +24,7 @@ from mixbench.experiments.staging.methods import methods_of
 from mixbench.experiments.tasks.base import task_of
 from mixbench.experiments.training.checkpoints import Checkpoints
 from mixbench.experiments.training.control import Control, Order, Paused
+from mixbench.experiments.training.distillation import Criterion, Distillation
 from mixbench.experiments.training.epoch_totals import EpochTotals
 from mixbench.experiments.training.history import History
 from mixbench.experiments.training.inputs import inputs_for
@@ -81,6 +82,7 @@ class Training:
         learner.unfreeze(self.schedules.unfreezings(self.epoch * self.steps_per_epoch + reached))
 
         self.inputs = inputs_for(learner, dataset, config, self.streams, control)
+        self._distillation = Distillation.of(config, dataset, device, folder.parent)
         self.model = self.ranks.wrap(self.inputs.network)
         self._progress: dict[str, Any] = {"stage": "training"}
 
@@ -93,14 +95,21 @@ class Training:
         for number, (raw, labels) in enumerate(batches, start=self.position):
             yield number, raw, labels
 
-    def forward(self, model: nn.Module) -> Forward:
-        """The forward passes of a step, and its loss. model: `inputs.network`, or a wrapper."""
+    def forward(self, model: nn.Module, clean: Batch | None, mixed: Batch) -> Forward:
+        """The forward passes of a step, and its loss.
+
+        model: `inputs.network`, or a wrapper. clean, mixed: the batch, as a teacher may see it.
+        """
 
         def logits(batch: Batch) -> Tensor:
             with self.learner.precision():
                 return self.inputs.logits(model, batch)
 
-        return Forward(logits, self.task.loss, self.inputs.network)
+        criterion: Criterion = self.task.loss
+        if self._distillation is not None:
+            with self.learner.precision():
+                criterion = self._distillation.criterion(criterion, clean, mixed)
+        return Forward(logits, criterion, self.inputs.network)
 
     def meet_ranks(self, number: int, images: int) -> list[int]:
         """Before a step: save if it is time, stop if asked; return each rank's number of images."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from mixbench.experiments.config import datasets, weights
 from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.teacher import errors_of_teacher, teacher_run
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import build
 from mixbench.experiments.store import sweep_folder
@@ -40,6 +41,29 @@ def load_weights(network: nn.Module, config: RunConfig, runs: Path) -> None:
         _reset_head(network, config.seed)
 
 
+def load_teacher(
+    config: RunConfig, channels: int, size: int | tuple[int, int], runs: Path
+) -> nn.Module | None:
+    """Return the teacher of a run on the CPU, in evaluation mode and without gradients; or None.
+
+    channels, size: of the images. runs: as of `load_weights`. UserError where its weights can't be
+    had or don't fit.
+    """
+    as_run = teacher_run(config)
+    if as_run is None:
+        return None
+    network = build(
+        as_run.model,
+        channels=channels,
+        classes=config.dataset.classes,
+        size=config.dataset.image_size or size,
+        seed=config.seed,
+    )
+    with errors_of_teacher():
+        load_weights(network, as_run, runs)
+    return network.requires_grad_(False).eval()
+
+
 def _reset_head(network: nn.Module, seed: int) -> None:
     """Draw a new classifier from the seed alone, as torch begins a linear layer.
 
@@ -59,6 +83,13 @@ def check_weights(runs: Iterable[RunConfig], cells: Mapping[str, RunConfig]) -> 
     Weights of timm's hub are fetched here, so that workers find them in the cache. cells: a run of
     each cell of the sweep, by the cell's key; of a pretraining among them the shapes are checked.
     """
+    runs = list(runs)
+    _check_weights(runs, cells)
+    with errors_of_teacher():
+        _check_weights([run for config in runs if (run := teacher_run(config))], cells)
+
+
+def _check_weights(runs: Iterable[RunConfig], cells: Mapping[str, RunConfig]) -> None:
     seen = set()
     for config in runs:
         if config.transfer is None or config.transfer.weights is None:

@@ -27,6 +27,7 @@ from mixbench.experiments.store.claims import Claim, ClaimLost
 from mixbench.experiments.store.files import SCHEMA, atomic_write, dump
 from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.tasks.base import Task, task_of
+from mixbench.experiments.training.distillation import Distillation, measure_agreement
 from mixbench.experiments.training.loop import train
 from mixbench.experiments.transfer.load import load_weights
 
@@ -72,6 +73,7 @@ def execute(
     task = task_of(config, dataset, device)
     measured = task.measure(network, dataset, beat, ranks)
     of_averages = _measure_averages(network, dataset, task, beat, folder, ranks)
+    of_teacher = _measure_teacher(measured, dataset, task, beat, folder, ranks)
     by_rank = ranks.gather(sorted(dataset.skipped.items()))
     skipped = dict(entry for entries in by_rank for entry in entries)
     _write_predictions(folder.path / "predictions.npz", measured)
@@ -89,7 +91,7 @@ def execute(
         "seed": config.seed,
         **({} if config.replicate is None else {"replicate": config.replicate}),
         "attempt": claim.number,
-        "metrics": {**measured.metrics, **of_averages, **of_training},
+        "metrics": {**measured.metrics, **of_averages, **of_teacher, **of_training},
         "curves": measured.curves,
         "dataset": _describe(dataset, skipped),
         "provenance": {
@@ -120,8 +122,9 @@ def assist(config: RunConfig, folder: RunFolder, device: torch.device, ranks: Ra
 
     train(network, dataset, config, device, folder.path, beat, ranks=ranks)
     task = task_of(config, dataset, device)
-    task.measure(network, dataset, lambda: None, ranks)
+    measured = task.measure(network, dataset, lambda: None, ranks)
     _measure_averages(network, dataset, task, lambda: None, folder, ranks)
+    _measure_teacher(measured, dataset, task, lambda: None, folder, ranks)
     ranks.gather(sorted(dataset.skipped.items()))
 
 
@@ -144,6 +147,23 @@ def _measure_averages(
         network.load_state_dict(ranks.share(average))
         metrics |= task.measure_average(network, dataset, beat, ranks, name)
     return metrics
+
+
+def _measure_teacher(
+    measured: Measurements,
+    dataset: Dataset,
+    task: Task,
+    beat: Callable[[], None],
+    folder: RunFolder,
+    ranks: Ranks,
+) -> dict[str, float | None]:
+    """Compare the run with its teacher; empty without one."""
+    runs = folder.path.parent
+    distillation = Distillation.of(task.config, dataset, task.device, runs)
+    if distillation is None:
+        return {}
+    logits = measured.predictions.get("logits")
+    return measure_agreement(distillation, logits, task, dataset, beat, ranks)
 
 
 def load_run(config: RunConfig, device: torch.device, runs: Path) -> tuple[Dataset, nn.Module]:

@@ -79,6 +79,7 @@ EVERY_FIELD = [
     ("training.gradient_noise.seed", 1),
     ("training.validate_every", 5),
     ("transfer.weights", "cell:0123456789abcdef"),
+    ("teacher.weights", "cell:0123456789abcdef"),
     ("transfer.freeze", 2),
     ("transfer.backbone_rate", 0.1),
     ("transfer.layer_decay", 0.75),
@@ -93,6 +94,15 @@ EVERY_FIELD = [
 
 
 NEED_OTHERS = {
+    "teacher.model",
+    "teacher.model.name",
+    "teacher.model.width",
+    "teacher.model.small_stem",
+    "teacher.model.input_size",
+    "teacher.model.drop_path",
+    "teacher.temperature",
+    "teacher.weight",
+    "teacher.sees",
     "dataset.targets",
     "task.name",
     "dataset.train_fraction",
@@ -180,6 +190,7 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "labels": "area",
         },
         "staging": None,
+        "teacher": None,
         "transfer": None,
         "training": {
             "epochs": 30,
