@@ -97,6 +97,7 @@ NEED_OTHERS = {
     "teacher.model",
     "teacher.model.name",
     "teacher.model.width",
+    "teacher.model.source",
     "teacher.model.small_stem",
     "teacher.model.input_size",
     "teacher.model.drop_path",
@@ -169,6 +170,7 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "fit": None,
             "pixel_range": None,
             "left_out_classes": None,
+            "targets": None,
         },
         "model": {
             "name": "small_cnn",
