@@ -13,6 +13,8 @@ from mixbench.augmentations.sampling.boxes import (
     check_areas,
     cut_area,
     cut_sides,
+    cutting_along,
+    full_length,
     inside_box,
     largest_area,
     smallest_area,
@@ -46,7 +48,9 @@ class CutMix(Method):
     whose area before rounding and clipping is min_area + (max_area - min_area)(1 - λ).
     `labels="uncorrected"` leaves out the authors' last step: the sample's label weighs 1 less that
     area (λ, without bounds), whatever was cut off at the border, as timm's `correct_lam=False` and
-    several other implementations have it.
+    several other implementations have it. `axis="width"` cuts a part 1 - λ of the width at full
+    height, "height" a part of the height at full width: pieces of time, or bands of frequency,
+    where images are spectrograms.
 
     Args:
         alpha: Both parameters of λ's Beta distribution, above 0.
@@ -54,6 +58,7 @@ class CutMix(Method):
         min_area: Smallest area of the box, a fraction of the image.
         max_area: Largest area of the box, a fraction of the image.
         labels: "area", "uncorrected", "objects" or "saliency".
+        axis: "both", "width" or "height".
     """
 
     name: ClassVar[str] = "cutmix"
@@ -83,6 +88,7 @@ class CutMix(Method):
     min_area: float = smallest_area()
     max_area: float = largest_area()
     labels: str = label_rule()
+    axis: str = cutting_along()
 
     @property
     def home(self) -> Home:
@@ -96,9 +102,9 @@ class CutMix(Method):
         from mixbench.augmentations.plans.paste import Paste
 
         area = cut_area(draws, self.alpha, self.min_area, self.max_area)
-        height, width = cut_sides(draws, area)
+        height, width = cut_sides(draws, area, self.axis)
         draw_box = centred_box if self.placement == "clipped" else inside_box
-        target = draw_box(draws, height, width).unsqueeze(1)
+        target = full_length(draw_box(draws, height, width), self.axis, draws).unsqueeze(1)
         partner = draws.partners(self.pairing).unsqueeze(1)
         weights = uncorrected(1 - area) if self.labels == "uncorrected" else None
         plan = Paste((draws.height, draws.width), target, partner, weights=weights)

@@ -75,7 +75,17 @@ def cut_area(draws: Draws, alpha: float, min_area: float = 0.0, max_area: float 
     return area
 
 
-def cut_sides(draws: Draws, area: Tensor) -> tuple[Tensor, Tensor]:
+def cutting_along() -> Any:
+    """Declare the parameter `axis` of a method that draws its boxes by `cut_sides`."""
+    return parameter(
+        "both",
+        "which sides of the image are cut; a box is as long as the other one",
+        choices=("both", "width", "height"),
+        later=True,
+    )
+
+
+def cut_sides(draws: Draws, area: Tensor, axis: str = "both") -> tuple[Tensor, Tensor]:
     """Return height and width of boxes of this area, with the image's aspect.
 
     Source: the CutMix authors' code: sides are rounded down to whole pixels.
@@ -83,6 +93,7 @@ def cut_sides(draws: Draws, area: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         draws: Has the image's height and width.
         area: Fractions of the image: (rows,) floating point.
+        axis: "both", or the one side that is cut, "width" or "height".
 
     Returns:
         Heights and widths in pixels: (rows,) int64 each.
@@ -94,6 +105,12 @@ def cut_sides(draws: Draws, area: Tensor) -> tuple[Tensor, Tensor]:
         >>> cut_sides(draws, torch.tensor([0.25, 1.0]))
         (tensor([16, 32]), tensor([ 8, 16]))
     """
+    if axis == "width":
+        width = (draws.width * area).long()
+        return width.new_full(width.shape, draws.height), width
+    if axis == "height":
+        height = (draws.height * area).long()
+        return height, height.new_full(height.shape, draws.width)
     cut = area.sqrt()
     height = (draws.height * cut).long()
     return height, height if draws.width == draws.height else (draws.width * cut).long()
@@ -116,6 +133,32 @@ def centred_box(draws: Draws, height: Tensor | int, width: Tensor | int) -> Tens
     row = draws.integers(draws.height)
     column = draws.integers(draws.width)
     return clipped_around(row, column, height, width, (draws.height, draws.width))
+
+
+def full_length(box: Tensor, axis: str, draws: Draws) -> Tensor:
+    """Return boxes as long as the image along the side that isn't cut, wherever they were placed.
+
+    Args:
+        box: Boxes: (rows, 4) int64.
+        axis: "both", or the one side that is cut, "width" or "height".
+        draws: Has the image's height and width.
+
+    Returns:
+        Boxes: (rows, 4) int64.
+
+    Examples:
+        >>> import torch
+        >>> from mixbench.augmentations import Draws
+        >>> draws = Draws(1, 1, 32, 16, "cpu", None)
+        >>> full_length(torch.tensor([[8, 2, 32, 6]]), "width", draws)
+        tensor([[ 0,  2, 32,  6]])
+    """
+    if axis == "both":
+        return box
+    first, last, length = (0, 2, draws.height) if axis == "width" else (1, 3, draws.width)
+    box = box.clone()
+    box[:, first], box[:, last] = 0, length
+    return box
 
 
 def inside_box(draws: Draws, height: Tensor | int, width: Tensor | int) -> Tensor:

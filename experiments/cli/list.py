@@ -69,9 +69,10 @@ def _datasets() -> list[str]:
     lines = []
     for name in datasets.names():
         facts = datasets.info(name)
+        height, width = facts.sides
         lines.append(
             f"  {name:15} {facts.title}: {facts.train:,} + {facts.test:,} images of "
-            f"{facts.size} x {facts.size}, {facts.classes} classes ({facts.source})"
+            f"{height} x {width}, {facts.classes} classes ({facts.source})"
         )
     lines.append(f"  {'imagefolder:/p':15} your images: a folder per class, or train/ and test/")
     return lines

@@ -24,8 +24,8 @@ class DatasetInfo:
     name: str
     title: str
     channels: int
-    size: int
-    """The side of its images in pixels."""
+    size: int | tuple[int, int]
+    """The side of its images in pixels, or height and width."""
     classes: int
     train: int
     test: int
@@ -42,6 +42,11 @@ class DatasetInfo:
     regression alone, `classes` counts the numbers to predict."""
     source: str
     """Where it comes from, for `mixbench list`."""
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of its images."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     def validation_share(self, fraction: float, size: int | None = None) -> float:
         """The share of the images of a run to validate on, where `fraction` is asked for.

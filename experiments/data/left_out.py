@@ -37,4 +37,5 @@ def without_classes(arrays: Arrays, config: DatasetConfig) -> Arrays:
         tuple(arrays.classes[number] for number in kept),
         *part(arrays.train_images, arrays.train_labels),
         *part(arrays.test_images, arrays.test_labels),
+        arrays.skipped,
     )

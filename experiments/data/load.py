@@ -58,6 +58,7 @@ def load(
         std=std,
         source=source,
         digest=digest,
+        skipped=arrays.skipped,
         targets=config.targets or LABELS,
     )
 

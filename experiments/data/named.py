@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ class Arrays:
 
     Labels are whole numbers (N,), several labels for an image (N,K) float32 of 0 and 1, numbers to
     predict (N,K) float32, masks (N,2,H,W) uint8: classes, with 255 for pixels that don't count, and
-    the number of the object. `classes` are the names of the classes, or of the numbers.
+    the number of the object. `classes` are the names of the classes, or of the numbers. `skipped`
+    says which files could not be read, and why.
     """
 
     classes: tuple[str, ...]
@@ -38,6 +39,7 @@ class Arrays:
     train_labels: NDArray[Any]
     test_images: NDArray[np.uint8]
     test_labels: NDArray[Any]
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 class NamedDataset(ABC):

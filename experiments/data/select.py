@@ -18,6 +18,7 @@ from mixbench.experiments.errors import UserError
 
 Indices = NDArray[np.int64]
 _FOLDS = 1 << 32
+_RANKS = 1 << 33
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,12 @@ def train_beside_validation(
     order = _order(labels, seed)
     train = order[: min(size, most - validation_size)]
     return np.sort(train), np.sort(order[most - validation_size :])
+
+
+def rank_in_class(labels: NDArray[np.integer], seed: int) -> Indices:
+    """Return the rank of each image within its class, from 0, in an order drawn by the seed."""
+    # A seed of its own: what is drawn later, among the first ones, does not depend on it.
+    return _rank(labels, _RANKS + seed).rank
 
 
 def folds_of(labels: NDArray[np.integer], folds: int, repetition: int) -> Indices:

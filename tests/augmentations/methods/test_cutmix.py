@@ -203,3 +203,22 @@ def test_lambda_one_is_the_identity() -> None:
         plan = augmentations.create("cutmix", per_sample=True, placement=placement).draw(draws)
         assert torch.equal(plan.mix_images(images), images)
         assert torch.equal(plan.mix_labels(torch.arange(50)).dense(50), torch.eye(50))
+
+
+@pytest.mark.parametrize(("axis", "size"), [("width", (6, 40)), ("height", (40, 6))])
+@pytest.mark.parametrize("placement", ["clipped", "inside"])
+def test_a_box_of_one_axis_is_as_long_as_the_other(
+    axis: str, size: tuple[int, int], placement: str
+) -> None:
+    mix = augmentations.create("cutmix", axis=axis, placement=placement, per_sample=True)
+    plan = mix.sample((4_000, 1, *size), generator=seeded(3))
+    top, left, bottom, right = plan.target[:, 0].unbind(1)
+    if axis == "height":
+        top, left, bottom, right = left, top, right, bottom
+    cut = right > left
+    assert (top[cut] == 0).all() and (bottom[cut] == 6).all()
+    weights = plan.mix_labels(torch.arange(4_000)).weights[:, 0]
+    assert torch.allclose(weights, 1 - (right - left) / 40)
+    # Inside, the share of the side is 1 - λ, uniform, rounded down to whole pixels.
+    if placement == "inside":
+        assert abs(float(weights.mean()) - (0.5 + 0.5 / 40)) < 0.02

@@ -1,0 +1,1 @@
+"""Sound as pictures: clips decoded, and their log-mel spectrograms."""
