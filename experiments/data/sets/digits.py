@@ -44,7 +44,7 @@ class _Digits(NamedDataset):
         """Read all images. A stratified fifth, always the same, is the test part."""
         rows = _rows()
         images = np.rint(rows[:, :-1] * (255 / 16)).astype(np.uint8)  # from 0..16
-        images = images.reshape(-1, 1, INFO.size, INFO.size)
+        images = images.reshape(-1, 1, *INFO.sides)
         labels = rows[:, -1].astype(np.int64)
         test = choose(labels, round(TEST_FRACTION * len(labels)), seed=0)
         train = np.setdiff1d(np.arange(len(labels)), test)

@@ -74,7 +74,7 @@ class _Mnist5k(NamedDataset):
         """Read all images. A stratified fifth, always the same, is the test part."""
         lines = _contents(Path(source)).decode("ascii").splitlines()
         rows = np.loadtxt(lines, dtype=np.uint8, delimiter=",")
-        images = rows[:, :-1].reshape(-1, 1, INFO.size, INFO.size)
+        images = rows[:, :-1].reshape(-1, 1, *INFO.sides)
         labels = rows[:, -1].astype(np.int64)
         test = choose(labels, round(TEST_FRACTION * len(labels)), seed=0)
         train = np.setdiff1d(np.arange(len(labels)), test)
