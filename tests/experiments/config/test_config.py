@@ -172,6 +172,7 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "left_out_classes": None,
             "targets": None,
         },
+        "task": None,
         "model": {
             "name": "small_cnn",
             "width": 16,
