@@ -12,6 +12,13 @@ from mixbench.analysis.recommend.settings import Settings, loss_of_soft, methods
 Defaults = Mapping[str, Mapping[str, Any]]
 """method -> parameter -> default."""
 _INSIDE = {"manifold_mixup", "mixstyle", "moex", "patchup"}
+_BY_LOSS = {
+    *("attentive_cutmix", "augmix", "decoupled_mixup", "puzzlemix", "recursivemix", "regmixup"),
+    *("snapmix", "transmix"),
+}
+"""Methods with a loss of their own, and those that look at the network or at earlier batches."""
+_NORMALISED = {"augmix", "rand_augment", "trivial_augment"}
+"""Methods that must know how images were normalised."""
 _MISSING = object()
 
 
@@ -33,8 +40,8 @@ class Snippet:
 def snippets(settings: Settings, defaults: Defaults | None = None) -> tuple[Snippet, ...]:
     """Return the lines for each library.
 
-    They expect `model`, a batch `images` (normalised) and `labels` (classes), and, where a schedule
-    needs them, `epoch` (from 0) and `epochs`.
+    They expect `model`, a batch `images` (normalised) and `labels` (classes), and, where they are
+    needed, `mean` and `std` of the images, and `epoch` (from 0) and `epochs` of a schedule.
 
     Args:
         settings: Of the cell.
@@ -62,6 +69,13 @@ def _of_mixbench(settings: Settings, defaults: Defaults) -> Snippet:
         notes.append(f"size is in pixels, of images of {settings.size}: scale it with yours")
     if _mixes_inside(settings):
         return Snippet("mixbench", tuple(_inside(settings, create)), tuple(notes))
+    names = {settings.method, *_names(methods_of(settings))}
+    scale = "" if _NORMALISED.isdisjoint(names) else ", normalisation=(mean, std)"
+    if not _BY_LOSS.isdisjoint(names):
+        if settings.label_smoothing or settings.loss == "bce":
+            notes.append("criterion= of training_loss takes the training's own loss")
+        lines = _by_loss(settings, create, names, scale)
+        return Snippet("mixbench", tuple(lines), tuple(notes))
     smoothing = f", label_smoothing={settings.label_smoothing}" if settings.label_smoothing else ""
     loss_import, loss_line = loss_of_soft(settings)
     lines = [
@@ -69,7 +83,7 @@ def _of_mixbench(settings: Settings, defaults: Defaults) -> Snippet:
         loss_import,
         "",
         create,
-        f"soften = mixbench.SoftTargets(mix, num_classes={settings.classes}{smoothing})",
+        f"soften = mixbench.SoftTargets(mix, num_classes={settings.classes}{smoothing}{scale})",
         "",
         "# for each batch:",
         *switch("soften", settings),
@@ -77,6 +91,20 @@ def _of_mixbench(settings: Settings, defaults: Defaults) -> Snippet:
         loss_line,
     ]
     return Snippet("mixbench", tuple(lines), tuple(notes))
+
+
+def _by_loss(settings: Settings, create: str, names: set[str], scale: str) -> list[str]:
+    bank = "recursivemix" in names
+    given = f"num_classes={settings.classes}{', bank=bank' if bank else ''}{scale}"
+    return [
+        "import mixbench",
+        "",
+        create,
+        *(["bank = mixbench.Bank()"] if bank else []),
+        "",
+        "# for each batch:",
+        f"loss = mixbench.training_loss(mix, model, images, labels, {given})",
+    ]
 
 
 def _inside(settings: Settings, create: str) -> list[str]:

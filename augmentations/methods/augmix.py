@@ -38,6 +38,9 @@ class AugMix(Method):
     are left out, as by default there. Masks, boxes and features stay as they are. What is drawn,
     and for which images, is as in `trivial_augment`. `pairing` has no meaning.
 
+    Cost: a training step of `small_cnn` on a CPU takes 3.5 to 5.2 times as long; with
+    `consistency: 0` 1.5 to 2.2 times.
+
     Args:
         severity: How strong operations are, tenths of the largest, from 1 to 10.
         width: How many chains, at least 1.

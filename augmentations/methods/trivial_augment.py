@@ -32,6 +32,8 @@ class TrivialAugment(Method):
     What reaches a network is normalised, so the plan must know how (`normalisation`); images in a
     `compose` are clipped to black and white first. `pairing` has no meaning.
 
+    Cost: drawing and applying it takes 0.12 to 0.23 of a training step of `small_cnn` on a CPU.
+
     Args:
         bins: How many strengths there are, from none to the largest.
         per_sample: Whether each image has an operation of its own.

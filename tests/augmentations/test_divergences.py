@@ -375,3 +375,22 @@ def test_kornia_takes_no_soft_labels() -> None:
         kornias("RandomMixUpV2")(images, soft)
     dense = augmentations.create("mixup")(images, soft, CLASSES).targets.dense(CLASSES)
     torch.testing.assert_close(dense.sum(dim=1), torch.ones(8))
+
+
+def test_torchvision_changes_a_batch_by_one_operation() -> None:
+    torch.manual_seed(2)  # its draws
+    images = (
+        (torch.rand(1, 3, 12, 12, generator=seeded(1)) * 255).to(torch.uint8).expand(6, -1, -1, -1)
+    )
+    theirs = v2.TrivialAugmentWide()(images)
+    assert torch.equal(theirs, theirs[:1].expand_as(theirs))
+    ours = augmentations.create("trivial_augment")(
+        images / 255, torch.arange(6), 6, seeded(1), normalisation=(0, 1)
+    )
+    assert not torch.equal(ours.images, ours.images[:1].expand_as(ours.images))
+
+
+def test_torchvisions_augmix_has_thirteen_operations() -> None:
+    theirs = v2.AugMix()
+    assert theirs.all_ops and len(theirs._AUGMENTATION_SPACE) == 13
+    assert int(theirs._AUGMENTATION_SPACE["Posterize"][0](10, 8, 8).max()) == 4
