@@ -193,7 +193,6 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "labels": "area",
         },
         "staging": None,
-        "task": None,
         "teacher": None,
         "transfer": None,
         "training": {
