@@ -18,8 +18,12 @@ from mixbench.experiments.store.run_folder import PlannedRun
 JOIN = " · "
 EMPTY = "[]"
 _SYMBOLS = {"alpha": "α", "beta": "β"}
-_SECTIONS = ("augmentation", "model", "dataset", "transfer", "staging")
-_DECIDES = {"transfer": transfers.WEIGHTS, "staging": "augmentation.name"}
+_SECTIONS = ("augmentation", "model", "dataset", "transfer", "teacher", "staging")
+_DECIDES = {
+    "transfer": transfers.WEIGHTS,
+    "teacher": transfers.TEACHER,
+    "staging": "augmentation.name",
+}
 """The field that those of a section depend on, where that is not the section's name."""
 _RESOLVED_BY_DATASET = (
     "dataset.image_size",
@@ -95,8 +99,9 @@ def plan_labels(plan: Iterable[PlannedRun]) -> dict[str, str]:
 def origins_of(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return cell_key -> name, for the cells whose weights others start from."""
     needed = {
-        str((config.get("transfer") or {}).get("weights") or "").removeprefix("cell:")
+        str((config.get(section) or {}).get("weights") or "").removeprefix("cell:")
         for config in configs.values()
+        for section in transfers.SECTIONS
     }
     return transfers.origins({key: configs[key] for key in configs if key in needed})
 
@@ -247,10 +252,11 @@ def _omitted_for(configs: Sequence[Flat], key: str) -> set[Any]:
 def _is_omitted(omitted: set[Any], key: str, config: Flat) -> bool:
     """Leave out a parameter of a model or data set where that one has only one value of it.
 
-    Also a field of transfer that is not set, but for the weights, and the schedule of a method
-    that mixes nothing.
+    Also a field of transfer or teacher that is not set, but for the weights, and the schedule of a
+    method that mixes nothing.
     """
-    if _section(key) == "transfer" and key != transfers.WEIGHTS and config.get(key) is None:
+    decided = _section(key) in transfers.SECTIONS and key not in transfers.OF_WEIGHTS
+    if decided and config.get(key) is None:
         return True
     by = _decider(key)
     if by is None or config.get(by) not in omitted:
@@ -291,7 +297,7 @@ def factor_text(short: str, key: str, value: Any, origins: Mapping[str, str]) ->
         return f"{kind}:{PurePath(path).name}" if colon and path else str(value)
     if key == schedules.NAME:
         return str(value) if str(value).startswith("dose ") else f"staging {value}"
-    if _section(key) == "transfer":
+    if _section(key) == "transfer" or key == transfers.TEACHER:
         return transfers.words(key, value, origins)
     return f"{short} {value_text(value)}"
 

@@ -22,6 +22,7 @@ _SECTIONS = (
     "augmentation.",
     "staging.",
     "training.",
+    "teacher.",
     "transfer.",
     "evaluation.",
 )

@@ -1,4 +1,4 @@
-"""Describe what a run starts from, and which layers are frozen."""
+"""Describe what a run starts from, which layers are frozen, and who teaches it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 from mixbench.analysis.tables.schedules import moment_text
 
 WEIGHTS = "transfer.weights"
-_SECTION = "transfer"
+TEACHER = "teacher.weights"
+OF_WEIGHTS = (WEIGHTS, TEACHER)
+SECTIONS = ("transfer", "teacher")
 # What a run does if a field is not set.
 _UNSET = {
     "freeze": "freeze none",
@@ -24,10 +26,12 @@ _UNSET = {
 
 
 def spread(flat: Sequence[dict[str, Any]]) -> None:
-    """Give every flattened configuration all `transfer` fields that one of them has, in place."""
-    keys = dict.fromkeys(key for config in flat for key in config if key.startswith(f"{_SECTION}."))
+    """Give each flat configuration all fields of transfer and teacher that one has, in place."""
+    prefixes = tuple(f"{section}." for section in SECTIONS)
+    keys = dict.fromkeys(key for config in flat for key in config if key.startswith(prefixes))
     for config in flat:
-        config.pop(_SECTION, None)
+        for section in SECTIONS:
+            config.pop(section, None)
         for key in keys:
             config.setdefault(key, None)
 
@@ -52,10 +56,15 @@ def origins(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def words(key: str, value: Any, origin: Mapping[str, str]) -> str:
-    """A field of `transfer` (its dotted key) and its value. origin: as from `origins`."""
+    """A field of `transfer`, or the weights of a teacher, by its dotted key, and its value.
+
+    origin: as from `origins`.
+    """
     name = key.partition(".")[2]
     if key == WEIGHTS:
         return _weights(value, origin)
+    if key == TEACHER:
+        return "no teacher" if value is None else _teacher(str(value), origin)
     if value is None:
         return _UNSET.get(name, f"{name} default")
     if isinstance(value, bool):
@@ -80,6 +89,10 @@ def _weights(value: Any, origin: Mapping[str, str]) -> str:
     if kind == "run":
         return f"pretrained in {rest.partition('/')[0]}"
     return f"pretrained: {PurePath(rest).name}"
+
+
+def _teacher(value: str, origin: Mapping[str, str]) -> str:
+    return f"teacher {_weights(value, origin)}".replace(":", "", 1).replace("pretrained", "trained")
 
 
 def _unfreezing(value: Any) -> str:

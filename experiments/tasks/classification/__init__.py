@@ -13,6 +13,8 @@ TASK = TaskInfo(
         TaskMetric("test/brier", "Brier", False, -1, 0.01),
         TaskMetric("test/balanced_accuracy", "Balanced accuracy", True, 1, 0.005),
         TaskMetric("test/macro_f1", "Macro F1", True, 1, 0.005),
+        # Of runs with a teacher alone.
+        TaskMetric("test/agreement", "Agreement with teacher", True, 1, 0.005),
     ),
     validation=(("accuracy", 1), ("nll", -1)),
     losses=("ce", "bce"),

@@ -98,6 +98,18 @@ def test_what_a_run_starts_from_is_said_in_words() -> None:
     ]
 
 
+def test_who_teaches_is_said_in_words() -> None:
+    teacher = {"weights": f"cell:{0:016x}", "temperature": 4.0, "sees": "mixed", "model": None}
+    taught = [{**run(CUTMIX), "teacher": given} for given in (None, teacher)]
+    clean = {**run(CUTMIX), "teacher": {**teacher, "sees": "clean"}}
+    found = labels(run(NONE, dataset__name="digits"), *taught, clean)
+    assert found[1:] == [
+        "cutmix · fashion_mnist · no teacher",
+        "cutmix · fashion_mnist · teacher trained on digits · sees mixed",
+        "cutmix · fashion_mnist · teacher trained on digits · sees clean",
+    ]
+
+
 def test_no_label_has_json_or_a_key() -> None:
     gradual = [{"at": 0.5, "down_to": 3}, {"at": "plateau 3", "down_to": "all"}]
     schedules = [

@@ -16,6 +16,7 @@ STUDIES = (
     "audio",
     "combination",
     "data_fraction",
+    "distillation",
     "placement",
     "segmentation",
     "smoothing",
