@@ -1,12 +1,14 @@
-"""Warn where the code of a plug-in changed between the runs of a sweep."""
+"""Warn of plug-ins: of code that changed between the runs of a sweep, and of broken promises."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from mixbench.analysis.tables.plugins import PluginUse
 from mixbench.analysis.text.formatting import joined
+from mixbench.experiments.store import broken_promises
 from mixbench.experiments.store.plugin_code import PluginCode
 from mixbench.experiments.text import plural
 
@@ -43,6 +45,21 @@ def plugin_warnings(uses: Sequence[PluginUse]) -> list[str]:
             if use.earlier
         ]
     return warnings
+
+
+def promises_warnings(folder: Path) -> list[str]:
+    """Return a warning for each plug-in method of a sweep that breaks the contract of methods.
+
+    Args:
+        folder: Of the sweep, with what was checked before its runs began.
+    """
+    return [
+        f"{one.section['name']} of the plug-in {one.plugin}, {one.code}, breaks "
+        f"{plural(len(one.broken), 'promise')} of the contract of methods, so its results may not "
+        f"be what they seem: {joined(one.broken)}."
+        for one in broken_promises.read(folder)
+        if one.broken
+    ]
 
 
 def _differ(uses: Sequence[PluginUse]) -> bool:

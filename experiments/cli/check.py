@@ -15,11 +15,10 @@ from mixbench.experiments.cli.options import (
     augmentation_section,
 )
 from mixbench.experiments.errors import UserError
+from mixbench.experiments.manage.contract_checks import CHOSEN_BY_CONTRACT
 
 if TYPE_CHECKING:
     from mixbench.augmentations.contract import Finding
-
-CHOSEN_BY_CONTRACT = ("prob", "per_sample", "pairing")
 
 
 def check(

@@ -174,6 +174,7 @@ def start(
 
     found: runs to take over from other sweeps. checked: see `Change`.
     """
+    from mixbench.experiments.manage.contract_checks import contract_warnings
     from mixbench.experiments.manage.plugin_changes import plugin_changes
     from mixbench.experiments.store import provenance
     from mixbench.experiments.store.retry import retry_failed
@@ -199,7 +200,8 @@ def start(
     change = growing.Change.of(folder, growth)
     states = folder.states()
     missing = sum(state != RunState.DONE for state in states.values())
-    for line in plugin_changes(folder.plan()) if missing else ():
+    plan_now = folder.plan() if missing else []
+    for line in [*plugin_changes(plan_now), *contract_warnings(folder.path, plan_now)]:
         print(line)
     print(f"{folder.name}: {plural(len(states), 'run')}, {change.counts(states)}, in {folder.path}")
     for line in [*change.notes(wanted), *change.how_to_remove()]:

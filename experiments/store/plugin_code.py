@@ -134,9 +134,14 @@ def earlier(folder: Path, code: Mapping[str, PluginCode]) -> dict[str, list[str]
 
 def method_names(config: Mapping[str, Any]) -> list[str]:
     """Return the names of all methods in a run's configuration, nested ones included."""
+    return list(dict.fromkeys(section["name"] for section in method_sections(config)))
+
+
+def method_sections(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield all methods in a run's configuration with their parameters, nested ones included."""
     staging = config.get("staging")
     phases = staging.get("phases") if isinstance(staging, Mapping) else None
-    return list(dict.fromkeys(_names([config.get("augmentation"), phases])))
+    return _named([config.get("augmentation"), phases])
 
 
 def uses_plugin(config: Mapping[str, Any]) -> bool:
@@ -146,15 +151,15 @@ def uses_plugin(config: Mapping[str, Any]) -> bool:
     return any(not registry.is_built_in(name) for name in method_names(config))
 
 
-def _names(value: Any) -> Iterator[str]:
+def _named(value: Any) -> Iterator[Mapping[str, Any]]:
     if isinstance(value, Mapping):
         if isinstance(value.get("name"), str):
-            yield value["name"]
+            yield value
         for part in value.values():
-            yield from _names(part)
+            yield from _named(part)
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from _names(part)
+            yield from _named(part)
 
 
 def _part(section: Any, name: str) -> dict[str, Any]:

@@ -165,6 +165,19 @@ def sweep(example: Path, runs: Path, *options: str) -> subprocess.CompletedProce
     return done
 
 
+UNSEEDED = """
+import torch
+
+_draw = Strip.draw
+
+def _draw_with_more(self, draws):
+    torch.rand(1)  # of the generator that everybody shares
+    return _draw(self, draws)
+
+Strip.draw = _draw_with_more
+"""
+
+
 def test_a_sweep_runs_it_in_workers_and_tells_when_its_code_has_changed(
     example: Path, tmp_path: Path
 ) -> None:
@@ -196,8 +209,10 @@ seeds: [0, 1]
 
     shutil.rmtree(results[1].parent)
     with (site / "mixbench_strip.py").open("a") as file:
-        file.write("# edited\n")
+        file.write(UNSEEDED)
     continued = sweep(site, tmp_path / "runs").stdout
+    before_the_runs = continued.partition("strips: 2 runs")[0]
+    assert "warning: strip of the plug-in mixbench-strip breaks " in before_the_runs
     assert "warning: the plug-in mixbench-strip has changed: 1 finished run was made" in continued
     now = json.loads(results[1].read_text())["provenance"]["plugin_digests"]["mixbench-strip"]
     assert now != digest
@@ -210,6 +225,12 @@ seeds: [0, 1]
         f"1 run with {first} and 1 run with {second}."
     )
     assert warning in page.partition("## Results")[0]
+    checked = json.loads((tmp_path / "runs" / "strips" / "contract.json").read_text())["checked"]
+    assert [one["code"] for one in checked] == [f"1.2.3 (code {d[:8]})" for d in (digest, now)]
+    assert checked[0]["broken"] == []
+    assert any("global random state is read" in promise for promise in checked[1]["broken"])
+    said = f"strip of the plug-in mixbench-strip, 1.2.3 (code {now[:8]}), breaks "
+    assert said in page.partition("## Results")[0]
     assert f"- **Plug-ins**: mixbench-strip {first}; mixbench-strip {second}" in page
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 from mixbench.analysis.report.data import ReportData
 from mixbench.analysis.text.caveats import caveats
+from mixbench.analysis.text.plugin_warnings import promises_warnings
 
 
 def section(data: ReportData) -> dict[str, Any]:
     """Return the warnings, the gravest first."""
     tables = data.tables
     found = caveats(data.comparison, tables.runs, data.spec, tables.pretraining, tables.plugins)
-    return {"list": [*_of_question(data), *found]}
+    return {"list": [*_of_question(data), *promises_warnings(data.folder.path), *found]}
 
 
 def _of_question(data: ReportData) -> list[str]:
