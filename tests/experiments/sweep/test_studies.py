@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from mixbench import augmentations
 from mixbench.experiments.design import question as questions
 from mixbench.experiments.merge import matches
 from mixbench.experiments.sweep import expand, load, scales
@@ -24,7 +25,7 @@ STUDIES = (
     "transfer",
 )
 SCALES = ("quick", "standard", "paper")
-OF_ONE_SIZE = {"demo", "demo_digits", "main", "dose", "tuned"}
+OF_ONE_SIZE = {"demo", "demo_digits", "main", "dose", "tuned", "methods"}
 
 
 def test_the_studies_ship_in_three_sizes_and_quick_comes_first() -> None:
@@ -68,7 +69,16 @@ def test_the_studies_of_replicates_are_designed_for_their_questions() -> None:
     assert (dose.cells, len(dose.runs)) == (19, 190)
     # Three methods, nine settings each on five replicates; with their defaults, and none.
     assert (tuned.cells, len(tuned.runs)) == (7, 3 * 9 * 5 + 7 * 10)
-    for found in (main, dose, tuned):
+    methods = load.load("methods")
+    compared = {run.augmentation["name"] for run in methods.runs}
+    # Those that a network for single labels of images, without attention, can be trained with.
+    assert compared == set(augmentations.available()) - {
+        *("transmix", "c_mixup", "mosaic"),
+        *("choice", "compose"),
+    }
+    # What `main` has done is not done again.
+    assert len({key for key, _ in main.keys} & {key for key, _ in methods.keys}) == 7 * 2 * 10
+    for found in (main, dose, tuned, methods):
         assert {run.dataset.validation_size for run in found.runs} == {2000}
         assert {run.replicate for run, _ in found.compared()} == set(range(10))
         assert questions.read(found.spec) is not None
