@@ -44,6 +44,7 @@ DEFAULTS = {
     "cifar100": "svhn",
     "stl10": "svhn",
     "svhn": "cifar10",
+    "klettres": "fashion_mnist",
 }
 """The far data set where none is named, with as many channels; for folders it is cifar10."""
 FOLDERS = "cifar10"

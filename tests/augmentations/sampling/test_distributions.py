@@ -28,7 +28,7 @@ PAIRS = [
     name
     for name in augmentations.available()
     if augmentations.create(name).label_rule == "pixels"
-    and not augmentations.create(name).needs_images
+    and not augmentations.create(name).needs
     and name != "none"
 ]
 

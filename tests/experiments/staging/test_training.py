@@ -13,8 +13,8 @@ import pytest
 from mixbench.experiments.config import resolve, schema
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.load import load
-from mixbench.experiments.evaluation.predict import score
 from mixbench.experiments.store import checkpoint
+from mixbench.experiments.tasks.classification.task import Classification
 from mixbench.experiments.training import checkpoints, epoch_totals
 from tests.experiments.training.test_loop import Killed, rows, same, stop_at, trained
 from tests.support import running
@@ -167,10 +167,12 @@ SCHEDULES: dict[str, Any] = {
 def flat(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accuracies that are at a plateau after the second epoch, whatever the network does."""
 
+    score = Classification.score
+
     def scored(*arguments: Any) -> dict[str, float]:
         return {**score(*arguments), "accuracy": 0.5}
 
-    monkeypatch.setattr("mixbench.experiments.training.loop.score", scored)
+    monkeypatch.setattr(Classification, "score", scored)
 
 
 @pytest.mark.parametrize("every_step", [True, False])

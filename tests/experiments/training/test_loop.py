@@ -236,7 +236,7 @@ def test_stages_of_our_networks_exist() -> None:
     for name, model in our_networks().items():
         made = schema.ModelConfig(name=name, width=2)
         network = build(made, channels=1, classes=10, size=28, seed=0)
-        assert len(checked_layers(network, 3, model.stages)) == 3
+        assert len(checked_layers(network, 3, model.stages)) == len(model.stages) >= 3
 
 
 # The random streams.

@@ -40,7 +40,7 @@ def pixels(augmentation: dict[str, Any]) -> tuple[Pixels, Dataset]:
     classes = tuple("abcdefghij")
     known = (classes, split, split, split, *statistics(split.images), "here", "0" * 16)
     dataset = Dataset("fashion_mnist", *known)
-    learner: Any = SimpleNamespace(network=nn.Flatten(), layers=None)
+    learner: Any = SimpleNamespace(network=nn.Flatten(), layers=None, device=torch.device("cpu"))
     streams = RandomStreams.seeded(3, torch.device("cpu"), Ranks())
     return Pixels(learner, dataset, config, streams), dataset
 
@@ -54,12 +54,12 @@ def test_masks_are_cropped_and_flipped_with_their_images() -> None:
         for one, generator in zip((weighs, plain), order, strict=True)
     )
     assert torch.equal(labels, same) and torch.equal(raw[:, :1], as_before)
-    images, masks = weighs._prepare(raw)
-    without, nothing = plain._prepare(as_before)
+    images, masks = weighs._prepare(raw, None)
+    without, nothing = plain._prepare(as_before, None)
     assert torch.equal(images, without) and nothing is None and masks is not None
     shown = ((images * dataset.std.view(-1, 1, 1) + dataset.mean.view(-1, 1, 1)) * 255).round()
-    assert torch.equal(masks, object_masks(shown))
-    assert (masks & (shown[:, 0] == 0)).any()
+    assert torch.equal(masks[:, 0] > 0, object_masks(shown))
+    assert ((masks[:, 0] > 0) & (shown[:, 0] == 0)).any()
     mix = augmentations.create("cutmix", labels="objects")
     _, batch = weighs.mix(mix, raw, labels, Bank())
     assert batch.images.shape == images.shape

@@ -27,6 +27,7 @@ from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.signals import Stopped
 from mixbench.experiments.store import checkpoint
+from mixbench.experiments.tasks.base import task_of
 from mixbench.experiments.training import checkpoints, loop
 from mixbench.experiments.training.inputs import Pixels
 from mixbench.experiments.training.learner import Learner
@@ -428,7 +429,7 @@ def measured(group: Ranks, made: RunConfig) -> dict[str, Any]:
     skipped = group.gather(sorted(dataset.skipped))
     learner = Learner.of(network, made, CPU)
     inputs = Pixels(learner, dataset, made, RandomStreams.seeded(0, CPU, group))
-    validated = loop.validate(inputs, quiet, group)
+    validated = loop.validate(task_of(made, dataset, CPU), inputs, quiet, group)
     return {
         "metrics": found.metrics,
         "curves": found.curves,
