@@ -1,4 +1,4 @@
-"""Whether a run's transfer section fits the rest of its configuration, and why not.
+"""Whether the sections of a run's configuration fit each other, and why not.
 
 Rules that need the built network are checked in `mixbench.experiments.transfer`.
 """
