@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from mixbench import augmentations
-from mixbench.augmentations import NetworkView
+from mixbench.augmentations import Bank, NetworkView
 from mixbench.augmentations.integrations.training_loss import training_loss
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.crops import prepare as augment
@@ -27,6 +28,8 @@ from mixbench.experiments.evaluation.gradient_noise.components import components
 from mixbench.experiments.models.loss import Loss
 from mixbench.experiments.transfer.freeze import Freezing
 from mixbench.experiments.transfer.layers import Layers
+
+_OFFERED = ("images", "labels", "model", "bank", "normalisation")
 
 
 def measure(subject: Subject, settings: GradientNoiseSettings) -> Measured:
@@ -81,12 +84,36 @@ class _Step:
         train = subject.split("train")
         generator = torch.Generator().manual_seed(seed)
         self._order = torch.randperm(len(train), generator=generator)
+        self._last = len(train) // config.training.batch_size - 1
         labels, classes = subject.dataset.train.labels, len(subject.dataset.classes)
         self._loss = Loss.of(config.training, labels, classes, subject.device)
         self._trained = [one for one in self._network.parameters() if one.requires_grad]
 
     def gradients(self, batch: int, draws: int) -> Iterator[Tensor]:
         """The gradients of one batch, by draws of the mixing; crops, flips and dropout stay."""
+        images, labels = self._batch(batch)
+        earlier = self._bank_before(batch)
+        for draw in range(draws):
+            self._subject.beat()
+            # The same dropout for all draws.
+            torch.manual_seed(self._seed)
+            # And the same earlier batch, for methods that need one.
+            bank = dataclasses.replace(earlier)
+            loss = self._loss_of(images, labels, self._generator(batch, 1 + draw), bank)
+            gradients = torch.autograd.grad(loss, self._trained, allow_unused=True)
+            yield torch.cat([one.flatten() for one in gradients if one is not None])
+
+    def _bank_before(self, batch: int) -> Bank:
+        # A step without a bank of its own leaves behind what a training's step would.
+        bank = Bank()
+        if "bank" in self._method.needs:
+            images, labels = self._batch(batch - 1 if batch else self._last)
+            with torch.no_grad():
+                torch.manual_seed(self._seed)
+                self._loss_of(images, labels, self._generator(batch, -1), bank)
+        return bank
+
+    def _batch(self, batch: int) -> tuple[Tensor, Tensor]:
         subject, training = self._subject, self._subject.config.training
         size = training.batch_size
         indices = self._order[batch * size : (batch + 1) * size].sort().values
@@ -100,14 +127,12 @@ class _Step:
             generator=self._generator(batch, 0),
             channels_last=training.channels_last,
         )
-        for draw in range(draws):
-            subject.beat()
-            # The same dropout for all draws.
-            torch.manual_seed(self._seed)
-            yield self._gradient(images, labels, self._generator(batch, 1 + draw))
+        return images, labels
 
-    def _gradient(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        loss = training_loss(
+    def _loss_of(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator, bank: Bank
+    ) -> Tensor:
+        return training_loss(
             self._method,
             self._network,
             images,
@@ -118,9 +143,8 @@ class _Step:
             layers=self._layers.named,
             model=NetworkView(self._network),
             normalisation=(self._subject.dataset.mean, self._subject.dataset.std),
+            bank=bank,
         )
-        gradients = torch.autograd.grad(loss, self._trained, allow_unused=True)
-        return torch.cat([one.flatten() for one in gradients if one is not None])
 
     def _generator(self, batch: int, number: int) -> torch.Generator:
         seed = (self._seed * 1_000_003 + batch) * 1_000_003 + number
@@ -130,9 +154,9 @@ class _Step:
 def _check(config: RunConfig) -> None:
     if config.transfer is not None and config.transfer.mixing == "features":
         raise Impossible("is of mixed images; the run mixes features of a frozen network")
-    beyond = augmentations.create(**config.augmentation).needs - {"images", "labels", "model"}
+    beyond = augmentations.create(**config.augmentation).needs - set(_OFFERED)
     if beyond:
-        raise Impossible(f"has images and labels; the method needs {', '.join(beyond)}")
+        raise Impossible(f"offers {', '.join(_OFFERED)}; the method needs {', '.join(beyond)}")
 
 
 def _random_numbers_kept(device: torch.device) -> contextlib.AbstractContextManager[None]:

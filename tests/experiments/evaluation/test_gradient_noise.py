@@ -73,3 +73,34 @@ def test_what_has_no_such_step(digits_subject: Subject) -> None:
     settings = GradientNoiseSettings()
     with pytest.raises(Impossible, match="two batches of 4000"):
         noise.measure(of(digits_subject, batch_size=4000), settings)
+
+
+@pytest.mark.parametrize("name", ["recursivemix", "augmix"])
+def test_methods_that_need_more_than_the_images_are_measured(
+    digits_subject: Subject, name: str
+) -> None:
+    settings = GradientNoiseSettings(batches=2, draws=2)
+    found = noise.measure(of(digits_subject, augmentation={"name": name}), settings).metrics
+    assert (found["gradient_noise/mix"] or 0.0) > 0
+
+
+def test_recursivemix_finds_the_batch_before_in_its_bank(
+    digits_subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor | None] = []
+    plain = noise.training_loss
+
+    def spy(*arguments: object, **named: object) -> torch.Tensor:
+        seen.append(named["bank"].images)  # type: ignore[attr-defined]
+        seen.append(arguments[2])  # type: ignore[arg-type]
+        return plain(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(noise, "training_loss", spy)
+    settings = GradientNoiseSettings(batches=2, draws=2)
+    noise.measure(of(digits_subject, augmentation={"name": "recursivemix"}), settings)
+    banks, batches = seen[::2], seen[1::2]
+    # For each batch: one step that leaves a bank behind, then two draws that find the same one.
+    assert banks[0] is None and banks[1] is banks[2] and banks[1] is not None
+    assert len(banks) == 6 and not torch.equal(batches[0], batches[1])  # type: ignore[arg-type]
+    assert torch.equal(batches[3], batches[1])  # type: ignore[arg-type]
+    assert banks[4] is banks[5] and not torch.equal(banks[4], banks[1])  # type: ignore[arg-type]
