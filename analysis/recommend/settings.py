@@ -31,6 +31,7 @@ class Settings:
         classes: The number of classes.
         size: The side of the images in pixels.
         features: Whether features are mixed, behind a frozen part of the network.
+        normalisation: `dataset.mean` and `dataset.std`; None where they are those of the images.
     """
 
     method: str
@@ -44,6 +45,7 @@ class Settings:
     classes: int = 10
     size: int | None = None
     features: bool = False
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @property
     def is_always(self) -> bool:
@@ -72,6 +74,7 @@ def settings_of(row: Mapping[str, Any], classes: int = 10) -> Settings:
     phases = json.loads(known[PHASES]) if known.get(PHASES) else None
     begin, end, changes = _span(phases)
     size = known.get("dataset.image_size")
+    mean, std = (_value(known.get(f"dataset.{key}")) for key in ("mean", "std"))
     return Settings(
         method=str(known["augmentation.name"]),
         parameters={**parameters, **changes},
@@ -84,6 +87,7 @@ def settings_of(row: Mapping[str, Any], classes: int = 10) -> Settings:
         classes=classes,
         size=int(size) if isinstance(size, int | float) else None,
         features=known.get("transfer.mixing") == "features",
+        normalisation=None if mean is None else (tuple(mean), tuple(std)),
     )
 
 

@@ -70,7 +70,7 @@ def _of_mixbench(settings: Settings, defaults: Defaults) -> Snippet:
     if _mixes_inside(settings):
         return Snippet("mixbench", tuple(_inside(settings, create)), tuple(notes))
     names = {settings.method, *_names(methods_of(settings))}
-    scale = "" if _NORMALISED.isdisjoint(names) else ", normalisation=(mean, std)"
+    scale = "" if _NORMALISED.isdisjoint(names) else f", normalisation={_scale(settings)}"
     if not _BY_LOSS.isdisjoint(names):
         if settings.label_smoothing or settings.loss == "bce":
             notes.append("criterion= of training_loss takes the training's own loss")
@@ -91,6 +91,13 @@ def _of_mixbench(settings: Settings, defaults: Defaults) -> Snippet:
         loss_line,
     ]
     return Snippet("mixbench", tuple(lines), tuple(notes))
+
+
+def _scale(settings: Settings) -> str:
+    if settings.normalisation is None:
+        return "(mean, std)"
+    mean, std = map(list, settings.normalisation)
+    return f"({mean}, {std})"
 
 
 def _by_loss(settings: Settings, create: str, names: set[str], scale: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mixbench.experiments.config import datasets, messages, models, rules, weights
+from mixbench.experiments.config import datasets, messages, models, normalisation, rules, weights
 from mixbench.experiments.config.method_needs import check_method_needs
 from mixbench.experiments.config.network import resolved_model
 from mixbench.experiments.config.schema import DatasetConfig, RunConfig
@@ -171,7 +171,12 @@ def _dataset(dataset: DatasetConfig, facts: datasets.DatasetInfo) -> DatasetConf
     has_pictures = is_folder or datasets.masks_path(facts.name) is not None
     fit = (dataset.fit or "crop") if has_pictures or height != width else None
     return dataset.model_copy(
-        update={"image_size": _or(dataset.image_size, facts.size), "fit": fit}
+        update={
+            "image_size": _or(dataset.image_size, facts.size),
+            "fit": fit,
+            "mean": normalisation.for_channels(dataset.mean, facts.channels, "dataset.mean"),
+            "std": normalisation.for_channels(dataset.std, facts.channels, "dataset.std"),
+        }
     )
 
 

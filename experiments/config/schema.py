@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from mixbench.experiments.config import datasets, keys, models
+from mixbench.experiments.config import datasets, keys, models, normalisation
 from mixbench.experiments.config.staging import StagingConfig
 from mixbench.experiments.config.training import TrainingConfig, two_numbers
 from mixbench.experiments.config.transfer import TransferConfig
@@ -37,7 +37,8 @@ class DatasetConfig(Section):
     bits; None: those of the data set. The network knows nothing of `left_out_classes`: no split has
     images of them, and sizes count the rest. With `folds`, one in so many images tests, another
     part in each replicate, and the rest train. `targets` is what is to be told of an image; None:
-    one label, or in sets without labels the first of what they have.
+    one label, or in sets without labels the first of what they have. `mean` and `std` normalise
+    pixels from 0 to 1, a number or one for each channel; None: those of the training images.
     """
 
     name: str
@@ -52,6 +53,8 @@ class DatasetConfig(Section):
     pixel_range: tuple[float, float] | None = None
     left_out_classes: tuple[str, ...] | None = None
     targets: Literal["labels", "multi_label", "regression", "masks"] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     @property
     def classes(self) -> int:
@@ -94,6 +97,11 @@ class DatasetConfig(Section):
     def _check_range(cls, given: Any) -> tuple[float, float] | None:
         return None if given is None else two_numbers(given, "black and white, such as [0, 4095]")
 
+    @field_validator("mean", "std", mode="before")
+    @classmethod
+    def _check_numbers(cls, given: Any) -> tuple[float, ...] | None:
+        return normalisation.numbers(given)
+
     @field_validator("left_out_classes", mode="before")
     @classmethod
     def _sort_classes(cls, given: Any) -> tuple[str, ...] | None:
@@ -118,6 +126,7 @@ class DatasetConfig(Section):
         # Stored configurations hold the default, so that is accepted.
         if self.validation_size is not None and self.validation_fraction != default:
             raise ValueError("give validation_size or validation_fraction, not both")
+        normalisation.check(self.mean, self.std)
         return self
 
 

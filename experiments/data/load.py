@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -41,7 +42,16 @@ def load(
     `file_split.loader_workers`). Raises UserError for a data set that cannot be had, is corrupt, or
     has too few images.
     """
-    device = torch.device(device)
+    dataset = _load(config, torch.device(device), workers, crops)
+    if config.mean is None or config.std is None:
+        return dataset
+    mean, std = (torch.tensor(one, dtype=torch.float32) for one in (config.mean, config.std))
+    return replace(dataset, mean=mean.to(device), std=std.to(device))
+
+
+def _load(
+    config: DatasetConfig, device: torch.device, workers: int | None, crops: Scale | None
+) -> Dataset:
     if datasets.folder_path(config.name) is not None:
         return image_folder.load_folder(config, device, workers, crops)
     source = ensure(config.name, verify=False)  # reading verifies

@@ -111,6 +111,8 @@ NEED_OTHERS = {
     "dataset.fit",
     "dataset.pixel_range",
     "dataset.folds",
+    "dataset.mean",
+    "dataset.std",
     "model.small_stem",
     "model.drop_path",
     "model.source",
@@ -172,6 +174,8 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "pixel_range": None,
             "left_out_classes": None,
             "targets": None,
+            "mean": None,
+            "std": None,
         },
         "task": None,
         "model": {
