@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A folder of images.")],
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="A folder of images, or a list: csv:FILE.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     samples: Annotated[
         Path | None,
@@ -60,7 +62,7 @@ def _draw(seen: Inspection, wanted: Path | None, *, quiet: bool) -> None:
         here = Path.cwd()
         if quiet or here.is_relative_to(root) or not os.access(here, os.W_OK):
             return
-    path = wanted or Path(f"inspect_{root.name}.png")
+    path = wanted or Path(f"inspect_{seen.listing.source.name}.png")
     atomic_write(path, samples(seen))
     if not quiet:
         print(f"\nwrote {path}")

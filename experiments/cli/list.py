@@ -75,6 +75,7 @@ def _datasets() -> list[str]:
             f"{height} x {width}, {facts.classes} classes ({facts.source})"
         )
     lines.append(f"  {'imagefolder:/p':15} your images: a folder per class, or train/ and test/")
+    lines.append(f"  {'csv:/p.csv':15} your images in a table: path,label and maybe split,boxes")
     return lines
 
 

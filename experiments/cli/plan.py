@@ -199,7 +199,7 @@ def _print_what_training_sees(sweep: Sweep) -> None:
     texts: dict[str, None] = {}
     for run in sweep.runs:
         if run.dataset.fit or run.training.random_crops:
-            where = "" if datasets.is_folder(run.dataset.name) else f"{run.dataset.name}: "
+            where = "" if datasets.has_files(run.dataset.name) else f"{run.dataset.name}: "
             texts[f"{where}{training_images(run)}"] = None
     for text in list(texts)[:MOST_KINDS]:
         print(text)

@@ -20,7 +20,7 @@ def training_images(config: RunConfig) -> str:
     crops, training = config.training.random_crops, config.training
     if crops is not None:
         parts.append(f"random crops of {_percent(crops[0])} to {_percent(crops[1])} % of the area")
-        if datasets.is_folder(config.dataset.name):
+        if datasets.has_files(config.dataset.name):
             parts[-1] += " of the full picture"
     if training.crop_padding:
         parts.append(f"moved by up to {training.crop_padding} pixels")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
-from mixbench.experiments.config import image_folder, mask_folder
+from mixbench.experiments.config import image_folder, mask_folder, picture_list
 from mixbench.experiments.config.descriptions import read_descriptions
 from mixbench.experiments.errors import UserError, unknown
 
@@ -62,7 +62,7 @@ def _sets() -> Mapping[str, DatasetInfo]:
 
 
 def names() -> tuple[str, ...]:
-    """The data sets that have a name; `imagefolder:/path` comes on top."""
+    """The data sets that have a name; `imagefolder:/path` and other kinds come on top."""
     return tuple(_sets())
 
 
@@ -73,9 +73,12 @@ def info(name: str) -> DatasetInfo:
     masks = masks_path(name)
     if masks is not None:
         return _mask_folder_info(masks)
+    if picture_list.list_path(name) is not None:
+        return _list_info(name)
     path = folder_path(name)
     if path is None:
-        raise unknown("dataset", name, [*names(), f"{FOLDER}:/path", f"{mask_folder.KIND}:/path"])
+        kinds = (FOLDER, mask_folder.KIND, *picture_list.KINDS)
+        raise unknown("dataset", name, [*names(), *(f"{kind}:/path" for kind in kinds)])
     return _folder_info(path)
 
 
@@ -91,13 +94,22 @@ def masks_path(name: str) -> str | None:
     return path if kind == mask_folder.KIND and colon else None
 
 
-def is_folder(name: str) -> bool:
-    """Return whether a data set is a folder of the user's images."""
-    return folder_path(name) is not None
+def has_files(name: str) -> bool:
+    """Return whether a data set is of the user's image files: a folder, a table, shards."""
+    return folder_path(name) is not None or picture_list.list_path(name) is not None
+
+
+def root_of_files(name: str) -> str | None:
+    """Return the folder that the names of the user's image files count from; None for others."""
+    listed = picture_list.list_path(name)
+    return folder_path(name) if listed is None else str(picture_list.root_of(listed[1]))
 
 
 def identity(name: str) -> str:
     """The name without where it is: a folder is identified by what is in it."""
+    listed = picture_list.list_path(name)
+    if listed is not None:
+        return f"{listed[0]}:{_list_digest(name)}"
     masks = masks_path(name)
     if masks is not None:
         return f"{mask_folder.KIND}:{mask_folder.digest(masks)}"
@@ -111,18 +123,48 @@ def with_folds(name: str, folds: int | None) -> DatasetInfo:
     Raises UserError where it has test images of its own.
     """
     facts = info(name)
-    path = folder_path(name)
     if folds is None:
         return facts
-    if path is None or image_folder.has_test(path):
+    if not has_files(name) or _has_test(name):
         raise UserError(
             f"dataset.folds: got {folds}, but {name} has test images of its own; folds are for "
             "image folders without a test folder (leave folds out, or put all images into one "
-            "folder for each class)"
+            "folder for each class), and for lists of images without splits"
         )
     total = facts.train + facts.test
     test = round(total / folds)
     return replace(facts, train=total - test, test=test)
+
+
+def _has_test(name: str) -> bool:
+    path = folder_path(name)
+    if path is None:
+        return picture_list.open_list(name).has_test
+    return image_folder.has_test(path)
+
+
+@cache
+def _list_digest(name: str) -> str:
+    return picture_list.open_list(name).digest()
+
+
+@cache
+def _list_info(name: str) -> DatasetInfo:
+    pictures = picture_list.open_list(name)
+    train, validation, test = pictures.counts()
+    return DatasetInfo(
+        name=f"{pictures.kind}:{pictures.source}",
+        title=f"images in {pictures.source.name}",
+        channels=3,
+        size=224,
+        classes=len(pictures.classes),
+        train=train,
+        test=test,
+        validation=validation,
+        flip=True,
+        crop_padding=0,
+        source=str(pictures.source),
+    )
 
 
 @cache

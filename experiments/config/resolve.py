@@ -128,7 +128,7 @@ def _crops(config: RunConfig, facts: datasets.DatasetInfo) -> dict[str, Any]:
 
     Data sets with a name have no `crop` unless it is `resized`: their `crop_padding` says it.
     """
-    training, is_folder = config.training, datasets.is_folder(facts.name)
+    training, is_folder = config.training, datasets.has_files(facts.name)
     crop = training.crop or ("resized" if training.crop_scale else None)
     if crop is None and is_folder:
         # Photographs vary more by their parts than by a few pixels.
@@ -150,16 +150,16 @@ def _crops(config: RunConfig, facts: datasets.DatasetInfo) -> dict[str, Any]:
 
 def _dataset(dataset: DatasetConfig, facts: datasets.DatasetInfo) -> DatasetConfig:
     """Return the data set's section with its size and fit; ValueError for a range without use."""
-    is_folder = datasets.is_folder(facts.name)
+    is_folder = datasets.has_files(facts.name)
     if dataset.pixel_range is not None and not is_folder:
         raise ValueError(
-            f"dataset.pixel_range: is for image folders; the pixels of {facts.name} are whole "
+            f"dataset.pixel_range: is for image files; the pixels of {facts.name} are whole "
             "numbers from 0 to 255"
         )
     if dataset.left_out_classes and is_folder:
         raise ValueError(
-            "dataset.left_out_classes: is for data sets with a name; leave the folders of these "
-            "classes out instead, and name a folder with them in shift.near"
+            "dataset.left_out_classes: is for data sets with a name; leave the folders or rows of "
+            "these classes out instead, and name a folder with them in shift.near"
         )
     if dataset.left_out_classes and dataset.classes < 2:
         raise ValueError(
@@ -182,7 +182,7 @@ def _dataset(dataset: DatasetConfig, facts: datasets.DatasetInfo) -> DatasetConf
 
 def _check_train_size(config: RunConfig, facts: datasets.DatasetInfo) -> None:
     size = config.dataset.train_size
-    is_folder = datasets.is_folder(facts.name)
+    is_folder = datasets.has_files(facts.name)
     if size is not None and not is_folder and size > (facts.train or size):
         raise ValueError(
             f"dataset.train_size: got {size}, expected at most {facts.train}, the training "

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from mixbench.experiments.config.member_file import told
 from mixbench.experiments.data.crops import from_16_bits
 from mixbench.experiments.data.geometry import Box, Shape, kept_size, window
 from mixbench.experiments.data.open_image import open_image, upright, why_unreadable
@@ -196,4 +197,4 @@ def warn_once(path: Path, reason: str, warned: dict[str, str]) -> None:
     """Log that a file is left out, the first time; `warned` has the paths so far, with reasons."""
     if str(path) not in warned:
         warned[str(path)] = reason
-        log.warning("skipped %s: %s", path, reason)
+        log.warning("skipped %s: %s", told(path), reason)

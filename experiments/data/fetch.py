@@ -9,7 +9,7 @@ from mixbench.experiments.data.named import named_dataset
 def available_offline(name: str) -> bool:
     """Whether data set `name` is on this machine, so that `load` fetches nothing."""
     datasets.info(name)
-    return datasets.folder_path(name) is not None or named_dataset(name).find() is not None
+    return datasets.has_files(name) or named_dataset(name).find() is not None
 
 
 def ensure(name: str, *, verify: bool = True) -> str:
@@ -19,7 +19,7 @@ def ensure(name: str, *, verify: bool = True) -> str:
     neither here nor to be had, or (with `verify`) when its files are not what was published.
     """
     info = datasets.info(name)
-    if datasets.folder_path(name) is not None:
+    if datasets.has_files(name):
         return info.source
     dataset = named_dataset(name)
     source = dataset.find() or dataset.fetch()

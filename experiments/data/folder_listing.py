@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mixbench.experiments.config import datasets, image_folder
+from mixbench.experiments.config import datasets, image_folder, picture_list
 from mixbench.experiments.config.image_folder.files import Contents, shown
 from mixbench.experiments.config.image_folder.layout import UNDIVIDED
+from mixbench.experiments.config.picture_list import PictureList
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.open_image import open_image, why_unreadable
 from mixbench.experiments.data.pixel_range import survey
@@ -42,9 +43,11 @@ class Listing:
     both, where the folder has no test part of its own; `validation`: of
     the folder's own validation images, if it has such. `left_out`: what might be images, but is
     not used, with the reason; `notes`: what else is worth a word. `base` holds the splits, or the
-    classes: it is `root` or a folder below it.
+    classes: it is `root` or a folder below it. `source` is what was named: the folder, or a list of
+    images with its `kind`, which says what is in the splits `named`.
     """
 
+    source: Path
     root: Path
     base: Path
     classes: tuple[str, ...]
@@ -56,12 +59,60 @@ class Listing:
     left_out: dict[str, str]
     notes: tuple[str, ...]
     others: Counter[str]
+    kind: str = datasets.FOLDER
+    named: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the data set."""
+        return f"{self.kind}:{self.source}"
 
     @property
     def files(self) -> list[Path]:
         """The image files of all parts."""
         parts = (self.train, self.validation, self.test)
         return [path for part in parts if part is not None for path in part[0]]
+
+
+def listing_of(name: str) -> Listing:
+    """List the images of a data set of files, such as `imagefolder:/path`; as `scan`."""
+    path = datasets.folder_path(name)
+    return _of_list(picture_list.open_list(name)) if path is None else scan(path)
+
+
+def _of_list(found: PictureList) -> Listing:
+    number_of = {label: number for number, label in enumerate(found.classes)}
+    files: dict[str, Files] = {}
+    for split, pictures in found.splits.items():
+        labels = np.array([number_of[one.label] for one in pictures], dtype=np.int64)
+        files[split] = ([one.path for one in pictures], labels)
+    train = files.get("train") or files[UNDIVIDED]
+    undivided = None if "test" in files else train
+    if undivided is not None:
+        counts = np.bincount(train[1], minlength=len(found.classes))
+        if counts.min() < 2:
+            fewest = found.classes[int(counts.argmin())]
+            raise UserError(
+                f"{found.kind}: {shown(found.source)}: class {fewest!r} has one image, expected at "
+                "least 2, to train and to test on"
+            )
+        train, files["test"] = _without_test(train, len(found.classes))
+    return Listing(
+        found.source,
+        found.root,
+        found.root,
+        tuple(map(shown, found.classes)),
+        train,
+        files.get("validation"),
+        files["test"],
+        undivided,
+        {},
+        dict(found.left_out),
+        found.notes,
+        found.others,
+        found.kind,
+        tuple(split for split in found.splits if split != UNDIVIDED),
+    )
 
 
 def scan(path: str) -> Listing:
@@ -85,6 +136,7 @@ def scan(path: str) -> Listing:
     if undivided is not None:
         train, files["test"] = _without_test(train, len(found.classes))
     return Listing(
+        found.root,
         found.root,
         found.base,
         tuple(map(shown, found.classes)),
@@ -118,7 +170,7 @@ def check(config: DatasetConfig) -> None:
 
     Also for a range of pixels that all have 8 bits. Decodes one image of each class.
     """
-    listing = scan(datasets.folder_path(config.name) or "")
+    listing = listing_of(config.name)
     check_readable(used_files(config, listing), listing)
     if config.pixel_range is not None:
         survey(listing.files, config.pixel_range)
@@ -149,11 +201,11 @@ def check_readable(
         with ThreadPoolExecutor() as pool:
             problems = list(pool.map(partial(_why_none_readable, why=why), by_class))
         if all(problem is not None for problem in problems):
-            raise UserError(f"imagefolder: no image of the {split} split can be read")
+            raise UserError(f"{listing.kind}: no image of the {split} split can be read")
         for name, of_class, problem in zip(listing.classes, by_class, problems, strict=True):
             if problem:
                 raise UserError(
-                    f"imagefolder: {shown(listing.root)}: none of the {len(of_class)} {split} "
+                    f"{listing.kind}: {shown(listing.source)}: none of the {len(of_class)} {split} "
                     f"images of class {name!r} can be read ({shown(of_class[0], listing.root)}: "
                     f"{problem}); expected at least one"
                 )

@@ -86,6 +86,10 @@ class FolderPixels:
             log.info("%s", note)
         self._form = Form(Shape(*self.config.sides, self.config.fit or "crop"), self._survey.scale)
 
+    @property
+    def _kind(self) -> str:
+        return self.config.name.partition(":")[0]
+
     def decode(self, parts: Mapping[str, Files]) -> Decoded:
         """Decode the images of the splits "train", "validation" and "test"."""
         fitted, whole = self._bytes(parts)
@@ -97,7 +101,7 @@ class FolderPixels:
             splits.update(self._cached(parts, fitted) or self._streamed(parts))
         for name, split in splits.items():
             if not len(split):
-                raise UserError(f"imagefolder: no image of the {name} split can be read")
+                raise UserError(f"{self._kind}: no image of the {name} split can be read")
         mean, std = statistics(self._sample(splits["train"]))
         return Decoded(splits, mean, std, self._survey)
 
@@ -231,5 +235,5 @@ class FolderPixels:
         images = [images for images, _ in train.subset(indices).batches(256)]
         sample = torch.cat(images)
         if not len(sample):
-            raise UserError("imagefolder: no image of the train split can be read")
+            raise UserError(f"{self._kind}: no image of the train split can be read")
         return sample

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 
@@ -10,18 +11,24 @@ import torch
 from torch import Tensor
 
 from mixbench.experiments.config import datasets
+from mixbench.experiments.config.member_file import name_below, size_and_time
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.crops import Scale
 from mixbench.experiments.data.dataset import Dataset
-from mixbench.experiments.data.folder_listing import check_readable, scan, used_files
+from mixbench.experiments.data.folder_listing import check_readable, listing_of, used_files
 from mixbench.experiments.data.folder_pixels import FolderPixels
+
+log = logging.getLogger(__name__)
 
 
 def load_folder(
     config: DatasetConfig, device: torch.device, workers: int | None, crops: Scale | None = None
 ) -> Dataset:
-    """Load the image folder of a configuration; see `load.load`."""
-    listing = scan(datasets.folder_path(config.name) or "")
+    """Load the image folder, or list of images, of a configuration; see `load.load`."""
+    listing = listing_of(config.name)
+    if listing.kind != datasets.FOLDER:
+        for note in listing.notes:
+            log.warning("%s", note)
     used = used_files(config, listing)
     check_readable(used, listing)
     files = {split: (paths, torch.from_numpy(labels)) for split, (paths, labels) in used.items()}
@@ -38,7 +45,7 @@ def load_folder(
         test=decoded.splits["test"],
         mean=decoded.mean.to(device),
         std=decoded.std.to(device),
-        source=str(listing.root),
+        source=str(listing.source),
         digest=_digest(listing.base, files, scale.text()),
         skipped=pixels.skipped,
         notes=decoded.survey.notes,
@@ -51,6 +58,6 @@ def _digest(root: Path, files: dict[str, tuple[list[Path], Tensor]], scale: str)
     total = hashlib.sha256(scale.encode())
     for split, (paths, _) in files.items():
         for path in paths:
-            name = os.fsencode(path.relative_to(root))
-            total.update(b"%s\0%s\0%d\n" % (split.encode(), name, path.stat().st_size))
+            name = os.fsencode(name_below(path, root))
+            total.update(b"%s\0%s\0%d\n" % (split.encode(), name, size_and_time(path)[0]))
     return total.hexdigest()[:16]

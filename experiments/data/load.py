@@ -52,7 +52,7 @@ def load(
 def _load(
     config: DatasetConfig, device: torch.device, workers: int | None, crops: Scale | None
 ) -> Dataset:
-    if datasets.folder_path(config.name) is not None:
+    if datasets.has_files(config.name):
         return image_folder.load_folder(config, device, workers, crops)
     source = ensure(config.name, verify=False)  # reading verifies
     arrays = _read(config, source)
@@ -81,8 +81,7 @@ def load_once(config: DatasetConfig, device: str, crops: Scale | None = None) ->
 
 def check_sizes(config: DatasetConfig) -> None:
     """Raise what `load` would raise for too few images; of image files only a few are decoded."""
-    path = datasets.folder_path(config.name)
-    if path is not None:
+    if datasets.has_files(config.name):
         folder_listing.check(config)
         return
     dataset = named_dataset(config.name)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import io
 from functools import cache
 from pathlib import Path
 from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
+from mixbench.experiments.config.member_file import content, member_of
 from mixbench.experiments.text import first_line
 
 ORIENTATION = 0x0112
@@ -42,6 +44,9 @@ def open_image(path: Path, source: IO[bytes] | None = None) -> Image.Image:
     package = _PLUGINS.get(path.suffix.lower())
     if package is not None:
         _register(package)
+    member = member_of(path) if source is None else None
+    if member is not None:
+        source = io.BytesIO(content(member))
     return Image.open(path if source is None else source)
 
 

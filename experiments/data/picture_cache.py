@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import PIL
 
+from mixbench.experiments.config.member_file import size_and_time
 from mixbench.experiments.data import picture_store
 from mixbench.experiments.data.picture_store import Damaged, PictureStore
 from mixbench.experiments.store.files import folder_aside
@@ -75,8 +76,8 @@ def digest(root: Path, paths: Sequence[Path], settings: str) -> str:
     for path in paths:
         name = os.path.relpath(path, root)
         try:
-            info = path.stat()
-            about = f"{info.st_size}\0{info.st_mtime_ns}"
+            size, time_of_change = size_and_time(path)
+            about = f"{size}\0{time_of_change}"
         except OSError:
             about = "gone"
         total.update(f"{name}\0{about}\n".encode(errors="surrogateescape"))

@@ -235,7 +235,7 @@ def _decoded_pictures(folder: SweepFolder, plan: list[PlannedRun], now: float) -
 
 def _image_folders(plan: list[PlannedRun]) -> set[str]:
     names = {str(planned.config["dataset"]["name"]) for planned in plan}
-    return {path for name in names if (path := datasets.folder_path(name)) is not None}
+    return {path for name in names if (path := datasets.root_of_files(name)) is not None}
 
 
 def _file(path: Path, kind: str) -> Iterator[Item]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mixbench.experiments.config.member_file import told
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data import pictures
 from mixbench.experiments.data.dataset import Dataset
@@ -216,7 +217,7 @@ def _describe(dataset: Dataset, skipped: dict[str, str]) -> dict[str, Any]:
         "classes": list(dataset.classes),
         "digest": dataset.digest,
         "source": dataset.source,
-        "skipped": sorted(skipped),
+        "skipped": [told(path) for path in sorted(skipped)],
     }
     if dataset.targets == "regression":
         deviation = dataset.test.labels.double().std(dim=0, correction=0)

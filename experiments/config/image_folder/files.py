@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mixbench.experiments.config.image_folder import suffixes
+from mixbench.experiments.config.member_file import member_of, told
 
 _JUNK_FOLDERS = (
     "__macosx",
@@ -187,7 +188,9 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 def shown(path: Path | str, root: Path | None = None) -> str:
     """A path as text that can be printed on one line, from `root` on."""
-    text = str(path)
+    text, member = told(path), member_of(path)
+    if member is not None and root is not None:
+        return f"{shown(member.file, root)}: {shown(member.name)}"
     if root is not None and Path(path).is_relative_to(root):
         text = str(Path(path).relative_to(root))
     printable = text.encode("utf-8", "backslashreplace").decode()

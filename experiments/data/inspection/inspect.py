@@ -9,10 +9,10 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-from mixbench.experiments.config.datasets import FOLDER
+from mixbench.experiments.config.datasets import FOLDER, has_files
 from mixbench.experiments.config.image_folder.files import shown
 from mixbench.experiments.config.schema import DatasetConfig
-from mixbench.experiments.data.folder_listing import Listing, check_readable, scan, used_files
+from mixbench.experiments.data.folder_listing import Listing, check_readable, listing_of, used_files
 from mixbench.experiments.data.inspection.facts import Facts, examine
 from mixbench.experiments.errors import UserError
 
@@ -78,12 +78,15 @@ class Inspection:
 
 
 def inspect(folder: str, tell: Callable[[int, int], None] | None = None) -> Inspection:
-    """Read a folder as a sweep with default settings would; UserError where that is refused.
+    """Read a folder, or a list such as `csv:FILE`, as a sweep with default settings would.
+
+    UserError where that is refused.
 
     tell: hears how many images are done, and of how many.
     """
-    config = DatasetConfig(name=f"{FOLDER}:{folder.removeprefix(f'{FOLDER}:')}")
-    listing = scan(config.name.removeprefix(f"{FOLDER}:"))
+    name = folder if has_files(folder) else f"{FOLDER}:{folder}"
+    config = DatasetConfig(name=name)
+    listing = listing_of(config.name)
     files = used_files(config, listing)
     paths = [path for split in SPLITS for path in files[split][0]]
     total = len(paths)
@@ -102,7 +105,7 @@ def inspect(folder: str, tell: Callable[[int, int], None] | None = None) -> Insp
         if not facts[path].problem
     ]
     if not any(picture.split == "validation" for picture in pictures):
-        raise UserError("imagefolder: no image of the validation split can be read")
+        raise UserError(f"{listing.kind}: no image of the validation split can be read")
     unread = [(str(path), facts[path].problem) for path in paths if facts[path].problem]
     skipped = sorted(
         (shown(path, listing.root), reason)

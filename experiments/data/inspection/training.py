@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mixbench.experiments.config import datasets, resolve
+from mixbench.experiments.config import resolve
 from mixbench.experiments.config.data_text import training_images
 from mixbench.experiments.data import picture_cache
 from mixbench.experiments.data.pixel_range import Survey, survey
@@ -17,17 +17,17 @@ from mixbench.experiments.text import plural
 class Training:
     """What becomes of the images of a folder.
 
-    root: the folder; paths: those of its images that can be read.
+    name: of the data set; root: its folder; paths: those of its images that can be read.
     """
 
+    name: str
     root: Path
     paths: list[Path]
 
     @cached_property
     def sees(self) -> str:
         """Size, crops and flips where no key of `dataset` and `training` says otherwise."""
-        name = f"{datasets.FOLDER}:{self.root}"
-        return training_images(resolve.parse({"dataset": {"name": name}}))
+        return training_images(resolve.parse({"dataset": {"name": self.name}}))
 
     @cached_property
     def survey(self) -> Survey:

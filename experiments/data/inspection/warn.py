@@ -107,7 +107,7 @@ def _sizes(seen: Inspection) -> Iterator[str]:
     low, median, high = (int(value) for value in np.quantile(shorter, (0.05, 0.5, 0.95)))
     if high > UNEVEN_SIZES * low:
         yield f"sizes differ much: shorter sides of {low} to {high} pixels in nine of ten images"
-    usual = info(f"imagefolder:{seen.listing.root}").sides[0]
+    usual = info(seen.listing.name).sides[0]
     if median < usual / 2:
         yield (
             f"half of the images have a shorter side of at most {median} pixels, and are enlarged "

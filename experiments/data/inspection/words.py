@@ -23,7 +23,7 @@ def as_json(seen: Inspection) -> dict[str, Any]:
     """Return an inspection as JSON has it."""
     training = _training(seen)
     return {
-        "folder": shown(seen.listing.root),
+        "folder": shown(seen.listing.source),
         "splits": seen.splits,
         "classes": seen.classes,
         "skipped": [{"file": name, "reason": reason} for name, reason in seen.skipped],
@@ -58,7 +58,7 @@ def as_text(seen: Inspection) -> str:
     ]
     images = sum(seen.splits.values())
     lines = [
-        f"{shown(seen.listing.root)}: {plural(images, 'image')} of {len(seen.classes)} classes",
+        f"{shown(seen.listing.source)}: {plural(images, 'image')} of {len(seen.classes)} classes",
         "",
         *_class_table(seen),
         "",
@@ -74,7 +74,9 @@ def as_text(seen: Inspection) -> str:
 
 
 def _training(seen: Inspection) -> Training:
-    return Training(seen.listing.root, [picture.path for picture in seen.pictures])
+    return Training(
+        seen.listing.name, seen.listing.root, [picture.path for picture in seen.pictures]
+    )
 
 
 def _skipped(seen: Inspection) -> list[str]:
@@ -110,7 +112,9 @@ def _where_splits_come_from(seen: Inspection) -> list[str]:
     folders = seen.listing.folders
     lines = []
     for split in SPLITS:
-        if split in folders:
+        if split in seen.listing.named:
+            lines.append(f"{split + ':':16}as {shown(seen.listing.source.name)} says")
+        elif split in folders:
             lines.append(f"{split + ':':16}the folder {shown(folders[split])}")
         elif split == "validation":
             lines.append(

@@ -26,7 +26,7 @@ from mixbench.experiments.config import datasets
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.decode import Form, as_batch, decode
-from mixbench.experiments.data.folder_listing import scan
+from mixbench.experiments.data.folder_listing import listing_of
 from mixbench.experiments.data.geometry import Shape
 from mixbench.experiments.data.load import load_once
 from mixbench.experiments.data.open_image import open_image, why_unreadable
@@ -107,7 +107,7 @@ class ArrayFiles:
     present: dict[str, Path]
 
     def __post_init__(self) -> None:
-        if datasets.is_folder(self.config.name):
+        if datasets.has_files(self.config.name):
             raise UserError(
                 f"{_where(self.path)} has arrays, for runs on a data set with a name; "
                 f"{self.config.name} needs folders such as fog/1/CLASS"
@@ -194,7 +194,7 @@ class FolderFiles:
     present: dict[str, Path]
 
     def __post_init__(self) -> None:
-        if not datasets.is_folder(self.config.name):
+        if not datasets.has_files(self.config.name):
             raise UserError(
                 f"{_where(self.path)} has folders, for runs on an image folder; "
                 f"{self.config.name} needs {LABELS} and files such as fog.npy"
@@ -219,7 +219,7 @@ class FolderFiles:
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Those of the runs."""
-        return scan(datasets.folder_path(self.config.name) or "").classes
+        return listing_of(self.config.name).classes
 
     @property
     def _first(self) -> Path:

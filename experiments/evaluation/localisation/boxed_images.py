@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mixbench.experiments.config.datasets import has_files
 from mixbench.experiments.data.decode import Form, Pixels, as_batch, decode
-from mixbench.experiments.data.folder_listing import scan
+from mixbench.experiments.data.folder_listing import listing_of
 from mixbench.experiments.data.geometry import Shape, window
 from mixbench.experiments.data.open_image import open_image, orientation, why_unreadable
 from mixbench.experiments.errors import UserError, unknown
@@ -73,19 +74,19 @@ def boxed(
     Args:
         path: The file, as `read_boxes` takes it.
         images: Where the images of a COCO file lie.
-        dataset: The run's, "imagefolder:PATH".
+        dataset: The run's, such as "imagefolder:PATH".
         classes: Those that the network knows.
         form: What becomes of the pictures of the run.
 
     Raises:
         UserError: A class is unknown, a box is not in its image, or nothing is left.
     """
-    kind, _, folder = dataset.partition(":")
-    if kind != "imagefolder":
+    if not has_files(dataset):
         raise UserError(
-            f"localisation.boxes: {dataset} has no image files, expected a run on an image folder"
+            f"localisation.boxes: {dataset} has no image files, expected a run on an image folder, "
+            "or on a list of image files"
         )
-    listing = scan(folder)
+    listing = listing_of(dataset)
     used = [*listing.train[0], *(listing.validation or ([], None))[0]]
     # A folder's images may be links, and below links.
     trained = {name for file in used for name in (str(file), os.path.realpath(file))}

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mixbench.experiments.config.datasets import has_files
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.decode import Form
-from mixbench.experiments.data.folder_listing import scan
+from mixbench.experiments.data.folder_listing import listing_of
 from mixbench.experiments.data.geometry import Shape
 from mixbench.experiments.evaluation.base import Measured, Subject, subset
 from mixbench.experiments.evaluation.gradients import input_gradients
@@ -156,8 +157,7 @@ def prepare(settings: LocalisationSettings, dataset: DatasetConfig) -> None:
         UserError: They don't fit.
     """
     if settings.boxes is not None:
-        kind, _, folder = dataset.name.partition(":")
-        classes = scan(folder).classes if kind == "imagefolder" else ()
+        classes = listing_of(dataset.name).classes if has_files(dataset.name) else ()
         boxed(
             Path(settings.boxes),
             settings.images_of_boxes,

@@ -1,0 +1,188 @@
+"""Tables and shards of pictures: what they hold is read as a folder of the same pictures is."""
+
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mixbench.experiments.config import datasets
+from mixbench.experiments.config.picture_list import csv_file, open_list
+from mixbench.experiments.config.resolve import parse
+from mixbench.experiments.data.folder_listing import listing_of
+from mixbench.experiments.data.load import load
+from mixbench.experiments.errors import UserError
+from tests.support import running
+
+NAMES = [f"{label}/{part}{n}.png" for label in ("cat", "dog") for n in range(9) for part in "ab"]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same uneven pictures as a folder and as each kind of list, in another order."""
+    root = tmp_path_factory.mktemp("pictures")
+    random_numbers = np.random.RandomState(0)
+    for name in NAMES:
+        path = root / "folder" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sides = random_numbers.randint(10, 30, 2)
+        pixels = random_numbers.randint(0, 256, (*sides, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(path)
+    rows = [(f"folder/{name}", name.partition("/")[0]) for name in NAMES]
+    random.Random(0).shuffle(rows)
+    return {
+        "imagefolder": root / "folder",
+        "csv": table(root / "all.csv", ["path", "label"], *rows),
+    }
+
+
+def table(path: Path, *rows: Any) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def _run(kind: str, place: Path, **dataset: Any) -> dict[str, Any]:
+    return {"dataset": {"name": f"{kind}:{place}", "image_size": 12, **dataset}}
+
+
+@pytest.mark.parametrize("kind", ["csv"])
+def test_the_pixels_and_splits_are_those_of_the_folder(kind: str, places: dict[str, Path]) -> None:
+    wanted, found = (
+        load(parse(_run(one, places[one], fit="pad")).dataset, crops=(0.2, 1.0))
+        for one in ("imagefolder", kind)
+    )
+    assert found.classes == wanted.classes and torch.equal(found.mean, wanted.mean)
+    for split in ("train", "validation", "test"):
+        for one, other in zip(
+            *(getattr(dataset, split).batches(64) for dataset in (found, wanted)), strict=True
+        ):
+            assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+    draws = torch.rand(5, 4, generator=torch.Generator().manual_seed(0))
+    cut, again = (one.train.cropped(torch.arange(5), draws, (0.2, 1.0)) for one in (found, wanted))
+    assert torch.equal(cut[0], again[0])
+
+
+def test_runs_have_the_same_results_to_the_last_bit(places: dict[str, Path], runs: Path) -> None:
+    names = [f"{kind}:{place}" for kind, place in places.items()]
+    folder = running.planned(
+        {
+            "name": "lists",
+            "fixed": {
+                "dataset": {"image_size": 12},
+                "model": {"width": 4},
+                "training": {"epochs": 1, "batch_size": 8},
+            },
+            "grid": {"dataset.name": names},
+        }
+    )
+    assert running.work(folder, "tests") == len(names)
+    results = [one.folder.result() for one in folder.plan()]
+    assert len({one["run_key"] for one in results}) == len(names)
+    metrics = [{k: v for k, v in one["metrics"].items() if "seconds" not in k} for one in results]
+    assert all(one == metrics[0] for one in metrics[1:])
+
+
+def test_a_table_is_known_by_what_it_names_in_any_order(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    name = f"csv:{places['csv']}"
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / "folder").symlink_to(places["imagefolder"])
+    rows = [(f"./folder/{name}", f" {name.partition('/')[0]}", "x") for name in reversed(NAMES)]
+    other = f"csv:{table(moved / 'b.csv', ['Path', 'LABEL', 'note'], *rows)}"
+    assert datasets.identity(other) == datasets.identity(name)
+    semicolons = moved / "c.csv"
+    semicolons.write_text(
+        "\ufeff" + "\r\n".join(";".join(row) for row in [("path", "label", "n"), *rows])
+    )
+    assert datasets.identity(f"csv:{semicolons}") == datasets.identity(name)
+
+
+def test_what_a_table_leaves_out_is_counted_and_named(places: dict[str, Path]) -> None:
+    (places["imagefolder"] / "notes.txt").write_text("no picture")
+    inner = places["imagefolder"] / "cat"
+    rows = [
+        [f"../{name}", name.partition("/")[0], "train" if "a" in name.split("/")[1] else "test"]
+        for name in NAMES
+    ]
+    odd = [["gone.png", "cat", "train"], ["", "cat", "test"], ["../cat/a0.png", "", "test"]]
+    odd += [["../notes.txt", "cat", "train"], ["..", "dog", "test"], ["a\0b.png", "dog", "test"]]
+    listing = listing_of(f"csv:{table(inner / 'odd.csv', ['path', 'label', 'split'], *odd, *rows)}")
+    assert len(listing.train[0]) == len(listing.test[0]) == 18 and listing.named == (
+        "train",
+        "test",
+    )
+    assert listing.left_out == {
+        "row 2: gone.png": "no such file",
+        "row 3": "no path",
+        "row 4: ../cat/a0.png": "no label",
+        "row 5: ../notes.txt": ".txt files are not read",
+        "row 6: ..": "not a regular file",
+        "row 7: a\0b.png": "no such file",
+    }
+    assert listing.notes == ("18 pictures outside of the folder of odd.csv, such as ../dog/a0.png",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty; expected a first row path,label"),
+        ("file,label\na.png,x\n", "no column 'path' in file,label"),
+        ("path,label,label\n", "more than one column 'label'"),
+        ("path,label\ncat/a0.png\n", "row 2: got 1 field, expected 2"),
+        ("path,label,split\ncat/a0.png,cat,tset\n", "split: got 'tset', .*did you mean 'test'"),
+        (
+            "path,label\ncat/a0.png,cat\n./cat/a0.png,dog\n",
+            "label 'cat' in row 2 and 'dog' in row 3",
+        ),
+        ("path,label\ncat/a0.png,cat\n", "one class, 'cat'; expected at least two"),
+        ("path,label\nx.png,cat\n", r"no picture with a label \(1 left out: no such file\)"),
+        (
+            "path,label,split\ncat/a0.png,cat,test\n",
+            "pictures of test alone; expected some of train",
+        ),
+        (
+            "path,label,split\ncat/a0.png,cat,train\ndog/a0.png,dog,\n",
+            r"dog/a0.png has no split, but others have \(train\)",
+        ),
+        (
+            "path,label,split\ncat/a0.png,cat,train\ndog/a0.png,dog,train\ncat/a1.png,cat,test\n",
+            "no picture to test on of dog",
+        ),
+        ('path,label\n"cat/a0.png,cat\n', "row 2: unexpected end of data"),
+        (
+            "path,label,boxes\ncat/a0.png,cat,9 1 2 3\n",
+            "row 2: boxes: got '9 1 2 3', expected left",
+        ),
+    ],
+)
+def test_a_table_that_cant_be_read_is_refused_in_a_line(
+    text: str, words: str, places: dict[str, Path]
+) -> None:
+    file = places["imagefolder"] / f"{abs(hash(text))}.csv"
+    file.write_text(text)
+    with pytest.raises(UserError, match=words) as caught:
+        parse({"dataset": {"name": f"csv:{file}"}})
+    assert "\n" not in str(caught.value)
+
+
+def test_boxes_of_a_table(places: dict[str, Path]) -> None:
+    rows = [["cat/a0.png", "cat", "1 2 3 4; 0 0 9.5 9 big dog"], ["dog/a0.png", "dog", ""]]
+    rows += [["cat/a0.png", "cat", "5 5 6 6"]]
+    file = table(places["imagefolder"] / "boxes.csv", ["path", "label", "boxes"], *rows)
+    assert csv_file.has_boxes(file) and not csv_file.has_boxes(places["csv"])
+    found = [(box.image.name, box.label, box.sides) for box in csv_file.boxes_of(file)]
+    assert found == [
+        ("a0.png", "cat", (1, 2, 3, 4)),
+        ("a0.png", "big dog", (0, 0, 9.5, 9)),
+        ("a0.png", "cat", (5, 5, 6, 6)),
+    ]
+    assert len(open_list(f"csv:{file}").splits["all"]) == 2
