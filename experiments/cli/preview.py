@@ -54,9 +54,11 @@ def preview(
     sections, parameters = _by_section(overrides or [])
     augmentation = augmentation_section(method, parameters)
     sections["dataset"] = {"name": dataset, **sections["dataset"]}
-    if "masks" in datasets.info(dataset).targets:
-        # What is drawn does not depend on the network; this one can have masks as targets.
-        sections["model"] = {"name": "unet"}
+    # What is drawn does not depend on the network; these can have masks or boxes as targets.
+    targets = sections["dataset"].get("targets") or datasets.info(dataset).targets[0]
+    network = {"masks": "unet", "boxes": "small_fcos"}.get(str(targets))
+    if network is not None:
+        sections["model"] = {"name": network}
     config = resolve.parse({**sections, "augmentation": augmentation})
     path = out or Path("preview_staging.png" if staging else f"preview_{method}.png")
     if not path.parent.is_dir():

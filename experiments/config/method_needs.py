@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mixbench.experiments.config import datasets
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.design.tasks import MASKS
+from mixbench.experiments.design.tasks import BOXES, MASKS
 from mixbench.experiments.staging.methods import methods_of
 
 if TYPE_CHECKING:
@@ -17,9 +17,17 @@ if TYPE_CHECKING:
 def check_method_needs(config: RunConfig, facts: datasets.DatasetInfo) -> None:
     """Raise ValueError where a method needs what the run doesn't have."""
     for where, mix in methods_of(config.augmentation, config.phases):
-        has_masks = facts.black_background or config.task_info.targets == MASKS
+        targets = config.task_info.targets
+        has_masks = facts.black_background or targets == MASKS
+        if targets == BOXES:
+            has_masks = MASKS in facts.targets
         if "masks" in mix.needs and not has_masks:
-            having = [name for name in datasets.names() if datasets.info(name).black_background]
+            having = [
+                name
+                for name in datasets.names()
+                if (targets == BOXES and {BOXES, MASKS} <= {*datasets.info(name).targets})
+                or (targets != BOXES and datasets.info(name).black_background)
+            ]
             raise ValueError(
                 f"{where}: {mix.name} needs masks of the objects, and {facts.name} has none; data "
                 f"sets with masks: {', '.join(having)}"

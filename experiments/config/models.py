@@ -28,8 +28,8 @@ class ModelInfo:
     default_width: int
     stages: tuple[str, ...]
     """The modules whose outputs are at depth 1, 2, ..."""
-    is_dense: bool = False
-    """Whether it answers with a map (B,K,H,W) of the images' size."""
+    answers: str = "classes"
+    """What it answers with: "classes", a "map" (B,K,H,W) of the images' size, or "boxes"."""
 
 
 @cache

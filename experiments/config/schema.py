@@ -52,7 +52,7 @@ class DatasetConfig(Section):
     fit: Literal["crop", "pad", "stretch"] | None = None
     pixel_range: tuple[float, float] | None = None
     left_out_classes: tuple[str, ...] | None = None
-    targets: Literal["labels", "multi_label", "regression", "masks"] | None = None
+    targets: Literal["labels", "multi_label", "regression", "masks", "boxes"] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 

@@ -9,12 +9,14 @@ from mixbench.experiments.config import datasets, models
 from mixbench.experiments.config.method_needs import pairs_by
 from mixbench.experiments.config.schema import DatasetConfig, RunConfig, TaskConfig
 from mixbench.experiments.design import tasks
-from mixbench.experiments.design.tasks import CLASSIFICATION, LABELS, MASKS, TaskInfo
+from mixbench.experiments.design.tasks import BOXES, CLASSIFICATION, LABELS, MASKS, TaskInfo
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.methods import methods_of
 
 if TYPE_CHECKING:
     from mixbench.augmentations import Method
+
+_ANSWERS = {"classes": "one answer for an image", "map": "a map", "boxes": "boxes"}
 
 
 def with_task(config: RunConfig, facts: datasets.DatasetInfo) -> RunConfig:
@@ -71,20 +73,22 @@ def check_task(config: RunConfig) -> None:
         raise ValueError(
             f"dataset.left_out_classes: is for classification, got a run with task {task.name}"
         )
-    if task.targets == MASKS and config.training.crop_scale is not None:
+    if task.targets in (MASKS, BOXES) and config.training.crop_scale is not None:
         raise ValueError(
-            "training.crop_scale: masks move with crops by whole pixels (crop_padding) alone; "
-            "leave it out"
+            f"training.crop_scale: {task.targets} move with crops by whole pixels (crop_padding) "
+            "alone; leave it out"
         )
-    if task.is_dense and config.model.input_size is not None:
+    if task.answers != "classes" and config.model.input_size is not None:
         raise ValueError(
             f"model.input_size: got {config.model.input_size}, but {task.name} needs answers of "
             "the images' size; set dataset.image_size"
         )
     ours = models.our_networks()
-    if config.model.name in ours and ours[config.model.name].is_dense != task.is_dense:
-        fitting = [name for name, network in ours.items() if network.is_dense == task.is_dense]
-        answer = "a map" if task.is_dense else "one answer for an image"
+    # timm's networks get a head for classes or a map.
+    given = ours[config.model.name].answers if config.model.name in ours else None
+    if given != task.answers and (given is not None or task.answers == "boxes"):
+        fitting = [name for name, network in ours.items() if network.answers == task.answers]
+        answer = _ANSWERS[task.answers]
         raise ValueError(
             f"model.name: {task.name} needs a network that gives {answer}, got {config.model.name};"
             f" those that do: {', '.join(fitting)}"

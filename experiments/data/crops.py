@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,15 +41,36 @@ def prepare(
     The draws depend on the batch size, `crop_padding` and `flip` alone. Give mixing a generator of
     its own, and every mixing method sees the same crops.
     """
+    moves = draw_moves(images, crop_padding=crop_padding, flip=flip, generator=generator)
+    return normalise(moves.apply(images), mean, std, channels_last=channels_last)
+
+
+@dataclass(frozen=True)
+class Moves:
+    """Crops and flips of a batch, as `crop_and_flip` takes them; None for no crop, or no flip."""
+
+    padding: int
+    offsets: Tensor | None
+    mirrored: Tensor | None
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Return the images (B,C,H,W), moved."""
+        if self.offsets is None and self.mirrored is None:
+            return images
+        return crop_and_flip(images, self.padding, self.offsets, self.mirrored)
+
+
+def draw_moves(
+    images: Tensor, *, crop_padding: int, flip: bool, generator: torch.Generator | None
+) -> Moves:
+    """Draw the crops and flips of a batch; arguments: `prepare`."""
     offsets = mirrored = None
     if crop_padding:
         size, high = (2, len(images)), 2 * crop_padding + 1
         offsets = torch.randint(high, size, generator=generator, device=images.device)
     if flip:
         mirrored = torch.randint(2, (len(images),), generator=generator, device=images.device)
-    if crop_padding or flip:
-        images = crop_and_flip(images, crop_padding, offsets, mirrored)
-    return normalise(images, mean, std, channels_last=channels_last)
+    return Moves(crop_padding, offsets, mirrored)
 
 
 def crop_and_flip(

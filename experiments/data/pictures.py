@@ -11,14 +11,18 @@ from torch import Tensor, nn
 
 from mixbench import augmentations
 from mixbench.augmentations.bank import Bank
+from mixbench.augmentations.forward import unmixed
 from mixbench.augmentations.networks.views import NetworkView
 from mixbench.experiments.config.method_text import parameter_text
+from mixbench.experiments.data.box_pictures import outlined
 from mixbench.experiments.data.crops import Scale, denormalise, normalise
 from mixbench.experiments.data.dataset import Dataset, value_range
 from mixbench.experiments.data.mask_pictures import masks_for, soft_masks, tinted
+from mixbench.experiments.data.mixed_objects import mixed_boxes
 from mixbench.experiments.data.object_masks import object_masks
+from mixbench.experiments.data.object_rows import Objects
 from mixbench.experiments.data.split import crop_draws
-from mixbench.experiments.design.tasks import LABELS, MASKS
+from mixbench.experiments.design.tasks import BOXES, LABELS, MASKS
 
 STRIP = 8
 SEED = 4
@@ -68,6 +72,8 @@ def preview(
     mixed, targets, depth = _mix(dataset, augmentation, raw, labels, seed)
     if dataset.targets == MASKS:
         raw = tinted(raw, soft_masks(labels, len(dataset.classes)))
+    if dataset.targets == BOXES:
+        raw = outlined(raw, mixed_boxes(unmixed(raw), Objects.of(labels, dataset.shape[1:])))
     font = _font()
     rows_of_text = 1 + max(len(_weights(dataset, targets, n)) for n in range(len(mixed)))
     caption = LINE * rows_of_text
@@ -114,7 +120,7 @@ def _mix(
     bank = Bank(images.roll(1, dims=0), labels.roll(1, dims=0))
     masks = None
     if "masks" in mix.needs:
-        masks = masks_for(mix, given) if dataset.targets == MASKS else object_masks(raw)
+        masks = _masks(dataset, mix, raw, given)
     classes = len(dataset.classes)
     model = _stand_in(images, classes) if "model" in mix.needs else None
     batch = mix(
@@ -130,7 +136,21 @@ def _mix(
     pixels = denormalise(batch.images, dataset.mean, dataset.std)
     if dataset.targets == MASKS:
         pixels = tinted(pixels, batch.plan.mix_dense(given[:, 0]).dense(classes))
+    if dataset.targets == BOXES:
+        objects = Objects.of(given, dataset.shape[1:])
+        pixels = outlined(pixels, mixed_boxes(batch.plan, objects))
     return pixels, batch.targets.dense(len(dataset.classes)), batch.plan.depth
+
+
+def _masks(
+    dataset: Dataset, method: augmentations.Method, raw: Tensor, targets: Tensor
+) -> Tensor | None:
+    """The masks for a method that asks for them."""
+    if dataset.targets == MASKS:
+        return masks_for(method, targets)
+    if dataset.targets == BOXES:
+        return Objects.of(targets, dataset.shape[1:]).maps
+    return object_masks(raw)
 
 
 def _stand_in(images: Tensor, classes: int) -> NetworkView:
@@ -191,7 +211,7 @@ def _one_per_class(
 
 
 def _weights(dataset: Dataset, targets: Tensor, number: int) -> list[str]:
-    if dataset.targets == "masks":
+    if dataset.targets in (BOXES, MASKS):
         return []
     if dataset.targets == "regression":
         low, high = value_range(dataset.train.labels)
@@ -201,7 +221,7 @@ def _weights(dataset: Dataset, targets: Tensor, number: int) -> list[str]:
 
 
 def target_text(dataset: Dataset, target: Tensor) -> str:
-    """Return what is to be told of an image in words; empty for a mask."""
+    """Return what is to be told of an image in words; empty for masks and boxes."""
     if dataset.targets == LABELS:
         return dataset.classes[int(target)]
     if dataset.targets == "multi_label":
@@ -214,8 +234,8 @@ def target_text(dataset: Dataset, target: Tensor) -> str:
 
 
 def labels_for_methods(dataset: Dataset, targets: Tensor) -> Tensor:
-    """Return labels that a method takes: numbers scaled to [0, 1]; no classes for masks."""
-    if dataset.targets == "masks":
+    """Return labels that a method takes: numbers scaled to [0, 1]; none for masks and boxes."""
+    if dataset.targets in (BOXES, MASKS):
         return torch.zeros(len(targets), dtype=torch.int64, device=targets.device)
     if dataset.targets == "regression":
         low, high = value_range(dataset.train.labels)

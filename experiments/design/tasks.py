@@ -19,11 +19,13 @@ TASKS = "mixbench.experiments.tasks"
 CLASSIFICATION = "classification"
 LABELS = "labels"
 MASKS = "masks"
+BOXES = "boxes"
 TARGETS = {
     LABELS: "labels",
     "multi_label": "several labels for an image",
     "regression": "numbers to predict",
     MASKS: "masks of classes",
+    BOXES: "boxes around objects",
 }
 """The values of `dataset.targets`, in words."""
 
@@ -68,7 +70,8 @@ class TaskInfo:
         label_options: Which of these options of `training` make sense where not all do.
         refused_methods: Method -> why it can't mix these targets.
         measured_later: Whether `mixbench evaluate` can measure its runs.
-        is_dense: Whether the network answers with a map of the images' size.
+        answers: What the network answers with: "classes", or numbers, one answer for an image; a
+            "map" of the images' size; or "boxes".
     """
 
     name: str
@@ -82,7 +85,12 @@ class TaskInfo:
     label_options: tuple[str, ...] = ()
     refused_methods: Mapping[str, str] = field(default_factory=dict)
     measured_later: bool = False
-    is_dense: bool = False
+    answers: str = "classes"
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the network answers with a map of the images' size."""
+        return self.answers == "map"
 
     @property
     def headline(self) -> TaskMetric:

@@ -20,7 +20,7 @@ from mixbench.augmentations.forward import unmixed
 from mixbench.augmentations.method import Method
 from mixbench.augmentations.plans.base import Batch, Plan
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.data.crops import normalise
+from mixbench.experiments.data.crops import Moves, normalise
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.split import Split
 from mixbench.experiments.design.tasks import TASKS, TaskInfo
@@ -59,6 +59,10 @@ class Task(ABC):
         What comes in from outside of the image is 0.
         """
         return None
+
+    def moved(self, targets: Tensor, moves: Moves) -> Tensor:  # noqa: ARG002
+        """Return the targets after crops and flips of the images; `with_maps` comes after it."""
+        return targets
 
     def with_maps(self, targets: Tensor, maps: Tensor) -> Tensor:  # noqa: ARG002
         """Return the targets as the moved `maps` say."""

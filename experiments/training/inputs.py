@@ -22,11 +22,11 @@ from mixbench.augmentations.integrations.hooks import mixing_inside
 from mixbench.augmentations.plans.base import Batch
 from mixbench.experiments.config.rules import why_not_in_features
 from mixbench.experiments.config.schema import RunConfig
-from mixbench.experiments.data.crops import normalise, prepare
+from mixbench.experiments.data.crops import Moves, draw_moves, normalise
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.object_masks import with_mask_channel
 from mixbench.experiments.data.split import WHOLE, ArraySplit, Part, Sampling
-from mixbench.experiments.design.tasks import MASKS
+from mixbench.experiments.design.tasks import BOXES, MASKS
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.methods import methods_of
 from mixbench.experiments.tasks.base import task_of
@@ -90,7 +90,8 @@ class Pixels:
         self._keeps_clean = config.teacher is not None and config.teacher.sees == "clean"
         self._streams = streams
         self._mix_at = mix_at
-        self._has_masks = config.task_info.targets != MASKS and _needs_masks(config)
+        has_own = config.task_info.targets in (BOXES, MASKS)
+        self._has_masks = not has_own and _needs_masks(config)
         self._train = _with_masks(dataset) if self._has_masks else dataset.train
 
     def epoch(
@@ -109,7 +110,8 @@ class Pixels:
     def mix(
         self, method: augmentations.Method, raw: Tensor, labels: Tensor, bank: Bank
     ) -> tuple[Batch | None, Batch]:
-        images, maps = self._prepare(raw, self._task.maps(labels))
+        images, maps, moves = self._prepare(raw, self._task.maps(labels))
+        labels = self._task.moved(labels, moves)
         masks = None if maps is None else maps[:, 0] >= _HALF
         if maps is not None and not self._has_masks:
             labels = self._task.with_maps(labels, maps)
@@ -150,11 +152,11 @@ class Pixels:
             mean, std = self._dataset.mean, self._dataset.std
             yield normalise(raw, mean, std, channels_last=channels_last), labels
 
-    def _prepare(self, raw: Tensor, maps: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _prepare(self, raw: Tensor, maps: Tensor | None) -> tuple[Tensor, Tensor | None, Moves]:
         """Random crops and flips as the configuration has them, then normalisation.
 
         What moves with the images is returned beside them, (B, M, H, W) uint8: `maps`, or the masks
-        that `raw` has as its last channel.
+        that `raw` has as its last channel; then the crops and flips.
         """
         training = self._config.training
         mean, std, channels_last = self._dataset.mean, self._dataset.std, training.channels_last
@@ -164,20 +166,18 @@ class Pixels:
         if beside:
             # Their channels become values from 0 to 1.
             mean, std = (F.pad(mean, (0, beside), value=0.0), F.pad(std, (0, beside), value=1.0))
-        images = prepare(
+        moves = draw_moves(
             raw,
-            mean,
-            std,
             crop_padding=training.crop_padding or 0,
             flip=bool(training.flip),
             generator=self._streams.crops,
-            channels_last=channels_last,
         )
+        images = normalise(moves.apply(raw), mean, std, channels_last=channels_last)
         if not beside:
-            return images, None
+            return images, None, moves
         layout = torch.channels_last if channels_last else torch.contiguous_format
         moved = (images[:, -beside:] * 255).round_().to(torch.uint8)
-        return images[:, :-beside].contiguous(memory_format=layout), moved
+        return images[:, :-beside].contiguous(memory_format=layout), moved, moves
 
 
 def _needs_masks(config: RunConfig) -> bool:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from mixbench.experiments.config.datasets import DatasetInfo
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.named import Arrays, NamedDataset
+from mixbench.experiments.data.object_rows import object_rows
 from mixbench.experiments.data.scenes import fashion
 from mixbench.experiments.data.scenes.compose import Scenes
 from mixbench.experiments.data.sets import fashion_mnist
@@ -23,7 +24,7 @@ INFO = DatasetInfo(
     test=400,
     flip=True,
     crop_padding=4,
-    targets=("masks", "multi_label"),
+    targets=("masks", "multi_label", "boxes"),
     source="generated from Fashion-MNIST, and kept in $MIXBENCH_DATA",
 )
 
@@ -66,6 +67,9 @@ class _FashionScenes(NamedDataset):
             return Arrays(
                 fashion.GROUPS, train.images, shown_groups(train), test.images, shown_groups(test)
             )
+        if config.targets == "boxes":
+            rows = (_objects(train), _objects(test))
+            return Arrays(fashion.GROUPS, train.images, rows[0], test.images, rows[1])
         classes = ("background", *fashion.GROUPS)
         return Arrays(classes, train.images, _masks(train), test.images, _masks(test))
 
@@ -98,6 +102,10 @@ def _size(config: DatasetConfig) -> int:
 
 def _masks(scenes: Scenes) -> NDArray[np.uint8]:
     return np.stack([scenes.classes, scenes.instances], axis=1)
+
+
+def _objects(scenes: Scenes) -> NDArray[np.float32]:
+    return object_rows(scenes.boxes, scenes.labels, scenes.visible, scenes.instances)
 
 
 def shown_groups(scenes: Scenes) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ INFO = ModelInfo(
     summary="a small U-Net for segmentation, quick on two CPU cores",
     default_width=8,
     stages=("encoder.0", "encoder.1", "encoder.2", "bottom"),
-    is_dense=True,
+    answers="map",
 )
 
 

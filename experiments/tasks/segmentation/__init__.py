@@ -31,5 +31,5 @@ TASK = TaskInfo(
         "snapmix": _OF_IMAGES,
         "transmix": "it weighs labels by the attention of a class token",
     },
-    is_dense=True,
+    answers="map",
 )
