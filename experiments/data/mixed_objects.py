@@ -64,5 +64,5 @@ def _target(objects: Objects, number: int, *, exact: bool) -> dict[str, Any]:
 
 def _around(masks: Tensor) -> Tensor:
     """The boxes of masks (G,H,W), edges and not middles of pixels."""
-    boxes = masks_to_boxes(masks)
+    boxes: Tensor = masks_to_boxes(masks)
     return boxes + boxes.new_tensor([0, 0, 1, 1])

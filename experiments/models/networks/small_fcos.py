@@ -41,7 +41,8 @@ class SmallFCOS(nn.Module):
         self.head = nn.Sequential(_block(fine, fine), _block(fine, fine))
         self.sides = nn.Conv2d(fine, 4, 1)
         self.classifier = nn.Conv2d(fine, classes, 1)
-        nn.init.constant_(self.classifier.bias, -math.log((1 - _RARE) / _RARE))
+        rare = torch.full((classes,), -math.log((1 - _RARE) / _RARE))
+        self.classifier.bias = nn.Parameter(rare)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) to (B, 4 + classes, H/4, W/4): logarithms of sides, then logits."""

@@ -17,6 +17,7 @@ from mixbench.analysis.claims.regimes import regimes
 from mixbench.analysis.claims.study import irreproducible, published
 from mixbench.analysis.tables.labels import settings
 from mixbench.experiments import cli
+from mixbench.experiments.design.tasks import test_metrics
 from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.bias_variance.decompose import PARTS
 from mixbench.experiments.sweep import load, scales
@@ -27,7 +28,6 @@ TESTABLE = [claim for claim in claims.shipped() if claim.is_testable]
 WANTED = 40
 LACKING = {
     "cutmix_patches": "patch",
-    "detection_cutmix": "detection",
     "segmentation_cutmix": "semi_segmentation",
     "semi_supervised_cutmix": "semi_supervised",
     "distillation_cutmix": "distillation",
@@ -53,7 +53,12 @@ def metrics() -> set[str]:
     results = json.loads((folder / "metrics_of_results.json").read_text())
     measured = json.loads((folder / "metrics_of_measurements.json").read_text())
     of_cells = {f"bias_variance/{part}" for part in PARTS}
-    return {*results, *of_cells, *(name for names in measured.values() for name in names)}
+    return {
+        *results,
+        *of_cells,
+        *test_metrics(),
+        *(name for names in measured.values() for name in names),
+    }
 
 
 def test_the_folklore_is_there() -> None:

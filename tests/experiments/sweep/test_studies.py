@@ -17,6 +17,7 @@ STUDIES = (
     "audio",
     "combination",
     "data_fraction",
+    "detection",
     "distillation",
     "placement",
     "segmentation",

@@ -167,21 +167,21 @@ def test_the_loss_by_hand() -> None:
 
 def test_scores_of_hand_cases_perfect_and_random_predictors() -> None:
     random = torch.Generator().manual_seed(0)
-    corners = torch.randint(0, 40, (200, 2, 2), generator=random).float()
+    corners = torch.randint(0, 40, (80, 2, 2), generator=random).float()
     boxes = torch.cat([corners, corners + 10], dim=-1)
     boxes[:, 1, ::2] += 60  # apart
-    labels = torch.randint(CLASSES, (200, 2), generator=random)
-    visible = torch.tensor([1.0, 0.5]).expand(200, 2)
+    labels = torch.randint(CLASSES, (80, 2), generator=random)
+    visible = torch.tensor([1.0, 0.5]).expand(80, 2)
     truth = Objects(boxes, labels, visible, None)
-    scores = torch.rand(200, 2, 1, generator=random).clamp(min=0.1)
+    scores = torch.rand(80, 2, 1, generator=random).clamp(min=0.1)
     perfect = torch.cat([boxes, scores, labels.unsqueeze(-1).float()], dim=-1)
     assert list(average_precisions(perfect, truth).values()) == pytest.approx([1.0] * 4)
     # Each box with each class, surely or not by chance: half of what is found is right.
     both = torch.cat([perfect, perfect], dim=1)
     both[:, 2:, 5] = 1 - both[:, 2:, 5]
-    both[..., 4] = torch.rand(200, 4, generator=random).clamp(min=0.1)
+    both[..., 4] = torch.rand(80, 4, generator=random).clamp(min=0.1)
     by_chance = average_precisions(both, truth)
-    assert by_chance["map50"] == pytest.approx(0.5, abs=0.06) and by_chance["recall"] == 1
+    assert by_chance["map50"] == pytest.approx(0.5, abs=0.08) and by_chance["recall"] == 1
     elsewhere = perfect.clone()
     elsewhere[..., :4] += 200
     assert set(average_precisions(elsewhere, truth).values()) == {0.0}
@@ -189,7 +189,7 @@ def test_scores_of_hand_cases_perfect_and_random_predictors() -> None:
     missed = perfect.clone()
     missed[:, 1, 4] = 0
     found = average_precisions(missed, truth)
-    assert found["map50_hidden"] == 0 and found["recall"] == pytest.approx(0.5, abs=0.01)
+    assert found["map50_hidden"] == 0 and found["recall"] == pytest.approx(0.5, abs=0.02)
     # 10 x 10 shifted by 2 overlaps by 80 of 120: right up to 0.65, at 4 of 10 thresholds.
     shifted = perfect.clone()
     shifted[..., 0:4:2] += 2
