@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 def inspect(
     folder: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="A folder of images, or a list: csv:FILE.")
+        str,
+        typer.Argument(
+            metavar="FOLDER", help="A folder of images, or csv:, parquet:, webdataset:PATH."
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     samples: Annotated[

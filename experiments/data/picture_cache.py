@@ -9,7 +9,6 @@ decoded as they are needed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -18,7 +17,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,15 +28,12 @@ import PIL
 from mixbench.experiments.config.member_file import size_and_time
 from mixbench.experiments.data import picture_store
 from mixbench.experiments.data.picture_store import Damaged, PictureStore
+from mixbench.experiments.store.cache import LEFT_FREE, alone, folder
 from mixbench.experiments.store.files import folder_aside
-from mixbench.experiments.store.sweep_folder import root
 from mixbench.experiments.text import first_line
 
 log = logging.getLogger(__name__)
 
-LEFT_FREE = 2**28
-"""Bytes of the disk that the cache leaves to others."""
-POLL_SECONDS = 0.1
 _KEY = re.compile(r"[0-9a-f]{32}")
 
 
@@ -84,12 +80,6 @@ def digest(root: Path, paths: Sequence[Path], settings: str) -> str:
     return total.hexdigest()[:32]
 
 
-def folder() -> Path:
-    """Where the cache is: `pictures` in $MIXBENCH_CACHE, else in `.cache` beside the sweeps."""
-    named = os.environ.get("MIXBENCH_CACHE")
-    return (Path(named).expanduser() if named else root() / ".cache") / "pictures"
-
-
 def open_or_make(wanted: Wanted, threads: int) -> PictureStore | None:
     """The store of these pictures, made if need be; None, said in the log, where it can't be."""
     try:
@@ -99,7 +89,7 @@ def open_or_make(wanted: Wanted, threads: int) -> PictureStore | None:
         if store is not None:
             return store
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.parent / f".{key}.lock"):
+        with alone(path.parent / f".{key}.lock"):
             store = _open(path)  # another process may just have made it
             if store is None:
                 _make(path, wanted, threads)
@@ -180,34 +170,3 @@ def _make(path: Path, wanted: Wanted, threads: int) -> None:
         shutil.rmtree(work, ignore_errors=True)
         raise
     log.info("decoded %d pictures in %.1f s", len(wanted.paths), time.monotonic() - started)
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock on a file, which the system releases when a process ends, however it ends."""
-    waited = False
-    while True:
-        with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not waited:
-                    log.info("waiting for another process that decodes the same pictures")
-                waited = True
-                time.sleep(POLL_SECONDS)
-                continue
-            # The holder before may have removed the file: then this is a lock on nothing.
-            if not _is_same(path, file.fileno()):
-                continue
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_same(path: Path, number: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(number))
-    except FileNotFoundError:
-        return False

@@ -5,10 +5,14 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from mixbench.experiments.config.picture_list import csv_file
+from mixbench.experiments.config.picture_list import csv_file, parquet, shards
 from mixbench.experiments.config.picture_list.base import Picture, PictureList
 
-KINDS = {csv_file.KIND: csv_file.read}
+KINDS = {
+    csv_file.KIND: csv_file.read,
+    parquet.KIND: parquet.read_parquet,
+    shards.KIND: shards.read_shards,
+}
 """What reads each kind of list, by the word before the colon of its name."""
 
 __all__ = ["KINDS", "Picture", "PictureList", "list_path", "open_list", "root_of"]

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 import random
+import sys
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
 
-from mixbench.experiments.config import datasets
+from mixbench.experiments.config import datasets, picture_list
+from mixbench.experiments.config.member_file import content, member_of
 from mixbench.experiments.config.picture_list import csv_file, open_list
 from mixbench.experiments.config.resolve import parse
 from mixbench.experiments.data.folder_listing import listing_of
@@ -20,11 +29,12 @@ from mixbench.experiments.data.load import load
 from mixbench.experiments.errors import UserError
 from tests.support import running
 
-NAMES = [f"{label}/{part}{n}.png" for label in ("cat", "dog") for n in range(9) for part in "ab"]
+LABELS = ["cat", "dog"]
+NAMES = [f"{label}/{part}{n}.png" for label in LABELS for n in range(9) for part in "ab"]
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
     """The same uneven pictures as a folder and as each kind of list, in another order."""
     root = tmp_path_factory.mktemp("pictures")
     random_numbers = np.random.RandomState(0)
@@ -36,10 +46,54 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         Image.fromarray(pixels).save(path)
     rows = [(f"folder/{name}", name.partition("/")[0]) for name in NAMES]
     random.Random(0).shuffle(rows)
-    return {
+    lists = {
         "imagefolder": root / "folder",
         "csv": table(root / "all.csv", ["path", "label"], *rows),
+        "parquet": parquet(root / "parquet", [name for name, _ in rows]),
+        "webdataset": shards(root / "shards", [name for name, _ in rows]),
     }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIXBENCH_CACHE", str(root / "cache"))
+        yield lists
+
+
+def parquet(folder: Path, names: list[str]) -> Path:
+    """Two files, as `datasets` write them."""
+    folder.mkdir()
+    contents = [(folder.parent / name).read_bytes() for name in names]
+    images = [
+        {"bytes": content, "path": Path(name).name}
+        for name, content in zip(names, contents, strict=True)
+    ]
+    labels = [LABELS.index(name.split("/")[1]) for name in names]
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    whole = pyarrow.table({"image": pyarrow.array(images, kind), "label": labels})
+    features = {"label": {"names": LABELS, "_type": "ClassLabel"}}
+    head = {"huggingface": json.dumps({"info": {"features": features}})}
+    for number in range(2):
+        part = whole.replace_schema_metadata(head).slice(number * 20, 20)
+        pyarrow.parquet.write_table(part, folder / f"data-{number:05}-of-00002.parquet")
+    return folder
+
+
+def shards(folder: Path, names: list[str], mode: str = "w") -> Path:
+    """Three of them, with numbers as labels and a file of the classes' names."""
+    folder.mkdir()
+    (folder / "classnames.txt").write_text("\n".join(LABELS))
+    for number in range(3):
+        with tarfile.open(folder / f"{number}.tar{'.gz' * (mode == 'w:gz')}", mode) as tar:
+            for name in names[number::3]:
+                label = str(LABELS.index(name.split("/")[1])).encode()
+                path = Path(name).relative_to("folder")
+                add(tar, str(path.with_suffix(".cls")), label)
+                add(tar, str(path), (folder.parent / name).read_bytes())
+    return folder
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
 
 
 def table(path: Path, *rows: Any) -> Path:
@@ -52,7 +106,7 @@ def _run(kind: str, place: Path, **dataset: Any) -> dict[str, Any]:
     return {"dataset": {"name": f"{kind}:{place}", "image_size": 12, **dataset}}
 
 
-@pytest.mark.parametrize("kind", ["csv"])
+@pytest.mark.parametrize("kind", ["csv", "parquet", "webdataset"])
 def test_the_pixels_and_splits_are_those_of_the_folder(kind: str, places: dict[str, Path]) -> None:
     wanted, found = (
         load(parse(_run(one, places[one], fit="pad")).dataset, crops=(0.2, 1.0))
@@ -186,3 +240,128 @@ def test_boxes_of_a_table(places: dict[str, Path]) -> None:
         ("a0.png", "cat", (5, 5, 6, 6)),
     ]
     assert len(open_list(f"csv:{file}").splits["all"]) == 2
+
+
+def test_a_shard_leaves_out_what_has_no_label_and_compressed_ones_are_copied(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    root = places["imagefolder"].parent
+    (tmp_path / "folder").symlink_to(places["imagefolder"])
+    packed = shards(tmp_path / "packed", [f"folder/{name}" for name in NAMES], "w:gz")
+    plain = shards(tmp_path / "plain", [f"folder/{name}" for name in NAMES])
+    with tarfile.open(plain / "0.tar", "a") as tar:
+        picture = (root / "folder/cat/a0.png").read_bytes()
+        for name in ("cat/a0.jpg", "new.png", "._new.png", "new.json", "old.cls"):
+            add(tar, name, picture)
+    found = [listing_of(f"webdataset:{place}") for place in (packed, plain)]
+    assert [content(member) for member in map(member_of, found[0].files) if member] == [
+        content(member) for member in map(member_of, found[1].files) if member
+    ]
+    assert datasets.identity(f"webdataset:{packed}") == datasets.identity(f"webdataset:{plain}")
+    assert found[1].left_out == {
+        "0.tar: cat/a0.jpg": "a second picture of cat/a0",
+        "0.tar: new.png": "no label",
+    }
+    assert found[1].others == {"hidden": 1, ".json": 1, ".cls without a picture": 1}
+
+
+def test_files_of_splits_are_told_by_their_names(places: dict[str, Path], tmp_path: Path) -> None:
+    whole = pyarrow.parquet.read_table(places["parquet"])
+    names = pyarrow.array([LABELS[n] for n in whole["label"].to_pylist()])
+    flat = pyarrow.table({"image": pyarrow.compute.struct_field(whole["image"], 0), "label": names})
+    for name in ("train-00000-of-00001", "default/validation/0000", "test"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        pyarrow.parquet.write_table(flat, tmp_path / f"{name}.parquet")
+    listing = listing_of(f"parquet:{tmp_path}")
+    assert listing.named == ("train", "validation", "test") and listing.classes == ("cat", "dog")
+    assert len(listing.train[0]) == len(listing.test[0]) == 36
+    pyarrow.parquet.write_table(flat, tmp_path / "more.parquet")
+    with pytest.raises(UserError, match=r"more.parquet names no split, but others do \(train, val"):
+        picture_list.KINDS["parquet"](str(tmp_path))
+
+
+BAD = {
+    "nothing there": ("parquet", None, "is not there; expected a folder of .parquet files"),
+    "arrow": (
+        "parquet",
+        {"data.arrow": b""},
+        "it has files of .*[.]arrow; .*to_parquet what is read",
+    ),
+    "damaged": ("parquet", {"a.parquet": b"x" * 50}, "a.parquet can't be read: "),
+    "a column": (
+        "parquet",
+        {"a.parquet": {"img": [b"x"], "label": [0]}},
+        "no column 'image'; did you mean 'img'.*rename_column",
+    ),
+    "no bytes": ("parquet", {"a.parquet": {"image": ["x"], "label": [0]}}, "image: got string"),
+    "a fraction": (
+        "parquet",
+        {"a.parquet": {"image": [b"x"], "label": [0.5]}},
+        "label: got double",
+    ),
+    "unlabelled": (
+        "parquet",
+        {"a.parquet": {"image": [b"x", b"y"], "label": [-1, None]}},
+        r"no picture with a label \(2 left out: no label\)",
+    ),
+    "no tar": ("webdataset", {"a.tar": b"x" * 600}, "a.tar can't be read: "),
+    "cut off": ("webdataset", {"a.tar": None}, "a.tar can't be read: unexpected end of data"),
+    "too few names": (
+        "webdataset",
+        {"a.tar": {"1.png": b"x", "1.cls": b"7"}},
+        "label 7, but 2 nam",
+    ),
+    "another name": (
+        "webdataset",
+        {"a.tar": {"1.png": b"x", "1.cls": b"cow"}},
+        "label 'cow' is not",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_files_that_cant_be_read_are_refused_in_a_line(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIXBENCH_CACHE", str(tmp_path / "cache"))
+    kind, files, words = BAD[case]
+    place = tmp_path / "data"
+    if files is not None:
+        place.mkdir()
+        (place / "classnames.txt").write_text("cat\ndog\n")
+    for name, inside in (files or {}).items():
+        if isinstance(inside, bytes):
+            (place / name).write_bytes(inside)
+        elif kind == "parquet":
+            pyarrow.parquet.write_table(pyarrow.table(inside), place / name)
+        else:
+            with tarfile.open(place / name, "w") as tar:
+                for one, data in (inside or {"1.png": b"x" * 9000}).items():
+                    add(tar, one, data)
+            if inside is None:
+                (place / name).write_bytes((place / name).read_bytes()[:5000])
+    with pytest.raises(UserError, match=words) as caught:
+        parse(_run(kind, place))
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "cache").glob("pictures/.*/"))
+
+
+def test_without_room_for_the_cache_shards_are_read_and_parquet_says_so(
+    places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MIXBENCH_CACHE", str(tmp_path / "file"))
+    assert len(picture_list.KINDS["webdataset"](str(places["webdataset"])).splits["all"]) == 36
+    with pytest.raises(
+        UserError, match=r"can't be kept in .*; name another place in MIXBENCH_CACHE"
+    ):
+        picture_list.KINDS["parquet"](str(places["parquet"]))
+
+
+def test_without_its_package_parquet_says_so(
+    places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIXBENCH_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match=r"needs pyarrow to read files; pip install"):
+        picture_list.KINDS["parquet"](str(places["parquet"]))
