@@ -16,6 +16,7 @@ import numpy as np
 
 from mixbench.experiments.data import picture_cache
 from mixbench.experiments.data.pixel_range import Range, Scale, Survey, survey
+from mixbench.experiments.store import cache
 from mixbench.experiments.store.files import folder_aside
 
 MANY = 5000
@@ -29,7 +30,7 @@ def surveyed(root: Path, paths: Sequence[Path], given: Range | None, threads: in
     if len(paths) < MANY:
         return survey(paths, given, threads)
     key = picture_cache.digest(root, paths, f"survey {_SCHEMA} {given}")
-    path = picture_cache.folder() / key
+    path = cache.folder() / key
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return _read(path, len(paths))
     found = survey(paths, given, threads)

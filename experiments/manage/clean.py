@@ -19,7 +19,7 @@ from pathlib import Path
 from mixbench.experiments.config import datasets
 from mixbench.experiments.data import picture_cache
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.store import claims, dependencies, evaluations, take_over, workers
+from mixbench.experiments.store import cache, claims, dependencies, evaluations, take_over, workers
 from mixbench.experiments.store.run_folder import PlannedRun, RunFolder
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.store.sweep_folder import SweepFolder
@@ -214,7 +214,7 @@ def _decoded_pictures(folder: SweepFolder, plan: list[PlannedRun], now: float) -
     Not of a folder on which a worker of any sweep may be at work.
     """
     cached = picture_cache.entries()
-    if not cached and not picture_cache.folder().is_dir():
+    if not cached and not cache.folder().is_dir():
         return
     own, used = _image_folders(plan), set[str]()
     for name in SweepFolder.names():

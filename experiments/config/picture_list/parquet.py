@@ -53,7 +53,7 @@ class ParquetFiles(Reader):
                 numbers[split] += 1
                 content = image.get("bytes") if isinstance(image, dict) else image
                 problem = _problem(content, label, found)
-                if problem:
+                if problem or content is None:
                     found.left_out.append((where, problem))
                     continue
                 known = class_name(label) if isinstance(label, str) else label

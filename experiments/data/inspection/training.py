@@ -10,6 +10,7 @@ from mixbench.experiments.config import resolve
 from mixbench.experiments.config.data_text import training_images
 from mixbench.experiments.data import picture_cache
 from mixbench.experiments.data.pixel_range import Survey, survey
+from mixbench.experiments.store import cache
 from mixbench.experiments.text import plural
 
 
@@ -52,5 +53,5 @@ class Training:
             return ""
         return (
             f"{self.cached_bytes / 1e6:,.1f} MB of decoded pictures in "
-            f"{plural(len(entries), 'set')}, below {picture_cache.folder()}"
+            f"{plural(len(entries), 'set')}, below {cache.folder()}"
         )
