@@ -11,13 +11,14 @@ import pandas as pd
 
 from mixbench.analysis.report import paper_tables
 from mixbench.analysis.report.data import ReportData, collect
-from mixbench.analysis.report.files import CSV, FIGURES, HTML, MARKDOWN, write_files
+from mixbench.analysis.report.files import CSV, FIGURES, HTML, MARKDOWN, TABLES, write_files
 from mixbench.analysis.report.page import render
 from mixbench.analysis.report.sections import (
     budget,
     calibration,
     checks,
     claims,
+    classes,
     dose,
     factors,
     first,
@@ -35,6 +36,7 @@ from mixbench.analysis.report.sections import (
     schedules,
     setup,
     summary,
+    to_use,
     tuning,
     warnings,
 )
@@ -49,6 +51,7 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 SECTIONS: dict[str, Callable[[ReportData], dict[str, Any]]] = {
     "summary": summary.section,
     "first": first.section,
+    "to_use": to_use.section,
     "claims": claims.section,
     "warnings": warnings.section,
     "question": question.section,
@@ -58,6 +61,7 @@ SECTIONS: dict[str, Callable[[ReportData], dict[str, Any]]] = {
     "schedules": schedules.section,
     "noise": noise.section,
     "occlusion": occlusion.section,
+    "classes": classes.section,
     "calibration": calibration.section,
     "pairs": pairs.section,
     "factors": factors.section,
@@ -132,6 +136,8 @@ def write_report(
     }
     files = {CSV: _csv(data.tables), VERDICTS: of_comparison(data.comparison, data.spec)}
     paper = paper_tables.table_files(data)
+    if by_class := sections["classes"]["csv"]:
+        paper[f"{TABLES}/classes.csv"] = by_class
     write_files(out, {**figures, **files, **paper, **render(sections)})
     verdict, warnings = sections["summary"]["verdict"], sections["warnings"]["list"]
     paths = [tuple(out / name for name in names) for names in (figures, paper)]

@@ -13,7 +13,7 @@ import pandas as pd
 from mixbench.analysis.report.files import write_pages
 from mixbench.analysis.report.page import markdown
 from mixbench.analysis.statistics.changes import Change, Match, changes, match
-from mixbench.analysis.statistics.metrics import Metric, metrics_of
+from mixbench.analysis.statistics.metrics import TARGET_SD, Metric, metrics_of
 from mixbench.analysis.tables.from_csv import is_accuracy, is_lower_better
 from mixbench.analysis.tables.sources import Source
 from mixbench.analysis.text import changes as words
@@ -147,7 +147,9 @@ def _notes(before: Source, after: Source, names: tuple[str, str]) -> list[str]:
 def _metrics(before: Source, after: Source, tolerances: Mapping[str, float]) -> list[Metric]:
     runs = before.runs
     shared = [name for name in before.metric_columns if name in after.metric_columns]
-    metrics = list(metrics_of(runs[shared]))
+    # Which task it is says which metric leads; the data say some margins.
+    facts = [name for name in ("task.name", TARGET_SD) if name in runs]
+    metrics = list(metrics_of(runs[[*shared, *facts]]))
     known = {metric.key for metric in metrics}
     for name in tolerances:
         if name not in before.metric_columns and name not in after.metric_columns:

@@ -19,9 +19,10 @@ from mixbench.analysis.statistics.comparison import Comparison, compare
 from mixbench.analysis.statistics.looks import with_looks
 from mixbench.analysis.statistics.metrics import GAP, Metric
 from mixbench.analysis.statistics.recommendation import Advice, recommend
-from mixbench.analysis.tables import cache
+from mixbench.analysis.tables import cache, predictions
 from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.load import Tables
+from mixbench.analysis.tables.predictions import Predicted
 from mixbench.analysis.text import formatting
 from mixbench.experiments.design import decide
 from mixbench.experiments.design import question as questions
@@ -77,6 +78,12 @@ class ReportData:
             if runs[column].map(value_text).nunique() == 1
         }
 
+    def predicted(self, run_key: str) -> Predicted | None:
+        """Return what a run named its test images; None where that is not known."""
+        if run_key not in self._predicted:
+            self._predicted[run_key] = predictions.read(self.folder.path / "runs" / run_key)
+        return self._predicted[run_key]
+
     @cached_property
     def advice(self) -> Advice:
         """What to use, on the metric that the sweep was made for."""
@@ -110,6 +117,11 @@ class ReportData:
             own = self.decimals(metric)
             self._decimals[name] = formatting.difference_digits(differences, metric.percent, own)
         return self._decimals[name]
+
+    @cached_property
+    def _predicted(self) -> dict[str, Predicted | None]:
+        """What was read before: several sections need it."""
+        return {}
 
     @cached_property
     def _decimals(self) -> dict[str, int]:

@@ -11,11 +11,11 @@ from mixbench.experiments.store.files import atomic_write
 FIGURES, TABLES = "figures", "tables"
 HTML, MARKDOWN, CSV = "report.html", "report.md", "runs.csv"
 _FIGURE_NAMES = re.compile(
-    r"(mixed|methods|forest|budget|pairs|factors|dose|schedules|occlusion|"
+    r"(mixed|methods|forest|budget|pairs|factors|dose|schedules|occlusion|confusion(-differences)?|"
     r"reliability(-\d+)?|measured-[\w-]+)\.png"
 )
 """The files in `figures/` that belong to a report; others are left alone."""
-_TABLE_NAMES = ("results", "contrasts", "ranks", "runs")
+_TABLE_NAMES = ("results", "contrasts", "ranks", "runs", "classes")
 """The same of `tables/`."""
 
 

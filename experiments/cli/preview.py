@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mixbench.experiments.cli.options import MethodArgument, ParameterOption, augmentation_section
+from mixbench.experiments.cli.options import ParameterOption, augmentation_section
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.text import plural
 
+if TYPE_CHECKING:
+    from mixbench.experiments.config.schema import RunConfig
+
+_MOST_METHODS = 12
+
 
 def preview(
-    method: MethodArgument,
+    methods: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="METHOD...", help="An augmentation, or several to compare on the same images."
+        ),
+    ],
     dataset: Annotated[
         str, typer.Option(help="A data set, or imagefolder:/path.")
     ] = "fashion_mnist",
@@ -31,10 +41,19 @@ def preview(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The PNG; default: preview_METHOD.png, or preview_staging.png."),
+        typer.Option(
+            help="The PNG; default: preview_METHOD.png, preview_methods.png or preview_staging.png."
+        ),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, max=20)] = 4,
-    columns: Annotated[int, typer.Option(min=1, max=10)] = 3,
+    rows: Annotated[
+        int, typer.Option(min=1, max=20, help="Of several methods: one image each.")
+    ] = 4,
+    columns: Annotated[
+        int | None, typer.Option(min=1, max=10, help="Of one method; default: 3.")
+    ] = None,
+    size: Annotated[
+        int, typer.Option(min=32, max=1024, help="The side of a picture, in pixels.")
+    ] = 130,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Draw mixed images with their label weights, or a timeline of schedules, as a PNG.
@@ -44,6 +63,8 @@ def preview(
 
     Example: mixbench preview cutmix --set alpha=0.2 --dataset digits
 
+    Example: mixbench preview cutmix mixup fmix --rows 6 --size 200
+
     Example: mixbench preview mixup --dataset imagefolder:photos --set dataset.image_size=96
     --set training.crop=none
 
@@ -52,48 +73,99 @@ def preview(
     from mixbench.experiments.config import datasets, resolve
 
     sections, parameters = _by_section(overrides or [])
-    augmentation = augmentation_section(method, parameters)
+    _check_methods(methods, columns, staging)
+    asked = _each_section(methods, parameters)
     sections["dataset"] = {"name": dataset, **sections["dataset"]}
     # What is drawn does not depend on the network; these can have masks or boxes as targets.
     targets = sections["dataset"].get("targets") or datasets.info(dataset).targets[0]
     network = {"masks": "unet", "boxes": "small_fcos"}.get(str(targets))
     if network is not None:
         sections["model"] = {"name": network}
-    config = resolve.parse({**sections, "augmentation": augmentation})
-    path = out or Path("preview_staging.png" if staging else f"preview_{method}.png")
+    configs = [resolve.parse({**sections, "augmentation": one}) for one in asked]
+    config = configs[0]
+    drawn = "staging" if staging else methods[0] if len(methods) == 1 else "methods"
+    path = out or Path(f"preview_{drawn}.png")
     if not path.parent.is_dir():
         raise UserError(f"--out: the folder {str(path.parent)!r} does not exist")
     if path.is_dir():
         raise UserError(f"--out: {str(path)!r} is a folder, expected the name of a PNG")
     if staging:
-        _draw_timelines(augmentation, config.dataset.name, staging, epochs or 30, path)
+        _draw_timelines(asked[0], config.dataset.name, staging, epochs or 30, path)
         return
     if epochs is not None:
         raise UserError("--epochs: is for --staging alone")
 
+    _draw(configs, rows, columns or 3, seed, size, path)
+
+
+def _draw(
+    configs: list[RunConfig], rows: int, columns: int, seed: int, size: int, path: Path
+) -> None:
+    """Draw one method, or several side by side, and write them to `path`."""
     from mixbench.experiments.config.data_text import training_images
-    from mixbench.experiments.data import pictures
+    from mixbench.experiments.data import preview_sheets
     from mixbench.experiments.data.load import load
     from mixbench.experiments.store.files import atomic_write
 
+    config = configs[0]
     crops = config.training.random_crops
     images = load(config.dataset, "cpu", crops=crops)
     is_usual = not crops and not config.dataset.fit
     seen = "" if is_usual else training_images(config)
-    picture = pictures.preview(
-        images,
-        config.augmentation,
-        rows=rows,
-        columns=columns,
-        seed=seed,
-        crops=crops,
-        seen=seen,
-    )
+    look = preview_sheets.Look(seed, size, crops, seen)
+    if len(configs) == 1:
+        picture = preview_sheets.preview(
+            images, config.augmentation, rows=rows, columns=columns, look=look
+        )
+    else:
+        each = [one.augmentation for one in configs]
+        picture = preview_sheets.comparison(images, each, rows=rows, look=look)
     atomic_write(path, picture)
     for line in (seen, *images.notes):
         if line:
             print(line)
     print(f"wrote {path}")
+
+
+def _check_methods(methods: list[str], columns: int | None, staging: list[str] | None) -> None:
+    """Raise UserError where several methods can't be drawn as they are asked for."""
+    if len(methods) > _MOST_METHODS:
+        raise UserError(f"got {len(methods)} methods, expected at most {_MOST_METHODS}")
+    twice = next((name for name in methods if methods.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"got {twice} twice, expected each method once")
+    if len(methods) > 1 and columns is not None:
+        raise UserError("--columns: several methods have a column each; expected it with one alone")
+    if len(methods) > 1 and staging:
+        raise UserError(f"--staging: got {len(methods)} methods, expected one")
+
+
+def _each_section(methods: list[str], overrides: list[str]) -> list[dict[str, Any]]:
+    """Return the `augmentation` section of each method; of several, a parameter is set where it is.
+
+    What no method has is left in the first section, whose check refuses it.
+    """
+    from mixbench import augmentations
+
+    sections = [augmentation_section(method, overrides) for method in methods]
+    if len(methods) == 1 or not overrides:
+        return sections
+    known = set(augmentations.available())
+    has = {
+        name: {one.name for one in augmentations.describe(name).parameters}
+        for name in methods
+        if name in known
+    }
+    for key in [key for key in sections[0] if key != "name"]:
+        without = [name for name in methods if key not in has.get(name, {key})]
+        if len(without) == len(methods):
+            continue
+        if without:
+            print(f"--set {key}: not for {', '.join(without)}")
+        for section in sections:
+            if section["name"] in without:
+                del section[key]
+    return sections
 
 
 def _by_section(overrides: list[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:

@@ -33,7 +33,10 @@ def try_folder(
     minutes: Annotated[float, typer.Option(help="How long it may take, all in all.")] = 30.0,
     network: Annotated[
         str | None,
-        typer.Option(help="small_cnn, resnet20, timm/NAME; default: one that suits the images."),
+        typer.Option(
+            help="small_cnn, resnet20, timm/NAME, or efficientnet_lite0 with its packaged weights; "
+            "default: one that suits the images."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the sweep; default: try_FOLDER.")] = None,
     workers: WorkersOption = None,
@@ -151,7 +154,13 @@ def _plan(trial: Any, start: Start, workers: int) -> None:
 
     costs = trial.record.costs
     try:
-        plan = budget.plan(trial.left, costs, start.usual, start.fewest)
+        plan = budget.plan(
+            trial.left,
+            costs,
+            start.usual,
+            start.fewest,
+            tunes="folds" not in start.fixed["dataset"],
+        )
     except budget.TooShort as error:
         needed = (error.needed + trial.spent) / 60
         raise UserError(
@@ -161,8 +170,10 @@ def _plan(trial: Any, start: Start, workers: int) -> None:
         ) from None
     trial.update(replace(trial.record, plan=plan))
     tuned = f", settings chosen on {plural(plan.tuning_replicates, 'replicate')} of their own"
-    print(
+    text = (
         f"plan: no mixing, {', '.join(plan.methods)}; {plan.epochs} epochs, about "
         f"{duration(costs.run(plan.epochs))} a run on one of {plural(workers, 'worker')}; about "
         f"{plural(plan.replicates, 'replicate')}{tuned if plan.tuning_replicates else ''}"
     )
+    print(text)
+    trial.write_nothing_known(text)

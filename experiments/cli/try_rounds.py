@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,6 +31,9 @@ _TUNING_UNTIL = 0.6
 _PAGE_SHARE = 0.08
 """A page that takes a larger share of the budget is written at the end alone."""
 _SAVE_SECONDS = 5.0
+_QUIET_SECONDS, _QUIET_TIMES = 60.0, 15.0
+"""Within a round, what is known is written again after so many seconds at the soonest, and after
+so many times what writing takes."""
 _FAREWELL = 3.0
 """Seconds from the deadline until workers have saved and ended."""
 
@@ -47,6 +51,8 @@ class Trial:
         self.closing = min(4 * self.imports, 0.2 * seconds)
         self._before = record.spent
         self._saved = 0.0
+        self.written = time.monotonic()
+        """When what is known was last written."""
 
     @property
     def spent(self) -> float:
@@ -88,6 +94,19 @@ class Trial:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, specs.yaml_of(spec, note))
         return load(str(path))
+
+    def write_nothing_known(self, plan: str) -> None:
+        """Write an answer for whoever looks before there is a result."""
+        from mixbench.experiments.store.files import atomic_write
+
+        lines = [
+            "Can't tell yet; until then stay without mixing.",
+            "",
+            "no run is done yet",
+            *self.record.notes,
+            plan,
+        ]
+        atomic_write(self.answer_path, "\n".join(lines) + "\n")
 
     @property
     def yaml_path(self) -> Path:
@@ -171,12 +190,23 @@ def _work(trial: Trial, folder: SweepFolder, slots: Sequence[Slot], seconds: flo
         def show() -> None:
             display.show(observer.snapshot())
             trial.tick()
+            _write_quietly(trial)
 
         ended = local_run.run(pool, slots, interrupts, show)
         display.show(observer.snapshot())
     if pool.unusable:
         raise UserError(pool.unusable)
     return ended
+
+
+def _write_quietly(trial: Trial) -> None:
+    """Write what is known within a round, for whoever looks, and for a trial that is killed."""
+    passed = time.monotonic() - trial.written
+    if passed < max(_QUIET_SECONDS, _QUIET_TIMES * trial.closing) or trial.left < 2 * trial.closing:
+        return
+    with contextlib.suppress(UserError):
+        _answer(trial, page=trial.closing < _PAGE_SHARE * trial.seconds, says=False)
+    trial.written = time.monotonic()
 
 
 def _more(trial: Trial, slots: Sequence[Slot], replicates: int) -> int:
@@ -231,8 +261,8 @@ def _shrink(trial: Trial) -> None:
         _started(trial, whole)
 
 
-def _answer(trial: Trial, *, page: bool) -> bool:
-    """Write the answer, and the report with `page`; print it at the end. Is there any result?"""
+def _answer(trial: Trial, *, page: bool, says: bool = True) -> bool:
+    """Write the answer, and the report with `page`; with `says` print it. Is there any result?"""
     from mixbench.analysis.report.data import collect
     from mixbench.analysis.report.trial import trial_text
     from mixbench.experiments.cli.recommend import defaults
@@ -245,7 +275,8 @@ def _answer(trial: Trial, *, page: bool) -> bool:
     try:
         data = collect(folder, None)
     except UserError as error:
-        print(f"no answer yet: {error}")
+        if says:
+            print(f"no answer yet: {error}")
         return False
     found = trial_text(data, defaults())
     began = time.monotonic()
@@ -267,5 +298,7 @@ def _answer(trial: Trial, *, page: bool) -> bool:
     ]
     text = "\n".join([found.text, *after])
     atomic_write(trial.answer_path, text + "\n")
-    print(f"\n{text}\nanswer: {trial.answer_path}" if page else f"\nso far: {found.headline}")
+    trial.written = time.monotonic()
+    if says:
+        print(f"\n{text}\nanswer: {trial.answer_path}" if page else f"\nso far: {found.headline}")
     return True

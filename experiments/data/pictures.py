@@ -1,8 +1,9 @@
-"""Pictures of mixed batches: the strip of every run, and the grid of `mixbench preview`."""
+"""Pictures of mixed batches: the strip of every run, and what other pictures are made of."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,13 +12,11 @@ from torch import Tensor, nn
 
 from mixbench import augmentations
 from mixbench.augmentations.bank import Bank
-from mixbench.augmentations.forward import unmixed
 from mixbench.augmentations.networks.views import NetworkView
-from mixbench.experiments.config.method_text import parameter_text
 from mixbench.experiments.data.box_pictures import outlined
 from mixbench.experiments.data.crops import Scale, denormalise, normalise
 from mixbench.experiments.data.dataset import Dataset, value_range
-from mixbench.experiments.data.mask_pictures import masks_for, soft_masks, tinted
+from mixbench.experiments.data.mask_pictures import masks_for, tinted
 from mixbench.experiments.data.mixed_objects import mixed_boxes
 from mixbench.experiments.data.object_masks import object_masks
 from mixbench.experiments.data.object_rows import Objects
@@ -26,9 +25,12 @@ from mixbench.experiments.design.tasks import BOXES, LABELS, MASKS
 
 STRIP = 8
 SEED = 4
-SIDE = 84
-GAP = 6
-LINE = 14
+SIDE = 112
+GAP = 8
+LINE = 16
+_LETTERS = 13
+_MOST_LABELS = 4
+"""So many labels of a mixed image are told, those with the most weight."""
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -40,73 +42,25 @@ def mixed_strip(
 
     crops: the shares of the area that their random crops have, the same for every method too.
     """
-    raw, labels = _one_per_class(dataset, STRIP, crops, SEED)
-    mixed, _, depth = _mix(dataset, augmentation, raw, labels, SEED)
-    tiles = [_tile(image) for image in mixed]
-    strip = Image.new("RGB", (_across(len(tiles)), SIDE), "white")
-    for number, tile in enumerate(tiles):
-        strip.paste(tile, (number * (SIDE + GAP), 0))
-    if depth:
-        draw = ImageDraw.Draw(strip)
-        draw.rectangle((0, SIDE - LINE, strip.width, SIDE), "white")
-        draw.text((0, SIDE - LINE), _inside(depth), fill="black", font=_font())
-    return _png(strip)
+    raw, labels = one_per_class(dataset, STRIP, crops, SEED)
+    mixed, targets, depth = mix_batch(dataset, augmentation, raw, labels, SEED)
+    font = font_of(_LETTERS)
+    tiles = [tile_of(image, SIDE) for image in mixed]
+    captions = [caption(dataset, targets, number, SIDE, font) for number in range(len(tiles))]
+    width = len(tiles) * (SIDE + GAP) - GAP
+    note = wrapped(inside(depth), width, font) if depth else []
+    tall = max(map(len, captions))
+    strip = Image.new("RGB", (width, SIDE + LINE * (tall + len(note)) + 2), "white")
+    draw = ImageDraw.Draw(strip)
+    for number, (tile, lines) in enumerate(zip(tiles, captions, strict=True)):
+        left = number * (SIDE + GAP)
+        strip.paste(tile, (left, 0))
+        write_lines(draw, (left, SIDE + 1), lines, font, LINE)
+    write_lines(draw, (0, SIDE + 1 + LINE * tall), note, font, LINE)
+    return png_of(strip)
 
 
-def preview(
-    dataset: Dataset,
-    augmentation: dict[str, Any],
-    *,
-    rows: int,
-    columns: int,
-    seed: int,
-    crops: Scale | None = None,
-    seen: str = "",
-) -> bytes:
-    """A PNG grid of mixed training images with their label weights, the unmixed ones beside them.
-
-    crops: the shares of the area that random crops have. seen: what else becomes of training
-    images, for the title.
-    """
-    raw, labels = _one_per_class(dataset, rows * columns, crops, seed)
-    mixed, targets, depth = _mix(dataset, augmentation, raw, labels, seed)
-    if dataset.targets == MASKS:
-        raw = tinted(raw, soft_masks(labels, len(dataset.classes)))
-    if dataset.targets == BOXES:
-        raw = outlined(raw, mixed_boxes(unmixed(raw), Objects.of(labels, dataset.shape[1:])))
-    font = _font()
-    rows_of_text = 1 + max(len(_weights(dataset, targets, n)) for n in range(len(mixed)))
-    caption = LINE * rows_of_text
-    scale = 130
-    block = 2 * scale + 4
-    width = GAP + columns * (block + 2 * GAP)
-    settings = ", ".join(
-        f"{name}={parameter_text(value)}"
-        for name, value in augmentation.items()
-        if name not in ("name", "per_sample")
-    )
-    title = f"{augmentation['name']} ({settings}), drawn per sample, on {dataset.name}"
-    lines = [title, *([_inside(depth)] if depth else []), *([seen] if seen else [])]
-    texts = [line for text in lines for line in _wrapped(text, width - 2 * GAP, font)]
-    head = 10 + LINE * len(texts)
-    sheet = Image.new("RGB", (width, head + rows * (scale + caption + GAP)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for line, text in enumerate(texts):
-        draw.text((GAP, 6 + LINE * line), text, fill="black", font=font)
-    for number in range(len(mixed)):
-        left = GAP + (number % columns) * (block + 2 * GAP)
-        top = head + (number // columns) * (scale + caption + GAP)
-        sheet.paste(_tile(raw[number], scale), (left, top))
-        sheet.paste(_tile(mixed[number], scale), (left + scale + 4, top))
-        label = target_text(dataset, labels[number])
-        draw.text((left, top + scale + 1), _short(label), fill="#555555", font=font)
-        for line, text in enumerate(_weights(dataset, targets, number)):
-            corner = (left + scale + 4, top + scale + 1 + LINE * line)
-            draw.text(corner, text, fill="black", font=font)
-    return _png(sheet)
-
-
-def _mix(
+def mix_batch(
     dataset: Dataset, augmentation: dict[str, Any], raw: Tensor, labels: Tensor, seed: int
 ) -> tuple[Tensor, Tensor, int]:
     """Mixed images (uint8), their dense soft labels, on the CPU, and the plan's depth."""
@@ -167,16 +121,31 @@ def _stand_in(images: Tensor, classes: int) -> NetworkView:
     return NetworkView(network.to(images.device), map_layer="1")
 
 
-def _inside(depth: int) -> str:
+def inside(depth: int) -> str:
     """The caption of a batch that is mixed at a layer of the network."""
     return f"mixed at layer {depth} of the network; these are the images that enter it"
 
 
-def _font() -> Font:
-    return ImageFont.load_default(size=11)
+def font_of(size: int) -> Font:
+    """The font of captions, so many pixels high."""
+    return ImageFont.load_default(size=size)
 
 
-def _wrapped(text: str, width: int, font: Font) -> list[str]:
+def write_lines(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    lines: Sequence[str],
+    font: Font,
+    line: int,
+    colour: str = "black",
+) -> None:
+    """Write lines below each other, `line` pixels apart."""
+    left, top = corner
+    for number, text in enumerate(lines):
+        draw.text((left, top + line * number), text, fill=colour, font=font)
+
+
+def wrapped(text: str, width: int, font: Font) -> list[str]:
     """The words of `text` on lines of at most `width` pixels."""
     lines = [""]
     for word in text.split(" "):
@@ -188,7 +157,7 @@ def _wrapped(text: str, width: int, font: Font) -> list[str]:
     return lines
 
 
-def _one_per_class(
+def one_per_class(
     dataset: Dataset, count: int, crops: Scale | None, seed: int
 ) -> tuple[Tensor, Tensor]:
     """The first `count` training images, or crops of them, taking classes in turn, on the CPU."""
@@ -210,14 +179,39 @@ def _one_per_class(
     return torch.cat(images).cpu(), torch.cat(own_labels).cpu()
 
 
+def caption(dataset: Dataset, targets: Tensor, number: int, width: int, font: Font) -> list[str]:
+    """The labels of a mixed image with their weights, on lines of at most `width` pixels.
+
+    "0.63 bag · 0.37 coat"; the numbers to predict in a regression; nothing for masks.
+    """
+    lines: list[str] = []
+    for part in _weights(dataset, targets, number):
+        longer = f"{lines[-1]} · {part}" if lines else part
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(_cut(part, width, font))
+    return lines
+
+
 def _weights(dataset: Dataset, targets: Tensor, number: int) -> list[str]:
     if dataset.targets in (BOXES, MASKS):
         return []
     if dataset.targets == "regression":
         low, high = value_range(dataset.train.labels)
-        return target_text(dataset, low + targets[number] * (high - low)).split(", ")[:4]
+        return target_text(dataset, low + targets[number] * (high - low)).split(", ")[:_MOST_LABELS]
     shares = sorted(enumerate(targets[number].tolist()), key=lambda item: -item[1])
-    return [f"{_short(dataset.classes[c])} {w:.2f}" for c, w in shares if w > 0.005][:4]
+    told = [f"{weight:.2f} {short(dataset.classes[c])}" for c, weight in shares if weight > 0.005]
+    return told[:_MOST_LABELS]
+
+
+def _cut(text: str, width: int, font: Font) -> str:
+    """The text, with dots in place of its end where it is too wide."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"
 
 
 def target_text(dataset: Dataset, target: Tensor) -> str:
@@ -243,11 +237,13 @@ def labels_for_methods(dataset: Dataset, targets: Tensor) -> Tensor:
     return targets
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """The name of a class, shortened where it is long."""
     return text if len(text) <= 14 else f"{text[:13]}…"
 
 
-def _tile(image: Tensor, side: int = SIDE) -> Image.Image:
+def tile_of(image: Tensor, side: int) -> Image.Image:
+    """An image (C,H,W) of 0 to 255, scaled to fit a white square."""
     if image.is_floating_point():  # of more than 8 bits
         image = image.round().clamp(0, 255).to(torch.uint8)
     pixels = image.permute(1, 2, 0)
@@ -264,11 +260,8 @@ def _tile(image: Tensor, side: int = SIDE) -> Image.Image:
     return square
 
 
-def _across(count: int) -> int:
-    return count * (SIDE + GAP) - GAP
-
-
-def _png(image: Image.Image) -> bytes:
+def png_of(image: Image.Image) -> bytes:
+    """The bytes of a PNG."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mixbench.experiments.design import tasks
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.tracking.hashing import short_hash
 from mixbench.experiments.tracking.stored_runs import NOTE, NOTE_HASH, StoredRun
@@ -12,6 +13,7 @@ from mixbench.experiments.tracking.stored_runs import NOTE, NOTE_HASH, StoredRun
 REPORT = "report.html"
 """The page that `mixbench report` writes, as an artifact of the sweep's own run."""
 _OLD_FAILURE = "**Failed.** "
+_MOST_SHOWN = 3
 _SHOWN = (
     ("test/accuracy", "accuracy", True),
     ("test/ece", "ECE", True),
@@ -19,16 +21,25 @@ _SHOWN = (
 )
 
 
-def run_note(name: str, state: str, metrics: Mapping[str, Any]) -> str:
-    """Return what a run is, and what came of it."""
+def run_note(
+    name: str, state: str, metrics: Mapping[str, Any], config: Mapping[str, Any] | None = None
+) -> str:
+    """Return what a run is, and what came of it. config: its own, which says its task."""
     values = [
         f"{title} {100 * metrics[key]:.2f} %" if percent else f"{title} {metrics[key]:.4f}"
-        for key, title, percent in _SHOWN
+        for key, title, percent in _shown(tasks.of_config(config or {}))
         if isinstance(metrics.get(key), int | float)
     ]
     if state != RunState.DONE:
         return f"**{escaped(name)}**: {state}."
     return f"**{escaped(name)}**: {', '.join(values) or 'done'}."
+
+
+def _shown(task: tasks.TaskInfo) -> tuple[tuple[str, str, bool], ...]:
+    if task.name == tasks.CLASSIFICATION:
+        return _SHOWN
+    measured = [one for one in task.metrics if one.key.startswith("test/")]
+    return tuple((one.key, one.title, one.percent) for one in measured[:_MOST_SHOWN])
 
 
 def escaped(text: str) -> str:

@@ -221,7 +221,7 @@ class Projector:
         if self._cells is not None:
             self._cells.keep(self._standing)
             self._cells.update(writer, plan, working, summary)
-            metric, tags = metric_of(self._sweep.spec), self._experiment_tags
+            metric, tags = metric_of(self._sweep.spec, plan), self._experiment_tags
             write_views(writer.client, writer.experiment_id, tags, plan, metric)
         self._draw(writer, plan, summary, ends)
         if self._cells is not None and not summary.left:

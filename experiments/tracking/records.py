@@ -301,7 +301,10 @@ def _state_text(run: PlannedRun, state: str) -> str:
 def _note(plan: Plan, run: PlannedRun, state: str, result: dict[str, Any]) -> str:
     if state != RunState.FAILED:
         return run_note(
-            plan.name(run.run_key), _state_text(run, state), result.get("metrics") or {}
+            plan.name(run.run_key),
+            _state_text(run, state),
+            result.get("metrics") or {},
+            run.config,
         )
     failure = run.folder.failure() or {}
     trace = str(failure.get("traceback") or "").rstrip()

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mixbench.experiments.design import tasks
 from mixbench.experiments.tracking.hashing import short_hash
 from mixbench.experiments.tracking.parameters import CELL_NAME, ORDER, Plan, valid_name
 
@@ -50,11 +51,22 @@ def write_views(
         tags[key] = value
 
 
-def metric_of(spec: Mapping[str, Any]) -> str:
-    """Return the metric that a sweep compares: test accuracy unless its question names another."""
+def metric_of(spec: Mapping[str, Any], plan: Plan) -> str:
+    """Return the metric that a sweep compares: its task's own unless its question names another."""
     question = spec.get("question")
     named = question.get("metric") if isinstance(question, Mapping) else None
-    return valid_name(str(named)) if named else ACCURACY
+    return valid_name(str(named)) if named else _task(plan).headline.key
+
+
+def _task(plan: Plan) -> tasks.TaskInfo:
+    return tasks.of_config(plan.runs[0].config if plan.runs else {})
+
+
+def _others(task: tasks.TaskInfo) -> list[str]:
+    """Return the metrics that stand beside the one that is compared, the task's own first."""
+    if task.name == tasks.CLASSIFICATION:
+        return [ACCURACY, ECE, NLL]
+    return [one.key for one in task.metrics if one.key.startswith("test/")][:3]
 
 
 def page(experiment_id: str, key: str, mode: str) -> str:
@@ -98,7 +110,8 @@ def _packed(state: Mapping[str, Any]) -> str:
 
 
 def _state(plan: Plan, metric: str, grouped: bool, expanded: int) -> dict[str, Any]:
-    metrics = list(dict.fromkeys([metric, ACCURACY, ECE, NLL]))
+    task = _task(plan)
+    metrics = list(dict.fromkeys([metric, *_others(task)]))
     # Hidden by the mean colour, and by noise, which no method trains on.
     occlusion = [
         f"occlusion/{part}/area"
@@ -131,25 +144,31 @@ def _state(plan: Plan, metric: str, grouped: bool, expanded: int) -> dict[str, A
         "compareRunSections": [
             {"uuid": "methods", "name": "By method", "display": True, "isReordered": True}
         ],
-        "compareRunCharts": _charts(metrics, occlusion, grouped),
+        "compareRunCharts": _charts(metrics, occlusion, grouped, task),
     }
 
 
-def _charts(metrics: Sequence[str], occlusion: Sequence[str], grouped: bool) -> list[Any]:
+def _charts(
+    metrics: Sequence[str], occlusion: Sequence[str], grouped: bool, task: tasks.TaskInfo
+) -> list[Any]:
     """Return the charts: means as bars, runs as dots, two curves, one measure against another.
 
     Only a cell's run has "mean/...", and only runs have the metric itself, so that no chart shows
     both.
     """
     metric = metrics[0]
-    other = ECE if metric != ECE else ACCURACY
+    if task.name == tasks.CLASSIFICATION:
+        other = ECE if metric != ECE else ACCURACY
+        watched = ["accuracy", "nll"]
+    else:
+        other = next((one for one in metrics[1:]), metric)
+        watched = [name for name, _ in task.validation[:2]]
     charts = [_bar(metric if grouped else f"mean/{metric}")]
     if not grouped:
         charts.append(_scatter(("augmentation.name", "PARAM"), (metric, "METRIC")))
     charts += [
         _scatter((metric, "METRIC"), (other, "METRIC")),
-        _line("validation/accuracy"),
-        _line("validation/nll"),
+        *(_line(f"validation/{name}") for name in watched),
         *(_bar(key if grouped else f"mean/{key}") for key in [*metrics[1:], *occlusion][:_BARS]),
     ]
     return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,10 @@ from mixbench.analysis.statistics.images import crossed
 from mixbench.analysis.statistics.max_t import Array
 from mixbench.analysis.statistics.metrics import ACCURACY, Metric
 from mixbench.analysis.statistics.units import overlap_of
+from mixbench.analysis.tables.predictions import MOST_RUNS
 from mixbench.analysis.text import formatting
-from mixbench.experiments.store.states import RunState
 
 _MOST_ROWS = 60
-_MOST_RUNS = 1200
-"""With more runs the predictions are not read: that takes milliseconds each."""
-PREDICTIONS = "predictions.npz"
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -79,17 +75,14 @@ class Right:
     """Which test images each run is right about, from the saved predictions."""
 
     def __init__(self, data: ReportData) -> None:
-        runs = data.tables.runs
-        done = runs[runs["state"] == RunState.DONE]
+        self._data, done = data, data.done
         self._draw = "replicate" if "replicate" in done else "seed"
-        self._folder = data.folder.path / "runs"
         self._keys: dict[str, dict[int, str]] = {}
-        if len(done) <= _MOST_RUNS:
+        if len(done) <= MOST_RUNS:
             for cell, draw, run in done[["cell_key", self._draw, "run_key"]].itertuples(
                 index=False
             ):
                 self._keys.setdefault(str(cell), {}).setdefault(int(draw), str(run))
-        self._read: dict[str, Array | None] = {}
 
     def of(self, one: Contrast) -> float | None:
         """Return the standard error over replicates and test images; None if it is not known."""
@@ -108,27 +101,9 @@ class Right:
         return crossed(np.array(rows)).both
 
     def _images(self, run: str | None) -> Array | None:
-        if run is None:
-            return None
-        if run not in self._read:
-            self._read[run] = _right(self._folder / run / PREDICTIONS)
-        return self._read[run]
-
-
-def _right(path: Path) -> Array | None:
-    """Return 1.0 for each test image that was named right, else 0.0; None without predictions."""
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            logits, labels = saved["logits"], saved["labels"]
-        if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-            return None
-        return np.asarray(logits.argmax(axis=1) == labels, dtype=float)
-    except (OSError, ValueError, KeyError, EOFError):
-        return None
-    except Exception as error:  # A torn archive: zipfile.BadZipFile, zlib.error.
-        if type(error).__module__ in ("zipfile", "zlib"):
-            return None
-        raise
+        """Return 1.0 for each test image that was named right, else 0.0."""
+        found = None if run is None else self._data.predicted(run)
+        return None if found is None else np.asarray(found.named == found.labels, dtype=float)
 
 
 def _note(data: ReportData, found: Mapping[str, Contrast]) -> str:

@@ -25,7 +25,7 @@ from mixbench.analysis.report.first_screen import (
 from mixbench.analysis.report.parts import Cell, Table, runs_of
 from mixbench.analysis.statistics.comparison import seed_values
 from mixbench.analysis.statistics.contrasts import Values
-from mixbench.analysis.statistics.costs import PASSES, costs
+from mixbench.analysis.statistics.costs import PASSES, costs, train_seconds
 from mixbench.analysis.statistics.declared import SEVERAL, Declared
 from mixbench.analysis.statistics.goals import measured_goals
 from mixbench.analysis.statistics.metrics import Metric
@@ -35,7 +35,7 @@ from mixbench.analysis.text.answer import best_headline, metric_in_words
 from mixbench.analysis.text.names import method_name
 from mixbench.analysis.text.verdict import verdict_words
 from mixbench.experiments.design import question as questions
-from mixbench.experiments.text import plural
+from mixbench.experiments.text import duration, plural
 
 _MARKS = {
     Word.USE: ("▲", "better", "good"),
@@ -117,7 +117,14 @@ def _content(
 
 def _of_cost(data: ReportData) -> str:
     """Say what the column of costs is, and which methods ask the network."""
-    text = "Cost: time per training image against the baseline, measured in these runs"
+    text = (
+        "Cost: time per training image against the baseline, and the time of a training, measured "
+        "in these runs"
+    )
+    base = [str(key) for key in data.comparison.cells["baseline_key"].dropna().unique()]
+    seconds = train_seconds(data.tables.runs)
+    if len(base) == 1 and base[0] in seconds:
+        text += f" (the baseline's: {duration(seconds[base[0]])})"
     methods = data.tables.runs.get("augmentation.name", pd.Series(dtype=object))
     asking = [name for name in PASSES if (methods == name).any()]
     passes = formatting.joined(f"{method_name(name)} {PASSES[name]:g}" for name in asking)
@@ -180,15 +187,22 @@ def _extras(data: ReportData, advice: Advice, cost: Mapping[str, float]) -> Extr
     }
     marks = {goal: _marks(recommend(compared, runs, metric)) for goal, metric in goals.items()}
     marks = {goal: of_goal for goal, of_goal in marks.items() if of_goal}
+    seconds = train_seconds(runs)
     columns = (*(["Cost"] if cost else []), *(goal.capitalize() for goal in marks))
     entries = {
         key: (
-            *([Cell(f"× {cost[key]:.2f}" if key in cost else formatting.MISSING)] if cost else []),
+            *([_cost_cell(cost, seconds, key)] if cost else []),
             *(of_goal.get(key, Cell("")) for of_goal in marks.values()),
         )
         for key in map(str, compared.cells["cell_key"])
     }
     return Extras(columns, entries)
+
+
+def _cost_cell(cost: Mapping[str, float], seconds: Mapping[str, float], key: str) -> Cell:
+    if key not in cost:
+        return Cell(formatting.MISSING)
+    return Cell(f"× {cost[key]:.2f}", duration(seconds[key]) if key in seconds else "")
 
 
 def _marks(advice: Advice) -> Mapping[str, Cell]:

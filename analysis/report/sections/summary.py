@@ -5,10 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from mixbench.analysis.report.data import ReportData, short_dataset
+from mixbench.analysis.statistics.units import FOLDS
+from mixbench.analysis.tables.labels import factor_text, value_text
 from mixbench.analysis.tables.skipped import skipped
 from mixbench.analysis.text import formatting
 from mixbench.analysis.text.verdict import summarise
 from mixbench.experiments.text import plural
+
+_IMAGES = {
+    "to train with": "data.train",
+    "to validate": "data.validation",
+    "to test": "data.test",
+    "classes": "data.classes",
+}
+_WHERE_SET = {
+    "training.weight_decay": "weight decay",
+    "training.schedule": "schedule",
+    "training.label_smoothing": "label smoothing",
+    "training.loss": "loss",
+    "training.class_weights": "class weights",
+    "training.sampler": "sampler",
+    "training.crop": "crop",
+    "training.crop_padding": "crops of",
+}
 
 
 def section(data: ReportData) -> dict[str, Any]:
@@ -28,8 +47,41 @@ def section(data: ReportData) -> dict[str, Any]:
         "name": data.folder.name,
         "description": data.folder.description,
         "line": " · ".join(parts),
+        "settings": _settings(data),
         "verdict": summarise(data.comparison, setting, data.advice),
     }
+
+
+def _settings(data: ReportData) -> str:
+    """Return how many images there are, and how all runs train, as far as it is the same."""
+    fixed = data.fixed
+    sizes = [
+        f"{int(value):,} {words}"
+        for words, column in _IMAGES.items()
+        if (value := data.only_value(column)) is not None
+    ]
+    parts = [f"Images: {', '.join(sizes)}"] if sizes else []
+    if (size := fixed.get("dataset.image_size")) is not None:
+        parts.append(f"{value_text(size)} pixels")
+    if (folds := fixed.get(FOLDS)) is not None:
+        parts.append(f"{folds} folds")
+    if (weights := fixed.get("transfer.weights")) is not None:
+        origins = data.tables.origins
+        parts.append(factor_text("", "transfer.weights", weights, origins))
+    if "training.learning_rate" in fixed and "training.batch_size" in fixed:
+        optimiser = fixed.get("training.optimiser") or "sgd"
+        parts.append(
+            f"{optimiser} at a rate of {fixed['training.learning_rate']:g}, batches of "
+            f"{fixed['training.batch_size']}"
+        )
+    parts += [
+        f"{words} {value_text(fixed[key])}"
+        for key, words in _WHERE_SET.items()
+        if fixed.get(key) not in (None, 0, False, "ce")
+    ]
+    if fixed.get("training.flip"):
+        parts.append("flips")
+    return "; ".join(parts) + "." if parts else ""
 
 
 def _setting(data: ReportData) -> str:

@@ -11,12 +11,14 @@ import pandas as pd
 from mixbench.analysis.report.data import ReportData
 from mixbench.analysis.report.parts import Cell, Row, Table
 from mixbench.analysis.statistics.estimates import Estimate, estimate
-from mixbench.analysis.statistics.metrics import ACCURACY
+from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.statistics.units import overlap_of
 from mixbench.analysis.tables.labels import setting_text
 from mixbench.analysis.tables.load import STOPPED
 from mixbench.analysis.text import formatting
+from mixbench.analysis.text.answer import metric_in_words
 from mixbench.analysis.text.formatting import joined
+from mixbench.experiments.design.tasks import TaskMetric, test_metrics
 from mixbench.experiments.design.tune import METRICS, ONE_SE
 from mixbench.experiments.store import choices
 from mixbench.experiments.store.choices import DEFAULT, TunedCell
@@ -24,10 +26,11 @@ from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.text import plural
 
 _SECONDS = ("timing.setup_seconds", "timing.train_seconds", "timing.evaluate_seconds")
+_GAIN = "Gain"
 _BRIEF = {
     "Setting": "Setting",
     "Within one SE of the best": "As good, within one SE",
-    "Gain, points": "Gain over the default, points",
+    _GAIN: "Gain over the default",
     "Cost": "Cost of tuning",
 }
 """The columns on the first screen, and their titles there."""
@@ -46,7 +49,10 @@ def section(data: ReportData) -> dict[str, Any]:
     percent = all(_is_percent(cell) for cell in cells)
     unit = "%" if percent else _metric_title(cells[0])
     columns = ["Setting", f"Validation score, {unit}", "Within one SE of the best"]
-    columns += ["Spread of the settings", "Cost", "Accuracy, %", "Default, %", "Gain, points"]
+    head = data.comparison.headline
+    shown, points = (", %", ", points") if head.percent else ("", "")
+    columns += ["Spread of the settings", "Cost", f"{head.title}{shown}", f"Default{shown}"]
+    columns += [f"{_GAIN}{points}"]
     tables = [(_CHOSEN, Table(columns, rows, first="Method"))]
     brief = _brief(tables[0][1])
     if made := [(cell, choice) for cell in cells if (choice := cell.choice())]:
@@ -56,27 +62,30 @@ def section(data: ReportData) -> dict[str, Any]:
         "sentences": [_sentence(data, cell, labels, plan) for cell in cells],
         "notes": _notes(cells, sum(minutes.values()), len(data.tables.tuning)),
         "brief": brief,
-        "brief_note": _brief_note(cells, labels),
+        "brief_note": _brief_note(cells, labels, metric_in_words(head)),
     }
 
 
 def _brief(table: Table) -> Table:
     """Return the columns for the first screen."""
-    places = {table.columns.index(name): title for name, title in _BRIEF.items()}
+    places = {}
+    for name, title in _BRIEF.items():
+        column = next(one for one in table.columns if one.partition(", ")[0] == name)
+        places[table.columns.index(column)] = title + column.removeprefix(name)
     rows = [
         replace(row, cells=tuple(row.cells[n] for n in places if row.cells)) for row in table.rows
     ]
     return Table(list(places.values()), rows, first=table.first)
 
 
-def _brief_note(cells: Sequence[TunedCell], labels: Mapping[str, str]) -> str:
+def _brief_note(cells: Sequence[TunedCell], labels: Mapping[str, str], where: str) -> str:
     edges = [
         f"{joined(keys)} of {labels.get(cell.cell_key, cell.cell_key[:8])}"
         for cell in cells
         if (choice := cell.choice()) and (keys := _edges(choice, cell))
     ]
     note = (
-        "Chosen on validation images, by replicates of their own; the gain is in test accuracy, "
+        f"Chosen on validation images, by replicates of their own; the gain is in {where}, "
         "paired, with its own 95% interval."
     )
     if edges:
@@ -97,18 +106,19 @@ def _row(
     percent, tried = _is_percent(cell), choice["settings"]
     chosen = next(one for one in tried if one["cell_key"] == choice["chosen"])
     means = [one["mean"] for one in tried]
-    tuned = data.comparison.estimates.get((cell.cell_key, ACCURACY.key))
+    head = data.comparison.headline
+    tuned = data.comparison.estimates.get((cell.cell_key, head.key))
     default, gain = _default(data, cell, plan)
-    decimals = data.decimals(ACCURACY)
+    decimals = data.decimals(head)
     entries = (
         setting_text(choice["values"]),
         _score(chosen, percent),
         f"{_near(choice)} of {len(tried)}",
         formatting.number(max(means) - min(means), percent, 2 if percent else 3),
         f"{plural(len(cell.runs), 'run')}, {minutes:.1f} core-minutes",
-        formatting.estimate(tuned, True, decimals) if tuned else formatting.MISSING,
-        formatting.estimate(default, True, decimals) if default else formatting.MISSING,
-        _gain_text(gain, decimals) if gain else formatting.MISSING,
+        formatting.estimate(tuned, head.percent, decimals) if tuned else formatting.MISSING,
+        formatting.estimate(default, head.percent, decimals) if default else formatting.MISSING,
+        _gain_text(gain, head, decimals) if gain else formatting.MISSING,
     )
     return Row(label, tuple(map(Cell, entries)))
 
@@ -171,8 +181,12 @@ def _sentence(
         if data.spec.get("tune", {}).get("default", True):
             parts.append("it is the untuned default")
     elif gain is not None and gain.mean is not None:
-        text = _gain_text(gain, data.decimals(ACCURACY))
-        parts.append(f"against the untuned default it gains {text} points of test accuracy")
+        head = data.comparison.headline
+        text = _gain_text(gain, head, data.decimals(head))
+        points = " points of" if head.percent else " in"
+        changes = "gains" if head.better > 0 else "changes by"
+        where = metric_in_words(head)
+        parts.append(f"against the untuned default it {changes} {text}{points} {where}")
     return f"{'; '.join(parts)}."
 
 
@@ -190,7 +204,7 @@ def _notes(cells: Sequence[TunedCell], minutes: float, runs: int) -> list[str]:
         f"Chosen by {how['metric']} ({better} is better), on the validation split alone, over "
         f"{plural(len(how['draws']), 'tuning replicate')} that are none of the final ones: {rule}. "
         "Scores are means ± standard errors over these replicates; the score of the best is the "
-        "best of several, and so too good. Accuracies are those of the final runs, on the test "
+        "best of several, and so too good. Test results are those of the final runs, on the test "
         "set, which chose nothing."
         + (" Scores of settings that were stopped are those of that epoch." if halved else ""),
         f"Tuning took {plural(runs, 'run')} and {minutes:.1f} core-minutes. Its runs are in no "
@@ -225,15 +239,15 @@ def _edges(choice: Mapping[str, Any], cell: TunedCell) -> list[str]:
 def _default(
     data: ReportData, cell: TunedCell, plan: Sequence[PlannedRun]
 ) -> tuple[Estimate | None, Estimate | None]:
-    """Return the accuracy of the untuned cell, and what the tuned one gains on the same draws."""
+    """Return the metric of the untuned cell, and what the tuned one gains on the same draws."""
+    metric = data.comparison.headline.key
     keys = {run.cell_key for run in plan if _of(run, cell)}
     done = data.done
-    if not keys or ACCURACY.key not in done:
+    if not keys or metric not in done:
         return None, None
     draw = [name for name in ("replicate", "seed") if name in done]
     values = {
-        key: done[done["cell_key"] == key].set_index(draw)[ACCURACY.key]
-        for key in (*keys, cell.cell_key)
+        key: done[done["cell_key"] == key].set_index(draw)[metric] for key in (*keys, cell.cell_key)
     }
     default = values[next(iter(keys))]
     gains = (values[cell.cell_key] - default).dropna()
@@ -266,11 +280,11 @@ def _held(run: PlannedRun) -> float:
     return float(sum(ended - began for began, ended in times if began and ended))
 
 
-def _gain_text(gain: Estimate, decimals: int) -> str:
-    mean = formatting.number(gain.mean, True, decimals, sign=True)
+def _gain_text(gain: Estimate, metric: Metric, decimals: int) -> str:
+    mean = formatting.number(gain.mean, metric.percent, decimals, sign=True)
     if gain.half_width is None:
         return mean
-    return f"{mean} {formatting.interval(gain, True, decimals)}"
+    return f"{mean} {formatting.interval(gain, metric.percent, decimals)}"
 
 
 def _score(one: Mapping[str, Any], percent: bool) -> str:
@@ -282,8 +296,19 @@ def _score(one: Mapping[str, Any], percent: bool) -> str:
 
 
 def _is_percent(cell: TunedCell) -> bool:
-    return str(cell.how["metric"]).endswith("accuracy")
+    metric = _tested(cell)
+    return metric is not None and metric.percent
 
 
 def _metric_title(cell: TunedCell) -> str:
-    return "accuracy, %" if _is_percent(cell) else "NLL"
+    metric = _tested(cell)
+    if metric is None:
+        return "NLL"
+    title = metric.title if metric.title.isupper() else metric.title[0].lower() + metric.title[1:]
+    return f"{title}, %" if metric.percent else title
+
+
+def _tested(cell: TunedCell) -> TaskMetric | None:
+    """Return what the validation metric is called on the test set; None for the NLL."""
+    name = str(cell.how["metric"]).removeprefix("validation/")
+    return test_metrics().get(f"test/{name}") if name != "nll" else None

@@ -27,7 +27,10 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 from tests.support.written_sweeps import METHODS, config, grid, keys, result, write_sweep
 
 NONE, MIXUP, CUTMIX, CUTOUT = METHODS[:4]
-ALL = ("forest.png", "pairs.png", "occlusion.png", "reliability.png", "mixed.png")
+ALL = (
+    *("forest.png", "pairs.png", "confusion.png", "confusion-differences.png"),
+    *("occlusion.png", "reliability.png", "mixed.png"),
+)
 
 
 class Page(HTMLParser):
@@ -154,7 +157,7 @@ def test_markdown_links_files_that_exist(report: Report) -> None:
     assert {f"figures/{name}" for name in ALL} <= set(links)
     assert all((report.folder / link).is_file() for link in links)
     tables = re.findall(r"(?:^\|.*\|$\n?)+", text, re.M)
-    assert len(tables) == 6
+    assert len(tables) == 7
     for table in tables:
         bars = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(bars) == 1

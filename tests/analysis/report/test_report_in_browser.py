@@ -35,6 +35,9 @@ PROBE = """
 <script>
 window.addEventListener("load", () => {
   for (const fold of document.querySelectorAll("details")) fold.open = true;
+  setTimeout(look, 1000);
+});
+const look = () => {
   const table = document.querySelector("table.advice");
   const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
   const before = names();
@@ -52,6 +55,8 @@ window.addEventListener("load", () => {
   });
   const link = table.querySelector('a[href^="#cell-"]');
   const links = [...document.querySelectorAll('a[href^="#"]')].map((each) => each.hash.slice(1));
+  const frames = [...document.querySelectorAll(".scroll")];
+  const wide = frames.filter((frame) => frame.scrollWidth > frame.clientWidth + 1);
   const shown = [...document.images].filter((image) => image.getClientRects().length > 0);
   document.getElementById("probe").textContent = JSON.stringify({
     images: shown.length,
@@ -68,10 +73,12 @@ window.addEventListener("load", () => {
     unnamed: document.querySelectorAll("img:not([alt]), img[alt='']").length,
     small: [...document.querySelectorAll("table.advice td")].filter(
       (cell) => parseFloat(getComputedStyle(cell).fontSize) < 11).length,
+    wide: wide.length,
+    unhinted: wide.filter((frame) => !frame.matches(".wide.more")).length,
     errors: window.errors,
     headings: [...document.querySelectorAll("h1, h2")].map((heading) => heading.textContent.trim()),
   });
-});
+};
 </script>
 """
 
@@ -126,6 +133,7 @@ def test_the_report_opens_whole_and_alone(page: Path, width: int, tmp_path: Path
     assert seen["width"] <= seen["window"], "the page must not scroll sideways"
     assert "All results" in seen["headings"]
     assert seen["errors"] == []
+    assert seen["unhinted"] == 0 and seen["wide"] > (0 if width < 1000 else -1)
     assert seen["unnamed"] == 0 and seen["small"] == 0
     # Sorted by difference, up and down, and by name.
     up, down, by_name = seen["sorted"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pandas as pd
 import pytest
 
+from mixbench.analysis.report.changes import _metrics
 from mixbench.analysis.statistics.comparison import compare
 from mixbench.analysis.statistics.contrasts import Verdict
 from mixbench.analysis.statistics.recommendation import recommend
@@ -50,6 +54,9 @@ def test_errors_lead_a_regression_and_lower_is_better() -> None:
     assert compared.differences["b", "test/rmse"].verdict == Verdict.BETTER
     assert compared.differences["c", "test/rmse"].verdict == Verdict.WORSE
     assert list(compared.best.values()) == [["b"]]
+    source: Any = SimpleNamespace(runs=runs, metric_columns=("test/r2", "test/rmse"))
+    first, *_ = _metrics(source, source, {})
+    assert first.key == "test/rmse" and first.margin == pytest.approx(0.5) and first.better == -1
     advice = recommend(compared, runs)
     text = summarise(compared, "digits", advice)
     shown = f"{text.headline} {text.paragraph}"

@@ -30,8 +30,8 @@ def price(found: TrialPlan) -> float:
     return found.tuning_runs + found.cells * found.replicates
 
 
-@given(costs, seconds)
-def test_a_plan_fits_into_its_budget(measured: Costs, time: float) -> None:
+@given(costs, seconds, st.booleans())
+def test_a_plan_fits_into_its_budget(measured: Costs, time: float, tunes: bool) -> None:
     if measured.runs(time, 15) < FEWEST_RUNS:
         with pytest.raises(TooShort) as refused:
             plan(time, measured, usual=60, fewest=15)
@@ -41,7 +41,8 @@ def test_a_plan_fits_into_its_budget(measured: Costs, time: float) -> None:
         needed = refused.value.needed * 1.001 + 0.01
         assert plan(needed, measured, usual=60, fewest=15).replicates >= 1
         return
-    found = plan(time, measured, usual=60, fewest=15)
+    found = plan(time, measured, usual=60, fewest=15, tunes=tunes)
+    assert tunes or not found.tuning_runs
     bought = measured.runs(time, found.epochs)
     assert 15 <= found.epochs <= 180
     assert found.replicates >= 1 and found.methods[0] == "cutmix"

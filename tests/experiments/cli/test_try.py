@@ -43,6 +43,8 @@ def test_a_folder_is_tried_killed_and_continued(
     assert planned.returncode == 0, planned.stderr
     assert "90 images of 3 classes" in planned.stdout and "plan: no mixing" in planned.stdout
     known = json.loads(record.read_text())
+    assert known["fixed"]["dataset"]["folds"] == 5 and not known["plan"]["tuning_replicates"]
+    assert (record.parent / "answer.txt").read_text().startswith("Can't tell yet; until then stay")
     assert 1e-4 < known["rate"] < 10 and known["plan"]["replicates"] > 1
 
     # A plan that is there is gone on with: here a very small one.

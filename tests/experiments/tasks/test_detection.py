@@ -21,7 +21,8 @@ from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.box_pictures import outlined
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.object_rows import Objects, object_rows
-from mixbench.experiments.data.pictures import mixed_strip, preview
+from mixbench.experiments.data.pictures import mixed_strip
+from mixbench.experiments.data.preview_sheets import preview
 from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.design import tasks
 from mixbench.experiments.errors import UserError
@@ -327,8 +328,8 @@ def test_pictures_show_boxes(dataset: Dataset) -> None:
         coloured
         == [[0] * 6, [0, 1, 1, 1, 1, 0], [0, 1, 0, 0, 1, 0], [0, 1, 1, 1, 1, 0]] + [[0] * 6] * 2
     )
-    plain = preview(dataset, {"name": "none"}, rows=1, columns=2, seed=0)
-    assert preview(dataset, {"name": "copy_paste"}, rows=1, columns=2, seed=0) != plain
+    plain = preview(dataset, {"name": "none"}, rows=1, columns=2)
+    assert preview(dataset, {"name": "copy_paste"}, rows=1, columns=2) != plain
     assert mixed_strip(dataset, {"name": "mosaic", "prob": 1.0})[:4] == b"\x89PNG"
 
 

@@ -1,0 +1,41 @@
+"""The next step: finish, mend the training, decide, use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mixbench.analysis.statistics.metrics import ACCURACY
+from mixbench.analysis.statistics.recommendation import Advice, Option, Regime, Word
+from mixbench.analysis.text.next_step import Standing, next_step
+
+
+def advice(*words: Word) -> Advice:
+    options = [Option(f"{n}", f"cutmix {n}", word, None, False) for n, word in enumerate(words)]
+    return Advice(ACCURACY, "replicate", (Regime("", "none", tuple(options)),))
+
+
+@pytest.mark.parametrize(
+    ("words", "state", "text", "command"),
+    [
+        ([Word.USE], {"failed": 2, "left": 1}, "2 runs failed", "mixbench retry mine"),
+        ([Word.USE], {"left": 1, "regime": ["x"]}, "1 run left to do", "mixbench sweep mine"),
+        ([Word.USE], {"regime": ["under-fitted"]}, "can't be judged", "mixbench find-lr YAML"),
+        ([Word.UNKNOWN], {}, "A second replicate", "mixbench sweep mine"),
+        ([Word.USE, Word.UNDECIDED], {}, "would decide on CutMix 1", "mixbench sweep mine"),
+        ([Word.USE, Word.AVOID], {}, "`tune:` in the YAML", "mixbench recommend mine"),
+        ([Word.AVOID], {"is_small_test": True}, "`dataset.folds: 5`", ""),
+        ([Word.AVOID], {}, "Stay as you are", "mixbench list augmentations"),
+    ],
+)
+def test_the_first_of_what_is_left(
+    words: list[Word], state: dict[str, Any], text: str, command: str
+) -> None:
+    found = next_step(advice(*words), Standing("mine", "mixbench sweep mine", **state))
+    assert text in found.text and found.command == command
+
+
+def test_what_was_tuned_is_not_to_be_tuned_again() -> None:
+    now = Standing("mine", "mixbench sweep mine", is_tuned=True)
+    assert "tune:" not in next_step(advice(Word.USE), now).text
