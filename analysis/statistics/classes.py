@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,9 @@ def shares(counts: Counts) -> Shares:
         counts: As `confusion` returns them; the diagonal of the shares is the accuracy by class.
     """
     total = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
+    found = np.full(counts.shape, np.nan)
+    np.divide(counts, total, out=found, where=total > 0)
+    return found
 
 
 def most_confused(of_class: Shares, label: int) -> tuple[int, float] | None:
@@ -102,5 +104,5 @@ def differences(
     """
     rows = [here[draw] - there[draw] for draw in here if draw in there]
     confidence = 1 - (1 - CONFIDENCE) / max(1, comparisons)
-    columns: Sequence[Shares] = np.array(rows).T if rows else ()
-    return [estimate(column.tolist(), confidence, overlap=overlap) for column in columns]
+    columns = np.array(rows).T.tolist() if rows else []
+    return [estimate(column, confidence, overlap=overlap) for column in columns]

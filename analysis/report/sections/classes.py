@@ -54,8 +54,9 @@ class Named:
         """The accuracy by class, the mean over replicates; NaN for a class without images."""
         rows = np.array(list(self.accuracies.values()))
         known = np.isfinite(rows).sum(axis=0)
-        total = np.nansum(rows, axis=0)
-        return np.divide(total, known, out=np.full(len(total), np.nan), where=known > 0)
+        found = np.full(rows.shape[1], np.nan)
+        np.divide(np.nansum(rows, axis=0), known, out=found, where=known > 0)
+        return found
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,13 @@ class _Shown:
     @property
     def pooled(self) -> Shares:
         """The mean of the cells' shares."""
-        with np.errstate(invalid="ignore"):
-            return np.mean([self.named[key].shares for key in self.names], axis=0)
+        total: Shares = np.array([self.named[key].shares for key in self.names]).mean(axis=0)
+        return total
 
 
 def section(data: ReportData) -> dict[str, Any]:
     """Return the table, the figures, a note, and the file with every configuration and class."""
-    empty = {"table": None, "figures": [], "note": "", "csv": ""}
+    empty: dict[str, Any] = {"table": None, "figures": [], "note": "", "csv": ""}
     if tasks.of_config(_first(data)).name != tasks.CLASSIFICATION:
         return empty
     if len(data.done) > MOST_RUNS:
@@ -313,7 +314,8 @@ def _part(whole: Shares, labels: Sequence[int]) -> Shares:
 
 
 def _map(title: str, values: Shares, names: Sequence[str], *, sign: bool) -> HeatMap:
-    columns = [*names, "others"][: values.shape[1]]
+    columns = pd.Index([*names, "others"][: values.shape[1]])
+    rows = pd.Index(names)
     percent = values * 100
 
     def text(value: float) -> str:
@@ -321,9 +323,9 @@ def _map(title: str, values: Shares, names: Sequence[str], *, sign: bool) -> Hea
         shown = formatting.number(value, False, 0, sign=sign)
         return "" if shown in ("0", formatting.MISSING) else shown
 
-    texts = pd.DataFrame([[text(v) for v in row] for row in percent], index=names, columns=columns)
-    turn = np.where(np.eye(*values.shape, dtype=bool), 1.0, -1.0) if sign else 1.0
-    frame = pd.DataFrame(percent * turn, index=names, columns=columns)
+    texts = pd.DataFrame([[text(v) for v in row] for row in percent], index=rows, columns=columns)
+    turn = 2.0 * np.eye(*values.shape) - 1.0 if sign else 1.0
+    frame = pd.DataFrame(percent * turn, index=rows, columns=columns)
     return HeatMap(title, frame, texts, x_label="named", y_label="class")
 
 

@@ -18,6 +18,7 @@ _IMAGES = {
     "to test": "data.test",
     "classes": "data.classes",
 }
+_OPTIMISERS = {"sgd": "SGD", "adamw": "AdamW", "lamb": "LAMB", "sam": "SAM"}
 _WHERE_SET = {
     "training.weight_decay": "weight decay",
     "training.schedule": "schedule",
@@ -56,9 +57,9 @@ def _settings(data: ReportData) -> str:
     """Return how many images there are, and how all runs train, as far as it is the same."""
     fixed = data.fixed
     sizes = [
-        f"{int(value):,} {words}"
+        f"{amount} {words}"
         for words, column in _IMAGES.items()
-        if (value := data.only_value(column)) is not None
+        if (amount := _amount(data, column))
     ]
     parts = [f"Images: {', '.join(sizes)}"] if sizes else []
     if (size := fixed.get("dataset.image_size")) is not None:
@@ -69,10 +70,10 @@ def _settings(data: ReportData) -> str:
         origins = data.tables.origins
         parts.append(factor_text("", "transfer.weights", weights, origins))
     if "training.learning_rate" in fixed and "training.batch_size" in fixed:
-        optimiser = fixed.get("training.optimiser") or "sgd"
+        optimiser = str(fixed.get("training.optimiser") or "sgd")
         parts.append(
-            f"{optimiser} at a rate of {fixed['training.learning_rate']:g}, batches of "
-            f"{fixed['training.batch_size']}"
+            f"{_OPTIMISERS.get(optimiser, optimiser)} at a rate of "
+            f"{fixed['training.learning_rate']:g}, batches of {fixed['training.batch_size']}"
         )
     parts += [
         f"{words} {value_text(fixed[key])}"
@@ -82,6 +83,15 @@ def _settings(data: ReportData) -> str:
     if fixed.get("training.flip"):
         parts.append("flips")
     return "; ".join(parts) + "." if parts else ""
+
+
+def _amount(data: ReportData, column: str) -> str:
+    """Return a number that all runs share, or the smallest and the largest; empty without one."""
+    if column not in data.tables.runs:
+        return ""
+    found = sorted({int(value) for value in data.done[column].dropna()})
+    ends = dict.fromkeys((found[0], found[-1])) if found else {}
+    return "–".join(f"{value:,}" for value in ends)
 
 
 def _setting(data: ReportData) -> str:

@@ -23,6 +23,7 @@ def section(data: ReportData) -> dict[str, Any]:
     states = runs["state"].value_counts()
     failed = int(states.get(str(RunState.FAILED), 0))
     has_folds = FOLDS in runs and runs[FOLDS].notna().any()
+    are_folders = all(str(name).startswith("imagefolder:") for name in runs["dataset.name"])
     now = Standing(
         shlex.quote(data.folder.name),
         sweep_command(data.folder.name, data.spec),
@@ -30,7 +31,7 @@ def section(data: ReportData) -> dict[str, Any]:
         len(runs) - failed - int(states.get(str(RunState.DONE), 0)),
         training_warnings(compared, runs),
         TUNE in runs and bool(runs[TUNE].notna().any()),
-        bool(small_tests(compared, runs)) and not has_folds,
+        bool(small_tests(compared, runs)) and are_folders and not has_folds,
     )
     found = recommended(data.advice, compared.cells, runs)[:_MOST_PASTED]
     lines = []

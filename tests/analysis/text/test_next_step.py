@@ -12,7 +12,8 @@ from mixbench.analysis.text.next_step import Standing, next_step
 
 
 def advice(*words: Word) -> Advice:
-    options = [Option(f"{n}", f"cutmix {n}", word, None, False) for n, word in enumerate(words)]
+    names = ("cutmix", "mixup")
+    options = [Option(n, n, word, None, False) for n, word in zip(names, words, strict=False)]
     return Advice(ACCURACY, "replicate", (Regime("", "none", tuple(options)),))
 
 
@@ -23,9 +24,9 @@ def advice(*words: Word) -> Advice:
         ([Word.USE], {"left": 1, "regime": ["x"]}, "1 run left to do", "mixbench sweep mine"),
         ([Word.USE], {"regime": ["under-fitted"]}, "can't be judged", "mixbench find-lr YAML"),
         ([Word.UNKNOWN], {}, "A second replicate", "mixbench sweep mine"),
-        ([Word.USE, Word.UNDECIDED], {}, "would decide on CutMix 1", "mixbench sweep mine"),
+        ([Word.USE, Word.UNDECIDED], {}, "would decide on MixUp", "mixbench sweep mine"),
         ([Word.USE, Word.AVOID], {}, "`tune:` in the YAML", "mixbench recommend mine"),
-        ([Word.AVOID], {"is_small_test": True}, "`dataset.folds: 5`", ""),
+        ([Word.UNDECIDED], {"is_small_test": True}, "`dataset.folds: 5`", "mixbench sweep mine"),
         ([Word.AVOID], {}, "Stay as you are", "mixbench list augmentations"),
     ],
 )
