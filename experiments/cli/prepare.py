@@ -87,7 +87,7 @@ def check_networks(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
 
             facts = datasets.info(run.dataset.name)
             size = run.dataset.image_size or facts.size
-            classes = run.dataset.classes
+            classes = run.task_info.outputs or run.dataset.classes
             check_size(
                 run.model,
                 channels=facts.channels,

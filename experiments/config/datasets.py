@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
-from mixbench.experiments.config import image_folder, mask_folder, picture_list
+from mixbench.experiments.config import image_folder, mask_folder, pair_file, picture_list
 from mixbench.experiments.config.descriptions import read_descriptions
 from mixbench.experiments.errors import UserError, unknown
 
@@ -39,7 +39,9 @@ class DatasetInfo:
     """Whether all that is not exactly black is the object."""
     targets: tuple[str, ...] = ("labels",)
     """What is known of each image, for `dataset.targets`; the first is the default. With
-    regression alone, `classes` counts the numbers to predict."""
+    regression alone, `classes` counts the numbers to predict; it is 0 with pairs alone."""
+    second: str = ""
+    """Of pairs, what belongs to an image: `image` or `text`."""
     source: str
     """Where it comes from, for `mixbench list`."""
 
@@ -73,11 +75,14 @@ def info(name: str) -> DatasetInfo:
     masks = masks_path(name)
     if masks is not None:
         return _mask_folder_info(masks)
+    pairs = pairs_path(name)
+    if pairs is not None:
+        return _pair_file_info(pairs)
     if picture_list.list_path(name) is not None:
         return _list_info(name)
     path = folder_path(name)
     if path is None:
-        kinds = (FOLDER, mask_folder.KIND, *picture_list.KINDS)
+        kinds = (FOLDER, mask_folder.KIND, *picture_list.KINDS, pair_file.KIND)
         raise unknown("dataset", name, [*names(), *(f"{kind}:/path" for kind in kinds)])
     return _folder_info(path)
 
@@ -92,6 +97,12 @@ def masks_path(name: str) -> str | None:
     """The path in `maskfolder:/path`, images with masks; None for other names."""
     kind, colon, path = name.partition(":")
     return path if kind == mask_folder.KIND and colon else None
+
+
+def pairs_path(name: str) -> str | None:
+    """The path in `pairs:/path.csv`, images with texts; None for other names."""
+    kind, colon, path = name.partition(":")
+    return path if kind == pair_file.KIND and colon else None
 
 
 def has_files(name: str) -> bool:
@@ -113,6 +124,9 @@ def identity(name: str) -> str:
     masks = masks_path(name)
     if masks is not None:
         return f"{mask_folder.KIND}:{mask_folder.digest(masks)}"
+    pairs = pairs_path(name)
+    if pairs is not None:
+        return f"{pair_file.KIND}:{pair_file.digest(pairs)}"
     path = folder_path(name)
     return name if path is None else f"{FOLDER}:{image_folder.digest(path)}"
 
@@ -183,6 +197,26 @@ def _mask_folder_info(path: str) -> DatasetInfo:
         crop_padding=8,
         targets=("masks",),
         source=str(folder.root),
+    )
+
+
+@cache
+def _pair_file_info(path: str) -> DatasetInfo:
+    file = pair_file.open_pair_file(path)
+    return DatasetInfo(
+        name=f"{pair_file.KIND}:{file.path.resolve()}",
+        title=f"images with texts in {file.path.name}",
+        channels=3,
+        size=64,
+        classes=0,
+        train=len(file.train),
+        test=len(file.test),
+        validation=None if file.validation is None else len(file.validation),
+        flip=False,
+        crop_padding=4,
+        targets=("pairs",),
+        second="text",
+        source=str(file.path),
     )
 
 

@@ -168,7 +168,8 @@ def _dataset(dataset: DatasetConfig, facts: datasets.DatasetInfo) -> DatasetConf
         )
     height, width = dataset.sides
     # The images of data sets with a name are squares.
-    has_pictures = is_folder or datasets.masks_path(facts.name) is not None
+    # Those of the user's own, which have a path in their name.
+    has_pictures = ":" in facts.name
     fit = (dataset.fit or "crop") if has_pictures or height != width else None
     return dataset.model_copy(
         update={

@@ -52,7 +52,7 @@ class DatasetConfig(Section):
     fit: Literal["crop", "pad", "stretch"] | None = None
     pixel_range: tuple[float, float] | None = None
     left_out_classes: tuple[str, ...] | None = None
-    targets: Literal["labels", "multi_label", "regression", "masks", "boxes"] | None = None
+    targets: Literal["labels", "multi_label", "regression", "masks", "boxes", "pairs"] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
@@ -209,9 +209,13 @@ class OcclusionConfig(Section):
 
 
 class TaskConfig(Section):
-    """What is learned: a folder of `mixbench.experiments.tasks`. None is classification."""
+    """What is learned: a folder of `mixbench.experiments.tasks`. None is classification.
+
+    `mixing` says which side of a pair is mixed, for a task that has pairs; None: both.
+    """
 
     name: str
+    mixing: str | None = None
 
     @model_validator(mode="before")
     @classmethod

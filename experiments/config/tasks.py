@@ -9,8 +9,15 @@ from mixbench.experiments.config import datasets, models
 from mixbench.experiments.config.method_needs import pairs_by
 from mixbench.experiments.config.schema import DatasetConfig, RunConfig, TaskConfig
 from mixbench.experiments.design import tasks
-from mixbench.experiments.design.tasks import BOXES, CLASSIFICATION, LABELS, MASKS, TaskInfo
-from mixbench.experiments.errors import UserError
+from mixbench.experiments.design.tasks import (
+    BOXES,
+    CLASSIFICATION,
+    LABELS,
+    MASKS,
+    PAIRS,
+    TaskInfo,
+)
+from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.staging.methods import methods_of
 
 if TYPE_CHECKING:
@@ -39,11 +46,11 @@ def with_task(config: RunConfig, facts: datasets.DatasetInfo) -> RunConfig:
             f"{where}, but {facts.name} has {' and '.join(facts.targets)} alone; data sets with "
             f"{task.targets}: {', '.join(names) or 'none yet'}"
         )
-    is_default = task.name == CLASSIFICATION
+    is_default, mixing = task.name == CLASSIFICATION, _mixing(config, task)
     dataset = {"targets": None if task.targets == LABELS else task.targets}
     return config.model_copy(
         update={
-            "task": None if is_default else TaskConfig(name=task.name),
+            "task": None if is_default else TaskConfig(name=task.name, mixing=mixing),
             "dataset": config.dataset.model_copy(update=dataset),
             "training": config.training.model_copy(update={"loss": _loss(config, task)}),
         }
@@ -73,6 +80,8 @@ def check_task(config: RunConfig) -> None:
         raise ValueError(
             f"dataset.left_out_classes: is for classification, got a run with task {task.name}"
         )
+    if task.targets == PAIRS:
+        _check_pairs(config, task)
     if task.targets in (MASKS, BOXES) and config.training.crop_scale is not None:
         raise ValueError(
             f"training.crop_scale: {task.targets} move with crops by whole pixels (crop_padding) "
@@ -108,6 +117,19 @@ def check_task(config: RunConfig) -> None:
             )
 
 
+def _mixing(config: RunConfig, task: TaskInfo) -> str | None:
+    """Return which side is mixed, unset for the default and where nothing is mixed."""
+    mixing = None if config.task is None else config.task.mixing
+    if mixing is None:
+        return None
+    if not task.mixings:
+        raise ValueError(f"task.mixing: got {mixing}, but {task.name} has no pairs; leave it out")
+    if mixing not in task.mixings:
+        raise unknown("task.mixing", mixing, task.mixings)
+    is_mixed = any(mix.name != "none" for _, mix in methods_of(config.augmentation, config.phases))
+    return mixing if is_mixed and mixing != next(iter(task.mixings)) else None
+
+
 def _loss(config: RunConfig, task: TaskInfo) -> str | None:
     loss = config.training.loss
     if loss is not None and loss not in task.losses:
@@ -115,6 +137,25 @@ def _loss(config: RunConfig, task: TaskInfo) -> str | None:
             f"training.loss: got {loss}, expected {' or '.join(task.losses)} for {task.name}"
         )
     return None if loss == task.losses[0] else loss
+
+
+def _check_pairs(config: RunConfig, task: TaskInfo) -> None:
+    """Raise ValueError for what two encoders can't have."""
+    second = datasets.info(config.dataset.name).second
+    mixing = None if config.task is None else config.task.mixing
+    if mixing == "mixgen" and second != "text":
+        raise ValueError(
+            f"task.mixing: mixgen puts texts one after the other, but {config.dataset.name} pairs "
+            f"images with an {second}; expected {' or '.join(set(task.mixings) - {'mixgen'})}"
+        )
+    for name, value in (("transfer", config.transfer), ("training.swa", config.training.swa)):
+        if value is not None:
+            raise ValueError(f"{name}: is for one network, and {task.name} trains two encoders")
+    if config.training.batch_size < 2:
+        raise ValueError(
+            f"training.batch_size: got {config.training.batch_size}, expected at least 2: "
+            f"{task.name} tells the pairs of a batch apart"
+        )
 
 
 def _check_label_options(config: RunConfig, task: TaskInfo) -> None:

@@ -23,7 +23,7 @@ from mixbench.experiments.data.geometry import Shape, window
 from mixbench.experiments.data.left_out import without_classes
 from mixbench.experiments.data.named import Arrays, named_dataset
 from mixbench.experiments.data.split import ArraySplit
-from mixbench.experiments.design.tasks import LABELS
+from mixbench.experiments.design.tasks import LABELS, PAIRS
 
 
 def load(
@@ -119,6 +119,8 @@ def _splits(
         whole = torch.from_numpy(np.array(pixels))
         images = fitted(whole, shape)
         labels = torch.from_numpy(numbers)
+        if config.targets == PAIRS and labels.dim() == 4:
+            labels = fitted(labels, shape)
         total.update(f"{name} {tuple(images.shape)}\n".encode())
         total.update(images.numpy().data)
         total.update(labels.numpy().data)

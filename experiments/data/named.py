@@ -120,10 +120,14 @@ class MaskFolderDataset(NamedDataset):
 
 
 def named_dataset(name: str) -> NamedDataset:
-    """The `DATASET` in the file of data set `name`, or that of a folder of images and masks."""
+    """The `DATASET` in the file of data set `name`, or that of the user's masks or pairs."""
     path = datasets.masks_path(name)
     if path is not None:
         return MaskFolderDataset(path)
+    pairs = datasets.pairs_path(name)
+    if pairs is not None:
+        own: Any = importlib.import_module("mixbench.experiments.data.pairs.own")
+        return own.OwnPairs(pairs)  # type: ignore[no-any-return]
     dataset = importlib.import_module(f"{datasets.SETS}.{name}").DATASET
     if not isinstance(dataset, NamedDataset):
         raise TypeError(f"{datasets.SETS}.{name}: DATASET is no NamedDataset")

@@ -21,7 +21,7 @@ from mixbench.experiments.data.mixed_objects import mixed_boxes
 from mixbench.experiments.data.object_masks import object_masks
 from mixbench.experiments.data.object_rows import Objects
 from mixbench.experiments.data.split import crop_draws
-from mixbench.experiments.design.tasks import BOXES, LABELS, MASKS
+from mixbench.experiments.design.tasks import BOXES, LABELS, MASKS, PAIRS
 
 STRIP = 8
 SEED = 4
@@ -75,7 +75,7 @@ def mix_batch(
     masks = None
     if "masks" in mix.needs:
         masks = _masks(dataset, mix, raw, given)
-    classes = len(dataset.classes)
+    classes = _classes(dataset)
     model = _stand_in(images, classes) if "model" in mix.needs else None
     batch = mix(
         images,
@@ -93,7 +93,19 @@ def mix_batch(
     if dataset.targets == BOXES:
         objects = Objects.of(given, dataset.shape[1:])
         pixels = outlined(pixels, mixed_boxes(batch.plan, objects))
-    return pixels, batch.targets.dense(len(dataset.classes)), batch.plan.depth
+    if _has_two_images(dataset, given):
+        pixels = torch.cat([pixels, batch.plan.mix_images(given.float()).round_().byte()], dim=3)
+    return pixels, batch.targets.dense(classes), batch.plan.depth
+
+
+def _classes(dataset: Dataset) -> int:
+    """How many classes labels have, as methods take them."""
+    return max(1, len(dataset.classes))
+
+
+def _has_two_images(dataset: Dataset, targets: Tensor) -> bool:
+    """Whether targets are the other images of pairs."""
+    return dataset.targets == PAIRS and targets.dim() == 4
 
 
 def _masks(
@@ -164,8 +176,8 @@ def one_per_class(
     of_classes = dataset.train.labels
     if dataset.targets != LABELS:
         of_classes = torch.zeros(len(dataset.train), dtype=torch.int64)
-    by_class = [(of_classes == label).nonzero()[:, 0] for label in range(len(dataset.classes))]
-    rounds = -(-count // len(dataset.classes)) if dataset.targets == LABELS else count
+    by_class = [(of_classes == label).nonzero()[:, 0] for label in range(_classes(dataset))]
+    rounds = -(-count // _classes(dataset)) if dataset.targets == LABELS else count
     turns = [
         int(images[turn]) for turn in range(rounds) for images in by_class if len(images) > turn
     ]
@@ -195,7 +207,7 @@ def caption(dataset: Dataset, targets: Tensor, number: int, width: int, font: Fo
 
 
 def _weights(dataset: Dataset, targets: Tensor, number: int) -> list[str]:
-    if dataset.targets in (BOXES, MASKS):
+    if dataset.targets in (BOXES, MASKS, PAIRS):
         return []
     if dataset.targets == "regression":
         low, high = value_range(dataset.train.labels)
@@ -228,8 +240,8 @@ def target_text(dataset: Dataset, target: Tensor) -> str:
 
 
 def labels_for_methods(dataset: Dataset, targets: Tensor) -> Tensor:
-    """Return labels that a method takes: numbers scaled to [0, 1]; none for masks and boxes."""
-    if dataset.targets in (BOXES, MASKS):
+    """Return labels that a method takes: numbers scaled to [0, 1]; none for masks, boxes and pairs."""
+    if dataset.targets in (BOXES, MASKS, PAIRS):
         return torch.zeros(len(targets), dtype=torch.int64, device=targets.device)
     if dataset.targets == "regression":
         low, high = value_range(dataset.train.labels)

@@ -20,12 +20,14 @@ CLASSIFICATION = "classification"
 LABELS = "labels"
 MASKS = "masks"
 BOXES = "boxes"
+PAIRS = "pairs"
 TARGETS = {
     LABELS: "labels",
     "multi_label": "several labels for an image",
     "regression": "numbers to predict",
     MASKS: "masks of classes",
     BOXES: "boxes around objects",
+    PAIRS: "pairs of images, or of images and texts",
 }
 """The values of `dataset.targets`, in words."""
 
@@ -72,6 +74,8 @@ class TaskInfo:
         measured_later: Whether `mixbench evaluate` can measure its runs.
         answers: What the network answers with: "classes", or numbers, one answer for an image; a
             "map" of the images' size; or "boxes".
+        outputs: How many numbers the network answers with; None: as many as there are classes.
+        mixings: The values of `task.mixing`, with what each does; the first is the default.
     """
 
     name: str
@@ -86,6 +90,9 @@ class TaskInfo:
     refused_methods: Mapping[str, str] = field(default_factory=dict)
     measured_later: bool = False
     answers: str = "classes"
+
+    outputs: int | None = None
+    mixings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_dense(self) -> bool:

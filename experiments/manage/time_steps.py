@@ -79,7 +79,7 @@ def _time(config: RunConfig, device: Any) -> tuple[float, float]:
     network = build(
         config.model,
         channels=facts.channels,
-        classes=config.dataset.classes,
+        classes=config.task_info.outputs or config.dataset.classes,
         size=config.dataset.image_size or facts.size,
         seed=0,
         is_dense=config.task_info.is_dense,

@@ -76,6 +76,10 @@ class Task(ABC):
         """Return the mixed targets of a batch, as `loss` takes them: `Targets` by default."""
         return plan.mix_labels(targets, self.classes)
 
+    def inputs(self, images: Tensor, targets: Any) -> tuple[Tensor, ...]:  # noqa: ARG002
+        """Return what the network takes of a mixed batch: its images, and what else there is."""
+        return (images,)
+
     def unmixed(self, images: Tensor, targets: Tensor) -> Batch:
         """Return a batch as it is, for methods whose loss or bank looks at it."""
         plan = unmixed(images)

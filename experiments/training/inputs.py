@@ -136,7 +136,7 @@ class Pixels:
         plan = batch.plan
         if self._mix_at is None:
             with mixing_inside(self.network, plan, self._layers.named):
-                return cast(Tensor, model(batch.images))
+                return cast(Tensor, model(*self._task.inputs(batch.images, batch.targets)))
 
         def mix(features: Tensor) -> Tensor:
             return mix_features(plan, features, self.network)

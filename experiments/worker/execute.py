@@ -21,6 +21,7 @@ from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.load import load_once
 from mixbench.experiments.evaluation.after_training import Measurements
 from mixbench.experiments.models.build import build
+from mixbench.experiments.models.pairs import with_second_side
 from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.signals import Stop
 from mixbench.experiments.store import checkpoint, plugin_code, provenance
@@ -176,12 +177,15 @@ def load_run(config: RunConfig, device: torch.device, runs: Path) -> tuple[Datas
     network = build(
         config.model,
         channels=dataset.shape[0],
-        classes=len(dataset.classes),
+        classes=config.task_info.outputs or len(dataset.classes),
         size=config.dataset.image_size or dataset.shape[1],
         seed=config.seed,
         is_dense=config.task_info.is_dense,
     )
     load_weights(network, config, runs)
+    outputs = config.task_info.outputs
+    if outputs is not None:
+        network = with_second_side(network, dataset.train.labels[:1], outputs, config.seed)
     return dataset, network
 
 

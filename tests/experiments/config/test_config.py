@@ -107,6 +107,7 @@ NEED_OTHERS = {
     "teacher.sees",
     "dataset.targets",
     "task.name",
+    "task.mixing",
     "dataset.train_fraction",
     "dataset.fit",
     "dataset.pixel_range",

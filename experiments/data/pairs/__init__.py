@@ -1,0 +1,1 @@
+"""Pairs to learn to retrieve: images, and the image or the text that belongs to each."""
