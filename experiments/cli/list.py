@@ -72,13 +72,18 @@ def _datasets() -> list[str]:
         height, width = facts.sides
         lines.append(
             f"  {name:15} {facts.title}: {facts.train:,} + {facts.test:,} images of "
-            f"{height} x {width}, {facts.classes} classes ({facts.source})"
+            f"{height} x {width}, {_what(facts.classes, facts.second)} ({facts.source})"
         )
     lines.append(f"  {'imagefolder:/p':15} your images: a folder per class, or train/ and test/")
     lines.append(f"  {'csv:/p.csv':15} your images in a table: path,label and maybe split,boxes")
     lines.append(f"  {'parquet:/p':15} your images in parquet files of Hugging Face's datasets")
     lines.append(f"  {'webdataset:/p':15} your images in shards of tar: KEY.jpg and KEY.cls")
+    lines.append(f"  {'pairs:/p.csv':15} your images with texts in a table: image,text and split")
     return lines
+
+
+def _what(classes: int, second: str) -> str:
+    return f"each with its {second}" if second else f"{classes} classes"
 
 
 def _models() -> list[str]:

@@ -167,8 +167,7 @@ def _dataset(dataset: DatasetConfig, facts: datasets.DatasetInfo) -> DatasetConf
             f"{facts.classes} classes of {facts.name}, expected at most {facts.classes - 2}"
         )
     height, width = dataset.sides
-    # The images of data sets with a name are squares.
-    # Those of the user's own, which have a path in their name.
+    # The images of data sets with a name are squares; the user's own have a path in theirs.
     has_pictures = ":" in facts.name
     fit = (dataset.fit or "crop") if has_pictures or height != width else None
     return dataset.model_copy(

@@ -91,7 +91,9 @@ def _time(config: RunConfig, device: Any) -> tuple[float, float]:
     freezing.train()
     optimiser = optimiser_for(freezing.parameter_groups(), config.training)
     sharpness = Sharpness.of(network, config.training, device)
-    whole = torch.randn(config.training.batch_size, facts.channels, height, width, device=device)
+    # Of pairs of images both are encoded.
+    encoded = config.training.batch_size * (2 if facts.second == "image" else 1)
+    whole = torch.randn(encoded, facts.channels, height, width, device=device)
     whole = whole.to(memory_format=torch.channels_last)
     of_each = (height, width) if config.task_info.is_dense else ()
     has_labels = config.task_info.answers != "boxes"

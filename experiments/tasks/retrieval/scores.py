@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,7 +39,8 @@ def recalls(embeddings: Tensor, same: Tensor) -> dict[str, float | None]:
 
 def same_pairs(targets: Tensor) -> Tensor:
     """Number pairs (N,) by what belongs to the image: equal texts or images are one thing."""
-    return torch.unique(targets.flatten(1), dim=0, return_inverse=True)[1]
+    _, same = torch.unique(targets.flatten(1), dim=0, return_inverse=True)
+    return cast(Tensor, same)
 
 
 def _ranks(queries: Tensor, items: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from mixbench.experiments.config import resolve
 from mixbench.experiments.config.pair_file import digest, open_pair_file
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.dataset import Dataset, statistics
+from mixbench.experiments.data.download import Unavailable
 from mixbench.experiments.data.load import load
 from mixbench.experiments.data.named import named_dataset
 from mixbench.experiments.data.pairs import emoji
@@ -292,11 +293,11 @@ def test_emoji_are_packed_from_both_packages(
                 entry.size = len(content)
                 package.addfile(entry, io.BytesIO(content))
         packages.append(path)
-    with pytest.raises(emoji.Unavailable, match="lists 3 emoji, expected 1906"):
+    with pytest.raises(Unavailable, match="lists 3 emoji, expected 1906"):
         emoji._packed(*packages)
     monkeypatch.setattr(emoji, "_COUNT", 3)
     packed = emoji._packed(*packages)
-    with pytest.raises(emoji.Unavailable, match="holds other emoji than those published, sha256"):
+    with pytest.raises(Unavailable, match="holds other emoji than those published, sha256"):
         emoji._verified(packed, "x")
     with np.load(io.BytesIO(packed)) as file:
         found = emoji.Emoji({hand: file[hand] for hand in emoji.HANDS}, (), ())
