@@ -17,7 +17,7 @@ from mixbench.experiments.design.question import TUNE, Flat
 
 _METHOD = "augmentation.name"
 _SCHEDULES = ("staging.name", "staging.phases", "staging.match_dose", "staging.shape")
-_OF_MIXING = (*_SCHEDULES, "transfer.mixing", "transfer.cache")
+_OF_MIXING = (*_SCHEDULES, "task.mixing", "transfer.mixing", "transfer.cache")
 """Fields that mean nothing without augmentation."""
 _OF_BACKBONE = ("transfer.backbone_rate", "transfer.layer_decay")
 """Fields that mean nothing where the backbone is never trained."""

@@ -211,7 +211,7 @@ class OcclusionConfig(Section):
 class TaskConfig(Section):
     """What is learned: a folder of `mixbench.experiments.tasks`. None is classification.
 
-    `mixing` says which side of a pair is mixed, for a task that has pairs; None: both.
+    `mixing` is one of the task's ways to mix, where it has several; None: the first, or none.
     """
 
     name: str

@@ -118,16 +118,18 @@ def check_task(config: RunConfig) -> None:
 
 
 def _mixing(config: RunConfig, task: TaskInfo) -> str | None:
-    """Return which side is mixed, unset for the default and where nothing is mixed."""
+    """Return how pairs are mixed; None for a task without such a choice, and without mixing."""
     mixing = None if config.task is None else config.task.mixing
-    if mixing is None:
-        return None
     if not task.mixings:
-        raise ValueError(f"task.mixing: got {mixing}, but {task.name} has no pairs; leave it out")
-    if mixing not in task.mixings:
+        if mixing is None:
+            return None
+        raise ValueError(
+            f"task.mixing: got {mixing}, but {task.name} has no such choice; leave it out"
+        )
+    if mixing is not None and mixing not in task.mixings:
         raise unknown("task.mixing", mixing, task.mixings)
     is_mixed = any(mix.name != "none" for _, mix in methods_of(config.augmentation, config.phases))
-    return mixing if is_mixed and mixing != next(iter(task.mixings)) else None
+    return (mixing or next(iter(task.mixings))) if is_mixed else None
 
 
 def _loss(config: RunConfig, task: TaskInfo) -> str | None:

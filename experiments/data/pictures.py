@@ -240,7 +240,7 @@ def target_text(dataset: Dataset, target: Tensor) -> str:
 
 
 def labels_for_methods(dataset: Dataset, targets: Tensor) -> Tensor:
-    """Return labels that a method takes: numbers scaled to [0, 1]; none for masks, boxes and pairs."""
+    """Return labels that a method takes: numbers scaled to [0, 1], of masks and such none."""
     if dataset.targets in (BOXES, MASKS, PAIRS):
         return torch.zeros(len(targets), dtype=torch.int64, device=targets.device)
     if dataset.targets == "regression":

@@ -31,7 +31,6 @@ LACKING = {
     "segmentation_cutmix": "semi_segmentation",
     "semi_supervised_cutmix": "semi_supervised",
     "distillation_cutmix": "distillation",
-    "cross_modal_mixing": "cross_modal",
     "cross_domain_mixing": "cross_domain",
 }
 """What will test the claims that nothing can test yet: a measurement, or a sweep that ships."""
@@ -55,8 +54,13 @@ def metrics() -> set[str]:
     of_cells = {f"bias_variance/{part}" for part in PARTS}
     return {
         *results,
+<<<<<<< HEAD
         *of_cells,
         *test_metrics(),
+=======
+        *test_metrics(),
+        *of_cells,
+>>>>>>> c0790dd (Sweep cross_modal, and its claim)
         *(name for names in measured.values() for name in names),
     }
 

@@ -202,7 +202,7 @@ def test_what_pairs_can_not_have_is_refused() -> None:
     no_pairs = refused(
         dataset={"name": "digits"}, task={"name": "classification", "mixing": "both"}
     )
-    assert "task.mixing: got both, but classification has no pairs" in no_pairs
+    assert "task.mixing: got both, but classification has no such choice" in no_pairs
     # Unset, the default, and where nothing is mixed: the same run.
     keys = {configured(mixing=mixing).run_key for mixing in (None, "both")}
     still = {
