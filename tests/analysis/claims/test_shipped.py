@@ -54,13 +54,8 @@ def metrics() -> set[str]:
     of_cells = {f"bias_variance/{part}" for part in PARTS}
     return {
         *results,
-<<<<<<< HEAD
         *of_cells,
         *test_metrics(),
-=======
-        *test_metrics(),
-        *of_cells,
->>>>>>> c0790dd (Sweep cross_modal, and its claim)
         *(name for names in measured.values() for name in names),
     }
 
