@@ -93,8 +93,8 @@ def mix_batch(
     if dataset.targets == BOXES:
         objects = Objects.of(given, dataset.shape[1:])
         pixels = outlined(pixels, mixed_boxes(batch.plan, objects))
-    if _has_two_images(dataset, given):
-        pixels = torch.cat([pixels, batch.plan.mix_images(given.float()).round_().byte()], dim=3)
+    if dataset.targets == PAIRS and given.dim() == 4:
+        pixels = beside(pixels, batch.plan.mix_images(given.float()).round_().byte())
     return pixels, batch.targets.dense(classes), batch.plan.depth
 
 
@@ -103,9 +103,9 @@ def _classes(dataset: Dataset) -> int:
     return max(1, len(dataset.classes))
 
 
-def _has_two_images(dataset: Dataset, targets: Tensor) -> bool:
-    """Whether targets are the other images of pairs."""
-    return dataset.targets == PAIRS and targets.dim() == 4
+def beside(images: Tensor, others: Tensor) -> Tensor:
+    """Images (N,C,H,W) with the other images of their pairs on their right; texts are not shown."""
+    return torch.cat([images, others], dim=3) if others.dim() == 4 else images
 
 
 def _masks(

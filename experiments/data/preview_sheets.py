@@ -19,7 +19,7 @@ from mixbench.experiments.data.mask_pictures import soft_masks, tinted
 from mixbench.experiments.data.mixed_objects import mixed_boxes
 from mixbench.experiments.data.object_rows import Objects
 from mixbench.experiments.data.pictures import Font
-from mixbench.experiments.design.tasks import BOXES, MASKS
+from mixbench.experiments.design.tasks import BOXES, MASKS, PAIRS
 from mixbench.experiments.errors import UserError
 
 SIDE = 130
@@ -138,7 +138,7 @@ def _unmixed(dataset: Dataset, raw: Tensor, labels: Tensor) -> Tensor:
         return tinted(raw, soft_masks(labels, len(dataset.classes)))
     if dataset.targets == BOXES:
         return outlined(raw, mixed_boxes(unmixed(raw), Objects.of(labels, dataset.shape[1:])))
-    return raw
+    return pictures.beside(raw, labels) if dataset.targets == PAIRS else raw
 
 
 def _settings(augmentation: Mapping[str, Any]) -> str:
