@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from mixbench.analysis.tables import recipes, schedules, transfers, tuned
+from mixbench.analysis.tables import recipes, schedules, streams, transfers, tuned
 from mixbench.analysis.tables.nested_methods import KEY, short_names
 from mixbench.experiments.design.question import TUNE
 from mixbench.experiments.merge import flatten
@@ -56,6 +56,7 @@ def settings(configs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     flat = [flatten(of_cell(config)) for config in configs]
     schedules.named(flat)
     transfers.spread(flat)
+    streams.spread(flat)
     recipes.spread(flat)
     return flat
 
@@ -114,7 +115,7 @@ def name_cells(configs: Sequence[Flat], origins: Mapping[str, str] | None = None
     the cells that others start from are called.
     """
     origins = origins or {}
-    configs = recipes.for_names(configs)
+    configs = streams.for_names(recipes.for_names(configs))
     used = dict.fromkeys(key for config in configs for key in config)
     keys = [key for key in used if key not in (*schedules.TOLD_BY_NAME, "model.source")]
     varying = [key for key in keys if _distinct(configs, key) > 1]
@@ -299,6 +300,8 @@ def factor_text(short: str, key: str, value: Any, origins: Mapping[str, str]) ->
         return str(value) if str(value).startswith("dose ") else f"staging {value}"
     if _section(key) == "transfer" or key == transfers.TEACHER:
         return transfers.words(key, value, origins)
+    if key == streams.UNLABELLED:
+        return str(value)
     return f"{short} {value_text(value)}"
 
 

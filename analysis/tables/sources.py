@@ -21,6 +21,7 @@ _SECTIONS = (
     "model.",
     "augmentation.",
     "staging.",
+    "streams.",
     "training.",
     "teacher.",
     "transfer.",

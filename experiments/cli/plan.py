@@ -160,7 +160,16 @@ def _print_cells(sweep: Sweep, states: dict[str, RunState], labels: dict[str, st
         print(f"{axis}: {', '.join(methods)} {has} no such parameter; once, without it")
     _print_folds(sweep)
     _print_what_training_sees(sweep)
+    _print_streams(sweep)
     _print_costs(sweep)
+
+
+def _print_streams(sweep: Sweep) -> None:
+    """Print what comes beside the labelled images."""
+    from mixbench.experiments.config.data_text import stream_texts
+
+    for text in dict.fromkeys(text for run in sweep.runs for text in stream_texts(run)):
+        print(text)
 
 
 def _print_costs(sweep: Sweep) -> None:

@@ -25,7 +25,7 @@ def with_data(
     from mixbench.experiments.sweep.load import load
 
     try:
-        for name in dict.fromkeys(run.dataset.name for run in sweep.runs):
+        for name in dict.fromkeys(name for run in sweep.runs for name in _data_of(run)):
             fetch.ensure(name)
     except UserError as error:
         other = sweep.spec.get("fallback")
@@ -35,6 +35,14 @@ def with_data(
         print(f"{error}\n{sweep.name}: falling back to the sweep {other!r}", flush=True)
         return with_data(load(other, overrides, rename), overrides, rename, may_fall_back=False)
     return sweep
+
+
+def _data_of(run: RunConfig) -> list[str]:
+    """Return the names of all data sets of a run, that of its labelled images first."""
+    from mixbench.experiments.config.streams import REST
+
+    streams = run.streams.named().values() if run.streams else ()
+    return [run.dataset.name, *(one.dataset for one in streams if one.dataset != REST)]
 
 
 def check_runs(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
@@ -51,6 +59,7 @@ def check_runs(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
             from mixbench.experiments.data.load import check_sizes
 
             check_sizes(dataset)
+    _check_streams(sweep, taken_over)
     check_networks(sweep, taken_over)
     if any(run.transfer is not None or run.teacher is not None for run in sweep.runs):
         from mixbench.experiments.transfer import dry_check, load
@@ -60,6 +69,31 @@ def check_runs(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
         load.check_weights(
             _unfinished_runs(sweep, taken_over), dict(zip(cell_keys, sweep.runs, strict=True))
         )
+
+
+def _check_streams(sweep: Sweep, taken_over: Collection[str]) -> None:
+    """Raise UserError for images beside the labelled ones that can't be had or test."""
+    from mixbench.experiments.config.streams import REST
+
+    checked = set()
+    for run in _unfinished_runs(sweep, taken_over):
+        streams = run.streams.named().values() if run.streams else ()
+        is_sure = all(one.dataset == REST and ":" not in run.dataset.name for one in streams)
+        # What is left of a data set with a name was counted when the run was planned.
+        if not is_sure and (key := _texts_of(run)) not in checked:
+            import torch
+
+            from mixbench.experiments.data.load import load_once
+            from mixbench.experiments.data.streams import with_streams
+
+            checked.add(key)
+            dataset = load_once(run.dataset, "cpu", run.training.random_crops)
+            with_streams(dataset, run, torch.device("cpu"))
+
+
+def _texts_of(run: RunConfig) -> tuple[str, ...]:
+    texts = run.section_texts()
+    return texts["dataset"], texts["streams"]
 
 
 def check_folders(sweep: Sweep, taken_over: Collection[str] = ()) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mixbench.experiments.config import datasets
 from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.streams import REST
 from mixbench.experiments.text import plural
 
 _FITS = {
@@ -54,3 +55,15 @@ def folds_text(name: str, folds: int, replicates: int, *, is_tuned: bool) -> str
 
 def _percent(share: float) -> str:
     return f"{100 * share:g}"
+
+
+def stream_texts(config: RunConfig) -> list[str]:
+    """Return what comes beside the labelled images of a run, a sentence for each stream."""
+    texts = []
+    for name, stream in (config.streams.named() if config.streams else {}).items():
+        which = "all" if stream.size is None else f"{stream.size:,}"
+        whose = stream.dataset
+        if whose == REST:
+            whose = f"what neither trains nor validates of {config.dataset.name}"
+        texts.append(f"{name}: {which} images of {whose}, {stream.ratio:g} for each labelled one")
+    return texts

@@ -18,7 +18,7 @@ SCHEMA = 1
 """Increased when the same configuration would no longer give the same run."""
 
 _BEFORE_THE_SEED = ("augmentation", "dataset", "evaluation", "model")
-_AFTER_THE_SEED = ("staging", "task", "teacher", "training", "transfer")
+_AFTER_THE_SEED = ("staging", "streams", "task", "teacher", "training", "transfer")
 
 
 def section_texts(sections: Mapping[str, Any]) -> dict[str, str]:
@@ -38,12 +38,24 @@ def section_texts(sections: Mapping[str, Any]) -> dict[str, str]:
         # Without the name that the phases have.
         phases = identifying_phases(sections["staging"]["phases"])
         identifying_parts["staging"] = {"phases": phases}
+    if "streams" in sections:
+        parts = {name: _with_identities(part) for name, part in sections["streams"].items()}
+        identifying_parts["streams"] = parts
     if "task" in sections:
         identifying_parts["task"] = sections["task"]
     for name in ("teacher", "transfer"):
         if name in sections:
             identifying_parts[name] = _with_weights(sections[name], sections.get("replicate"))
     return {name: to_json(part) for name, part in identifying_parts.items()}
+
+
+def _with_identities(stream: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stream with what identifies its data, wherever they are, and its mixing."""
+    return {
+        **stream,
+        "dataset": datasets.identity(stream["dataset"]),
+        "augmentation": identifying(stream["augmentation"]),
+    }
 
 
 def _with_weights(section: Mapping[str, Any], replicate: int | None) -> dict[str, Any]:

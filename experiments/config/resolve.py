@@ -17,6 +17,7 @@ from mixbench.experiments.config.tasks import check_task, with_task
 from mixbench.experiments.config.teacher import check_teacher, with_teacher
 from mixbench.experiments.config.training import CROP_SCALE, SAM_RHO
 from mixbench.experiments.config.transfer import TransferConfig
+from mixbench.experiments.config.unlabelled import check_streams, with_streams
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.methods import methods_of
 from mixbench.experiments.staging.phases import resolve_phases
@@ -54,12 +55,13 @@ def resolve(config: RunConfig) -> RunConfig:
     config = config.model_copy(
         update={"model": resolved_model(config.model), "dataset": _dataset(config.dataset, facts)}
     )
-    config = with_teacher(config)
+    config = with_streams(with_teacher(config))
     config = config.model_copy(update={"staging": _staging(config, facts)})
     rules.check_transfer(config)
     rules.check_validation(config)
     check_task(config)
     check_teacher(config)
+    check_streams(config, facts)
     check_method_needs(config, facts)
     check_mixing(config.augmentation, config.phases, config.dataset.image_size, config.model.name)
     return config

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from mixbench.experiments.config import datasets, keys, models, normalisation
 from mixbench.experiments.config.staging import StagingConfig
+from mixbench.experiments.config.streams import StreamsConfig
 from mixbench.experiments.config.training import TrainingConfig, two_numbers
 from mixbench.experiments.config.transfer import TransferConfig
 from mixbench.experiments.config.weights import resolve_weights
@@ -253,6 +254,7 @@ class RunConfig(Section):
         default_factory=lambda: {"name": "none"}, validate_default=True
     )
     staging: StagingConfig | None = None
+    streams: StreamsConfig | None = None
     teacher: TeacherConfig | None = None
     transfer: TransferConfig | None = None
     training: TrainingConfig = TrainingConfig()
@@ -323,6 +325,10 @@ class RunConfig(Section):
         return keys.section_texts(self.model_dump(mode="json", exclude_none=True))
 
 
+_METHODS = {"streams": "unlabelled.augmentation."}
+"""What keys of a section begin with that are parameters of a method."""
+
+
 def section_keys() -> dict[str, tuple[str, ...]]:
     """Return the keys of each section of a run, dotted for the nested ones."""
     keys_of: dict[str, tuple[str, ...]] = {}
@@ -338,7 +344,8 @@ def check_key(key: Any, where: str) -> None:
     valid = section_keys()
     if section not in valid:
         raise unknown(f"section in {where}", section, valid)
-    if rest and valid[section] and rest not in valid[section]:
+    inside_method = rest.startswith(_METHODS.get(section, rest + "."))
+    if rest and valid[section] and rest not in valid[section] and not inside_method:
         raise unknown(f"key of {section} in {where}", rest, valid[section])
 
 

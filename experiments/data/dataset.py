@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +15,15 @@ from mixbench.experiments.design.tasks import LABELS
 
 
 @dataclass(frozen=True)
+class Stream:
+    """Images beside the labelled ones: what `streams.NAME.dataset` names, and where it is."""
+
+    name: str
+    split: Split
+    source: str
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Three splits and what is known of them.
 
@@ -23,6 +33,7 @@ class Dataset:
     `skipped` which files could not be read so far, and why. `scale` has the values of black and
     white of pixels with more than 8 bits, `notes` what is to be said of them.
     `targets` is the resolved `dataset.targets`; of numbers to predict, `classes` has the names.
+    `streams` are the images beside these, by their names in `streams:`; their labels are -1.
     """
 
     name: str
@@ -38,6 +49,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     scale: PixelScale = BYTES
     targets: str = LABELS
+    streams: Mapping[str, Stream] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -17,6 +17,9 @@ from mixbench.experiments.data.crops import Scale
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.folder_listing import check_readable, listing_of, used_files
 from mixbench.experiments.data.folder_pixels import FolderPixels
+from mixbench.experiments.data.named import everything
+from mixbench.experiments.data.split import Split
+from mixbench.experiments.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,42 @@ def load_folder(
         notes=decoded.survey.notes,
         scale=scale,
     )
+
+
+def rest_images(
+    config: DatasetConfig, device: torch.device, crops: Scale | None
+) -> tuple[Split, str]:
+    """Return the training images that neither train nor validate, and where they are."""
+    listing = listing_of(config.name)
+    used = used_files(config, listing)
+    taken = {path for paths, _ in used.values() for path in paths}
+    whole = used_files(everything(config), listing)["train"][0]
+    return _without_classes(config, [path for path in whole if path not in taken], device, crops)
+
+
+def images_of(
+    config: DatasetConfig, device: torch.device, crops: Scale | None
+) -> tuple[Split, str]:
+    """Return all images of a folder but those in a test or validation folder, and where it is.
+
+    They have the size of a configuration.
+    """
+    listing = listing_of(config.name)
+    files = listing.undivided or listing.train
+    return _without_classes(config, list(files[0]), device, crops)
+
+
+def _without_classes(
+    config: DatasetConfig, paths: list[Path], device: torch.device, crops: Scale | None
+) -> tuple[Split, str]:
+    if not paths:
+        raise UserError(f"{config.name}: no training images are left that have no labels")
+    listing = listing_of(config.name)
+    # Splits of which nothing is used have one image: there are always three.
+    parts = {"train": paths, "validation": paths[:1], "test": paths[:1]}
+    files = {name: (some, torch.full((len(some),), -1)) for name, some in parts.items()}
+    pixels = FolderPixels(listing.root, listing.files, config, device, crops, None)
+    return pixels.decode(files).splits["train"], str(listing.source)
 
 
 def _digest(root: Path, files: dict[str, tuple[list[Path], Tensor]], scale: str) -> str:

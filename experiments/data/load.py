@@ -21,9 +21,10 @@ from mixbench.experiments.data.dataset import Dataset, statistics
 from mixbench.experiments.data.fetch import ensure
 from mixbench.experiments.data.geometry import Shape, window
 from mixbench.experiments.data.left_out import without_classes
-from mixbench.experiments.data.named import Arrays, named_dataset
-from mixbench.experiments.data.split import ArraySplit
+from mixbench.experiments.data.named import Arrays, everything, named_dataset
+from mixbench.experiments.data.split import ArraySplit, Split
 from mixbench.experiments.design.tasks import LABELS, PAIRS
+from mixbench.experiments.errors import UserError
 
 
 def load(
@@ -77,6 +78,37 @@ def _load(
 def load_once(config: DatasetConfig, device: str, crops: Scale | None = None) -> Dataset:
     """Load a data set, or reuse one of the last four: a process does many runs on the same."""
     return load(config, device, crops=crops)
+
+
+def rest_images(
+    config: DatasetConfig, device: torch.device, crops: Scale | None
+) -> tuple[Split, str]:
+    """Return the training images that neither train nor validate, and where they are."""
+    dataset, source = named_dataset(config.name), ensure(config.name, verify=False)
+    arrays = _read(everything(config), source)
+    rest = dataset.rest(config, _strata(arrays.train_labels))
+    if not len(rest):
+        raise UserError(f"{config.name}: no training images are left that have no labels")
+    return _images(config, arrays.train_images[rest], device, crops), source
+
+
+def images_of(
+    config: DatasetConfig, device: torch.device, crops: Scale | None
+) -> tuple[Split, str]:
+    """Return all training images of a data set, in the size of a configuration, and its source."""
+    source = ensure(config.name, verify=False)
+    arrays = _read(config, source)
+    return _images(config, arrays.train_images, device, crops), source
+
+
+def _images(
+    config: DatasetConfig, pixels: NDArray[np.uint8], device: torch.device, crops: Scale | None
+) -> ArraySplit:
+    whole = torch.from_numpy(np.array(pixels))
+    images = fitted(whole, Shape(*config.sides, config.fit or "crop"))
+    is_cut = crops is not None and whole.numel() > images.numel()
+    none = torch.full((len(images),), -1, dtype=torch.int64)
+    return ArraySplit(images.to(device), none, whole.to(device) if is_cut else None)
 
 
 def check_sizes(config: DatasetConfig) -> None:

@@ -42,6 +42,11 @@ class Arrays:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
+def everything(config: DatasetConfig) -> DatasetConfig:
+    """Return the configuration with all training images."""
+    return config.model_copy(update={"train_size": None, "train_fraction": None})
+
+
 class NamedDataset(ABC):
     """A data set with a name and a published content."""
 
@@ -79,6 +84,15 @@ class NamedDataset(ABC):
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Indices of the images to train and to validate on, as `configured_indices`."""
         return configured_indices(config, strata)
+
+    def rest(self, config: DatasetConfig, strata: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Indices of the training images that neither train nor validate, ascending.
+
+        strata: of all that `read_configured` reads with `everything(config)`.
+        """
+        whole, _ = self.choose(everything(config), strata)
+        train, validation = self.choose(config, strata)
+        return np.setdiff1d(whole, np.concatenate([train, validation]))
 
 
 class MaskFolderDataset(NamedDataset):

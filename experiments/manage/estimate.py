@@ -172,7 +172,10 @@ class _Measured:
 
 def _step_factor(config: Mapping[str, Any]) -> float:
     """Return how long a step takes beside a usual one: a pass forward, and back, which counts 2."""
-    return 1 + passes_of(config) / 3
+    streams = (config.get("streams") or {}).values()
+    # Images beside the labelled ones take a step each, and an answer of their teacher.
+    beside = sum(stream["ratio"] * 4 / 3 for stream in streams if stream)
+    return 1 + passes_of(config) / 3 + beside
 
 
 def _speed_key(config: Mapping[str, Any]) -> str:
@@ -186,6 +189,12 @@ def _speed_factors(config: Mapping[str, Any]) -> list[Any]:
     if config.get("teacher"):
         # Another network runs for every batch.
         frozen["teacher"] = config["teacher"].get("model") or config["model"]
+    if config.get("streams"):
+        frozen["streams"] = {
+            name: [stream["ratio"], stream.get("algorithm")]
+            for name, stream in config["streams"].items()
+            if stream
+        }
     # Another subset of the same size takes as long.
     dataset = {key: value for key, value in config["dataset"].items() if key != "split_seed"}
     return [_without_none(part) for part in (dataset, config["model"], training, frozen)]

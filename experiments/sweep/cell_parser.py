@@ -40,8 +40,10 @@ class CellParser:
 
         Raises UserError as `resolve.parse` does.
         """
-        # Phases depend on the method, and so does whether features can be cached or taught.
-        is_separate = all(raw.get(name) is None for name in ("staging", "teacher", "transfer"))
+        # Phases depend on the method, and so does whether features can be cached or taught, and
+        # whether other images can be beside.
+        with_method = ("staging", "streams", "teacher", "transfer")
+        is_separate = all(raw.get(name) is None for name in with_method)
         separate = "augmentation" if is_separate else None
         rest = keys.to_json({name: value for name, value in raw.items() if name != separate})
         method = keys.to_json(raw.get("augmentation"))

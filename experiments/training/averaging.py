@@ -28,6 +28,10 @@ class Averaging:
         """Take in the weights after `step`, from 0; those after the first one are the average."""
         self._average.update(network, step=step + 1)
 
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the averages of the parameters, by name, as they are now."""
+        return dict(self._average.module.named_parameters())
+
     def state(self) -> dict[str, Tensor]:
         """For a checkpoint."""
         return dict(self._average.module.state_dict())

@@ -12,17 +12,23 @@ from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.realised import UNIT, sum_realised
 from mixbench.experiments.ranks import Ranks
 
+CONFIDENT = "unlabelled/confident"
+"""The share of images (or pixels) without labels whose answer was sure enough to count."""
 PLANS = 32
 """Summarise mixing every 32 steps: for each step alone it would cost as much as mixing."""
 
 
 class EpochMeans(NamedTuple):
-    """Over the images of all ranks. mixing: the sums of `sum_realised`, for `staging_row`."""
+    """Over the images of all ranks. mixing: the sums of `sum_realised`, for `staging_row`.
+
+    unlabelled: `unlabelled/...`, of a training with images without labels.
+    """
 
     loss: float
     own_weight: float
     images: float
     mixing: list[float]
+    unlabelled: dict[str, float]
 
 
 class EpochTotals:
@@ -41,6 +47,8 @@ class EpochTotals:
         self.own_weight = torch.zeros((), device=self._device)
         self._mixing = torch.zeros(3, dtype=torch.int64, device=self._device)
         self._plans: list[Plan] = []
+        # Loss, share that counts, and images, of images without labels.
+        self._unlabelled = torch.zeros(3, device=self._device)
         self.images = 0
         self.images_of_all_ranks = 0
         self.seconds = 0.0
@@ -51,6 +59,11 @@ class EpochTotals:
         self.own_weight += plan.own_share().sum()
         self.images += images
         self.images_of_all_ranks += images_of_all_ranks
+
+    def add_unlabelled(self, loss: Tensor, confident: Tensor, images: int) -> None:
+        """Count the images without labels of a step: mean loss, and the share that counts."""
+        ones = torch.ones_like(loss)
+        self._unlabelled += torch.stack([loss, confident.to(loss), ones]) * images
 
     def add_mixing(self, plan: Plan) -> None:
         """Add the mixing statistics of a step, in a run with a staging."""
@@ -80,9 +93,15 @@ class EpochTotals:
     def means(self, ranks: Ranks) -> EpochMeans:
         """The means over all ranks, which all call this."""
         values = [self.loss.item(), self.own_weight.item(), float(self.images)]
-        tensor = torch.tensor([*values, *self.mixing().tolist()], dtype=torch.float64)
-        loss, own_weight, images, *mixing = ranks.total(tensor).tolist()
-        return EpochMeans(loss / max(1, images), own_weight / max(1, images), images, mixing)
+        values += [*self._unlabelled.tolist(), *self.mixing().tolist()]
+        tensor = torch.tensor(values, dtype=torch.float64)
+        loss, own_weight, images, *rest = ranks.total(tensor).tolist()
+        of_loss, confident, seen, *mixing = rest
+        unlabelled = {}
+        if seen:
+            unlabelled = {"unlabelled/loss": of_loss / seen, CONFIDENT: confident / seen}
+        own = own_weight / max(1, images)
+        return EpochMeans(loss / max(1, images), own, images, mixing, unlabelled)
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -90,6 +109,7 @@ class EpochTotals:
             "loss": self.loss.cpu(),
             "own": self.own_weight.cpu(),
             "mixed": self.mixing().cpu(),
+            "unlabelled": self._unlabelled.cpu(),
             "seen": self.images,
             "of_all": self.images_of_all_ranks,
             "seconds": self.seconds,
@@ -102,6 +122,7 @@ class EpochTotals:
         # Older checkpoints have none, and are of runs without a staging.
         self._plans = []
         self._mixing = state.get("mixed", torch.zeros(3, dtype=torch.int64)).to(self._device)
+        self._unlabelled = state.get("unlabelled", torch.zeros(3)).to(self._device)
         self.images, self.images_of_all_ranks = state["seen"], state["of_all"]
         self.seconds = state["seconds"]
 

@@ -102,19 +102,23 @@ def train_step(
 
     with run.learner.precision():
         clean, batch = run.inputs.mix(method, raw, labels, run.bank)
-    forward = run.forward(run.model, clean, batch)
+    # The mean over ranks of the losses times this is the mean over all images of the batch.
+    share = len(labels) * run.ranks.size / images_of_all_ranks
+    beside = run.beside(step, batch, share)
+    batch = batch if beside is None else beside.labelled
+    forward = run.forward(run.model, clean, batch, beside)
 
     def compute_loss() -> Tensor:
         return step_loss(method, forward, clean, batch)
 
-    # The mean over ranks of the losses times this is the mean over all images of the batch.
-    share = len(labels) * run.ranks.size / images_of_all_ranks
     loss = run.learner.step(compute_loss, share, step)
 
     run.bank.clear()
     if clean is not None:
         method.remember(run.bank, clean, batch, forward.seen(batch))
     run.totals.add(loss, batch.plan, len(labels), images_of_all_ranks)
+    if beside is not None:
+        run.totals.add_unlabelled(beside.seen, beside.confident, len(beside.images))
     if run.schedules.staged and method.name != "none":
         run.totals.add_mixing(batch.plan)
 
@@ -170,6 +174,7 @@ def record_epoch(
         **{f"validation/{name}": value for name, value in validation.items()},
         "learning_rate": learning_rate(steps - 1, run.steps, run.config),
         "mix/own_weight": means.own_weight,
+        **means.unlabelled,
         **staging,
         **noise,
         **run.learner.freezing.metrics(),

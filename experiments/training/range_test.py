@@ -163,8 +163,10 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
 
 def _alone(config: RunConfig, steps: int) -> RunConfig:
     """Return the run without all that is no part of its steps; long enough for `steps` of them."""
+    # The average may answer for images without labels.
+    ema = config.training.ema if config.streams else None
     training = config.training.model_copy(
-        update={"epochs": steps, "ema": None, "swa": None, "gradient_noise": None}
+        update={"epochs": steps, "ema": ema, "swa": None, "gradient_noise": None}
     )
     return config.model_copy(update={"training": training})
 
@@ -187,7 +189,9 @@ def _step(run: Training, step: int, raw: Tensor, labels: Tensor) -> tuple[float,
     method = run.schedules.method(step)
     with run.learner.precision():
         clean, batch = run.inputs.mix(method, raw, labels, run.bank)
-    forward = run.forward(run.model, clean, batch)
+    beside = run.beside(step, batch, 1.0)
+    batch = batch if beside is None else beside.labelled
+    forward = run.forward(run.model, clean, batch, beside)
     loss = run.learner.step(lambda: step_loss(method, forward, clean, batch), 1.0, step)
     run.bank.clear()
     return float(loss), time.perf_counter() - began

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from mixbench.experiments.training.learner import Learner
 from mixbench.experiments.training.random_streams import RandomStreams
 from mixbench.experiments.training.schedules import TrainingSchedules
 from mixbench.experiments.training.state import TrainingState
+from mixbench.experiments.training.unlabelled.learn import Beside, Unlabelled
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ class Training:
 
         self.inputs = inputs_for(learner, dataset, config, self.streams, control)
         self._distillation = Distillation.of(config, dataset, device, folder.parent)
+        self._unlabelled = Unlabelled.of(config, dataset, learner, self.ranks, self.steps)
         self.model = self.ranks.wrap(self.inputs.network)
         self._progress: dict[str, Any] = {"stage": "training"}
 
@@ -95,17 +98,34 @@ class Training:
         for number, (raw, labels) in enumerate(batches, start=self.position):
             yield number, raw, labels
 
-    def forward(self, model: nn.Module, clean: Batch | None, mixed: Batch) -> Forward:
+    def beside(self, step: int, batch: Batch, share: float) -> Beside | None:
+        """The images without labels of a step, which a labelled batch may be mixed with; or None.
+
+        share: what the whole loss is multiplied with.
+        """
+        if self._unlabelled is None:
+            return None
+        with self.learner.precision():
+            return self._unlabelled.beside(step, batch, share)
+
+    def forward(
+        self, model: nn.Module, clean: Batch | None, mixed: Batch, beside: Beside | None = None
+    ) -> Forward:
         """The forward passes of a step, and its loss.
 
         model: `inputs.network`, or a wrapper. clean, mixed: the batch, as a teacher may see it.
+        beside: what goes through the network with it.
         """
 
         def logits(batch: Batch) -> Tensor:
+            if beside is not None:
+                batch = replace(batch, images=torch.cat([batch.images, beside.images]))
             with self.learner.precision():
                 return self.inputs.logits(model, batch)
 
         criterion: Criterion = self.task.loss
+        if beside is not None:
+            return Forward(logits, beside.criterion(criterion), self.inputs.network)
         if self._distillation is not None:
             with self.learner.precision():
                 criterion = self._distillation.criterion(criterion, clean, mixed)

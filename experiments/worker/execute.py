@@ -19,6 +19,7 @@ from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data import pictures
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.load import load_once
+from mixbench.experiments.data.streams import with_streams
 from mixbench.experiments.evaluation.after_training import Measurements
 from mixbench.experiments.models.build import build
 from mixbench.experiments.models.pairs import with_second_side
@@ -174,6 +175,7 @@ def load_run(config: RunConfig, device: torch.device, runs: Path) -> tuple[Datas
     runs: the folder of the sweep's runs, where weights of its own pretraining are.
     """
     dataset = load_once(config.dataset, str(device), config.training.random_crops)
+    dataset = with_streams(dataset, config, device)
     network = build(
         config.model,
         channels=dataset.shape[0],
@@ -223,6 +225,11 @@ def _describe(dataset: Dataset, skipped: dict[str, str]) -> dict[str, Any]:
         "source": dataset.source,
         "skipped": [told(path) for path in sorted(skipped)],
     }
+    if dataset.streams:
+        record["streams"] = {
+            name: {"name": one.name, "images": len(one.split), "source": one.source}
+            for name, one in dataset.streams.items()
+        }
     if dataset.targets == "regression":
         deviation = dataset.test.labels.double().std(dim=0, correction=0)
         record["target_sd"] = float(deviation.square().mean().sqrt())

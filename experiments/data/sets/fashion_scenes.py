@@ -90,6 +90,10 @@ class _FashionScenes(NamedDataset):
             )
         return number[~validates], number[validates]
 
+    def rest(self, config: DatasetConfig, strata: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The scenes after those that train and validate."""
+        return np.arange(_size(config) + (config.validation_size or 0), len(strata))
+
 
 DATASET = _FashionScenes()
 

@@ -81,6 +81,7 @@ EVERY_FIELD = [
     ("training.validate_every", 5),
     ("transfer.weights", "cell:0123456789abcdef"),
     ("teacher.weights", "cell:0123456789abcdef"),
+    ("streams.unlabelled", {"algorithm": "fixmatch", "dataset": "digits"}),
     ("transfer.freeze", 2),
     ("transfer.backbone_rate", 0.1),
     ("transfer.layer_decay", 0.75),
@@ -95,6 +96,16 @@ EVERY_FIELD = [
 
 
 NEED_OTHERS = {
+    "streams.unlabelled.algorithm",
+    "streams.unlabelled.augmentation",
+    "streams.unlabelled.dataset",
+    "streams.unlabelled.ramp_up",
+    "streams.unlabelled.ratio",
+    "streams.unlabelled.size",
+    "streams.unlabelled.teacher",
+    "streams.unlabelled.temperature",
+    "streams.unlabelled.threshold",
+    "streams.unlabelled.weight",
     "teacher.model",
     "teacher.model.name",
     "teacher.model.width",
@@ -200,6 +211,7 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "axis": "both",
         },
         "staging": None,
+        "streams": None,
         "teacher": None,
         "transfer": None,
         "training": {
