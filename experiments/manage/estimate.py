@@ -174,7 +174,7 @@ def _step_factor(config: Mapping[str, Any]) -> float:
     """Return how long a step takes beside a usual one: a pass forward, and back, which counts 2."""
     streams = (config.get("streams") or {}).values()
     # Images beside the labelled ones take a step each, and an answer of their teacher.
-    beside = sum(stream["ratio"] * 4 / 3 for stream in streams if stream)
+    beside = sum(float(stream["ratio"]) * 4 / 3 for stream in streams if stream)
     return 1 + passes_of(config) / 3 + beside
 
 

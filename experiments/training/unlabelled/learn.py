@@ -116,7 +116,9 @@ class Unlabelled:
     ) -> Unlabelled | None:
         """Return that of a run; None without the stream."""
         stream = config.streams.unlabelled if config.streams else None
-        return stream and cls(stream, config, dataset, learner, ranks, steps)
+        if stream is None:
+            return None
+        return cls(stream, config, dataset, learner, ranks, steps)
 
     @torch.no_grad()
     def beside(self, step: int, batch: Batch, share: float) -> Beside:
@@ -203,13 +205,14 @@ class Unlabelled:
         )
 
     def _plan(self, images: Tensor, step: int, answers: Tensor) -> Plan:
-        given = {
-            "images": images,
-            "masks": answers.argmax(1).to(torch.uint8) if self._is_dense else None,
-            "normalisation": (self._dataset.mean, self._dataset.std),
-        }
-        generator = self._generator(step, "mixing")
-        return self._mix.sample(images.shape, device=images.device, generator=generator, **given)
+        return self._mix.sample(
+            images.shape,
+            device=images.device,
+            generator=self._generator(step, "mixing"),
+            images=images,
+            masks=answers.argmax(1).to(torch.uint8) if self._is_dense else None,
+            normalisation=(self._dataset.mean, self._dataset.std),
+        )
 
     def _generator(self, step: int, purpose: str) -> torch.Generator:
         """Return random numbers of this step, purpose and rank alone: nothing to put by."""
@@ -224,7 +227,7 @@ class Unlabelled:
         behind its weights.
         """
         network, averaging = self._learner.network, self._learner.averaging
-        tensors = dict(network.named_parameters())
+        tensors: dict[str, Tensor] = dict(network.named_parameters())
         if self._stream.teacher == "ema" and averaging is not None:
             tensors = averaging.parameters()
         tensors |= {name: buffer.clone() for name, buffer in network.named_buffers()}
