@@ -76,11 +76,8 @@ def preview(
     _check_methods(methods, columns, staging)
     asked = _each_section(methods, parameters)
     sections["dataset"] = {"name": dataset, **sections["dataset"]}
-    # What is drawn does not depend on the network; these can have masks or boxes as targets.
     targets = sections["dataset"].get("targets") or datasets.info(dataset).targets[0]
-    network = {"masks": "unet", "boxes": "small_fcos"}.get(str(targets))
-    if network is not None:
-        sections["model"] = {"name": network}
+    sections |= _network_for(str(targets))
     configs = [resolve.parse({**sections, "augmentation": one}) for one in asked]
     config = configs[0]
     drawn = "staging" if staging else methods[0] if len(methods) == 1 else "methods"
@@ -166,6 +163,12 @@ def _each_section(methods: list[str], overrides: list[str]) -> list[dict[str, An
             if section["name"] in without:
                 del section[key]
     return sections
+
+
+def _network_for(targets: str) -> dict[str, dict[str, Any]]:
+    """The section of a network that can have these targets; what is drawn doesn't depend on it."""
+    network = {"masks": "unet", "boxes": "small_fcos"}.get(targets)
+    return {} if network is None else {"model": {"name": network}}
 
 
 def _by_section(overrides: list[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:

@@ -17,7 +17,7 @@ from mixbench.analysis.claims.regimes import regimes
 from mixbench.analysis.claims.study import irreproducible, published
 from mixbench.analysis.tables.labels import settings
 from mixbench.experiments import cli
-from mixbench.experiments.design.tasks import test_metrics
+from mixbench.experiments.design import tasks
 from mixbench.experiments.evaluation import catalogue
 from mixbench.experiments.evaluation.bias_variance.decompose import PARTS
 from mixbench.experiments.sweep import load, scales
@@ -55,7 +55,7 @@ def metrics() -> set[str]:
     return {
         *results,
         *of_cells,
-        *test_metrics(),
+        *tasks.test_metrics(),
         *(name for names in measured.values() for name in names),
     }
 
