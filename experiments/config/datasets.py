@@ -8,8 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
-from mixbench.experiments.config import image_folder, mask_folder, pair_file, picture_list
+from mixbench.experiments.config import (
+    box_folder,
+    image_folder,
+    mask_folder,
+    pair_file,
+    picture_list,
+)
 from mixbench.experiments.config.descriptions import read_descriptions
 from mixbench.experiments.errors import UserError, unknown
 
@@ -78,11 +85,19 @@ def info(name: str) -> DatasetInfo:
     pairs = pairs_path(name)
     if pairs is not None:
         return _pair_file_info(pairs)
+    if boxes_path(name) is not None:
+        return _box_folder_info(str(boxes_path(name)))
     if picture_list.list_path(name) is not None:
         return _list_info(name)
     path = folder_path(name)
     if path is None:
-        kinds = (FOLDER, mask_folder.KIND, *picture_list.KINDS, pair_file.KIND)
+        kinds = (
+            FOLDER,
+            mask_folder.KIND,
+            box_folder.KIND,
+            *picture_list.KINDS,
+            pair_file.KIND,
+        )
         raise unknown("dataset", name, [*names(), *(f"{kind}:/path" for kind in kinds)])
     return _folder_info(path)
 
@@ -103,6 +118,12 @@ def pairs_path(name: str) -> str | None:
     """The path in `pairs:/path.csv`, images with texts; None for other names."""
     kind, colon, path = name.partition(":")
     return path if kind == pair_file.KIND and colon else None
+
+
+def boxes_path(name: str) -> str | None:
+    """The path in `boxfolder:/path`, images with boxes; None for other names."""
+    kind, colon, path = name.partition(":")
+    return path if kind == box_folder.KIND and colon else None
 
 
 def has_files(name: str) -> bool:
@@ -127,6 +148,9 @@ def identity(name: str) -> str:
     pairs = pairs_path(name)
     if pairs is not None:
         return f"{pair_file.KIND}:{pair_file.digest(pairs)}"
+    boxes = boxes_path(name)
+    if boxes is not None:
+        return f"{box_folder.KIND}:{box_folder.digest(boxes)}"
     path = folder_path(name)
     return name if path is None else f"{FOLDER}:{image_folder.digest(path)}"
 
@@ -217,6 +241,26 @@ def _pair_file_info(path: str) -> DatasetInfo:
         targets=("pairs",),
         second="text",
         source=str(file.path),
+    )
+
+
+@cache
+def _box_folder_info(path: str) -> DatasetInfo:
+    folder = box_folder.open_box_folder(path)
+    named = Path(path).expanduser().resolve()
+    return DatasetInfo(
+        name=f"{box_folder.KIND}:{named}",
+        title=f"images with boxes in {named.name}",
+        channels=3,
+        size=128,
+        classes=len(folder.classes),
+        train=len(folder.train),
+        test=len(folder.test),
+        validation=None if folder.validation is None else len(folder.validation),
+        flip=True,
+        crop_padding=8,
+        targets=("boxes",),
+        source=str(named),
     )
 
 

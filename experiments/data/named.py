@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixbench.experiments.config import datasets
-from mixbench.experiments.config.mask_folder import KIND, open_mask_folder
+from mixbench.experiments.config import box_folder, datasets, mask_folder
+from mixbench.experiments.config.box_folder import open_box_folder
+from mixbench.experiments.config.mask_folder import open_mask_folder
 from mixbench.experiments.config.schema import DatasetConfig
+from mixbench.experiments.data.box_files import decode_boxed
 from mixbench.experiments.data.geometry import Shape
 from mixbench.experiments.data.mask_files import decode_pairs
 from mixbench.experiments.data.select import configured_indices, configured_training_indices
@@ -113,7 +115,7 @@ class MaskFolderDataset(NamedDataset):
 
     def read(self, source: str) -> Arrays:
         """Read all images, at the usual size."""
-        return self.read_configured(source, DatasetConfig(name=f"{KIND}:{source}"))
+        return self.read_configured(source, DatasetConfig(name=f"{mask_folder.KIND}:{source}"))
 
     def read_configured(self, source: str, config: DatasetConfig) -> Arrays:
         """Decode all images; the folder's own validation images come after those that train."""
@@ -126,15 +128,58 @@ class MaskFolderDataset(NamedDataset):
         self, config: DatasetConfig, strata: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         folder = open_mask_folder(self._path)
-        if folder.validation is None:
-            return configured_indices(config, strata)
-        count = len(folder.train)
-        validation = np.arange(count, len(strata))
-        return configured_training_indices(config, strata[:count]), validation
+        return _chosen(config, strata, None if folder.validation is None else len(folder.train))
+
+
+class BoxFolderDataset(NamedDataset):
+    """The user's own images with boxes, which `path` names."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def find(self) -> str:
+        """The path; UserError where it is not what `box_folder` expects."""
+        open_box_folder(self._path)
+        return self._path
+
+    def fetch(self) -> str:
+        return self.find()
+
+    def verify(self, source: str) -> None:
+        open_box_folder(source)
+
+    def read(self, source: str) -> Arrays:
+        """Read all images, at the usual size."""
+        return self.read_configured(source, DatasetConfig(name=f"{box_folder.KIND}:{source}"))
+
+    def read_configured(self, source: str, config: DatasetConfig) -> Arrays:
+        """Decode all images; the validation images that are listed come after those that train."""
+        folder = open_box_folder(source)
+        shape = Shape(*config.sides, config.fit or "crop")
+        train = {**folder.train, **(folder.validation or {})}
+        room = max(1, *map(len, train.values()), *map(len, folder.test.values()))
+        parts = [decode_boxed(one, folder.classes, shape, room) for one in (train, folder.test)]
+        return Arrays(folder.classes, *parts[0], *parts[1])
+
+    def choose(
+        self, config: DatasetConfig, strata: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        folder = open_box_folder(self._path)
+        return _chosen(config, strata, None if folder.validation is None else len(folder.train))
+
+
+def _chosen(
+    config: DatasetConfig, strata: NDArray[np.int64], train: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose images to train and to validate on; of the first `train` where the rest validates."""
+    if train is None:
+        return configured_indices(config, strata)
+    validation = np.arange(train, len(strata))
+    return configured_training_indices(config, strata[:train]), validation
 
 
 def named_dataset(name: str) -> NamedDataset:
-    """The `DATASET` in the file of data set `name`, or that of the user's masks or pairs."""
+    """The `DATASET` in the file of data set `name`, or that of the user's masks, boxes or pairs."""
     path = datasets.masks_path(name)
     if path is not None:
         return MaskFolderDataset(path)
@@ -142,6 +187,9 @@ def named_dataset(name: str) -> NamedDataset:
     if pairs is not None:
         own: Any = importlib.import_module("mixbench.experiments.data.pairs.own")
         return own.OwnPairs(pairs)  # type: ignore[no-any-return]
+    boxes = datasets.boxes_path(name)
+    if boxes is not None:
+        return BoxFolderDataset(boxes)
     dataset = importlib.import_module(f"{datasets.SETS}.{name}").DATASET
     if not isinstance(dataset, NamedDataset):
         raise TypeError(f"{datasets.SETS}.{name}: DATASET is no NamedDataset")

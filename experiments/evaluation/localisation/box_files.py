@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mixbench.experiments.config.box_files.boxes import Box, BoxFile, checked, read
+from mixbench.experiments.config.box_files.coco import read_coco
+from mixbench.experiments.config.box_files.yolo import read_yolo
 from mixbench.experiments.config.picture_list import csv_file
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.evaluation.localisation.boxes import Box, BoxFile, checked, read
-from mixbench.experiments.evaluation.localisation.coco import read_coco
-from mixbench.experiments.evaluation.localisation.yolo import read_yolo
 
 
 def read_boxes(path: Path, folder: Path | None = None) -> BoxFile:

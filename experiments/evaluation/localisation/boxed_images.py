@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mixbench.experiments.config.box_files.boxes import Box
 from mixbench.experiments.config.datasets import has_files
 from mixbench.experiments.data.decode import Form, Pixels, as_batch, decode
 from mixbench.experiments.data.folder_listing import listing_of
@@ -19,7 +20,6 @@ from mixbench.experiments.data.geometry import Shape, window
 from mixbench.experiments.data.open_image import open_image, orientation, why_unreadable
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.evaluation.localisation.box_files import read_boxes
-from mixbench.experiments.evaluation.localisation.boxes import Box
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,15 @@ from typing import Any
 
 import yaml
 
+from mixbench.experiments.config.box_files.boxes import (
+    LOCALISATION,
+    Box,
+    BoxedImages,
+    BoxFile,
+    checked,
+    read_text,
+)
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.evaluation.localisation.boxes import Box, BoxFile, checked, read_text
 
 SPLITS = ("train", "val", "test")
 _NOT_IMAGES = (".txt", ".yaml", ".yml", ".cache", ".json", ".csv")
@@ -23,30 +30,51 @@ def read_yolo(path: Path) -> BoxFile:
     Raises:
         UserError: What is wrong, with the line of the label file.
     """
-    file = _yaml_in(path) if path.is_dir() else path
-    name = f"localisation.boxes: {file}"
+    _, splits = yolo_splits(path)
+    boxes = [box for one in splits.values() for rows in one.images.values() for box in rows]
+    if not boxes:
+        raise UserError(f"{LOCALISATION}: {path}: no box in the images of {', '.join(SPLITS)}")
+    return BoxFile(boxes)
+
+
+def yolo_splits(
+    path: Path, field: str = LOCALISATION
+) -> tuple[tuple[str, ...], dict[str, BoxedImages]]:
+    """Read the names of the classes, and the images of each split, with and without boxes.
+
+    Args:
+        path: The YAML file, or the folder that has one.
+        field: What errors name.
+
+    Raises:
+        UserError: What is wrong, with the line of the label file.
+    """
+    file = _yaml_in(path, field) if path.is_dir() else path
+    name = f"{field}: {file}"
     try:
-        content = yaml.safe_load(read_text(file))
+        content = yaml.safe_load(read_text(file, field))
     except yaml.YAMLError as error:
         raise UserError(f"{name}: no YAML: {str(error).splitlines()[0]}") from None
     content = content if isinstance(content, dict) else {}
     names = _names(content.get("names"), name)
+    classes = tuple(dict.fromkeys(names[number] for number in sorted(names)))
     root = file.parent / str(content.get("path") or "")
-    boxes: list[Box] = []
+    splits = {}
     for split in SPLITS:
         given = content.get(split)
+        images: dict[Path, list[Box]] = {}
         for folder in given if isinstance(given, list) else [given] if given else []:
-            boxes += _of_folder(root / str(folder), names, f"{name}: {split}")
-    if not boxes:
-        raise UserError(f"{name}: no box in the images of {', '.join(SPLITS)}")
-    return BoxFile(boxes)
+            images |= _of_folder(root / str(folder), names, f"{name}: {split}", field)
+        if images:
+            splits[split] = BoxedImages(classes, images)
+    return classes, splits
 
 
-def _yaml_in(folder: Path) -> Path:
+def _yaml_in(folder: Path, field: str) -> Path:
     files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
     if len(files) != 1:
         raise UserError(
-            f"localisation.boxes: {folder} has {len(files)} YAML files, expected the one of a data "
+            f"{field}: {folder} has {len(files)} YAML files, expected the one of a data "
             "set in YOLO's form; name the file"
         )
     return files[0]
@@ -59,21 +87,24 @@ def _names(given: Any, name: str) -> dict[int, str]:
     return {key: str(value) for key, value in pairs.items()}
 
 
-def _of_folder(folder: Path, names: dict[int, str], where: str) -> list[Box]:
+def _of_folder(
+    folder: Path, names: dict[int, str], where: str, field: str
+) -> dict[Path, list[Box]]:
     if not folder.is_dir():
         raise UserError(f"{where}: no folder {str(folder)!r}")
-    boxes = []
+    images: dict[Path, list[Box]] = {}
     for image in sorted(folder.rglob("*")):
         if image.suffix.lower() in _NOT_IMAGES or not image.is_file():
             continue
+        boxes = images[image] = []
         labels = _label_file(image)
         if not labels.is_file():
             continue  # an image without objects has no file
-        for number, line in enumerate(read_text(labels).splitlines(), start=1):
+        for number, line in enumerate(read_text(labels, field).splitlines(), start=1):
             if line.strip():
-                row = f"localisation.boxes: {labels}, line {number}"
+                row = f"{field}: {labels}, line {number}"
                 boxes.append(_box(line.split(), names, image, row))
-    return boxes
+    return images
 
 
 def _label_file(image: Path) -> Path:

@@ -69,13 +69,32 @@ class BoxFile:
     crowds: int = 0
 
 
-def read_text(path: Path) -> str:
-    """Read a text file; UserError where that can't be done."""
+@dataclass(frozen=True)
+class BoxedImages:
+    """Images with all of their boxes.
+
+    Attributes:
+        classes: Their names, in order.
+        images: The boxes of each image, which may be none, in order.
+        crowds: Boxes left out because they are around many objects.
+    """
+
+    classes: tuple[str, ...]
+    images: dict[Path, list[Box]]
+    crowds: int = 0
+
+
+LOCALISATION = "localisation.boxes"
+"""The field that errors name, unless they name a data set."""
+
+
+def read_text(path: Path, field: str = LOCALISATION) -> str:
+    """Read a text file; UserError, which names the field, where that can't be done."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(f"localisation.boxes: {path} can't be read: {reason}") from None
+        raise UserError(f"{field}: {path} can't be read: {reason}") from None
 
 
 def checked(box: Box) -> Box:
@@ -101,7 +120,7 @@ def read(path: Path) -> list[Box]:
     Raises:
         UserError: What is wrong, with the row's number in the file and the field.
     """
-    name = f"localisation.boxes: {path}"
+    name = f"{LOCALISATION}: {path}"
     text = read_text(path)
     rows = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     boxes: list[Box] = []

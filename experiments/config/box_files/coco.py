@@ -6,8 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mixbench.experiments.config.box_files.boxes import (
+    LOCALISATION,
+    Box,
+    BoxedImages,
+    BoxFile,
+    checked,
+    read_text,
+)
 from mixbench.experiments.errors import UserError
-from mixbench.experiments.evaluation.localisation.boxes import Box, BoxFile, checked, read_text
 
 
 def read_coco(path: Path, folder: Path | None) -> BoxFile:
@@ -20,12 +27,52 @@ def read_coco(path: Path, folder: Path | None) -> BoxFile:
     Raises:
         UserError: What is wrong, with the number of the annotation and the field.
     """
-    name = f"localisation.boxes: {path}"
+    name = f"{LOCALISATION}: {path}"
+    parts = _parts(path, LOCALISATION)
+    boxes, crowds = _boxes(parts, folder or path.parent, name)
+    if not boxes:
+        raise UserError(f"{name}: no box in it")
+    return BoxFile(boxes, crowds)
+
+
+def coco_images(path: Path, folder: Path, field: str) -> BoxedImages:
+    """Read all images of a COCO file, with and without boxes.
+
+    Args:
+        path: The JSON file.
+        folder: Where the images lie.
+        field: Names the data set in errors.
+
+    Raises:
+        UserError: What is wrong, and where.
+    """
+    name = f"{field}: {path}"
+    parts = _parts(path, field)
+    boxes, crowds = _boxes(parts, folder, name)
+    files = _by_id(parts["images"], "file_name", f"{name}: images")
+    images: dict[Path, list[Box]] = {folder / file: [] for file in files.values()}
+    for file in images:
+        if not file.is_file():
+            raise UserError(f"{name}: images: no file {str(file)!r}")
+    for box in boxes:
+        images[box.image].append(box)
+    classes = _by_id(parts["categories"], "name", f"{name}: categories")
+    return BoxedImages(tuple(dict.fromkeys(classes.values())), images, crowds)
+
+
+def _parts(path: Path, field: str) -> dict[str, list[dict[str, Any]]]:
+    name = f"{field}: {path}"
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text(path, field))
     except ValueError as error:
         raise UserError(f"{name}: no JSON: {error}") from None
-    parts = {key: _rows(content, key, name) for key in ("images", "annotations", "categories")}
+    return {key: _rows(content, key, name) for key in ("images", "annotations", "categories")}
+
+
+def _boxes(
+    parts: dict[str, list[dict[str, Any]]], folder: Path, name: str
+) -> tuple[list[Box], int]:
+    """The boxes, and how many are around crowds."""
     files = _by_id(parts["images"], "file_name", f"{name}: images")
     classes = _by_id(parts["categories"], "name", f"{name}: categories")
     boxes, crowds = [], 0
@@ -34,14 +81,12 @@ def read_coco(path: Path, folder: Path | None) -> BoxFile:
         if row.get("iscrowd"):
             crowds += 1
             continue
-        image = (folder or path.parent) / _known(row, "image_id", files, where)
+        image = folder / _known(row, "image_id", files, where)
         left, top, width, height = _bbox(row, where)
         sides = (left, top, left + width, top + height)
         label = _known(row, "category_id", classes, where)
         boxes.append(checked(Box(where, image, label, sides, slack=True)))
-    if not boxes:
-        raise UserError(f"{name}: no box in it")
-    return BoxFile(boxes, crowds)
+    return boxes, crowds
 
 
 def _rows(content: Any, key: str, name: str) -> list[dict[str, Any]]:
