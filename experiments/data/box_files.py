@@ -36,8 +36,8 @@ def decode_boxed(
         boxes[number, : len(sides)] = np.array(sides, dtype=np.float32).reshape(-1, 4)
         labels[number, : len(sides)] = numbers
     visible = np.ones(labels.shape, dtype=np.float32)
-    images = np.ascontiguousarray(np.stack([pixels for pixels, _, _ in every]))
-    return images, object_rows(boxes, labels, visible)
+    decoded = np.ascontiguousarray(np.stack([pixels for pixels, _, _ in every]))
+    return decoded, object_rows(boxes, labels, visible)
 
 
 def _decode(
