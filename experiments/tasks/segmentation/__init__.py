@@ -17,6 +17,11 @@ TASK = TaskInfo(
         TaskMetric("test/nll", "NLL", False, -1, 0.02),
     ),
     validation=(("miou", 1), ("nll", -1)),
+    note=(
+        "mIoU: mean over classes of the pixels in common over those of either mask. Boundary IoU: the "
+        "same of bands along their edges. Small objects cover less than 5% of an image. NLL: mean "
+        "over pixels, lower is better; all others: higher is better."
+    ),
     losses=("ce",),
     label_options=("class_weights",),
     refused_methods={

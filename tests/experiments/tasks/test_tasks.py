@@ -254,3 +254,9 @@ def test_a_question_without_a_metric_is_about_the_headline_of_the_task() -> None
     assert expand(spec).spec["question"] == {"metric": "test/rmse", "margin": 0.5}
     with pytest.raises(UserError, match="unknown metric in question 'test/accuracy'"):
         expand(spec | {"question": {"metric": "test/accuracy"}})
+
+
+def test_every_task_says_what_its_metrics_are() -> None:
+    """Below the report's table; those of classification are in the page's own note."""
+    unexplained = [name for name in tasks.names() if not tasks.info(name).note]
+    assert unexplained == [tasks.CLASSIFICATION]
