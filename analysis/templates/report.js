@@ -102,11 +102,13 @@
     frame.classList.toggle("wide", rest > 1);
     frame.classList.toggle("more", rest - frame.scrollLeft > 1);
   };
-  const frames = new ResizeObserver((entries) => {
-    for (const entry of entries) hint(entry.target);
-  });
+  // In the next frame: a hint changes the height of what is observed.
+  const frames = new ResizeObserver((entries) => requestAnimationFrame(() => {
+    for (const entry of entries) hint(entry.target.closest(".scroll"));
+  }));
   for (const frame of document.querySelectorAll(".scroll")) {
     frames.observe(frame);
+    if (frame.firstElementChild) frames.observe(frame.firstElementChild);
     frame.addEventListener("scroll", () => hint(frame), { passive: true });
   }
   const closed = new Set();

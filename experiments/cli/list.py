@@ -1,4 +1,4 @@
-"""`mixbench list`: augmentations, data sets, models, sweeps, measurements."""
+"""`mixbench list`: augmentations, data sets, models, tasks, sweeps, measurements."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from mixbench.experiments.text import plural
 
 if TYPE_CHECKING:
+    from mixbench.experiments.config.datasets import DatasetInfo
     from mixbench.experiments.evaluation.declaration import Measurement
 
 
@@ -21,12 +22,13 @@ class Listed(StrEnum):
     augmentations = "augmentations"
     datasets = "datasets"
     models = "models"
+    tasks = "tasks"
     sweeps = "sweeps"
     measurements = "measurements"
 
 
 def list_(what: Annotated[Listed, typer.Argument(help="What to list.")] = Listed.all) -> None:
-    """List augmentations with parameters and papers, data sets, models, sweeps, measurements.
+    """List augmentations with parameters, data sets, models, tasks, sweeps, measurements.
 
     Example: mixbench list augmentations
     """
@@ -34,6 +36,7 @@ def list_(what: Annotated[Listed, typer.Argument(help="What to list.")] = Listed
         Listed.augmentations: _augmentations,
         Listed.datasets: _datasets,
         Listed.models: _models,
+        Listed.tasks: _tasks,
         Listed.sweeps: _sweeps,
         Listed.measurements: _measurements,
     }
@@ -72,9 +75,10 @@ def _datasets() -> list[str]:
         height, width = facts.sides
         lines.append(
             f"  {name:15} {facts.title}: {facts.train:,} + {facts.test:,} images of "
-            f"{height} x {width}, {_what(facts.classes, facts.second)} ({facts.source})"
+            f"{height} x {width}, {_targets_text(facts)} ({facts.source})"
         )
     lines.append(f"  {'imagefolder:/p':15} your images: a folder per class, or train/ and test/")
+    lines.append(f"  {'maskfolder:/p':15} your images with masks of classes, as in Pascal VOC")
     lines.append(f"  {'csv:/p.csv':15} your images in a table: path,label and maybe split,boxes")
     lines.append(f"  {'parquet:/p':15} your images in parquet files of Hugging Face's datasets")
     lines.append(f"  {'webdataset:/p':15} your images in shards of tar: KEY.jpg and KEY.cls")
@@ -82,8 +86,28 @@ def _datasets() -> list[str]:
     return lines
 
 
-def _what(classes: int, second: str) -> str:
-    return f"each with its {second}" if second else f"{classes} classes"
+def _targets_text(facts: DatasetInfo) -> str:
+    """Return how many classes or numbers there are, and which targets beside the usual ones."""
+    if facts.second:
+        return f"each with its {facts.second}"
+    what = "number to predict" if facts.targets[0] == "regression" else "class"
+    several = "numbers to predict" if what != "class" else "classes"
+    text = plural(facts.classes, what, several)
+    is_usual = facts.targets == ("labels",)
+    return text if is_usual else f"{text}; targets: {', '.join(facts.targets)}"
+
+
+def _tasks() -> list[str]:
+    from mixbench.experiments.design import tasks
+
+    lines = []
+    for name in tasks.names():
+        task = tasks.info(name)
+        lines.append(f"  {name:15} {task.summary} (dataset.targets: {task.targets})")
+        lead, *others = [one for one in task.metrics if one.key.startswith("test/")]
+        more = f"; also {', '.join(one.title for one in others)}" if others else ""
+        lines.append(f"  {'':15} compared by {lead.title} ({lead.key}){more}")
+    return lines
 
 
 def _models() -> list[str]:

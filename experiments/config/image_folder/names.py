@@ -68,7 +68,10 @@ def why_not_classes(names: Sequence[str]) -> str | None:
     if len(names) > 1 and all(_PART.fullmatch(word) for word in words):
         return "look like parts of the data, not classes"
     if _IMAGES.intersection(words) and _TARGETS.intersection(words):
-        return "look like images and their masks or annotations, not classes"
+        return (
+            "look like images and their masks or annotations, not classes (images with masks of "
+            "classes: maskfolder:PATH)"
+        )
     kinds = {_kind_within(name) for name in names}
     if None not in kinds and "train" in kinds and len(kinds) > 1:
         return "look like splits, not classes"

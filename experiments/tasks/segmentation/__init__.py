@@ -18,9 +18,9 @@ TASK = TaskInfo(
     ),
     validation=(("miou", 1), ("nll", -1)),
     note=(
-        "mIoU: mean over classes of the pixels in common over those of either mask. Boundary IoU: the "
-        "same of bands along their edges. Small objects cover less than 5% of an image. NLL: mean "
-        "over pixels, lower is better; all others: higher is better."
+        "mIoU: mean over classes of the pixels in common over those of either mask. Boundary IoU: "
+        "the same of bands along their edges. Small objects cover less than 5% of an image. NLL: "
+        "mean over pixels, lower is better; all others: higher is better."
     ),
     losses=("ce",),
     label_options=("class_weights",),

@@ -153,16 +153,22 @@ def test_list_shows_everything_there_is() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n") and done.stderr == ""
-    for title in ("augmentations", "datasets", "models", "sweeps", "measurements"):
+    for title in ("augmentations", "datasets", "models", "tasks", "sweeps", "measurements"):
         assert title in done.stdout.splitlines()
     names = (*augmentations.available(), *datasets.names(), *our_networks(), *MEASUREMENTS)
     for name in (*names, "timm/NAME", "demo"):
         assert re.search(rf"^  {re.escape(name)}\s", done.stdout, re.MULTILINE), name
-    for shown in ("arXiv:1905.04899", "alpha=1.0", "per_sample=false", "10 classes"):
+    for shown in (
+        "arXiv:1905.04899",
+        "alpha=1.0",
+        "per_sample=false",
+        "10 classes",
+        "compared by mIoU",
+    ):
         assert shown in done.stdout
 
 
-@pytest.mark.parametrize("what", ["augmentations", "datasets", "models", "sweeps", "measurements"])
+@pytest.mark.parametrize("what", ["augmentations", "datasets", "models", "tasks", "sweeps"])
 def test_list_of_one_kind(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list", what]) == 0
     lines = capsys.readouterr().out.splitlines()
