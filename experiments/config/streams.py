@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -72,3 +73,13 @@ class StreamsConfig(Section):
         """Return the streams that there are, by name."""
         every = {"unlabelled": self.unlabelled}
         return {name: stream for name, stream in every.items() if stream is not None}
+
+
+def images_beside(streams: Mapping[str, Any] | None) -> float:
+    """Return how many other images a step has for each labelled one.
+
+    streams: the section as JSON has it. MixMatch shows each image twice.
+    """
+    some = [stream for stream in (streams or {}).values() if stream]
+    twice = [one["ratio"] for one in some if one.get("algorithm") == "mixmatch"]
+    return float(sum(one["ratio"] for one in some) + sum(twice))

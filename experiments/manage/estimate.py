@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+from mixbench.experiments.config.streams import images_beside
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.staging.methods import passes_of
 from mixbench.experiments.store import provenance
@@ -172,10 +173,8 @@ class _Measured:
 
 def _step_factor(config: Mapping[str, Any]) -> float:
     """Return how long a step takes beside a usual one: a pass forward, and back, which counts 2."""
-    streams = (config.get("streams") or {}).values()
-    # Images beside the labelled ones take a step each, and an answer of their teacher.
-    beside = sum(float(stream["ratio"]) * 4 / 3 for stream in streams if stream)
-    return 1 + passes_of(config) / 3 + beside
+    # Images beside the labelled ones are trained on too, and answered for by a teacher.
+    return 1 + passes_of(config) / 3 + images_beside(config.get("streams")) * 4 / 3
 
 
 def _speed_key(config: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.streams import images_beside
 from mixbench.experiments.manage.estimate import Cost, Where, device_text, kind
 from mixbench.experiments.staging.methods import passes_of
 
@@ -49,6 +50,8 @@ def timed(configs: Iterable[RunConfig], where: Where) -> dict[str, Cost]:
         if alike not in took:
             took[alike] = _time(config, device)
         step, forward = took[alike]
+        beside = images_beside(values.get("streams"))
+        step += beside * (step + forward * training.batch_size)
         # What a method asks of the network.
         step += passes_of(values) * forward * training.batch_size
         train, validation, test = _sizes(config)

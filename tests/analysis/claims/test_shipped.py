@@ -28,8 +28,6 @@ TESTABLE = [claim for claim in claims.shipped() if claim.is_testable]
 WANTED = 40
 LACKING = {
     "cutmix_patches": "patch",
-    "segmentation_cutmix": "semi_segmentation",
-    "semi_supervised_cutmix": "semi_supervised",
     "distillation_cutmix": "distillation",
     "cross_domain_mixing": "cross_domain",
 }

@@ -22,6 +22,8 @@ STUDIES = (
     "distillation",
     "placement",
     "segmentation",
+    "semi_segmentation",
+    "semi_supervised",
     "smoothing",
     "staging",
     "transfer",
@@ -31,6 +33,7 @@ DATA = (
     {"fashion_mnist"},
     {"fashion_scenes"},
     {"klettres"},
+    {"mnist_5k"},
     {"emoji_hands", "emoji_names"},
 )
 OF_ONE_SIZE = {"demo", "demo_digits", "main", "dose", "tuned", "methods"}
