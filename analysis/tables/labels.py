@@ -117,7 +117,8 @@ def name_cells(configs: Sequence[Flat], origins: Mapping[str, str] | None = None
     origins = origins or {}
     configs = streams.for_names(recipes.for_names(configs))
     used = dict.fromkeys(key for config in configs for key in config)
-    keys = [key for key in used if key not in (*schedules.TOLD_BY_NAME, "model.source")]
+    told = (*schedules.TOLD_BY_NAME, "model.source", "dataset.source")
+    keys = [key for key in used if key not in told]
     varying = [key for key in keys if _distinct(configs, key) > 1]
     parameters = [key for key in varying if _section(key) == "augmentation"]
     factors = [key for key in varying if key not in parameters and not _implied(configs, key)]

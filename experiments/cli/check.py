@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def check(
     method: MethodArgument, overrides: ParameterOption = None, as_json: JsonOption = False
 ) -> int:
-    """Test an augmentation against the contract, or a network of your own, and say what it breaks.
+    """Test an augmentation, or a network or data set of your own, and say what it breaks.
 
     Exit status 1 if a promise is broken.
 
@@ -32,10 +32,13 @@ def check(
     """
     from mixbench import augmentations
     from mixbench.augmentations import contract
-    from mixbench.experiments.config import own_code
+    from mixbench.experiments.config import own_code, own_data
 
-    if method not in augmentations.available() and own_code.place_of(method, own_code.NETWORKS):
-        return _check_network(method, overrides, as_json)
+    if method not in augmentations.available():
+        if own_data.is_dataset(method):
+            return _check_own("dataset", method, overrides, as_json)
+        if own_code.place_of(method, own_code.NETWORKS):
+            return _check_own("model", method, overrides, as_json)
     section = augmentation_section(method, overrides)
     parameters = {key: value for key, value in section.items() if key != "name"}
     for key in CHOSEN_BY_CONTRACT:
@@ -53,16 +56,17 @@ def check(
     return 1 if any(finding.verdict == "broken" for finding in findings) else 0
 
 
-def _check_network(name: str, overrides: Sequence[str] | None, as_json: bool) -> int:
-    """Check a network of the user's own; exit status 1 if a promise is broken."""
+def _check_own(kind: str, name: str, overrides: Sequence[str] | None, as_json: bool) -> int:
+    """Check a network or data set of the user's own; exit status 1 if a promise is broken."""
+    from mixbench.experiments.data.check_own import check_dataset
     from mixbench.experiments.models.check_own import check_network
 
     if overrides:
-        raise UserError(f"--set: got {overrides[0]!r}, but a network has no parameters here")
-    found = check_network(name)
+        raise UserError(f"--set: got {overrides[0]!r}, but {name} has no parameters here")
+    found = (check_dataset if kind == "dataset" else check_network)(name)
     broken = [promise for promise, reason in found if reason]
     if as_json:
-        print(json.dumps({"model": name, "ok": not broken, "findings": dict(found)}, indent=1))
+        print(json.dumps({kind: name, "ok": not broken, "findings": dict(found)}, indent=1))
         return 1 if broken else 0
     for promise, reason in found:
         print(f"{'broken' if reason else 'ok':10} {promise}{f' -> {reason}' if reason else ''}")

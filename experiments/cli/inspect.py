@@ -21,7 +21,7 @@ def inspect(
     folder: Annotated[
         str,
         typer.Argument(
-            metavar="FOLDER", help="A folder of images, or csv:, parquet:, webdataset:PATH."
+            metavar="FOLDER", help="A folder of images, or the name of a data set of your own."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -42,11 +42,16 @@ def inspect(
     """
     import json
 
+    from mixbench.experiments.config.datasets import is_own
     from mixbench.experiments.data.inspection import words
     from mixbench.experiments.data.inspection.inspect import inspect as look_at
+    from mixbench.experiments.data.inspection.own import own_as_json, own_as_text
 
     if samples is not None and (samples.is_dir() or not samples.parent.is_dir()):
         raise UserError(f"--samples: got {str(samples)!r}, expected the name of a PNG in a folder")
+    if is_own(folder):
+        print(json.dumps(own_as_json(folder), indent=2) if as_json else own_as_text(folder))
+        return
     seen = look_at(folder, _progress() if sys.stderr.isatty() else None)
     if as_json:
         print(json.dumps(words.as_json(seen), indent=2))

@@ -77,6 +77,11 @@ def _datasets() -> list[str]:
             f"  {name:15} {facts.title}: {facts.train:,} + {facts.test:,} images of "
             f"{height} x {width}, {_targets_text(facts)} ({facts.source})"
         )
+    from mixbench.experiments.config import own_data
+
+    own = own_data.entry_points()
+    lines += [f"  {name:15} your own: {place}" for name, place in own.items()]
+    lines.append(f"  {'MODULE:FUNCTION':15} your own, such as mypackage.data:load")
     lines.append(f"  {'imagefolder:/p':15} your images: a folder per class, or train/ and test/")
     lines.append(f"  {'maskfolder:/p':15} your images with masks of classes, as in Pascal VOC")
     lines.append(f"  {'csv:/p.csv':15} your images in a table: path,label and maybe split,boxes")

@@ -14,6 +14,7 @@ from mixbench.experiments.config import (
     box_folder,
     image_folder,
     mask_folder,
+    own_data,
     pair_file,
     picture_list,
 )
@@ -89,16 +90,12 @@ def info(name: str) -> DatasetInfo:
         return _box_folder_info(str(boxes_path(name)))
     if picture_list.list_path(name) is not None:
         return _list_info(name)
+    if is_own(name):
+        return _own_info(name)
     path = folder_path(name)
     if path is None:
-        kinds = (
-            FOLDER,
-            mask_folder.KIND,
-            box_folder.KIND,
-            *picture_list.KINDS,
-            pair_file.KIND,
-        )
-        raise unknown("dataset", name, [*names(), *(f"{kind}:/path" for kind in kinds)])
+        every = [*names(), *own_data.entry_points(), *(f"{kind}:/path" for kind in _kinds())]
+        raise unknown("dataset", name, [*every, "package.module:function"])
     return _folder_info(path)
 
 
@@ -124,6 +121,30 @@ def boxes_path(name: str) -> str | None:
     """The path in `boxfolder:/path`, images with boxes; None for other names."""
     kind, colon, path = name.partition(":")
     return path if kind == box_folder.KIND and colon else None
+
+
+def is_own(name: str) -> bool:
+    """Return whether a data set comes from a function of the user's own."""
+    is_other = name in _sets() or name.partition(":")[0] in _kinds()
+    return not is_other and own_data.own_place(name) is not None
+
+
+def current_source(name: str, planned: str | None) -> str | None:
+    """Return what identifies a data set of the user's own, None for others.
+
+    Raises UserError where a run was planned for other data.
+    """
+    if is_own(name):
+        return own_data.current_source(name, planned)
+    if planned is not None:
+        raise UserError(f"dataset.source: is for data sets of your own, and not {name}")
+    return None
+
+
+def _kinds() -> tuple[str, ...]:
+    """Return what stands before the colon in names of the user's own files."""
+    kinds = (FOLDER, mask_folder.KIND, box_folder.KIND, pair_file.KIND)
+    return (*kinds, *picture_list.KINDS)
 
 
 def has_files(name: str) -> bool:
@@ -202,6 +223,26 @@ def _list_info(name: str) -> DatasetInfo:
         flip=True,
         crop_padding=0,
         source=str(pictures.source),
+    )
+
+
+@cache
+def _own_info(name: str) -> DatasetInfo:
+    facts = own_data.facts(name)
+    channels, height, width = facts.shape
+    return DatasetInfo(
+        name=name,
+        title=f"images of {name}",
+        channels=channels,
+        size=height if height == width else (height, width),
+        classes=facts.classes,
+        train=facts.counts["train"],
+        test=facts.counts["test"],
+        validation=facts.counts.get("validation"),
+        flip=False,
+        crop_padding=0,
+        targets=(facts.targets,),
+        source=own_data.own_place(name) or name,
     )
 
 

@@ -1,6 +1,6 @@
-"""Networks of the user's own, named `package.module:function` or by an entry point.
+"""Code of the user's own, named `package.module:function` or by an entry point.
 
-The source of the function's package is identified by its contents (`augmentations.plugin_source`),
+The source of a network's package is identified by its contents (`augmentations.plugin_source`),
 so that changed code gives other runs.
 """
 

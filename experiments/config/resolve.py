@@ -163,6 +163,11 @@ def _dataset(dataset: DatasetConfig, facts: datasets.DatasetInfo) -> DatasetConf
             "dataset.left_out_classes: is for data sets with a name; leave the folders or rows of "
             "these classes out instead, and name a folder with them in shift.near"
         )
+    if dataset.left_out_classes and datasets.is_own(facts.name):
+        raise ValueError(
+            f"dataset.left_out_classes: is for data sets with a name; let {facts.name} leave them "
+            "out"
+        )
     if dataset.left_out_classes and dataset.classes < 2:
         raise ValueError(
             f"dataset.left_out_classes: got {len(dataset.left_out_classes)} of the "
@@ -177,6 +182,7 @@ def _dataset(dataset: DatasetConfig, facts: datasets.DatasetInfo) -> DatasetConf
             "image_size": _or(dataset.image_size, facts.size),
             "fit": fit,
             "mean": normalisation.for_channels(dataset.mean, facts.channels, "dataset.mean"),
+            "source": datasets.current_source(dataset.name, dataset.source),
             "std": normalisation.for_channels(dataset.std, facts.channels, "dataset.std"),
         }
     )

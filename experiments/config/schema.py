@@ -40,6 +40,7 @@ class DatasetConfig(Section):
     part in each replicate, and the rest train. `targets` is what is to be told of an image; None:
     one label, or in sets without labels the first of what they have. `mean` and `std` normalise
     pixels from 0 to 1, a number or one for each channel; None: those of the training images.
+    `source` identifies a data set of the user's own code, and is filled in.
     """
 
     name: str
@@ -56,6 +57,7 @@ class DatasetConfig(Section):
     targets: Literal["labels", "multi_label", "regression", "masks", "boxes", "pairs"] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    source: str | None = None
 
     @property
     def classes(self) -> int:

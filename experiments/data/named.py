@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixbench.experiments.config import box_folder, datasets, mask_folder
+from mixbench.experiments.config import box_folder, datasets, mask_folder, own_data
 from mixbench.experiments.config.box_folder import open_box_folder
 from mixbench.experiments.config.mask_folder import open_mask_folder
 from mixbench.experiments.config.schema import DatasetConfig
@@ -24,6 +24,7 @@ from mixbench.experiments.data.geometry import Shape
 from mixbench.experiments.data.mask_files import decode_pairs
 from mixbench.experiments.data.select import configured_indices, configured_training_indices
 from mixbench.experiments.design.tasks import LABELS
+from mixbench.experiments.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,46 @@ def _chosen(
     return configured_training_indices(config, strata[:train]), validation
 
 
+class OwnDataset(NamedDataset):
+    """What a function of the user's own returns."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def find(self) -> str:
+        """The function's place."""
+        return own_data.own_place(self._name) or self._name
+
+    def fetch(self) -> str:
+        return self.find()
+
+    def verify(self, source: str) -> None:  # noqa: ARG002
+        own_data.facts(self._name)
+
+    def read(self, source: str) -> Arrays:
+        """Call the function; images to validate on come after those that train.
+
+        UserError where it returns other data than the run is for.
+        """
+        data = own_data.read(self._name)
+        if data.digest != own_data.facts(self._name).digest:
+            raise UserError(
+                f"dataset.name: {source} returned other data than when it was called before; draw "
+                "nothing at random in it, or with a seed of its own"
+            )
+        used = [data.parts[part] for part in ("train", "validation") if part in data.parts]
+        images, labels = (np.concatenate(arrays) for arrays in zip(*used, strict=True))
+        return Arrays(data.classes, images, labels, *data.parts["test"])
+
+    def choose(
+        self, config: DatasetConfig, strata: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        counts = own_data.facts(self._name).counts
+        return _chosen(config, strata, counts["train"] if "validation" in counts else None)
+
+
 def named_dataset(name: str) -> NamedDataset:
-    """The `DATASET` in the file of data set `name`, or that of the user's masks, boxes or pairs."""
+    """The `DATASET` in the file of data set `name`, or that of the user's own."""
     path = datasets.masks_path(name)
     if path is not None:
         return MaskFolderDataset(path)
@@ -190,6 +229,8 @@ def named_dataset(name: str) -> NamedDataset:
     boxes = datasets.boxes_path(name)
     if boxes is not None:
         return BoxFolderDataset(boxes)
+    if datasets.is_own(name):
+        return OwnDataset(name)
     dataset = importlib.import_module(f"{datasets.SETS}.{name}").DATASET
     if not isinstance(dataset, NamedDataset):
         raise TypeError(f"{datasets.SETS}.{name}: DATASET is no NamedDataset")

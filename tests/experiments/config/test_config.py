@@ -125,6 +125,7 @@ NEED_OTHERS = {
     "dataset.folds",
     "dataset.mean",
     "dataset.std",
+    "dataset.source",
     "model.small_stem",
     "model.drop_path",
     "model.source",
@@ -188,6 +189,7 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "targets": None,
             "mean": None,
             "std": None,
+            "source": None,
         },
         "task": None,
         "model": {
