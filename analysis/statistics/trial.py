@@ -15,6 +15,10 @@ _BEYOND_LUCK = 2.0
 """How many standard errors above guessing an accuracy must be."""
 
 
+_FEWEST = 2
+"""Replicates with the same result, for "no difference" to be an answer."""
+
+
 class Outcome(StrEnum):
     """The answer in a word.
 
@@ -73,7 +77,7 @@ class TrialAnswer:
     Attributes:
         outcome: In a word.
         options: The methods to use, the best first; of the other outcomes those that are open.
-        reasons: Why it can't be told, in clauses.
+        reasons: Why, in clauses, where it is not plain from the options.
     """
 
     outcome: Outcome
@@ -95,8 +99,8 @@ def answer_of(
     """
     methods = [option for option in options if option.word != Word.BASELINE]
     judged = [option for option in methods if option.word != Word.UNKNOWN]
-    if fit is None or not judged:
-        few = "two replicates with and without mixing are needed"
+    few = "two replicates with and without mixing are needed"
+    if fit is None:
         return TrialAnswer(Outcome.CANT_TELL, tuple(methods), (few,))
     if fit.is_guessing:
         return TrialAnswer(
@@ -108,6 +112,8 @@ def answer_of(
                 "nothing yet",
             ),
         )
+    if not judged:
+        return _without_spread(methods, fit, few)
     better = [one for one in judged if one.word in (Word.USE, Word.NOT_BEST)]
     sure = [one for one in better if one.word == Word.USE and _holds(one, images)]
     if sure:
@@ -129,6 +135,22 @@ def answer_of(
     if reasons:
         return TrialAnswer(Outcome.CANT_TELL, tuple(better or undecided or judged), tuple(reasons))
     return TrialAnswer(Outcome.STAY, tuple(judged))
+
+
+def _without_spread(methods: Sequence[Option], fit: Fit, few: str) -> TrialAnswer:
+    """Answer where no difference has an interval: too few replicates, or never any difference."""
+    same = [
+        one
+        for one in methods
+        if one.contrast is not None and one.contrast.n >= _FEWEST and not one.contrast.difference
+    ]
+    if not same or len(same) < len(methods):
+        return TrialAnswer(Outcome.CANT_TELL, tuple(methods), (few,))
+    reason = (
+        f"in each of {same[0].contrast.n if same[0].contrast else 0} replicates as many test "
+        f"images are right with it as without ({fit.accuracy:.1%})"
+    )
+    return TrialAnswer(Outcome.STAY, tuple(same), (reason,))
 
 
 def with_images(option: Option, images: Mapping[str, float]) -> tuple[float, float] | None:

@@ -46,6 +46,14 @@ def test_what_is_shown_to_do_nothing_or_harm_is_left() -> None:
     assert outcome({"cutmix": -0.03, "mixup": 0.0}, noise=0.002) == Outcome.STAY
 
 
+def test_guessing_is_told_from_one_replicate_and_no_difference_at_all_from_two() -> None:
+    guessing = replace(FIT, accuracy=0.108, majority=0.133, test_images=120)
+    assert answer_of(options({"cutmix": 0.0}, n=1), {}, guessing).outcome == Outcome.CANT_JUDGE
+    assert answer_of(options({"cutmix": 0.0}, n=1), {}, FIT).outcome == Outcome.CANT_TELL
+    same = answer_of(options({"cutmix": 0.0}, noise=0.0, n=4), {}, FIT)
+    assert same.outcome == Outcome.STAY and "in each of 4 replicates" in same.reasons[0]
+
+
 @pytest.mark.parametrize(
     ("gains", "changes", "words"),
     [
