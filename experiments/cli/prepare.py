@@ -59,6 +59,7 @@ def check_runs(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
             from mixbench.experiments.data.load import check_sizes
 
             check_sizes(dataset)
+    _check_packages(sweep, taken_over)
     _check_streams(sweep, taken_over)
     check_networks(sweep, taken_over)
     if any(run.transfer is not None or run.teacher is not None for run in sweep.runs):
@@ -69,6 +70,17 @@ def check_runs(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
         load.check_weights(
             _unfinished_runs(sweep, taken_over), dict(zip(cell_keys, sweep.runs, strict=True))
         )
+
+
+def _check_packages(sweep: Sweep, taken_over: Collection[str]) -> None:
+    """Raise UserError for a task whose metrics can't be measured here: not after its training."""
+    from importlib.util import find_spec
+
+    needed = {run.task_info.name: run.task_info for run in _unfinished_runs(sweep, taken_over)}
+    for task in needed.values():
+        for module, install in task.packages.items():
+            if find_spec(module) is None:
+                raise UserError(f"task: {task.name} needs {module} for its metrics; {install}")
 
 
 def _check_streams(sweep: Sweep, taken_over: Collection[str]) -> None:

@@ -74,6 +74,7 @@ class TaskInfo:
         measured_later: Whether `mixbench evaluate` can measure its runs.
         answers: What the network answers with: "classes", or numbers, one answer for an image; a
             "map" of the images' size; or "boxes".
+        packages: Modules that its metrics need, with what installs them.
         outputs: How many numbers the network answers with; None: as many as there are classes.
         mixings: The values of `task.mixing`, with what each does; the first is the default.
     """
@@ -90,6 +91,7 @@ class TaskInfo:
     refused_methods: Mapping[str, str] = field(default_factory=dict)
     measured_later: bool = False
     answers: str = "classes"
+    packages: Mapping[str, str] = field(default_factory=dict)
 
     outputs: int | None = None
     mixings: Mapping[str, str] = field(default_factory=dict)

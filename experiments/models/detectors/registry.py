@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from mixbench.experiments.models.detectors.base import Detector
 from mixbench.experiments.models.detectors.fcos import FCOS
+from mixbench.experiments.models.detectors.ssd import SSD
 
-_KINDS: dict[str, type[Detector]] = {"small_fcos": FCOS}
+_KINDS: dict[str, type[Detector]] = {"small_fcos": FCOS, "ssdlite": SSD}
 
 
 def detector(network: str, size: tuple[int, int], classes: int) -> Detector:

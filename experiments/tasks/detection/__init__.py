@@ -40,4 +40,5 @@ TASK = TaskInfo(
         "transmix": "it weighs labels by the attention of a class token",
     },
     answers="boxes",
+    packages={"faster_coco_eval": "pip install 'mixbench[detection]' (or faster-coco-eval)"},
 )

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from collections.abc import Callable
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from mixbench.augmentations import available, create
 from mixbench.augmentations.box_targets import BoxTargets
+from mixbench.experiments.cli.prepare import check_runs
 from mixbench.experiments.config import resolve
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data.box_pictures import outlined
@@ -28,8 +31,10 @@ from mixbench.experiments.design import tasks
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import build
 from mixbench.experiments.models.detectors.fcos import FCOS
+from mixbench.experiments.models.detectors.ssd import SSD, _decoded, _encoded
 from mixbench.experiments.ranks import ALONE, Ranks, turns
 from mixbench.experiments.signals import Stopped
+from mixbench.experiments.sweep.expand import expand
 from mixbench.experiments.tasks.base import task_of
 from mixbench.experiments.tasks.detection.scores import average_precisions
 from mixbench.experiments.training import loop
@@ -145,6 +150,42 @@ def test_boxes_weigh_what_mixing_leaves_and_losses_are_weighted_sums(dataset: Da
     assert float(task.loss(task.mix(plan, targets), outputs)) == pytest.approx(
         mixed[0] / mixed[1], rel=1e-5
     )
+
+
+def test_the_loss_of_ssd_is_torchvisions() -> None:
+    from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+    from torchvision.models.detection.image_list import ImageList
+
+    config = configured().model.model_copy(update={"name": "ssdlite", "width": None})
+    network: Any = build(config, channels=1, classes=CLASSES, size=64, seed=0)
+    images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    whole: Any = ssdlite320_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=CLASSES + 1
+    )
+    whole.backbone, whole.head = network.backbone.eval(), network.head.eval()
+    boxes = torch.tensor([[5.0, 6, 40, 30], [30, 30, 60, 64], [10, 2, 30, 50]])
+    sample, labels = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])
+    mixed = BoxTargets(2, sample, sample, boxes, labels, torch.ones(3))
+    outputs = network(images)
+    detector = SSD((64, 64), CLASSES)
+    total, weight = detector.parts(outputs, mixed)
+    assert int(weight) >= 3
+    maps = list(whole.backbone(images.repeat(1, 3, 1, 1)).values())
+    places = whole.anchor_generator(ImageList(images, [(64, 64)] * 2), maps)
+    given = [{"boxes": boxes[sample == n], "labels": labels[sample == n] + 1} for n in (0, 1)]
+    matched = [
+        whole.proposal_matcher(box_iou(one["boxes"], place))
+        for one, place in zip(given, places, strict=True)
+    ]
+    expected = whole.compute_loss(given, whole.head(maps), places, matched)
+    assert float((total / weight).detach()) == pytest.approx(
+        float(expected["bbox_regression"] + expected["classification"]), rel=1e-4
+    )
+    # What is said of an object is what is found.
+    found, scores = detector.candidates(outputs)
+    assert found.shape[1] == places[0].shape[0] and scores.shape[2] == CLASSES
+    sides = _encoded(boxes[:1].expand_as(places[0]), places[0])
+    assert torch.allclose(_decoded(sides, places[0]), boxes[:1].expand_as(places[0]), atol=1e-3)
 
 
 def test_the_loss_by_hand() -> None:
@@ -346,6 +387,16 @@ def test_methods_carry_boxes_or_are_refused(dataset: Dataset) -> None:
         wanted = {key: value for key, value in given.items() if key in method.needs}
         plan = method.sample(images.shape, generator=torch.Generator().manual_seed(0), **wanted)
         assert task.mix(plan, rows).images == 4, name
+
+
+def test_what_measures_is_asked_for_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    section = configured().model_dump(mode="json", exclude_none=True)
+    fixed = {name: section[name] for name in ("task", "model")}
+    fixed["dataset"] = {"name": "fashion_scenes", "image_size": 32, "train_size": 300}
+    sweep = expand({"name": "s", "fixed": fixed, "seeds": [0]})
+    monkeypatch.setattr(util, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match="detection needs faster_coco_eval for its metrics"):
+        check_runs(sweep)
 
 
 @pytest.mark.parametrize(
