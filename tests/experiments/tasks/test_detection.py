@@ -32,6 +32,7 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.models.build import build
 from mixbench.experiments.models.detectors.fcos import FCOS
 from mixbench.experiments.models.detectors.ssd import SSD, _decoded, _encoded
+from mixbench.experiments.models.networks.small_fcos import SmallFCOS
 from mixbench.experiments.ranks import ALONE, Ranks, turns
 from mixbench.experiments.signals import Stopped
 from mixbench.experiments.sweep.expand import expand
@@ -312,6 +313,12 @@ class _OneOfTwo(Ranks):
             return turns([items, self.others])
         self.others.extend(items)
         return items
+
+
+def test_the_size_of_the_network_is_what_its_page_says() -> None:
+    network = SmallFCOS(1, 4, 12)
+    assert sum(one.numel() for one in network.parameters()) == 87_572
+    assert network(torch.zeros(1, 1, 50, 70)).shape == (1, 8, 13, 18)
 
 
 def test_two_ranks_measure_the_same(dataset: Dataset) -> None:
