@@ -18,7 +18,7 @@ Baseline = Mapping[str, Any] | str | None
 
 _USUAL = (("augmentation.name", "none"), (NAME, ALWAYS))
 """The baseline where nobody names one, the first that there is."""
-_OF_MIXING = (NAME, *TOLD_BY_NAME, "transfer.mixing", "transfer.cache")
+_OF_MIXING = (NAME, *TOLD_BY_NAME, "task.mixing", "transfer.mixing", "transfer.cache")
 """Fields that mean nothing in a run without augmentation."""
 
 

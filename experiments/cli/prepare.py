@@ -55,7 +55,9 @@ def check_runs(sweep: Sweep, taken_over: Collection[str] = ()) -> None:
         size = dataset.train_size or 0
         validating = dataset.validation_size or size * dataset.validation_fraction
         is_small = size and min(size, validating) < 100
-        if ":" in dataset.name or dataset.left_out_classes or is_small:
+        # What domains lack is fetched now, before any worker needs it.
+        always = ":" in dataset.name or dataset.left_out_classes or dataset.domains
+        if always or is_small:
             from mixbench.experiments.data.load import check_sizes
 
             check_sizes(dataset)

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mixbench.experiments.config import datasets, messages, models, normalisation, rules, weights
+from mixbench.experiments.config.domains import check_domains
 from mixbench.experiments.config.method_needs import check_method_needs
 from mixbench.experiments.config.network import resolved_model
 from mixbench.experiments.config.schema import DatasetConfig, RunConfig
@@ -48,6 +49,7 @@ def resolve(config: RunConfig) -> RunConfig:
     Raises ValueError or UserError for sections that don't fit each other.
     """
     facts = datasets.with_folds(config.dataset.name, config.dataset.folds)
+    check_domains(config.dataset)
     config = with_task(_with_weights(config), facts)
     config = config.model_copy(update={"training": _training(config, facts)})
     _check_train_size(config, facts)

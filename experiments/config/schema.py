@@ -38,7 +38,8 @@ class DatasetConfig(Section):
     bits; None: those of the data set. The network knows nothing of `left_out_classes`: no split has
     images of them, and sizes count the rest. With `folds`, one in so many images tests, another
     part in each replicate, and the rest train. `targets` is what is to be told of an image; None:
-    one label, or in sets without labels the first of what they have. `mean` and `std` normalise
+    one label, or in sets without labels the first of what they have. `domains` train and validate,
+    the `target` tests. `mean` and `std` normalise
     pixels from 0 to 1, a number or one for each channel; None: those of the training images.
     `source` identifies a data set of the user's own code, and is filled in.
     """
@@ -54,7 +55,11 @@ class DatasetConfig(Section):
     fit: Literal["crop", "pad", "stretch"] | None = None
     pixel_range: tuple[float, float] | None = None
     left_out_classes: tuple[str, ...] | None = None
-    targets: Literal["labels", "multi_label", "regression", "masks", "boxes", "pairs"] | None = None
+    targets: (
+        Literal["labels", "multi_label", "regression", "masks", "boxes", "pairs", "domains"] | None
+    ) = None
+    domains: tuple[str, ...] | None = None
+    target: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     source: str | None = None
@@ -120,6 +125,12 @@ class DatasetConfig(Section):
     @classmethod
     def _canonical_name(cls, name: str) -> str:
         return datasets.info(name).name
+
+    @field_validator("domains")
+    @classmethod
+    def _sort_domains(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        # In any order they give the same run.
+        return None if names is None else tuple(sorted(names))
 
     @model_validator(mode="after")
     def _check_one_size(self) -> DatasetConfig:

@@ -12,6 +12,7 @@ from mixbench.experiments.design import tasks
 from mixbench.experiments.design.tasks import (
     BOXES,
     CLASSIFICATION,
+    DOMAINS,
     LABELS,
     MASKS,
     PAIRS,
@@ -82,6 +83,8 @@ def check_task(config: RunConfig) -> None:
         )
     if task.targets == PAIRS:
         _check_pairs(config, task)
+    if task.targets == DOMAINS:
+        _check_partners(config)
     if task.targets in (MASKS, BOXES) and config.training.crop_scale is not None:
         raise ValueError(
             f"training.crop_scale: {task.targets} move with crops by whole pixels (crop_padding) "
@@ -139,6 +142,17 @@ def _loss(config: RunConfig, task: TaskInfo) -> str | None:
             f"training.loss: got {loss}, expected {' or '.join(task.losses)} for {task.name}"
         )
     return None if loss == task.losses[0] else loss
+
+
+def _check_partners(config: RunConfig) -> None:
+    """Raise ValueError for partners of another domain where there is one to train on."""
+    mixing = None if config.task is None else config.task.mixing
+    domains = config.dataset.domains or ()
+    if mixing == "between" and len(domains) < 2:
+        raise ValueError(
+            f"task.mixing: between needs two domains to train on, got {', '.join(domains)}; "
+            "expected any or within"
+        )
 
 
 def _check_pairs(config: RunConfig, task: TaskInfo) -> None:

@@ -130,6 +130,9 @@ def _strata(labels: NDArray[Any]) -> NDArray[np.int64]:
     """The class of each image that splits are balanced by; all one where targets are no classes."""
     if labels.ndim == 1 and labels.dtype.kind in "iu":
         return labels
+    if labels.ndim == 2 and labels.dtype.kind in "iu":  # classes of domains
+        _, strata = np.unique(labels, axis=0, return_inverse=True)
+        return strata.reshape(-1).astype(np.int64)
     return np.zeros(len(labels), dtype=np.int64)
 
 

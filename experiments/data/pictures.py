@@ -21,7 +21,7 @@ from mixbench.experiments.data.mixed_objects import mixed_boxes
 from mixbench.experiments.data.object_masks import object_masks
 from mixbench.experiments.data.object_rows import Objects
 from mixbench.experiments.data.split import crop_draws
-from mixbench.experiments.design.tasks import BOXES, LABELS, MASKS, PAIRS
+from mixbench.experiments.design.tasks import BOXES, DOMAINS, LABELS, MASKS, PAIRS
 
 STRIP = 8
 SEED = 4
@@ -174,10 +174,16 @@ def one_per_class(
 ) -> tuple[Tensor, Tensor]:
     """The first `count` training images, or crops of them, taking classes in turn, on the CPU."""
     of_classes = dataset.train.labels
-    if dataset.targets != LABELS:
+    if dataset.targets == DOMAINS:
+        # The domains take turns too.
+        domains = int(of_classes[:, 1].max()) + 1
+        of_classes = of_classes[:, 0].masked_fill(
+            of_classes[:, 0] % domains != of_classes[:, 1], _classes(dataset)
+        )
+    elif dataset.targets != LABELS:
         of_classes = torch.zeros(len(dataset.train), dtype=torch.int64)
     by_class = [(of_classes == label).nonzero()[:, 0] for label in range(_classes(dataset))]
-    rounds = -(-count // _classes(dataset)) if dataset.targets == LABELS else count
+    rounds = -(-count // _classes(dataset)) if dataset.targets in (LABELS, DOMAINS) else count
     turns = [
         int(images[turn]) for turn in range(rounds) for images in by_class if len(images) > turn
     ]
@@ -228,8 +234,8 @@ def _cut(text: str, width: int, font: Font) -> str:
 
 def target_text(dataset: Dataset, target: Tensor) -> str:
     """Return what is to be told of an image in words; empty for masks and boxes."""
-    if dataset.targets == LABELS:
-        return dataset.classes[int(target)]
+    if dataset.targets in (LABELS, DOMAINS):
+        return dataset.classes[int(target.flatten()[0])]
     if dataset.targets == "multi_label":
         there = zip(dataset.classes, target.tolist(), strict=True)
         return ", ".join(name for name, value in there if value > 0) or "none"
@@ -246,7 +252,7 @@ def labels_for_methods(dataset: Dataset, targets: Tensor) -> Tensor:
     if dataset.targets == "regression":
         low, high = value_range(dataset.train.labels)
         return (targets - low) / (high - low)
-    return targets
+    return targets[:, 0] if dataset.targets == DOMAINS else targets
 
 
 def short(text: str) -> str:

@@ -37,6 +37,7 @@ _OF_MIXING = (
     *_OF_SCHEDULES,
     "staging.match_dose",
     "staging.shape",
+    "task.mixing",
     "transfer.mixing",
     "transfer.cache",
 )

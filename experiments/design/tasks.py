@@ -21,6 +21,7 @@ LABELS = "labels"
 MASKS = "masks"
 BOXES = "boxes"
 PAIRS = "pairs"
+DOMAINS = "domains"
 TARGETS = {
     LABELS: "labels",
     "multi_label": "several labels for an image",
@@ -28,8 +29,11 @@ TARGETS = {
     MASKS: "masks of classes",
     BOXES: "boxes around objects",
     PAIRS: "pairs of images, or of images and texts",
+    DOMAINS: "classes, and the domain of each image",
 }
 """The values of `dataset.targets`, in words."""
+OF_TEST = ("test/", "target/")
+"""How names of metrics of test images begin; a target is the domain that was not trained on."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def test_metrics() -> dict[str, TaskMetric]:
     metrics = [metric for one in ordered for metric in one.metrics]
     found: dict[str, TaskMetric] = {}
     for one in metrics:
-        if one.key.startswith("test/"):
+        if one.key.startswith(OF_TEST):
             found.setdefault(one.key, one)
     return found
 

@@ -47,11 +47,15 @@ class CellParser:
         separate = "augmentation" if is_separate else None
         rest = keys.to_json({name: value for name, value in raw.items() if name != separate})
         method = keys.to_json(raw.get("augmentation"))
-        if rest not in self._bases or method not in self._augmentations:
+        known = self._bases.get(rest)
+        # Whether a task has a way to mix depends on the method too.
+        is_known = known is not None and not known[0].task_info.mixings
+        if not is_known or method not in self._augmentations:
             config = parse(raw)
             texts = config.section_texts()
             text = texts.pop("augmentation")
-            self._bases.setdefault(rest, (config, texts))
+            if not is_known:
+                self._bases[rest] = (config, texts)
             self._augmentations.setdefault(method, (config.augmentation, text))
         base, other_texts = self._bases[rest]
         if base.dataset.folds is not None and draws[0][0] is None:

@@ -8,7 +8,7 @@ from typing import Any
 from mixbench.experiments.config.schema import RunConfig, check_key
 from mixbench.experiments.design import question as questions
 from mixbench.experiments.design.question import BASELINE, NAMED, Question
-from mixbench.experiments.design.tasks import CLASSIFICATION, TaskInfo
+from mixbench.experiments.design.tasks import CLASSIFICATION, OF_TEST, TaskInfo
 from mixbench.experiments.errors import UserError, unknown
 from mixbench.experiments.merge import flatten
 
@@ -99,7 +99,7 @@ def _check_measured(question: Question, runs: Any) -> None:
     """Raise UserError for a metric that not all cells measure."""
     for run in runs:
         task = run.task_info
-        known = [one.key for one in task.metrics if one.key.startswith("test/")]
+        known = [one.key for one in task.metrics if one.key.startswith(OF_TEST)]
         if task.name == CLASSIFICATION:
             known += [
                 f"occlusion/{shape}{fill}/area"

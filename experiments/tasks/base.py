@@ -53,6 +53,10 @@ class Task(ABC):
         """Return what a method sees that asks for labels, such as c_mixup; None for nothing."""
         return targets
 
+    def paired(self, method: Method) -> Method:
+        """Return the method with partners as the task chooses them; by default its own."""
+        return method
+
     def maps(self, targets: Tensor) -> Tensor | None:  # noqa: ARG002
         """Return what crops and flips of images move too: (B,M,H,W) uint8; None for nothing.
 

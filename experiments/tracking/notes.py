@@ -38,7 +38,7 @@ def run_note(
 def _shown(task: tasks.TaskInfo) -> tuple[tuple[str, str, bool], ...]:
     if task.name == tasks.CLASSIFICATION:
         return _SHOWN
-    measured = [one for one in task.metrics if one.key.startswith("test/")]
+    measured = [one for one in task.metrics if one.key.startswith(tasks.OF_TEST)]
     return tuple((one.key, one.title, one.percent) for one in measured[:_MOST_SHOWN])
 
 

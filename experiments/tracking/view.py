@@ -66,7 +66,7 @@ def _others(task: tasks.TaskInfo) -> list[str]:
     """Return the metrics that stand beside the one that is compared, the task's own first."""
     if task.name == tasks.CLASSIFICATION:
         return [ACCURACY, ECE, NLL]
-    return [one.key for one in task.metrics if one.key.startswith("test/")][:3]
+    return [one.key for one in task.metrics if one.key.startswith(tasks.OF_TEST)][:3]
 
 
 def page(experiment_id: str, key: str, mode: str) -> str:

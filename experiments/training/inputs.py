@@ -110,6 +110,7 @@ class Pixels:
     def mix(
         self, method: augmentations.Method, raw: Tensor, labels: Tensor, bank: Bank
     ) -> tuple[Batch | None, Batch]:
+        method = self._task.paired(method)
         images, maps, moves = self._prepare(raw, self._task.maps(labels))
         labels = self._task.moved(labels, moves)
         masks = None if maps is None else maps[:, 0] >= _HALF

@@ -1,0 +1,1 @@
+"""Domains: images of the same classes from different sources."""
