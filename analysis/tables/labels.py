@@ -238,6 +238,8 @@ def _decider(key: str) -> str | None:
         return "dataset.name"
     if key == "training.crop_scale":
         return "training.crop"
+    if key == "dataset.domains":
+        return "dataset.target"
     by = _DECIDES.get(section, f"{section}.name")
     return None if key == by or section not in _SECTIONS else by
 
@@ -254,11 +256,11 @@ def _omitted_for(configs: Sequence[Flat], key: str) -> set[Any]:
 def _is_omitted(omitted: set[Any], key: str, config: Flat) -> bool:
     """Leave out a parameter of a model or data set where that one has only one value of it.
 
-    Also a field of transfer or teacher that is not set, but for the weights, and the schedule of a
-    method that mixes nothing.
+    Also a field of transfer or teacher that is not set, but for the weights, a way to mix where
+    nothing is mixed, and the schedule of a method that mixes nothing.
     """
     decided = _section(key) in transfers.SECTIONS and key not in transfers.OF_WEIGHTS
-    if decided and config.get(key) is None:
+    if (decided or key == "task.mixing") and config.get(key) is None:
         return True
     by = _decider(key)
     if by is None or config.get(by) not in omitted:

@@ -29,7 +29,6 @@ WANTED = 40
 LACKING = {
     "cutmix_patches": "patch",
     "distillation_cutmix": "distillation",
-    "cross_domain_mixing": "cross_domain",
 }
 """What will test the claims that nothing can test yet: a measurement, or a sweep that ships."""
 

@@ -16,6 +16,7 @@ STUDIES = (
     "architecture",
     "audio",
     "combination",
+    "cross_domain",
     "cross_modal",
     "data_fraction",
     "detection",
@@ -35,6 +36,7 @@ DATA = (
     {"klettres"},
     {"mnist_5k"},
     {"emoji_hands", "emoji_names"},
+    {"domains"},
 )
 OF_ONE_SIZE = {"demo", "demo_digits", "main", "dose", "tuned", "methods"}
 
