@@ -118,7 +118,8 @@ def _prepared(images: Images, angle: int, sides: tuple[int, int]) -> Images:
     pixels = fitted(torch.from_numpy(images), Shape(*sides)).numpy().astype(np.int64)
     low = pixels.min(axis=(1, 2, 3), keepdims=True)
     spread = np.maximum(pixels.max(axis=(1, 2, 3), keepdims=True) - low, 1)
-    return ((pixels - low) * 255 // spread).astype(np.uint8)
+    stretched: Images = ((pixels - low) * 255 // spread).astype(np.uint8)
+    return stretched
 
 
 DOMAINS = Domains()
