@@ -66,22 +66,23 @@ def next_step(advice: Advice, now: Standing) -> NextStep:
         option.contrast is not None and option.contrast.low is not None for option in options
     ):
         return NextStep(f"A second {advice.unit} in the YAML, for intervals.", now.sweep)
+    undecided = [option for option in options if option.word == Word.UNDECIDED]
+    used = list(dict.fromkeys(o.name for o in options if o.word == Word.USE))
+    if used:
+        more = "" if now.is_tuned else " Its own setting may gain more: `tune:` in the YAML."
+        more += f" {_decide(undecided, advice.unit, now).text}" if undecided else ""
+        return NextStep(
+            f"Paste the lines for {_names(used)} into your training.{more}",
+            f"mixbench recommend {now.name}",
+        )
     if now.is_small_test:
         return NextStep(
             "Test on more images, as more replicates don't: `dataset.folds: 5` in the YAML tests "
             "on all of a folder that has no test images of its own.",
             now.sweep,
         )
-    undecided = [option for option in options if option.word == Word.UNDECIDED]
     if undecided:
         return _decide(undecided, advice.unit, now)
-    used = list(dict.fromkeys(o.name for o in options if o.word == Word.USE))
-    if used:
-        more = "" if now.is_tuned else " Its own setting may gain more: `tune:` in the YAML."
-        return NextStep(
-            f"Paste the lines for {_names(used)} into your training.{more}",
-            f"mixbench recommend {now.name}",
-        )
     return NextStep(
         "Stay as you are, or try other methods, or the same with more epochs.",
         "mixbench list augmentations",
