@@ -42,13 +42,18 @@ def inspect(
     """
     import json
 
-    from mixbench.experiments.config.datasets import is_own
+    from mixbench.experiments.config.datasets import boxes_path, is_own
     from mixbench.experiments.data.inspection import words
     from mixbench.experiments.data.inspection.inspect import inspect as look_at
     from mixbench.experiments.data.inspection.own import own_as_json, own_as_text
 
     if samples is not None and (samples.is_dir() or not samples.parent.is_dir()):
         raise UserError(f"--samples: got {str(samples)!r}, expected the name of a PNG in a folder")
+    if boxes_path(folder) is not None:
+        from mixbench.experiments.data.inspection.boxes import boxes_as_json, boxes_as_text
+
+        print(json.dumps(boxes_as_json(folder), indent=2) if as_json else boxes_as_text(folder))
+        return
     if is_own(folder):
         print(json.dumps(own_as_json(folder), indent=2) if as_json else own_as_text(folder))
         return

@@ -84,6 +84,7 @@ def _datasets() -> list[str]:
     lines.append(f"  {'MODULE:FUNCTION':15} your own, such as mypackage.data:load")
     lines.append(f"  {'imagefolder:/p':15} your images: a folder per class, or train/ and test/")
     lines.append(f"  {'maskfolder:/p':15} your images with masks of classes, as in Pascal VOC")
+    lines.append(f"  {'boxfolder:/p':15} your images with boxes, in COCO or YOLO files")
     lines.append(f"  {'csv:/p.csv':15} your images in a table: path,label and maybe split,boxes")
     lines.append(f"  {'parquet:/p':15} your images in parquet files of Hugging Face's datasets")
     lines.append(f"  {'webdataset:/p':15} your images in shards of tar: KEY.jpg and KEY.cls")

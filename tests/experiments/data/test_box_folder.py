@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mixbench.experiments.config import resolve
+from mixbench.experiments.data.inspection.boxes import boxes_as_json, boxes_as_text
 from mixbench.experiments.data.load import load
 from mixbench.experiments.data.object_rows import Objects
 from mixbench.experiments.errors import UserError
@@ -117,6 +118,22 @@ def test_boxes_are_cut_and_scaled_as_images_are(
         else data
     )
     assert np.isfinite(padded.mean.numpy()).all()
+
+
+def test_inspect_counts_what_is_there(tmp_path: Path) -> None:
+    found = boxes_as_json(f"boxfolder:{make_coco_folder(tmp_path)}")
+    assert found["crowds_left_out"] == 2 and found["image_size"] == 128
+    assert found["splits"]["train"] == {
+        "images": 3,
+        "images_without_boxes": 1,
+        "boxes": {"cat": 1, "dog": 2},
+        "boxes_cut_off": 0,
+        "small_boxes": 0,
+    }
+    # Left of the middle square.
+    assert found["splits"]["test"]["boxes_cut_off"] == 1
+    text = boxes_as_text(f"boxfolder:{tmp_path}")
+    assert "1 boxes are outside of the central square; dataset.fit" in text
 
 
 def test_the_key_knows_the_boxes_and_not_the_place(tmp_path: Path) -> None:
