@@ -23,6 +23,7 @@ METHODS: tuple[Any, ...] = (
     "cutout",
     "gridmask",
     "random_erasing",
+    "spec_augment",
     "mosaic",
     "choice",
     "compose",
