@@ -89,6 +89,7 @@ def _datasets() -> list[str]:
     lines.append(f"  {'parquet:/p':15} your images in parquet files of Hugging Face's datasets")
     lines.append(f"  {'webdataset:/p':15} your images in shards of tar: KEY.jpg and KEY.cls")
     lines.append(f"  {'pairs:/p.csv':15} your images with texts in a table: image,text and split")
+    lines.append(f"  {'audiofolder:/p':15} your clips: a folder per class, ESC-50, Speech Commands")
     return lines
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.states import RunState
@@ -222,11 +222,8 @@ def with_data_to_measure(order: Order, runs: Sequence[PlannedRun], *, by_name: b
     from mixbench.experiments.evaluation import catalogue
 
     parsed = [resolve.parse(run.config) for run in runs]
-    task = next((run.task_info for run in parsed if not run.task_info.measured_later), None)
-    if task is not None:
-        raise UserError(
-            f"evaluate: its measurements are for classification, and the runs have task {task.name}"
-        )
+    wanted = _of_tasks(order.wanted, {run.task_info.name for run in parsed}, by_name=by_name)
+    order = order._replace(wanted=wanted)
     datasets = dict.fromkeys(run.dataset for run in parsed)
     problems = catalogue.prepare(order.wanted, datasets)
     for name, why in problems.items():
@@ -236,3 +233,25 @@ def with_data_to_measure(order: Order, runs: Sequence[PlannedRun], *, by_name: b
     wanted = {name: given for name, given in order.wanted.items() if name not in problems}
     catalogue.check_runs(wanted, runs)
     return order._replace(wanted=wanted)
+
+
+def _of_tasks(
+    wanted: dict[str, dict[str, Any]], tasks: Collection[str], *, by_name: bool
+) -> dict[str, dict[str, Any]]:
+    """Return the measurements that can be taken of runs of all these tasks.
+
+    Raises UserError for one that was asked for by name and can't, and where none can.
+    """
+    from mixbench.experiments.design.tasks import CLASSIFICATION
+    from mixbench.experiments.evaluation.catalogue import MEASUREMENTS
+
+    able = [name for name, one in MEASUREMENTS.items() if set(tasks) <= set(one.tasks)]
+    unfit = [name for name in wanted if name not in able]
+    if unfit and (by_name or len(unfit) == len(wanted)):
+        known = f"; what can be measured of them: {', '.join(able)}" if able else ""
+        raise UserError(
+            f"evaluate: {unfit[0] if by_name else 'its measurements'} "
+            f"{'is' if by_name else 'are'} for {CLASSIFICATION}, and the runs have task "
+            f"{', '.join(sorted(set(tasks) - {CLASSIFICATION}))}{known}"
+        )
+    return {name: given for name, given in wanted.items() if name in able}

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from mixbench.experiments.config import (
+    audio_folder,
     box_folder,
     image_folder,
     mask_folder,
@@ -88,6 +89,9 @@ def info(name: str) -> DatasetInfo:
         return _pair_file_info(pairs)
     if boxes_path(name) is not None:
         return _box_folder_info(str(boxes_path(name)))
+    clips = clips_path(name)
+    if clips is not None:
+        return _audio_folder_info(clips)
     if picture_list.list_path(name) is not None:
         return _list_info(name)
     if is_own(name):
@@ -123,6 +127,12 @@ def boxes_path(name: str) -> str | None:
     return path if kind == box_folder.KIND and colon else None
 
 
+def clips_path(name: str) -> str | None:
+    """The path in `audiofolder:/path`, clips of sound; None for other names."""
+    kind, colon, path = name.partition(":")
+    return path if kind == audio_folder.KIND and colon else None
+
+
 def is_own(name: str) -> bool:
     """Return whether a data set comes from a function of the user's own."""
     is_other = name in _sets() or name.partition(":")[0] in _kinds()
@@ -143,7 +153,7 @@ def current_source(name: str, planned: str | None) -> str | None:
 
 def _kinds() -> tuple[str, ...]:
     """Return what stands before the colon in names of the user's own files."""
-    kinds = (FOLDER, mask_folder.KIND, box_folder.KIND, pair_file.KIND)
+    kinds = (FOLDER, mask_folder.KIND, audio_folder.KIND, box_folder.KIND, pair_file.KIND)
     return (*kinds, *picture_list.KINDS)
 
 
@@ -172,6 +182,9 @@ def identity(name: str) -> str:
     boxes = boxes_path(name)
     if boxes is not None:
         return f"{box_folder.KIND}:{box_folder.digest(boxes)}"
+    clips = clips_path(name)
+    if clips is not None:
+        return f"{audio_folder.KIND}:{audio_folder.digest(clips)}"
     path = folder_path(name)
     return name if path is None else f"{FOLDER}:{image_folder.digest(path)}"
 
@@ -184,6 +197,9 @@ def with_folds(name: str, folds: int | None) -> DatasetInfo:
     facts = info(name)
     if folds is None:
         return facts
+    clips = clips_path(name)
+    if clips is not None:
+        return _in_folds_of_its_own(clips, folds, facts)
     if not has_files(name) or _has_test(name):
         raise UserError(
             f"dataset.folds: got {folds}, but {name} has test images of its own; folds are for "
@@ -223,6 +239,32 @@ def _list_info(name: str) -> DatasetInfo:
         flip=True,
         crop_padding=0,
         source=str(pictures.source),
+    )
+
+
+def _in_folds_of_its_own(path: str, folds: int, facts: DatasetInfo) -> DatasetInfo:
+    own = audio_folder.open_audio_folder(path).folds
+    if own != folds:
+        expected = "none, as it has no folds" if own is None else f"{own}, the folds that it has"
+        raise UserError(f"dataset.folds: got {folds}, expected {expected}, for {facts.name}")
+    return facts
+
+
+@cache
+def _audio_folder_info(path: str) -> DatasetInfo:
+    folder = audio_folder.open_audio_folder(path)
+    return DatasetInfo(
+        name=f"{audio_folder.KIND}:{folder.root.resolve()}",
+        title=f"clips in {folder.root.name}, as log-mel spectrograms",
+        channels=1,
+        size=folder.size,
+        classes=len(folder.classes),
+        train=len(folder.numbers("train")),
+        test=len(folder.numbers("test")),
+        validation=len(folder.numbers("val")) if folder.has_validation else None,
+        flip=False,
+        crop_padding=0,
+        source=str(folder.root),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mixbench.experiments.config import datasets
-from mixbench.experiments.data.named import named_dataset
+from mixbench.experiments.data.by_name import named_dataset
 
 
 def available_offline(name: str) -> bool:

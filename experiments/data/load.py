@@ -16,12 +16,13 @@ from torch import Tensor
 from mixbench.experiments.config import datasets
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data import folder_listing, image_folder
+from mixbench.experiments.data.by_name import named_dataset
 from mixbench.experiments.data.crops import Scale
 from mixbench.experiments.data.dataset import Dataset, statistics
 from mixbench.experiments.data.fetch import ensure
 from mixbench.experiments.data.geometry import Shape, window
 from mixbench.experiments.data.left_out import without_classes
-from mixbench.experiments.data.named import Arrays, everything, named_dataset
+from mixbench.experiments.data.named import Arrays, everything
 from mixbench.experiments.data.split import ArraySplit, Split
 from mixbench.experiments.design.tasks import LABELS, PAIRS
 from mixbench.experiments.errors import UserError

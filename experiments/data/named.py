@@ -7,7 +7,6 @@ inside functions: whether a data set is here is asked before anything is trained
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixbench.experiments.config import box_folder, datasets, mask_folder, own_data
+from mixbench.experiments.config import box_folder, mask_folder, own_data
 from mixbench.experiments.config.box_folder import open_box_folder
 from mixbench.experiments.config.mask_folder import open_mask_folder
 from mixbench.experiments.config.schema import DatasetConfig
@@ -215,23 +214,3 @@ class OwnDataset(NamedDataset):
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         counts = own_data.facts(self._name).counts
         return _chosen(config, strata, counts["train"] if "validation" in counts else None)
-
-
-def named_dataset(name: str) -> NamedDataset:
-    """The `DATASET` in the file of data set `name`, or that of the user's own."""
-    path = datasets.masks_path(name)
-    if path is not None:
-        return MaskFolderDataset(path)
-    pairs = datasets.pairs_path(name)
-    if pairs is not None:
-        own: Any = importlib.import_module("mixbench.experiments.data.pairs.own")
-        return own.OwnPairs(pairs)  # type: ignore[no-any-return]
-    boxes = datasets.boxes_path(name)
-    if boxes is not None:
-        return BoxFolderDataset(boxes)
-    if datasets.is_own(name):
-        return OwnDataset(name)
-    dataset = importlib.import_module(f"{datasets.SETS}.{name}").DATASET
-    if not isinstance(dataset, NamedDataset):
-        raise TypeError(f"{datasets.SETS}.{name}: DATASET is no NamedDataset")
-    return dataset

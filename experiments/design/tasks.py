@@ -75,7 +75,6 @@ class TaskInfo:
             `bce_threshold` and pairing by class make sense.
         label_options: Which of these options of `training` make sense where not all do.
         refused_methods: Method -> why it can't mix these targets.
-        measured_later: Whether `mixbench evaluate` can measure its runs.
         answers: What the network answers with: "classes", or numbers, one answer for an image; a
             "map" of the images' size; or "boxes".
         packages: Modules that its metrics need, with what installs them.
@@ -93,7 +92,6 @@ class TaskInfo:
     has_label_options: bool = False
     label_options: tuple[str, ...] = ()
     refused_methods: Mapping[str, str] = field(default_factory=dict)
-    measured_later: bool = False
     answers: str = "classes"
     packages: Mapping[str, str] = field(default_factory=dict)
 

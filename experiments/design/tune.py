@@ -22,7 +22,7 @@ from mixbench.experiments.design import tasks
 from mixbench.experiments.errors import UserError, unknown
 
 KEYS = ("over", "replicates", "metric", "rule", "halving", "default")
-SECTIONS = ("augmentation", "staging", "training", "transfer", "model")
+SECTIONS = ("augmentation", "staging", "training", "transfer", "model", "teacher")
 """Of a run, those whose keys can be tuned."""
 METRICS = tasks.validation_metrics()
 """metric -> 1 where higher is better, -1 where lower is."""

@@ -20,6 +20,7 @@ from pydantic import (
     model_serializer,
 )
 
+from mixbench.experiments.design.tasks import CLASSIFICATION
 from mixbench.experiments.section import Section
 
 SLOW_SECONDS = 10.0
@@ -37,6 +38,7 @@ class Measurement:
         aliases: Other names that users may type.
         order: Its rank in lists and reports; the default is last.
         of_cell: Is it measured over all finished runs of a cell, from their saved predictions?
+        tasks: Of the runs that it can measure.
         seconds: CPU time for one network of the sweep `demo` with the default settings, measured by
             `python -m tests.bench.measurements`; None if nobody has measured it.
     """
@@ -47,6 +49,7 @@ class Measurement:
     aliases: tuple[str, ...] = ()
     order: int = 1000
     of_cell: bool = False
+    tasks: tuple[str, ...] = (CLASSIFICATION,)
     seconds: float | None = None
 
     @property

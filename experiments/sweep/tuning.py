@@ -245,8 +245,8 @@ def _has(run: RunConfig, key: str) -> bool:
     section, _, rest = key.partition(".")
     if section == "augmentation":
         return rest.partition(".")[0] in run.augmentation
-    if section == "transfer":
-        return run.transfer is not None
+    if section in ("transfer", "teacher"):
+        return getattr(run, section) is not None
     if key == "model.width":
         return run.model.width is not None
     return True

@@ -31,8 +31,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mixbench.experiments.data.by_name import named_dataset
 from mixbench.experiments.data.fetch import ensure
-from mixbench.experiments.data.named import named_dataset
 from mixbench.experiments.store import provenance
 from mixbench.experiments.store.files import atomic_write
 

@@ -211,6 +211,16 @@ def _localisation(curves: Curves) -> list[ReportFigure]:
     ]
     title = "Maps that find the object among placed images"
     figures += differences(title, *placed, part="-placed")(curves)
+    weak = [
+        Metric(f"localisation/weak/{key}", name, True, 1)
+        for key, name in (
+            ("pointing", "Pointing"),
+            ("max_box_acc_v2", "MaxBoxAccV2"),
+            ("energy", "Energy"),
+        )
+    ]
+    title = "Maps that find the objects of a label in scenes"
+    figures += differences(title, *weak, part="-weak")(curves)
     return figures
 
 

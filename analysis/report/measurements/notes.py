@@ -273,18 +273,22 @@ def _chances(results: Results) -> list[str]:
                 parts.append(f"{title} {formatting.number(mean)}%")
         if parts:
             notes.append(f"{where}: {formatting.joined(parts)}.")
-    parts = []
-    for key, title in (
-        ("pointing/chance", "pointing"),
-        ("mask_iou/chance", "mask IoU"),
-        ("max_box_acc_v2/centre", "MaxBoxAccV2 of a map that is brightest in the middle"),
-    ):
-        name = f"localisation/placed/{key}"
-        mean = estimate([metrics_of(result).get(name) for result in results.values()]).mean
-        if mean is not None:
-            parts.append(f"{title} {formatting.number(mean)}%")
-    if parts:
-        notes.append(f"Chance on placed images: {formatting.joined(parts)}.")
+    for prefix, where in (("placed", "placed images"), ("weak", "weakly labelled scenes")):
+        parts = []
+        for key, title in (
+            ("pointing/chance", "pointing"),
+            ("energy/chance", "energy"),
+            ("mask_iou/chance", "mask IoU"),
+            ("max_box_acc_v2/centre", "MaxBoxAccV2 of a map that is brightest in the middle"),
+        ):
+            if (prefix, key) == ("placed", "energy/chance"):
+                continue
+            name = f"localisation/{prefix}/{key}"
+            mean = estimate([metrics_of(result).get(name) for result in results.values()]).mean
+            if mean is not None:
+                parts.append(f"{title} {formatting.number(mean)}%")
+        if parts:
+            notes.append(f"Chance on {where}: {formatting.joined(parts)}.")
     return notes
 
 

@@ -13,7 +13,6 @@ from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import get_window, resample_poly
 
 Signal = NDArray[np.float64]
 
@@ -39,6 +38,8 @@ def picture(signal: Signal, rate: int, bands: int, frames: int) -> NDArray[np.ui
     if not np.isfinite(signal).all():
         raise ValueError("has samples that are not finite")
     if rate != RATE:
+        from scipy.signal import resample_poly
+
         common = gcd(rate, RATE)
         signal = resample_poly(signal, RATE // common, rate // common)
     clip = trimmed(signal)[: frames * HOP]
@@ -70,6 +71,8 @@ def trimmed(signal: Signal) -> Signal:
 
 def _power(clip: Signal) -> Signal:
     """Return the power spectra (frequencies, frames), a frame each `HOP` samples."""
+    from scipy.signal import get_window  # slow to import
+
     frames = -(-len(clip) // HOP)
     before = (_WINDOW - HOP) // 2
     padded = np.zeros(before + (frames - 1) * HOP + _WINDOW)

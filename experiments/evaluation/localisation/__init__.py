@@ -59,5 +59,6 @@ MEASUREMENT = Measurement(
     "where class activation maps point, in composed scenes and in own images with boxes",
     LocalisationSettings,
     order=80,
+    tasks=("classification", "multi_label"),
     seconds=2.0,
 )

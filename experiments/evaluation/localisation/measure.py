@@ -37,6 +37,7 @@ from mixbench.experiments.evaluation.localisation.showing import (
     shown_maps,
 )
 from mixbench.experiments.evaluation.localisation.thresholded import cross_fitted, mean_of
+from mixbench.experiments.evaluation.localisation.weak import check_weak, measure_weak
 
 METRICS = ("pointing", "iou", "energy")
 Results = dict[str, NDArray[np.float64]]
@@ -53,7 +54,8 @@ def measure(subject: Subject, settings: LocalisationSettings) -> Measured:
     Metrics: `localisation/pointing`, `/iou`, `/energy`, means over the scenes, each with
     `.../chance`; the same as `localisation/boxes/...` on the user's images, and there
     `.../max_box_acc_v2` with `.../box_acc/30`, `/50` and `/70` (`thresholded.cross_fitted`);
-    `localisation/placed/...` as of `placed_scores`. None where a map is not finite. Curves: which
+    `localisation/placed/...` as of `placed_scores`. Of runs with several labels for an image,
+    `localisation/weak/...` alone, as of `weak`. None where a map is not finite. Curves: which
     module the maps are of, their size, and how scenes were shown. Arrays: the scores by scene.
 
     Args:
@@ -67,6 +69,9 @@ def measure(subject: Subject, settings: LocalisationSettings) -> Measured:
         UserError: The test images are of one class, or the boxes don't fit the run.
         Impossible: The network has no spatial output.
     """
+    if subject.config.dataset.targets == "multi_label":
+        with input_gradients(subject.network):
+            return measure_weak(subject, settings)
     images, labels = pool(subject, subset(subject.split("test"), settings.images, settings.seed))
     with input_gradients(subject.network):
         values, curves = _of_scenes(subject, settings, images, labels)
@@ -156,6 +161,7 @@ def prepare(settings: LocalisationSettings, dataset: DatasetConfig) -> None:
     Raises:
         UserError: They don't fit.
     """
+    check_weak(dataset)
     if settings.boxes is not None:
         classes = listing_of(dataset.name).classes if has_files(dataset.name) else ()
         boxed(

@@ -19,5 +19,4 @@ TASK = TaskInfo(
     validation=(("accuracy", 1), ("nll", -1)),
     losses=("ce", "bce"),
     has_label_options=True,
-    measured_later=True,
 )

@@ -8,7 +8,8 @@ import pytest
 from mixbench.experiments.config import datasets, models
 from mixbench.experiments.config.datasets import DatasetInfo
 from mixbench.experiments.config.descriptions import read_descriptions
-from mixbench.experiments.data.named import NamedDataset, named_dataset
+from mixbench.experiments.data.by_name import named_dataset
+from mixbench.experiments.data.named import NamedDataset
 
 INFO = """
 import a_package_that_nobody_has

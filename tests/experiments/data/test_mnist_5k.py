@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mixbench.experiments.data import fetch
-from mixbench.experiments.data.named import named_dataset
+from mixbench.experiments.data.by_name import named_dataset
 from mixbench.experiments.errors import UserError
 
 

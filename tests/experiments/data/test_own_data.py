@@ -37,7 +37,7 @@ def load():
             "classes": ["a", "b", "c"]}
 
 def digits():
-    from mixbench.experiments.data.named import named_dataset
+    from mixbench.experiments.data.by_name import named_dataset
     arrays = named_dataset("digits").read("")
     return {"train": (arrays.train_images, arrays.train_labels.tolist()),
             "test": (torch.from_numpy(arrays.test_images[:, 0]), arrays.test_labels)}

@@ -21,6 +21,7 @@ STUDIES = (
     "data_fraction",
     "detection",
     "distillation",
+    "localisation",
     "placement",
     "segmentation",
     "semi_segmentation",
@@ -35,6 +36,7 @@ DATA = (
     {"fashion_scenes"},
     {"klettres"},
     {"mnist_5k"},
+    {"fashion_mnist", "fashion_scenes"},
     {"emoji_hands", "emoji_names"},
     {"domains"},
 )
@@ -86,7 +88,7 @@ def test_the_studies_of_replicates_are_designed_for_their_questions() -> None:
     compared = {run.augmentation["name"] for run in methods.runs}
     # Those that a network for single labels of images, without attention, can be trained with.
     assert compared == set(augmentations.available()) - {
-        *("transmix", "c_mixup", "mosaic"),
+        *("transmix", "c_mixup", "mosaic", "spec_augment"),
         *("choice", "compose"),
     }
     # What `main` has done is not done again.

@@ -22,10 +22,10 @@ from mixbench.augmentations.plans.base import Plan
 from mixbench.experiments.config import resolve
 from mixbench.experiments.config.pair_file import digest, open_pair_file
 from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.data.by_name import named_dataset
 from mixbench.experiments.data.dataset import Dataset, statistics
 from mixbench.experiments.data.download import Unavailable
 from mixbench.experiments.data.load import load
-from mixbench.experiments.data.named import named_dataset
 from mixbench.experiments.data.pairs import emoji
 from mixbench.experiments.data.pairs.texts import counts_of
 from mixbench.experiments.data.pictures import mixed_strip

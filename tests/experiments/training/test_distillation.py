@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -119,6 +120,20 @@ def test_a_student_waits_for_its_teacher_and_a_stopped_run_ends_the_same() -> No
                 train(made, dataset, config, CPU, path, _beat, stopping)
         states.append(made.state_dict())
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
+
+
+def test_the_weight_of_a_teacher_is_tuned_where_there_is_one() -> None:
+    tune = {"over": {"teacher.weight": [0.5, 1]}, "replicates": 2, "default": False}
+    found = expand(spec(tune=tune))
+    weights = Counter(
+        run.teacher and run.teacher.weight
+        for run, (run_key, _) in zip(found.runs, found.keys, strict=True)
+        if found.is_tuning(run_key)
+    )
+    # Both settings on both replicates; the teachers of these are trained first.
+    assert weights == {0.5: 2, 1.0: 2, None: 2}
+    with pytest.raises(UserError, match=r"no cell of the sweep has 'teacher\.weight'"):
+        expand(spec(tune=tune, grid={"augmentation": ["none", "mixup"]}))
 
 
 def _beat(progress: dict[str, Any] | None, *, force: bool = False) -> None:
