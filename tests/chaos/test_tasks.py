@@ -29,6 +29,11 @@ TASKS: dict[str, dict[str, Any]] = {
         "model": SMALL_CNN,
         "augmentation": "cutmix",
     },
+    "detection": {
+        "dataset": {"name": "fashion_scenes", "targets": "boxes"},
+        "model": {"name": "small_fcos", "width": 2},
+        "augmentation": "mosaic",
+    },
     "multi_label": {
         "dataset": {"name": "fashion_scenes", "targets": "multi_label"},
         "model": SMALL_CNN,
@@ -52,7 +57,7 @@ REST = {"training": TRAINING, "evaluation": {"batch_size": 5, "occlusion": {"sha
 
 def of_task(name: str) -> dict[str, Any]:
     """The sections of a run of this task."""
-    sections = {**TASKS[name], **REST}
+    sections = {"task": name, **TASKS[name], **REST}
     return {**sections, "dataset": {**sections["dataset"], "image_size": 16}}
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mixbench.experiments.config import datasets
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.dataset import Dataset, statistics
+from mixbench.experiments.data.object_rows import object_rows
 from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.worker import execute
 
@@ -55,6 +57,25 @@ def _targets(size: int, side: int, kind: str, classes: int, draws: torch.Generat
         return torch.randint(2, (size, classes), generator=draws).float()
     if kind == "regression":
         return torch.rand(size, classes, generator=draws)
+    if kind == "boxes":
+        return _objects(size, side, classes, draws)
     blocks = torch.randint(classes, (size, 4, 4), generator=draws, dtype=torch.uint8)
     labels = blocks.repeat_interleave(side // 4, 1).repeat_interleave(side // 4, 2)
     return torch.stack([labels, (labels > 0).byte()], dim=1)
+
+
+def _objects(size: int, side: int, classes: int, draws: torch.Generator) -> Tensor:
+    """Two objects side by side in each image: those on the left are higher."""
+    half = side // 2
+    boxes = torch.tensor([[1, 1, half - 1, side - 1], [half, 2, side, half + 2]])
+    labels = torch.randint(classes, (size, 2), generator=draws)
+    maps = torch.zeros(size, side, side, dtype=torch.uint8)
+    for number, (left, top, right, bottom) in enumerate(boxes.tolist()):
+        maps[:, top:bottom, left:right] = number + 1
+    rows = object_rows(
+        boxes.expand(size, -1, -1).numpy(),
+        labels.numpy(),
+        np.ones((size, 2), dtype=np.float32),
+        maps.numpy(),
+    )
+    return torch.from_numpy(rows)
