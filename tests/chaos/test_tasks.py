@@ -11,15 +11,15 @@ import torch
 
 from mixbench.experiments.config.resolve import parse
 from mixbench.experiments.design.tasks import names
-from mixbench.experiments.models.build import build
 from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.tasks.base import task_of
 from mixbench.experiments.training.loop import train
+from mixbench.experiments.worker import execute
 from tests.chaos.nursery import Nursery, Setup
 from tests.support import running
 from tests.support.ranking import on_ranks
-from tests.support.tiny_data import tiny
+from tests.support.tiny_data import use_tiny_data
 
 CPU = torch.device("cpu")
 SMALL_CNN = {"name": "small_cnn", "width": 2}
@@ -43,6 +43,11 @@ TASKS: dict[str, dict[str, Any]] = {
         "dataset": {"name": "rotated_fashion_mnist"},
         "model": SMALL_CNN,
         "augmentation": "c_mixup",
+    },
+    "retrieval": {
+        "dataset": {"name": "emoji_names"},
+        "model": SMALL_CNN,
+        "augmentation": "cutmix",
     },
     "segmentation": {
         "dataset": {"name": "fashion_scenes"},
@@ -106,19 +111,11 @@ def test_killed_runs_go_on_bit_for_bit(
 
 def measured_on(group: Ranks, place: str) -> dict[str, Any]:
     """Train each task on these ranks, then measure it together: metrics, and the weights."""
+    use_tiny_data()
     found = {}
     for name in TASKS:
         config = parse(of_task(name))
-        dataset = tiny(config.dataset)
-        classes = len(dataset.classes)
-        network = build(
-            config.model,
-            channels=1,
-            classes=classes,
-            size=16,
-            seed=0,
-            is_dense=config.task_info.is_dense,
-        )
+        dataset, network = execute.load_run(config, CPU, Path(place))
         folder = Path(place) / name
         folder.mkdir(parents=True, exist_ok=True)
         train(network, dataset, config, CPU, folder, _beat, ranks=group)

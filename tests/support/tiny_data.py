@@ -27,8 +27,7 @@ def tiny(config: DatasetConfig, *_: Any, **__: Any) -> Dataset:
     kind = config.targets or facts.targets[0]
     draws = torch.Generator().manual_seed(config.split_seed)
     splits = {
-        name: _split(size, config.sides[0], kind, facts.classes, draws)
-        for name, size in SIZES.items()
+        name: _split(size, config.sides[0], kind, facts, draws) for name, size in SIZES.items()
     }
     mean, std = statistics(splits["train"].images)
     classes = tuple(map(str, range(facts.classes)))
@@ -42,9 +41,12 @@ def use_tiny_data() -> None:
     execute.load_once = tiny  # type: ignore[assignment]
 
 
-def _split(size: int, side: int, kind: str, classes: int, draws: torch.Generator) -> ArraySplit:
+def _split(
+    size: int, side: int, kind: str, facts: datasets.DatasetInfo, draws: torch.Generator
+) -> ArraySplit:
+    channels, classes = facts.channels, facts.classes
     targets = _targets(size, side, kind, classes, draws)
-    pixels = torch.randint(128, (size, 1, side, side), generator=draws)
+    pixels = torch.randint(128, (size, channels, side, side), generator=draws)
     first = targets.flatten(1)[:, :1] if targets.dim() > 1 else targets.unsqueeze(1)
     brighter = (100 * first / max(1, classes)).long().clamp(0, 127)
     return ArraySplit((pixels + brighter.view(-1, 1, 1, 1)).byte(), targets)
@@ -57,6 +59,8 @@ def _targets(size: int, side: int, kind: str, classes: int, draws: torch.Generat
         return torch.randint(2, (size, classes), generator=draws).float()
     if kind == "regression":
         return torch.rand(size, classes, generator=draws)
+    if kind == "pairs":
+        return torch.randint(3, (size, 24), generator=draws).float()
     if kind == "boxes":
         return _objects(size, side, classes, draws)
     blocks = torch.randint(classes, (size, 4, 4), generator=draws, dtype=torch.uint8)
