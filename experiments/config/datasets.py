@@ -44,6 +44,8 @@ class DatasetInfo:
     flip: bool
     crop_padding: int
     """The usual augmentation: mirrored images, and crops of images padded by so many pixels."""
+    is_sound: bool = False
+    """Whether its images are spectrograms of clips, for `dataset.sound`."""
     black_background: bool = False
     """Whether all that is not exactly black is the object."""
     targets: tuple[str, ...] = ("labels",)
@@ -264,6 +266,7 @@ def _audio_folder_info(path: str) -> DatasetInfo:
         validation=len(folder.numbers("val")) if folder.has_validation else None,
         flip=False,
         crop_padding=0,
+        is_sound=True,
         source=str(folder.root),
     )
 

@@ -13,6 +13,7 @@ from mixbench.experiments.config.domains import check_domains
 from mixbench.experiments.config.method_needs import check_method_needs
 from mixbench.experiments.config.network import resolved_model
 from mixbench.experiments.config.schema import DatasetConfig, RunConfig
+from mixbench.experiments.config.sound import check_sound
 from mixbench.experiments.config.staging import StagingConfig
 from mixbench.experiments.config.tasks import check_task, with_task
 from mixbench.experiments.config.teacher import check_teacher, with_teacher
@@ -62,6 +63,7 @@ def resolve(config: RunConfig) -> RunConfig:
     rules.check_transfer(config)
     rules.check_validation(config)
     check_task(config)
+    check_sound(config, facts)
     check_teacher(config)
     check_streams(config, facts)
     check_method_needs(config, facts)

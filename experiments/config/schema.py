@@ -42,6 +42,8 @@ class DatasetConfig(Section):
     the `target` tests. `mean` and `std` normalise
     pixels from 0 to 1, a number or one for each channel; None: those of the training images.
     `source` identifies a data set of the user's own code, and is filled in.
+    With `sound: waveform` clips are mixed as waveforms, and become spectrograms as they enter the
+    network; None: before.
     """
 
     name: str
@@ -63,6 +65,7 @@ class DatasetConfig(Section):
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     source: str | None = None
+    sound: Literal["waveform"] | None = None
 
     @property
     def classes(self) -> int:

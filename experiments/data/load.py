@@ -60,6 +60,9 @@ def _load(
     arrays = _read(config, source)
     splits, digest = _splits(config, arrays, device, crops)
     mean, std = statistics(splits["train"].images)
+    if config.sound is not None:
+        # Silence is 0 to the network, which makes spectrograms.
+        mean, std = torch.full_like(mean, 0.5), torch.full_like(std, 0.5)
     return Dataset(
         name=config.name,
         classes=arrays.classes,
@@ -153,7 +156,7 @@ def _splits(
     splits: dict[str, ArraySplit] = {}
     for name, (pixels, numbers) in parts.items():
         whole = torch.from_numpy(np.array(pixels))
-        images = fitted(whole, shape)
+        images = whole if config.sound is not None else fitted(whole, shape)
         labels = torch.from_numpy(numbers)
         if config.targets == PAIRS and labels.dim() == 4:
             labels = fitted(labels, shape)

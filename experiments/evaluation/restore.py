@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from mixbench.experiments.config import resolve
+from mixbench.experiments.data.audio.front_end import with_spectrograms
 from mixbench.experiments.data.load import load_once
 from mixbench.experiments.errors import UserError
 from mixbench.experiments.evaluation.base import Subject
@@ -61,4 +62,5 @@ def subject_of(planned: PlannedRun, device: torch.device, beat: Callable[[], Non
     network.to(device).to(
         memory_format=torch.channels_last if channels_last else torch.contiguous_format
     )
+    with_spectrograms(network, parsed.dataset)
     return Subject(network, dataset, parsed, device, beat, planned)

@@ -17,6 +17,7 @@ from torch import nn
 from mixbench.experiments.config.member_file import told
 from mixbench.experiments.config.schema import RunConfig
 from mixbench.experiments.data import pictures
+from mixbench.experiments.data.audio.front_end import with_spectrograms
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.load import load_once
 from mixbench.experiments.data.streams import with_streams
@@ -188,7 +189,7 @@ def load_run(config: RunConfig, device: torch.device, runs: Path) -> tuple[Datas
     outputs = config.task_info.outputs
     if outputs is not None:
         network = with_second_side(network, dataset.train.labels[:1], outputs, config.seed)
-    return dataset, network
+    return dataset, with_spectrograms(network, config.dataset)
 
 
 @contextlib.contextmanager

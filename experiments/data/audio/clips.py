@@ -6,11 +6,12 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +22,21 @@ from mixbench.experiments.errors import UserError
 from mixbench.experiments.store.files import atomic_write
 
 INSTALL = "pip install 'mixbench[audio]' (or soundfile)"
+LOUDNESS = 0.05
+"""The root of a waveform's mean square: peaks of twenty times that are cut off."""
+LARGEST = 32_767
+Sound = Literal["waveform"] | None
+"""As `dataset.sound`; None: spectrograms."""
+Draw = Callable[[log_mel.Signal, int], NDArray[Any]]
 _LONGEST_SECONDS = 60
 """What comes after it is not read: sound is looked for no further."""
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Pictures (N,bands,frames) of clips; `why_not` has for each why it has none, or ""."""
+    """Pictures (N,H,W) of clips; `why_not` has for each why it has none, or ""."""
 
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
     why_not: NDArray[np.str_]
 
     @property
@@ -46,16 +53,29 @@ def need_decoder(name: str) -> None:
         raise UserError(f"{name}: needs soundfile to decode clips; {INSTALL}") from None
 
 
-def pictures(root: Path, files: Sequence[str], bands: int, frames: int) -> Clips:
-    """Return the pictures of files below `root`, from the data folder where they were kept."""
-    path = _path(root, files, bands, frames)
-    kept = _read(path, (len(files), bands, frames))
+def pictures(
+    root: Path, files: Sequence[str], sides: tuple[int, int], sound: Sound = None
+) -> Clips:
+    """Return the pictures of files below `root`, from the data folder where they were kept.
+
+    They are spectrograms of `sides`, bands and frames; with the sound "waveform" the samples
+    themselves, (log_mel.HOP, frames): a column has those of a moment.
+    """
+    bands, frames = sides
+    draw: Draw
+    if sound == "waveform":
+        draw, rows = partial(waveform, frames=frames), log_mel.HOP
+    else:
+        draw, rows = partial(log_mel.picture, bands=bands, frames=frames), bands
+    kind = np.int16 if sound else np.uint8
+    path = _path(root, files, sound or str(bands), frames)
+    kept = _read(path, (len(files), rows, frames))
     if kept is not None:
         return kept
-    images = np.zeros((len(files), bands, frames), np.uint8)
+    images = np.zeros((len(files), rows, frames), kind)
     why_not = [""] * len(files)
     with ThreadPoolExecutor() as pool:
-        found = pool.map(partial(_picture, bands=bands, frames=frames), [root / f for f in files])
+        found = pool.map(partial(_picture, draw=draw), [root / f for f in files])
         for index, image in enumerate(found):
             if isinstance(image, str):
                 why_not[index] = image
@@ -66,7 +86,26 @@ def pictures(root: Path, files: Sequence[str], bands: int, frames: int) -> Clips
     return clips
 
 
-def _picture(path: Path, bands: int, frames: int) -> NDArray[np.uint8] | str:
+def waveform(signal: log_mel.Signal, rate: int, frames: int) -> NDArray[np.int16]:
+    """Return the samples (HOP, frames) of a signal, as loud as all others; 0 where it has ended.
+
+    Raises ValueError as `log_mel.picture`.
+    """
+    clip = log_mel.usual(signal, rate, frames) * LOUDNESS
+    samples = np.zeros(frames * log_mel.HOP)
+    samples[: len(clip)] = clip
+    loud = (samples.clip(-1, 1) * LARGEST).round().astype(np.int16)
+    return np.ascontiguousarray(loud.reshape(frames, log_mel.HOP).T)
+
+
+def as_images(clips: Clips) -> NDArray[Any]:
+    """Return the pictures as a data set has them: (N,1,H,W) from 0 to 255, silence at 127.5."""
+    if clips.images.dtype == np.uint8:
+        return clips.images[:, None]
+    return (clips.images[:, None] * np.float32(127.5 / LARGEST)) + np.float32(127.5)
+
+
+def _picture(path: Path, draw: Draw) -> NDArray[Any] | str:
     """Return a clip's picture, or why there is none."""
     import soundfile
 
@@ -74,19 +113,19 @@ def _picture(path: Path, bands: int, frames: int) -> NDArray[np.uint8] | str:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
             samples = file.read(_LONGEST_SECONDS * rate, dtype="float64", always_2d=True)
-        return log_mel.picture(samples.mean(axis=1), rate, bands, frames)
+        return draw(samples.mean(axis=1), rate)
     except soundfile.LibsndfileError as error:
         return f"can't be decoded ({error.error_string.strip().rstrip('.')})"
     except (OSError, ValueError) as error:
         return getattr(error, "strerror", None) or str(error)
 
 
-def _path(root: Path, files: Sequence[str], bands: int, frames: int) -> Path:
+def _path(root: Path, files: Sequence[str], rows: str, frames: int) -> Path:
     total = hashlib.sha256()
     for name in files:
         status = (root / name).stat()
         total.update(b"%s\0%d %d\n" % (os.fsencode(name), status.st_size, status.st_mtime_ns))
-    name = f"{total.hexdigest()[:16]}-{bands}x{frames}.npz"
+    name = f"{total.hexdigest()[:16]}-{rows}x{frames}.npz"
     return data_folder() / "log_mel" / f"revision{log_mel.REVISION}" / name
 
 

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from mixbench.experiments.config.audio_folder import KIND, AudioFolder, open_audio_folder
 from mixbench.experiments.config.schema import DatasetConfig
-from mixbench.experiments.data.audio.clips import Clips, need_decoder, pictures
+from mixbench.experiments.data.audio.clips import (
+    Clips,
+    Sound,
+    as_images,
+    need_decoder,
+    pictures,
+)
 from mixbench.experiments.data.named import Arrays, NamedDataset
 from mixbench.experiments.data.select import configured_indices, configured_training_indices
 from mixbench.experiments.errors import UserError
@@ -40,12 +46,12 @@ class AudioFolderDataset(NamedDataset):
     def read_configured(self, source: str, config: DatasetConfig) -> Arrays:
         """Decode all clips; the folder's own validation clips come after those that train."""
         folder = open_audio_folder(source)
-        clips = _decoded(source, config.sides)
+        clips = _decoded(source, config)
         labels = np.array(folder.labels, dtype=np.int64)
         parts = {split: _usable(folder, clips, config, split) for split in ("train", "val", "test")}
         _check(folder, labels, parts)
         train = np.concatenate([parts["train"], parts["val"]])
-        images = clips.images[:, None]
+        images = as_images(clips)
         skipped = {
             f"{source}/{name}": why
             for name, why in zip(folder.files, clips.why_not.tolist(), strict=True)
@@ -62,16 +68,20 @@ class AudioFolderDataset(NamedDataset):
         folder = open_audio_folder(self._path)
         if not folder.has_validation:
             return configured_indices(config, strata)
-        own = len(_usable(folder, _decoded(self.find(), config.sides), config, "val"))
+        own = len(_usable(folder, _decoded(self.find(), config), config, "val"))
         count = len(strata) - own
         return configured_training_indices(config, strata[:count]), np.arange(count, len(strata))
 
 
 @lru_cache(maxsize=2)
-def _decoded(source: str, size: tuple[int, int]) -> Clips:
+def _decode(source: str, size: tuple[int, int], sound: Sound) -> Clips:
     folder = open_audio_folder(source)
     need_decoder(KIND)
-    return pictures(folder.root, folder.files, *size)
+    return pictures(folder.root, folder.files, size, sound)
+
+
+def _decoded(source: str, config: DatasetConfig) -> Clips:
+    return _decode(source, config.sides, config.sound)
 
 
 def _usable(

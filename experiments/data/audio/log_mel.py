@@ -21,11 +21,11 @@ REVISION = 1
 RATE = 16_000
 HOP = 250
 FRAMES_PER_SECOND = RATE // HOP
-_WINDOW = 512
-_SPECTRUM = 1024
+WINDOW = 512
+SPECTRUM = 1024
 _LOWEST_HZ = 50.0
 _SILENCE = 0.01  # of the loudest moment: 40 dB less
-_FLOOR = 1e-6  # of the mean power: 60 dB less
+FLOOR = 1e-6  # of the mean power: 60 dB less
 _MIDDLE = 128
 _GREY_PER_DECIBEL = 255 / 120
 
@@ -35,6 +35,19 @@ def picture(signal: Signal, rate: int, bands: int, frames: int) -> NDArray[np.ui
 
     Raises ValueError for a clip without sound, or with numbers that are not finite.
     """
+    power = mel_filters(bands) @ _power(usual(signal, rate, frames))
+    decibels = 10 * np.log10(power / power.mean() + FLOOR)
+    decibels -= decibels.mean(axis=1, keepdims=True)
+    grey = np.full((bands, frames), float(_MIDDLE))
+    grey[:, : decibels.shape[1]] += decibels[::-1] * _GREY_PER_DECIBEL
+    return grey.round().clip(0, 255).astype(np.uint8)
+
+
+def usual(signal: Signal, rate: int, frames: int) -> Signal:
+    """Return a signal at `RATE`, trimmed, cut to so many frames, with a mean square of 1.
+
+    Raises ValueError as `picture`.
+    """
     if not np.isfinite(signal).all():
         raise ValueError("has samples that are not finite")
     if rate != RATE:
@@ -43,13 +56,7 @@ def picture(signal: Signal, rate: int, bands: int, frames: int) -> NDArray[np.ui
         common = gcd(rate, RATE)
         signal = resample_poly(signal, RATE // common, rate // common)
     clip = trimmed(signal)[: frames * HOP]
-    clip = clip / np.sqrt(np.mean(clip**2))
-    power = _mel_filters(bands) @ _power(clip)
-    decibels = 10 * np.log10(power / power.mean() + _FLOOR)
-    decibels -= decibels.mean(axis=1, keepdims=True)
-    grey = np.full((bands, frames), float(_MIDDLE))
-    grey[:, : decibels.shape[1]] += decibels[::-1] * _GREY_PER_DECIBEL
-    return grey.round().clip(0, 255).astype(np.uint8)
+    return np.asarray(clip / np.sqrt(np.mean(clip**2)))
 
 
 def trimmed(signal: Signal) -> Signal:
@@ -74,19 +81,19 @@ def _power(clip: Signal) -> Signal:
     from scipy.signal import get_window  # slow to import
 
     frames = -(-len(clip) // HOP)
-    before = (_WINDOW - HOP) // 2
-    padded = np.zeros(before + (frames - 1) * HOP + _WINDOW)
+    before = (WINDOW - HOP) // 2
+    padded = np.zeros(before + (frames - 1) * HOP + WINDOW)
     # Longer than the clip where its last frame reaches over the end.
     padded[before : before + len(clip)] = clip[: len(padded) - before]
-    windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::HOP]
-    spectra = np.fft.rfft(windows * get_window("hann", _WINDOW), _SPECTRUM, axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    spectra = np.fft.rfft(windows * get_window("hann", WINDOW), SPECTRUM, axis=1)
     return np.asarray(np.abs(spectra).T ** 2)
 
 
 @lru_cache(maxsize=4)
-def _mel_filters(bands: int) -> Signal:
+def mel_filters(bands: int) -> Signal:
     """Return triangles (bands, frequencies), evenly spaced on the mel scale (O'Shaughnessy)."""
-    frequencies = np.linspace(0, RATE / 2, _SPECTRUM // 2 + 1)
+    frequencies = np.linspace(0, RATE / 2, SPECTRUM // 2 + 1)
     lowest, highest = 2595 * np.log10(1 + np.array([_LOWEST_HZ, RATE / 2]) / 700)
     edges = 700 * (10 ** (np.linspace(lowest, highest, bands + 2) / 2595) - 1)
     low, centre, high = (edges[start : start + bands, None] for start in range(3))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mixbench.experiments.config.datasets import DatasetInfo
 from mixbench.experiments.config.schema import DatasetConfig
-from mixbench.experiments.data.audio.clips import need_decoder, pictures
+from mixbench.experiments.data.audio.clips import as_images, need_decoder, pictures
 from mixbench.experiments.data.debian_package import unpack
 from mixbench.experiments.data.download import Unavailable, data_folder, work_folder
 from mixbench.experiments.data.named import Arrays, NamedDataset
@@ -28,6 +28,7 @@ INFO = DatasetInfo(
     test=1_536,
     flip=False,
     crop_padding=0,
+    is_sound=True,
     source="the system's package klettres-data, or $MIXBENCH_DATA",
 )
 
@@ -103,13 +104,13 @@ class _KLettres(NamedDataset):
         """Read all clips; of each language `CLIPS_TO_TRAIN` are there to train and validate on."""
         need_decoder(INFO.name)
         files, labels = _files(source)
-        clips = pictures(Path(source), files, *config.sides)
+        clips = pictures(Path(source), files, config.sides, config.sound)
         skipped = {
             f"{source}/{name}": why
             for name, why in zip(files, clips.why_not.tolist(), strict=True)
             if why
         }
-        images, labels = clips.images[clips.usable][:, None], labels[clips.usable]
+        images, labels = as_images(clips)[clips.usable], labels[clips.usable]
         trains = rank_in_class(labels, config.split_seed) < CLIPS_TO_TRAIN
         return Arrays(
             tuple(CLIPS), images[trains], labels[trains], images[~trains], labels[~trains], skipped

@@ -128,6 +128,7 @@ NEED_OTHERS = {
     "dataset.mean",
     "dataset.std",
     "dataset.source",
+    "dataset.sound",
     "model.small_stem",
     "model.drop_path",
     "model.source",
@@ -194,6 +195,7 @@ def test_written_out_with_its_defaults_it_is_the_same_run() -> None:
             "mean": None,
             "std": None,
             "source": None,
+            "sound": None,
         },
         "task": None,
         "model": {

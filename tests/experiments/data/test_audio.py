@@ -6,9 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from mixbench import Blend
+from mixbench.experiments.config.resolve import parse
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.audio import clips, log_mel
+from mixbench.experiments.data.audio.front_end import DECIBELS, LogMel
+from mixbench.experiments.data.crops import normalise
 from mixbench.experiments.data.sets import klettres
 from mixbench.experiments.errors import UserError
 
@@ -85,3 +90,47 @@ def test_klettres_is_divided_by_the_split_seed(
     (root / "fr" / "alpha" / "00.ogg").unlink()
     with pytest.raises(UserError, match=r"fr has 16 clips .* expected the 17"):
         klettres.DATASET.verify(str(root))
+
+
+def spectrogram_of(waves: torch.Tensor) -> np.ndarray:
+    """What the network gets of images (B,1,HOP,T) of waveforms, in the grey values of pictures."""
+    half = torch.full((1,), 0.5)
+    shown = LogMel(48).spectrograms(normalise(waves, half, half))
+    return (shown[:, 0] * DECIBELS * 255 / 120 + 128).clamp(0, 255).numpy()
+
+
+def test_a_waveform_is_the_same_picture_and_mixup_mixes_the_samples() -> None:
+    """Against the spectrograms of `log_mel`, and of samples that were mixed by hand."""
+    noise = np.random.default_rng(1).normal(size=(2, 16_000))
+    noise[0] *= np.linspace(0.2, 1, 16_000)
+    one, two, short = noise[0], chirp(1.0), noise[1, :9_876]
+    kept = clips.Clips(
+        np.stack([clips.waveform(signal, 16_000, 64) for signal in (one, two, short)]),
+        np.array(["", "", ""]),
+    )
+    images = torch.from_numpy(clips.as_images(kept))
+    assert images.dtype == torch.float32 and images.shape == (3, 1, log_mel.HOP, 64)
+    found = spectrogram_of(images)
+    for grey, signal in zip(found, (one, two, short), strict=True):
+        assert np.abs(grey - log_mel.picture(signal, 16_000, 48, 64)).max() < 1.5
+    assert (found[2][:, 40:] == 128).all()
+    plan = Blend(torch.full((3, 1, 1, 1), 0.7), torch.tensor([1, 0, 2]))
+    mixed = spectrogram_of(plan.mix_images(images))
+    own, other = (log_mel.usual(signal, 16_000, 64) for signal in (one, two))
+    wanted = log_mel.picture(0.7 * own + 0.3 * other, 16_000, 48, 64)
+    assert np.abs(mixed[0] - wanted).max() < 1.5
+    # No blend of the pictures.
+    assert np.abs(mixed[0] - (0.7 * found[0] + 0.3 * found[1])).mean() > 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": {"name": "digits", "sound": "waveform"}}, "digits has no sound"),
+        ({"training": {"crop_padding": 2}}, "samples crops and flips would put out of order"),
+        ({"dataset": {"name": "klettres", "sound": "waves"}}, "got 'waves'"),
+    ],
+)
+def test_waveforms_that_nothing_can_mix_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse({"dataset": {"name": "klettres", "sound": "waveform"}, **change})

@@ -73,6 +73,10 @@ def test_folds_of_esc50_test_in_turn(tmp_path: Path) -> None:
 def test_speech_commands_lists_say_what_validates_and_tests(tmp_path: Path) -> None:
     root = speech_commands(tmp_path)
     assert sizes(root) == [[3, 3], [1, 1], [1, 1]]
+    section = {"name": f"audiofolder:{root}", "image_size": [8, 16], "sound": "waveform"}
+    waves = load(parse({"dataset": section}).dataset)
+    assert waves.shape == (1, 250, 16) and (waves.mean, waves.std) == (0.5, 0.5)
+    assert np.bincount(waves.train.labels).tolist() == [3, 3]
     assert audio_folder.open_audio_folder(str(root)).classes == ("no", "yes")
     with pytest.raises(UserError, match=r"got 5, expected none, as it has no folds"):
         sizes(root, folds=5)
