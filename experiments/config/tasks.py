@@ -90,6 +90,11 @@ def check_task(config: RunConfig) -> None:
             f"training.crop_scale: {task.targets} move with crops by whole pixels (crop_padding) "
             "alone; leave it out"
         )
+    if task.is_dense and config.transfer is not None and config.model.name.startswith("timm/"):
+        raise ValueError(
+            f"transfer: got a network of timm with the decoder of {task.name}, which has no "
+            "weights to begin with and no layers to freeze; leave it out, or take unet"
+        )
     if task.answers != "classes" and config.model.input_size is not None:
         raise ValueError(
             f"model.input_size: got {config.model.input_size}, but {task.name} needs answers of "

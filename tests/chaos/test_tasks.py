@@ -85,16 +85,21 @@ def end(nursery: Nursery, folder: SweepFolder, setup: Setup) -> int:
     raise AssertionError("killed again and again")
 
 
-@pytest.mark.parametrize("name", [*TASKS, "a teacher"])
+@pytest.mark.parametrize("name", [*TASKS, "a teacher", "a pretraining"])
 def test_killed_runs_go_on_bit_for_bit(
     name: str, nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taught = name == "a teacher"
-    sections = of_task("classification" if taught else name)
+    # A map of classes begins with the weights of another training.
+    waits = {"a teacher": "classification", "a pretraining": "segmentation"}
+    sections = of_task(waits.get(name, name))
     spec: dict[str, Any] = {"name": "whole", "fixed": sections, "seeds": [0]}
-    if taught:
+    if name == "a teacher":
         spec |= {"pretrain": {"big": {**sections, "model.width": 3}}}
         spec["fixed"] = {**sections, "teacher": {"weights": "pretrain:big", "weight": 0.5}}
+    if name == "a pretraining":
+        spec |= {"pretrain": {"big": {**sections, "augmentation": "none"}}}
+        begin = {"weights": "pretrain:big", "freeze": 0}
+        spec["fixed"] = {**sections, "transfer": begin}
     monkeypatch.setenv("MIXBENCH_RUNS", str(tmp_path))
     whole = running.planned(spec)
     assert end(nursery, whole, []) == 0
@@ -103,7 +108,7 @@ def test_killed_runs_go_on_bit_for_bit(
     marks.mkdir()
     killing = ("tests.chaos.faults:die_in_each_run", {"step": 4, "place": str(marks)})
     setup: Setup = [("tests.chaos.faults:save_every_step", {}), killing]
-    assert end(nursery, parts, setup) == (2 if taught else 1)
+    assert end(nursery, parts, setup) == (2 if name in waits else 1)
     logs = [(run.folder.path / "log.txt").read_text() for run in parts.plan()]
     assert all("going on from step" in log for log in logs)
     assert running.outcome(parts) == running.outcome(whole)

@@ -175,6 +175,10 @@ def test_training_goes_on_exactly(tmp_path: Path, dataset: Dataset) -> None:
         ),
         ({"training": {"crop_scale": [0.5, 1]}}, "masks move with crops by whole pixels"),
         ({"training": {"label_smoothing": 0.1}}, "label_smoothing: got 0.1"),
+        (
+            {"model": {"name": "timm/resnet18"}, "transfer": {"weights": "hub"}},
+            "transfer: got a network of timm with the decoder of segmentation, .* take unet",
+        ),
         ({"task": "segmentatoin"}, "segmentatoin.*did you mean 'segmentation'"),
     ],
 )
