@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mixbench.experiments.config.domains import NAME, parts_of
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data import fetch
+from mixbench.experiments.data.by_name import named_dataset
 from mixbench.experiments.data.domains.fonts import FONTS
 from mixbench.experiments.data.geometry import Shape
-from mixbench.experiments.data.by_name import named_dataset
 from mixbench.experiments.data.named import Arrays, NamedDataset
 from mixbench.experiments.data.select import choose, folds_of
 from mixbench.experiments.errors import UserError
