@@ -13,7 +13,9 @@ WHOLE = 0.999
 """Objects with a visible share below this are partly hidden."""
 
 
-def average_precisions(found: Tensor, objects: Objects) -> dict[str, float | None]:
+def average_precisions(
+    found: Tensor, objects: Objects, *, hidden: bool = True
+) -> dict[str, float | None]:
     """Return the metrics of a split; None where nothing is to be found.
 
     - map50, map: the mean over classes of the area below the curve of precision over recall,
@@ -25,14 +27,16 @@ def average_precisions(found: Tensor, objects: Objects) -> dict[str, float | Non
     Args:
         found: (N,D,6): left, top, right, bottom, score, class; scores of 0 for none.
         objects: The truth.
+        hidden: Whether to measure `map50_hidden` too, which takes as long again.
     """
     whole = objects.visible >= WHOLE
     every = _summary(found, objects, torch.zeros_like(whole))
-    hidden = _summary(found, objects, whole)
+    some_hidden = bool((objects.there & ~whole).any())
+    of_hidden = _summary(found, objects, whole)["map_50"] if hidden and some_hidden else None
     return {
         "map50": _value(every["map_50"]),
         "map": _value(every["map"]),
-        "map50_hidden": _value(hidden["map_50"]),
+        "map50_hidden": None if of_hidden is None else _value(of_hidden),
         "recall": _value(every["mar_100"]),
     }
 

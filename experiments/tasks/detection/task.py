@@ -60,12 +60,27 @@ class Detection(Task):
 
     def scores(self, outputs: NDArray[Any], targets: NDArray[Any]) -> dict[str, float | None]:
         found = self._detector.detections(torch.from_numpy(outputs))
-        return self._summary(found, torch.from_numpy(targets))
+        return average_precisions(found, Objects.of(torch.from_numpy(targets), self._size))
 
-    @torch.inference_mode()
+    def score(self, network: nn.Module, batches: Batches, ranks: Ranks = ALONE) -> dict[str, float]:
+        parts = self._found(network, batches, ranks)
+        if not ranks.leads:
+            return {}
+        metrics = self._precisions(*parts, hidden=False)
+        # Where there is nothing to be found, nothing is wrong.
+        return {name: metrics[name] or 0.0 for name, _ in self.info.validation}
+
     def measure_split(
         self, network: nn.Module, batches: Batches, ranks: Ranks = ALONE
     ) -> tuple[dict[str, float | None], Arrays]:
+        parts = self._found(network, batches, ranks)
+        if not ranks.leads:
+            return {}, {}
+        return self._precisions(*parts, hidden=True), {"detections": parts[0].numpy()}
+
+    @torch.inference_mode()
+    def _found(self, network: nn.Module, batches: Batches, ranks: Ranks) -> tuple[Tensor, Tensor]:
+        """What is found in a split, and its targets; nothing on other ranks than 0."""
         network.eval()
         here = [
             (self._detector.detections(network(images)).cpu(), targets.cpu())
@@ -75,14 +90,16 @@ class Detection(Task):
         ]
         every = [one for one in ranks.interleave(here) if one is not None]
         if not ranks.leads:
-            return {}, {}
+            return torch.empty(0), torch.empty(0)
         if not every:
             raise UserError("no image of the split could be read")
-        found, truth = (torch.cat(part) for part in zip(*every, strict=True))
-        return self._summary(found, truth), {"detections": found.numpy()}
+        found, targets = zip(*every, strict=True)
+        return torch.cat(found), torch.cat(targets)
 
-    def _summary(self, found: Tensor, truth: Tensor) -> dict[str, float | None]:
-        return average_precisions(found, Objects.of(truth, self._size))
+    def _precisions(
+        self, found: Tensor, targets: Tensor, *, hidden: bool
+    ) -> dict[str, float | None]:
+        return average_precisions(found, Objects.of(targets, self._size), hidden=hidden)
 
 
 IMPLEMENTATION = Detection

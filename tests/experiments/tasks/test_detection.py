@@ -153,6 +153,7 @@ def test_boxes_weigh_what_mixing_leaves_and_losses_are_weighted_sums(dataset: Da
     )
 
 
+@torch.no_grad()
 def test_the_loss_of_ssd_is_torchvisions() -> None:
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
     from torchvision.models.detection.image_list import ImageList
@@ -179,7 +180,7 @@ def test_the_loss_of_ssd_is_torchvisions() -> None:
         for one, place in zip(given, places, strict=True)
     ]
     expected = whole.compute_loss(given, whole.head(maps), places, matched)
-    assert float((total / weight).detach()) == pytest.approx(
+    assert float(total / weight) == pytest.approx(
         float(expected["bbox_regression"] + expected["classification"]), rel=1e-4
     )
     # What is said of an object is what is found.
