@@ -1,4 +1,4 @@
-"""How much each configuration mixed, and differences in accuracy and ECE over it."""
+"""How much each configuration mixed, and differences in the headline metric and ECE over it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mixbench.analysis.figures.difference_curves import (
 )
 from mixbench.analysis.figures.forest import NARROW
 from mixbench.analysis.numbers import is_number
-from mixbench.analysis.report.data import ReportData
+from mixbench.analysis.report.data import ReportData, with_unit
 from mixbench.analysis.report.sections.budget import curve_of, sentences
 from mixbench.analysis.statistics.curves import Point
 from mixbench.analysis.statistics.estimates import Estimate, estimate
-from mixbench.analysis.statistics.metrics import ACCURACY, Metric
+from mixbench.analysis.statistics.metrics import Metric
 from mixbench.analysis.tables.labels import name_cells
 from mixbench.analysis.tables.schedules import ALWAYS, NAME, PHASES
 from mixbench.analysis.text.names import regime_name, told_apart
@@ -28,7 +28,7 @@ from mixbench.analysis.text.names import regime_name, told_apart
 DOSE = "mix/dose"
 _AMOUNTS = ("augmentation.prob", "staging.match_dose", PHASES)
 """Fields that say how much is mixed; what else a cell has says what, and when."""
-_PANELS = ((ACCURACY.key, "Accuracy, points"), ("test/ece", "ECE, points"))
+_BESIDE = "test/ece"
 _MOST_PANELS = 6
 
 
@@ -58,18 +58,18 @@ def section(data: ReportData) -> dict[str, Any]:
                 for title, of_title in list(of_line.items())[:MOST_LINES]
             ],
             row=key,
-            margin=(metrics[key].margin or 0) * 100 or None,
+            margin=(metrics[key].margin or 0) * (100 if metrics[key].percent else 1) or None,
         )
-        for key, label in _PANELS
+        for key in _keys(data)
         for name in names[:_MOST_PANELS]
         if (of_line := lines.get((key, name)))
     ]
-    shown = [(key, label) for key, label in _PANELS if any(panel.row == key for panel in panels)]
+    shown = [metrics[key] for key in _keys(data) if any(panel.row == key for panel in panels)]
     draw = partial(
         difference_curves,
         panels,
         x_label="Dose, %",
-        y_labels=[label for _, label in shown],
+        y_labels=[with_unit(metric, "points") for metric in shown],
         is_log=False,
     )
     more = f" The first {_MOST_PANELS} of {len(names)} lines." if len(names) > _MOST_PANELS else ""
@@ -127,6 +127,11 @@ def doses(data: ReportData) -> Mapping[str, Estimate]:
     return found if len(distinct) >= 3 else {}
 
 
+def _keys(data: ReportData) -> tuple[str, ...]:
+    """Return the metrics that are drawn: that of the task, and ECE where it is measured."""
+    return (data.comparison.headline.key, _BESIDE)
+
+
 def _points(data: ReportData) -> pd.DataFrame:
     """Return a row per cell and metric, cells with the name of the line that they are on."""
     cells = data.comparison.cells
@@ -134,7 +139,7 @@ def _points(data: ReportData) -> pd.DataFrame:
     rows = []
     for cell in cells[cells["cell_key"].isin(list(of_cells))].itertuples():
         key = str(cell.cell_key)
-        for metric, _ in _PANELS:
+        for metric in _keys(data):
             contrast = data.comparison.differences.get((key, metric))
             if contrast is None or contrast.difference is None:
                 continue
