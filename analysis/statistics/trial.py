@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from scipy import stats
+
+from mixbench.analysis.statistics.estimates import CONFIDENCE
 from mixbench.analysis.statistics.recommendation import Option, Word
 
 FITTED = 0.8
@@ -154,15 +157,26 @@ def _without_spread(methods: Sequence[Option], fit: Fit, few: str) -> TrialAnswe
 
 
 def with_images(option: Option, images: Mapping[str, float]) -> tuple[float, float] | None:
-    """Return the interval of an option's difference with new test images too; None if unknown."""
+    """Return the interval of an option's difference with new test images too; None if unknown.
+
+    What the images add to the variance is known from all of them, while that of replicates is known
+    from a few: each has its own quantile, normal and t, and the half-widths add in squares (MOVER,
+    Zou and Donner 2008). Bonferroni's correction over the options holds for the images' part.
+
+    Args:
+        option: A method.
+        images: cell -> standard error of its difference over replicates and test images.
+    """
     contrast = option.contrast
     if contrast is None or contrast.difference is None or not contrast.standard_error:
         return None
     half = contrast.half_width
     if half is None:
         return None
-    error = max(contrast.standard_error, images.get(option.cell, 0.0))
-    wide = half / contrast.standard_error * error
+    both = images.get(option.cell, 0.0)
+    of_images = math.sqrt(max(0.0, both**2 - contrast.standard_error**2))
+    quantile = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / (2 * max(1, len(images)))))
+    wide = math.hypot(half, quantile * of_images)
     return contrast.difference - wide, contrast.difference + wide
 
 

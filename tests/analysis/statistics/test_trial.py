@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from mixbench.analysis.statistics import contrasts
 from mixbench.analysis.statistics.contrasts import Stratum
+from mixbench.analysis.statistics.images import crossed
 from mixbench.analysis.statistics.metrics import ACCURACY
-from mixbench.analysis.statistics.recommendation import Option, regime
+from mixbench.analysis.statistics.recommendation import Option, Word, regime
 from mixbench.analysis.statistics.trial import Fit, Outcome, answer_of, with_images
 
 FIT = Fit(0.75, 0.8, 0.99, 0.12, 10, 400)
@@ -88,10 +92,30 @@ def test_without_runs_nothing_is_told() -> None:
     assert answer_of(single, {}, FIT).outcome == Outcome.CANT_TELL
 
 
-def test_the_interval_with_images_is_wider_by_the_ratio_of_the_errors() -> None:
+def test_the_interval_with_images_holds_the_truth_as_often_as_it_says() -> None:
+    """Three replicates and 400 images, both drawn anew, 600 times: 95% of the intervals hold."""
+    random = np.random.default_rng(5)
+    held, wide = 0, []
+    for _ in range(600):
+        luck = random.normal(0, 0.015, (3, 1)) + random.normal(0, 0.4, 400)
+        rows = 0.04 + luck + random.normal(0, 0.2, (3, 400))
+        means = rows.mean(axis=1)
+        error = float(means.std(ddof=1)) / 3**0.5
+        half = float(stats.t.ppf(0.975, 2)) * error
+        contrast: Any = SimpleNamespace(
+            difference=float(means.mean()), standard_error=error, half_width=half
+        )
+        option = Option("cutmix", "cutmix", Word.USE, contrast, True)
+        low, high = with_images(option, {"cutmix": crossed(rows).both}) or (0.0, 0.0)
+        held += low <= 0.04 <= high
+        wide.append((high - low) / 2)
+    assert 0.93 <= held / 600 <= 0.985
+    # That of the images alone, 1.96 x 0.02, is not blown up by the t quantile of two degrees.
+    assert 0.04 < np.median(wide) < 0.07
+
+
+def test_without_known_images_the_interval_is_that_of_replicates() -> None:
     option = next(one for one in options({"cutmix": 0.04}) if one.cell == "cutmix")
-    contrast = option.contrast
-    assert contrast is not None and contrast.standard_error and contrast.half_width
-    low, high = with_images(option, {"cutmix": 2 * contrast.standard_error}) or (0, 0)
-    assert high - low == pytest.approx(4 * contrast.half_width)
-    assert with_images(option, {}) == pytest.approx((contrast.low, contrast.high))
+    assert option.contrast is not None
+    ends = (option.contrast.low, option.contrast.high)
+    assert with_images(option, {}) == pytest.approx(ends)
