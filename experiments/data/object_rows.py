@@ -47,7 +47,7 @@ class Objects:
             numbers[..., :4],
             numbers[..., 4].long(),
             numbers[..., 5],
-            maps.to(torch.uint8).view(-1, *size) if maps.shape[1] else None,
+            maps.to(torch.uint8).view(len(rows), *size) if maps.numel() else None,
         )
 
     def rows(self) -> Tensor:
