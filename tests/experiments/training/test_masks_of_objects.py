@@ -54,8 +54,8 @@ def test_masks_are_cropped_and_flipped_with_their_images() -> None:
         for one, generator in zip((weighs, plain), order, strict=True)
     )
     assert torch.equal(labels, same) and torch.equal(raw[:, :1], as_before)
-    images, masks = weighs._prepare(raw, None)
-    without, nothing = plain._prepare(as_before, None)
+    images, masks, _ = weighs._prepare(raw, None)
+    without, nothing, _ = plain._prepare(as_before, None)
     assert torch.equal(images, without) and nothing is None and masks is not None
     shown = ((images * dataset.std.view(-1, 1, 1) + dataset.mean.view(-1, 1, 1)) * 255).round()
     assert torch.equal(masks[:, 0] > 0, object_masks(shown))
