@@ -15,7 +15,7 @@ from mixbench.experiments.config.network import resolved_model
 from mixbench.experiments.config.schema import DatasetConfig, RunConfig
 from mixbench.experiments.config.sound import check_sound
 from mixbench.experiments.config.staging import StagingConfig
-from mixbench.experiments.config.tasks import check_task, with_task
+from mixbench.experiments.config.tasks import check_task, with_mixing, with_task
 from mixbench.experiments.config.teacher import check_teacher, with_teacher
 from mixbench.experiments.config.training import CROP_SCALE, SAM_RHO
 from mixbench.experiments.config.transfer import TransferConfig
@@ -59,7 +59,7 @@ def resolve(config: RunConfig) -> RunConfig:
         update={"model": resolved_model(config.model), "dataset": _dataset(config.dataset, facts)}
     )
     config = with_streams(with_teacher(config))
-    config = config.model_copy(update={"staging": _staging(config, facts)})
+    config = with_mixing(config.model_copy(update={"staging": _staging(config, facts)}))
     rules.check_transfer(config)
     rules.check_validation(config)
     check_task(config)

@@ -47,7 +47,7 @@ def with_task(config: RunConfig, facts: datasets.DatasetInfo) -> RunConfig:
             f"{where}, but {facts.name} has {' and '.join(facts.targets)} alone; data sets with "
             f"{task.targets}: {', '.join(names) or 'none yet'}"
         )
-    is_default, mixing = task.name == CLASSIFICATION, _mixing(config, task)
+    is_default, mixing = task.name == CLASSIFICATION, _given_mixing(config, task)
     dataset = {"targets": None if task.targets == LABELS else task.targets}
     return config.model_copy(
         update={
@@ -125,19 +125,28 @@ def check_task(config: RunConfig) -> None:
             )
 
 
-def _mixing(config: RunConfig, task: TaskInfo) -> str | None:
-    """Return how pairs are mixed; None for a task without such a choice, and without mixing."""
+def with_mixing(config: RunConfig) -> RunConfig:
+    """Return the configuration with `task.mixing`, unset where nothing is mixed.
+
+    Of one whose staging is resolved.
+    """
+    ways = config.task_info.mixings
+    if config.task is None or not ways:
+        return config
+    is_mixed = any(mix.name != "none" for _, mix in methods_of(config.augmentation, config.phases))
+    mixing = (config.task.mixing or next(iter(ways))) if is_mixed else None
+    return config.model_copy(update={"task": TaskConfig(name=config.task.name, mixing=mixing)})
+
+
+def _given_mixing(config: RunConfig, task: TaskInfo) -> str | None:
     mixing = None if config.task is None else config.task.mixing
-    if not task.mixings:
-        if mixing is None:
-            return None
+    if mixing is not None and not task.mixings:
         raise ValueError(
             f"task.mixing: got {mixing}, but {task.name} has no such choice; leave it out"
         )
     if mixing is not None and mixing not in task.mixings:
         raise unknown("task.mixing", mixing, task.mixings)
-    is_mixed = any(mix.name != "none" for _, mix in methods_of(config.augmentation, config.phases))
-    return (mixing or next(iter(task.mixings))) if is_mixed else None
+    return mixing
 
 
 def _loss(config: RunConfig, task: TaskInfo) -> str | None:

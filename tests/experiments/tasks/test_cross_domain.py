@@ -31,7 +31,9 @@ from mixbench.experiments.training import loop
 CPU = torch.device("cpu")
 
 
-def configured(mixing: str | None = None, augmentation: Any = "mixup", **dataset: Any) -> RunConfig:
+def configured(
+    mixing: str | None = None, augmentation: Any = "mixup", staging: Any = None, **dataset: Any
+) -> RunConfig:
     return resolve.parse(
         {
             "dataset": {
@@ -46,6 +48,7 @@ def configured(mixing: str | None = None, augmentation: Any = "mixup", **dataset
             "task": {"name": "cross_domain", "mixing": mixing},
             "model": {"name": "small_cnn", "width": 2},
             "augmentation": augmentation,
+            "staging": staging,
             "training": {"epochs": 2, "batch_size": 16, "learning_rate": 0.02},
         }
     )
@@ -139,6 +142,9 @@ def test_a_planned_sweep_has_every_way_to_mix() -> None:
         assert ways["none", None] and not ways["mixup", None] and not ways["cutmix", None]
         for run, (run_key, _) in list(zip(found.runs, found.keys, strict=True))[::7]:
             assert resolve.parse(run.model_dump(mode="json")).run_key == run_key
+    staged = configured(None, "mixup", staging="last_50")
+    assert staged.task is not None and staged.task.mixing == "any"
+    assert resolve.parse(staged.model_dump(mode="json")).run_key == staged.run_key
 
 
 def refused(**changes: Any) -> str:
