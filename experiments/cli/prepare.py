@@ -254,4 +254,7 @@ def _of_tasks(
             f"{'is' if by_name else 'are'} for {CLASSIFICATION}, and the runs have task "
             f"{', '.join(sorted(set(tasks) - {CLASSIFICATION}))}{known}"
         )
+    if unfit:
+        others = ", ".join(sorted(set(tasks) - {CLASSIFICATION}))
+        print(f"left out, as runs have task {others}: {', '.join(unfit)}")
     return {name: given for name, given in wanted.items() if name in able}

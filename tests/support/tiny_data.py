@@ -55,6 +55,8 @@ def _split(
 def _targets(size: int, side: int, kind: str, classes: int, draws: torch.Generator) -> Tensor:
     if kind == "labels":
         return torch.arange(size) % classes
+    if kind == "domains":
+        return torch.stack([torch.arange(size) % classes, torch.arange(size) % 2], dim=1)
     if kind == "multi_label":
         return torch.randint(2, (size, classes), generator=draws).float()
     if kind == "regression":

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from mixbench.experiments.cli import prepare
 from mixbench.experiments.config.resolve import parse
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.dataset import Dataset
 from mixbench.experiments.data.split import ArraySplit
-from mixbench.experiments.errors import Impossible
+from mixbench.experiments.errors import Impossible, UserError
 from mixbench.experiments.evaluation.base import Subject
 from mixbench.experiments.evaluation.localisation import LocalisationSettings, measure, weak
 
@@ -98,3 +100,17 @@ def test_other_sets_with_several_labels_say_not_where() -> None:
     config = DatasetConfig(name="fashion_mnist", targets="multi_label")
     with pytest.raises(Impossible, match="only fashion_scenes says so"):
         measure.prepare(LocalisationSettings(), config)
+
+
+def test_only_what_fits_the_tasks_of_all_runs_is_measured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wanted: dict[str, dict[str, Any]] = {"localisation": {}, "calibration": {}}
+    both = {"classification", "multi_label"}
+    assert prepare._of_tasks(wanted, {"classification"}, by_name=True) == wanted
+    assert prepare._of_tasks(wanted, both, by_name=False) == {"localisation": {}}
+    assert capsys.readouterr().out == "left out, as runs have task multi_label: calibration\n"
+    with pytest.raises(UserError, match=r"calibration is for classification, .*: localisation$"):
+        prepare._of_tasks(wanted, both, by_name=True)
+    with pytest.raises(UserError, match=r"its measurements are .* have task segmentation$"):
+        prepare._of_tasks(wanted, {"segmentation"}, by_name=False)
