@@ -100,7 +100,7 @@ def _called(place: str) -> Any:
         return function()
     except UserError:
         raise
-    except Exception as error:  # other people's code can raise anything
+    except (Exception, SystemExit) as error:  # other people's code can raise anything
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(
             f"{FIELD}: {place} failed ({reason}); it is called without arguments"

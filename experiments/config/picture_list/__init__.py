@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mixbench.experiments.config.picture_list import csv_file, parquet, shards
 from mixbench.experiments.config.picture_list.base import Picture, PictureList
+from mixbench.experiments.errors import UserError
 
 KINDS = {
     csv_file.KIND: csv_file.read,
@@ -34,4 +35,6 @@ def root_of(path: str) -> Path:
 def open_list(name: str) -> PictureList:
     """Read a list; UserError where it can't be read, or nothing can be learned from it."""
     kind, _, path = name.partition(":")
+    if not path.strip():
+        raise UserError(f"{kind}: names nothing; expected a path, such as {kind}:/data/leaves")
     return KINDS[kind](path)

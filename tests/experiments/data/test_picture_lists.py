@@ -365,3 +365,21 @@ def test_without_its_package_parquet_says_so(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match=r"needs pyarrow to read files; pip install"):
         picture_list.KINDS["parquet"](str(places["parquet"]))
+
+
+@pytest.mark.parametrize("damage", ["bytes.bin", "pictures.json", "killed"])
+def test_a_damaged_or_unfinished_entry_of_the_cache_is_made_anew(
+    damage: str, places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIXBENCH_CACHE", str(tmp_path))
+    first = picture_list.KINDS["parquet"](str(places["parquet"]))
+    (entry,) = (tmp_path / "pictures").iterdir()
+    if damage == "killed":
+        entry.rename(entry.with_name(f".{entry.name}.0"))
+    else:
+        (entry / damage).write_bytes((entry / damage).read_bytes()[:40])
+    again = picture_list.KINDS["parquet"](str(places["parquet"]))
+    assert again.digest() == first.digest() and list((tmp_path / "pictures").iterdir()) == [entry]
+    member = member_of(again.splits["all"][0].path)
+    assert member is not None
+    assert content(member) == (places["imagefolder"] / "cat/a0.png").read_bytes()
