@@ -111,7 +111,7 @@ def _tasks() -> list[str]:
     for name in tasks.names():
         task = tasks.info(name)
         lines.append(f"  {name:15} {task.summary} (dataset.targets: {task.targets})")
-        lead, *others = [one for one in task.metrics if one.key.startswith("test/")]
+        lead, *others = [one for one in task.metrics if one.better]
         more = f"; also {', '.join(one.title for one in others)}" if others else ""
         lines.append(f"  {'':15} compared by {lead.title} ({lead.key}){more}")
     return lines
