@@ -61,28 +61,42 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-def mixbench(code: Path, *arguments: str) -> str:
+VERBS = """
+import shlex, sys
+from mixbench.experiments.cli import main
+for line in sys.stdin:
+    assert main(shlex.split(line)) == 0, line
+"""
+
+
+def mixbench(code: Path, *lines: str) -> str:
+    """What these commands say, one after the other in one process."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(code),
         "MIXBENCH_RUNS": str(code / "runs"),
         "MIXBENCH_DATA": str(code),
     }
-    command = [sys.executable, "-m", "mixbench.experiments.cli", *arguments]
     done = subprocess.run(
-        command, cwd=code, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", VERBS],
+        cwd=code,
+        env=environment,
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def test_one_file_adds_a_part(code: Path) -> None:
-    listed = mixbench(code, "list")
+    here = "--device cpu --workers 1 --no-track --no-report"
+    said = mixbench(
+        code, "list", f"sweep added.yaml {here}", f"evaluate added --only entropy {here}"
+    )
     for name in ("halfmix", "letters", "tiny", "entropy"):
-        assert f"\n  {name} " in listed
-    here = ("--device", "cpu", "--workers", "1", "--no-track", "--no-report")
-    mixbench(code, "sweep", "added.yaml", *here)
-    mixbench(code, "evaluate", "added", "--only", "entropy", *here)
+        assert f"\n  {name} " in said
     (run,) = (code / "runs" / "added" / "runs").iterdir()
     measured = json.loads((run / "evaluations" / "entropy.json").read_text())
     assert 0 < measured["metrics"]["entropy/mean"] <= np.log2(3)

@@ -10,7 +10,9 @@ STEPS = 100
 THRESHOLDS = (0.25, 0.5, 0.75)
 
 
-def least_cost_labels(unary: Tensor, down: Tensor, across: Tensor, steps: int = STEPS) -> Tensor:
+def least_cost_labels(
+    unary: Tensor, down: Tensor, across: Tensor, steps: int | None = None
+) -> Tensor:
     """Minimise Σ unary[label of a cell] + Σ w (difference of labels of two neighbours)².
 
     For convex unary costs the problem has an exact linear relaxation: costs are interpolated
@@ -22,7 +24,7 @@ def least_cost_labels(unary: Tensor, down: Tensor, across: Tensor, steps: int = 
         unary: (B, n, rows, columns) float32, the costs of labels 0 to n - 1, convex in the label.
         down: (B, rows - 1, columns), w of each cell and the one below it, at least 0.
         across: (B, rows, columns - 1), likewise for the one to its right.
-        steps: How many steps are taken.
+        steps: How many steps are taken; None for `STEPS`.
 
     Returns:
         (B, rows, columns) int64.
@@ -45,7 +47,7 @@ def least_cost_labels(unary: Tensor, down: Tensor, across: Tensor, steps: int = 
     value = torch.zeros_like(unary[:, 0])
     ahead = value
     dual_down, dual_across = torch.zeros_like(down), torch.zeros_like(across)
-    for _ in range(steps):
+    for _ in range(STEPS if steps is None else steps):
         dual_down = _dual(dual_down + step * ahead.diff(dim=1), step, down, labels)
         dual_across = _dual(dual_across + step * ahead.diff(dim=2), step, across, labels)
         before = value

@@ -131,9 +131,9 @@ def test_a_disk_that_is_full_at_any_write(lab: Lab, tmp_path: Path, once: bool) 
         child = lab.worker(folder, "full", setup=[*SAVES, ("tests.chaos.faults:full", full)])
         return number, folder, child
 
-    # One that fails for a moment is what one that fails for good begins with: every third will do,
-    # beginning with the first or with the second.
-    step, tried = 3, int(once)
+    # One that fails for a moment is what one that fails for good begins with: every fourth will do,
+    # beginning with the first or with the third.
+    step, tried = 4, 2 * int(once)
     unharmed = False
     # Four at a time, until there are no more writes that could fail.
     while not unharmed:
@@ -191,7 +191,7 @@ def test_a_sweep_on_a_small_disk(
     lab: Lab, tmpfs: Path, tmp_path: Path, one_core: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command itself, on a disk that is full, has room again, and then may only be read."""
-    description = spec(seeds=2)
+    description = spec()
     description["fixed"]["model"]["width"] = 48
     description["fixed"]["training"]["epochs"] = 1
     path = tmp_path / "faults.yaml"

@@ -17,7 +17,7 @@ from mixbench.experiments.sweep import load
 from mixbench.experiments.text import one_line
 from tests.support.mutations import mutated
 
-FILES = 500
+FILES = 300
 SOURCES = ("alpha", "combination", "data_fraction", "demo_digits", "staging", "transfer")
 SLOWEST = 20.0
 """Seconds of CPU for one file: timm may have to be imported."""

@@ -116,9 +116,9 @@ def local(root: Path) -> str:
 
 
 def test_a_server_killed_and_started_again_during_a_sweep(server: MlflowServer, root: Path) -> None:
-    training = {"epochs": 25, "batch_size": 64}
+    training = {"epochs": 12, "batch_size": 64}
     fixed = {**running.spec("x")["fixed"], "training": training}
-    sweep = running.planned(running.spec("outlived", fixed=fixed))
+    sweep = running.planned(running.spec("outlived", fixed=fixed, seeds=[0]))
     plan = sweep.plan()
     command = [*running.COMMAND, "track", "outlived", "--follow", "--uri", server.address]
     follower = running.start(*command)
@@ -132,7 +132,7 @@ def test_a_server_killed_and_started_again_during_a_sweep(server: MlflowServer, 
             "metrics of a run that goes on are in MLflow",
         )
         done_before = list(sweep.states().values()).count("done")
-        assert done_before < 4
+        assert done_before < 2
         server.kill()
         worker.send_signal(signal.SIGCONT)
         wait_until(
@@ -149,13 +149,13 @@ def test_a_server_killed_and_started_again_during_a_sweep(server: MlflowServer, 
     assert lines[0].startswith(f"following outlived into MLflow at {server.address}")
     assert len([line for line in lines if "the runs go on" in line]) == 1, said
     assert len([line for line in lines if re.match(r"MLflow is back after \d+ s$", line)]) == 1
-    assert lines[-1] == "every run is done or failed: 4 of 4 runs done"
+    assert lines[-1] == "every run is done or failed: 2 of 2 runs done"
     verified = running.mixbench_here("track", "outlived", "--verify", "--uri", server.address)
     assert verified.returncode == 0, verified.stdout
     assert verified.stdout.startswith(f"equal: MLflow at {server.address} and the folders")
     runs = stored(server.address, sweep)
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
-    assert len(runs) == 5
+    assert len(runs) == 3
     # Each epoch has the time at which it was over, not the one at which it was sent.
     for run in sweep.plan():
         times = [round(1000 * row["time"]) for row in run.folder.metrics()]
@@ -185,7 +185,7 @@ def test_every_fault_of_a_server_only_delays(
             time.sleep(0.3)
             other.release("stopped")
             (made.fail if number % 5 == 4 else made.finish)(run, epochs=4)
-        while min(proxy.seen[fault] for fault in FAULTS) < 2:
+        while min(proxy.seen[fault] for fault in FAULTS) < 1:
             assert time.monotonic() < limit, proxy.seen
             held.release("stopped")
             time.sleep(0.3)

@@ -22,11 +22,12 @@ from mixbench.experiments.store.run_folder import RunFolder
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.worker import launch_ranks
 from mixbench.experiments.worker.exit_status import STOPPED
+from mixbench.experiments.worker.worker import Worker
 from mixbench.slurm.local import Slot
 from mixbench.slurm.pool import Pool
 from tests.support import running
 
-TRAINING = {"epochs": 25, "batch_size": 32, "crop_padding": 1, "devices": 2}
+TRAINING = {"epochs": 16, "batch_size": 32, "crop_padding": 1, "devices": 2}
 
 
 def spec(name: str, **training: Any) -> dict[str, Any]:
@@ -97,9 +98,9 @@ def test_what_two_leave_behind(undisturbed: SweepFolder) -> None:
         "result.json",
     }
     rows = folder.metrics()
-    assert [row["epoch"] for row in rows] == list(range(1, 26))
+    assert [row["epoch"] for row in rows] == list(range(1, 17))
     # 270 images: eight batches of 32 and one of 14.
-    assert rows[-1]["step"] == 25 * 9
+    assert rows[-1]["step"] == 16 * 9
     result = folder.result()
     assert result is not None and result["metrics"]["test/accuracy"] > 0.8
     predictions = np.load(folder.path / "predictions.npz")
@@ -206,14 +207,15 @@ def test_a_rank_that_raises_says_so(runs: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # What the plan says must still be what is planned: only reading the images is to fail.
         patch.setattr(schema.RunConfig, "run_key", folder.plan()[0].run_key)
-        assert running.work(folder, "tests") == 0
+        with running.one_thread():
+            assert Worker(folder, "cpu", "tests", retries=1).work() == 0
     run_folder = only_run(folder)
     rows = run_folder.attempts()
-    assert [row["outcome"] for row in rows] == ["failed"] * 3
+    assert [row["outcome"] for row in rows] == ["failed"] * 2
     assert rows[0]["error"].startswith(
         "RankFailed: rank 1: mixbench.experiments.errors.UserError: imagefol"
     )
-    assert "(3 attempts got no further)" in (run_folder.failure() or {})["error"]
+    assert "(2 attempts got no further)" in (run_folder.failure() or {})["error"]
     # Nobody waited for one that would not come.
     assert time.monotonic() - started < launch_ranks.START_SECONDS
 
@@ -228,7 +230,7 @@ def test_the_command(runs: Path, tmp_path: Path) -> None:
         "  training: {epochs: 2, batch_size: 64}\n"
         "  evaluation: {occlusion: {images: 50, fractions: [0.5]}}\n"
     )
-    refused = running.mixbench(
+    refused = running.mixbench_here(
         "sweep", str(path), "--set", "training.devices=2", "--set", "training.batch_size=3"
     )
     assert refused.returncode == 2 and "batch_size: got 3, expected at least 4" in refused.stderr
