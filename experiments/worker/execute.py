@@ -7,6 +7,7 @@ import io
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,20 +75,9 @@ def execute(
         claim.renew({"stage": "measuring"})
         stop.check()
 
-    task = task_of(config, dataset, device)
-    measured = task.measure(network, dataset, beat, ranks)
-    of_averages = _measure_averages(network, dataset, task, beat, folder, ranks)
-    of_teacher = _measure_teacher(measured, dataset, task, beat, folder, ranks)
-    by_rank = ranks.gather(sorted(dataset.skipped.items()))
-    skipped = dict(entry for entries in by_rank for entry in entries)
-    _write_predictions(folder.path / "predictions.npz", measured)
-    best = task.info.validation[0][0]
-    of_training = {
-        "best/epoch": summary.pop("best_epoch"),
-        f"best/validation_{best}": summary.pop(f"best_validation_{best}"),
-        "mix/dose": summary.pop("dose"),
-        **summary.pop("noise"),
-    }
+    measured = _measure(config, network, dataset, device, beat, folder, ranks)
+    _write_predictions(folder.path / "predictions.npz", measured.clean)
+    metrics = {**measured.metrics, **_pop_metrics(summary, config)}
     result = {
         "schema": SCHEMA,
         "run_key": config.run_key,
@@ -95,9 +85,9 @@ def execute(
         "seed": config.seed,
         **({} if config.replicate is None else {"replicate": config.replicate}),
         "attempt": claim.number,
-        "metrics": {**measured.metrics, **of_averages, **of_teacher, **of_training},
-        "curves": measured.curves,
-        "dataset": _describe(dataset, skipped),
+        "metrics": metrics,
+        "curves": measured.clean.curves,
+        "dataset": _describe(dataset, measured.skipped),
         "provenance": {
             **provenance.of(device),
             **plugins,
@@ -125,11 +115,50 @@ def assist(config: RunConfig, folder: RunFolder, device: torch.device, ranks: Ra
         """Do nothing: rank 0 has the claim."""
 
     train(network, dataset, config, device, folder.path, beat, ranks=ranks)
+    _measure(config, network, dataset, device, lambda: None, folder, ranks)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured of a trained network, by all ranks together.
+
+    clean: by its task. metrics: those, and those of averages of its weights and of its teacher.
+    skipped: images that were left out, and why.
+    """
+
+    clean: Measurements
+    metrics: dict[str, float | None]
+    skipped: dict[str, str]
+
+
+def _measure(
+    config: RunConfig,
+    network: nn.Module,
+    dataset: Dataset,
+    device: torch.device,
+    beat: Callable[[], None],
+    folder: RunFolder,
+    ranks: Ranks,
+) -> _Measured:
+    """Measure what a run measures after its training; all ranks do."""
     task = task_of(config, dataset, device)
-    measured = task.measure(network, dataset, lambda: None, ranks)
-    _measure_averages(network, dataset, task, lambda: None, folder, ranks)
-    _measure_teacher(measured, dataset, task, lambda: None, folder, ranks)
-    ranks.gather(sorted(dataset.skipped.items()))
+    clean = task.measure(network, dataset, beat, ranks)
+    of_averages = _measure_averages(network, dataset, task, beat, folder, ranks)
+    of_teacher = _measure_teacher(clean, dataset, task, beat, folder, ranks)
+    by_rank = ranks.gather(sorted(dataset.skipped.items()))
+    skipped = dict(entry for entries in by_rank for entry in entries)
+    return _Measured(clean, {**clean.metrics, **of_averages, **of_teacher}, skipped)
+
+
+def _pop_metrics(summary: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """Take the metrics of the training out of its summary, which keeps its times."""
+    best = config.task_info.validation[0][0]
+    return {
+        "best/epoch": summary.pop("best_epoch"),
+        f"best/validation_{best}": summary.pop(f"best_validation_{best}"),
+        "mix/dose": summary.pop("dose"),
+        **summary.pop("noise"),
+    }
 
 
 def _measure_averages(
