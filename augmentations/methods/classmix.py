@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.card import Card
-from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
-from mixbench.augmentations.plans.seen_shares import weighed
-from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule
+from mixbench.augmentations.masked import MaskedMethod
+from mixbench.augmentations.method import Paper, parameter
+from mixbench.augmentations.sampling.label_weights import label_rule
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mixbench.augmentations.plans.base import Plan
     from mixbench.augmentations.sampling.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassMix(Method):
+class ClassMix(MaskedMethod):
     """Paste all pixels of half of the partner's classes into each sample; labels by area.
 
     out = M x[partner] + (1 - M) x, where M is 1 where the partner's mask S has one of the classes
@@ -55,7 +57,6 @@ class ClassMix(Method):
             "one object an image": {"background": False},
         },
     )
-    needs: ClassVar[frozenset[str]] = frozenset({"masks"})
 
     background: bool = parameter(True, "the value 0 of masks is a class as others")
     per_sample: bool = parameter(
@@ -63,36 +64,21 @@ class ClassMix(Method):
     )
     labels: str = label_rule(drawn=False)
 
-    @property
-    def home(self) -> Home:
-        return Home(frozenset({"blobs"}), IMAGE)
-
-    def check_combination(self) -> None:
-        declare_label_rule(self, self.labels)
-
-    def draw(self, draws: Draws) -> Plan:
+    def choose(self, values: Tensor, order: Tensor) -> Tensor:
         import torch
 
-        from mixbench.augmentations.plans.overlay import Overlay
-        from mixbench.augmentations.sampling.mask_values import (
-            VALUES,
-            mask_values,
-            pixels_of_values,
-            values_in,
-        )
         from mixbench.augmentations.sampling.top_k_mask import top_k_mask
 
-        partner = draws.partners(self.pairing)
-        masks = mask_values(draws, self.name).index_select(0, partner[: draws.rows])
-        classes = values_in(masks)
         if not self.background:
-            classes[:, 0] = False
-        number = classes.sum(dim=1)
+            values[:, 0] = False
+        number = values.sum(dim=1)
         half = torch.div(number, 2, rounding_mode="floor")
         if not self.background:
             half = torch.maximum(half, number.clamp(max=1))
         # Float32 may draw the same number twice, which only favours the earlier of two classes.
-        order = draws.uniform(tries=VALUES).float()
-        chosen = top_k_mask(torch.where(classes, order, -1.0), half)
-        plan = Overlay(1 - pixels_of_values(masks, chosen), partner)
-        return weighed(plan, self.labels, draws)
+        return top_k_mask(torch.where(values, order.float(), -1.0), half)
+
+    def draw(self, draws: Draws) -> Plan:
+        from mixbench.augmentations.sampling.mask_values import mask_values
+
+        return self.paste(draws, mask_values(draws, self.name))

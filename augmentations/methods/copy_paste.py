@@ -6,17 +6,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.card import Card
-from mixbench.augmentations.method import IMAGE, Home, Method, Paper, parameter
-from mixbench.augmentations.plans.seen_shares import weighed
-from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule
+from mixbench.augmentations.masked import MaskedMethod
+from mixbench.augmentations.method import Paper, parameter
+from mixbench.augmentations.sampling.label_weights import label_rule
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mixbench.augmentations.plans.base import Plan
     from mixbench.augmentations.sampling.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
-class CopyPaste(Method):
+class CopyPaste(MaskedMethod):
     """Paste some of the partner's objects over each sample, at the same place; labels by area.
 
     out = M x[partner] + (1 - M) x, where M is 1 on the objects that were drawn: each of the
@@ -57,7 +59,6 @@ class CopyPaste(Method):
             "with its enlarging half": {"zoom": 2.0},
         },
     )
-    needs: ClassVar[frozenset[str]] = frozenset({"masks"})
 
     share: float = parameter(
         0.5, "the probability of each object; at least one is pasted", at_least=0, at_most=1
@@ -70,22 +71,16 @@ class CopyPaste(Method):
     )
     labels: str = label_rule(drawn=False)
 
-    @property
-    def home(self) -> Home:
-        return Home(frozenset({"blobs"}), IMAGE)
-
-    def check_combination(self) -> None:
-        declare_label_rule(self, self.labels)
+    def choose(self, values: Tensor, order: Tensor) -> Tensor:
+        values[:, 0] = False
+        # Values that are not there come last.
+        order = order.masked_fill(~values, 2.0)
+        first = order == order.amin(dim=1, keepdim=True)
+        return values & ((order < self.share) | first)
 
     def draw(self, draws: Draws) -> Plan:
         from mixbench.augmentations.plans.composite import chain
-        from mixbench.augmentations.plans.overlay import Overlay
-        from mixbench.augmentations.sampling.mask_values import (
-            VALUES,
-            mask_values,
-            pixels_of_values,
-            values_in,
-        )
+        from mixbench.augmentations.sampling.mask_values import mask_values
 
         masks = mask_values(draws, self.name)
         before: list[Plan] = []
@@ -95,16 +90,7 @@ class CopyPaste(Method):
             images = None if draws.images is None else whole.mix_images(draws.images)
             masks = whole.mix_masks(masks)
             draws = replace(draws, images=images, masks=masks)
-        partner = draws.partners(self.pairing)
-        shown = masks.index_select(0, partner[: draws.rows])
-        objects = values_in(shown)
-        objects[:, 0] = False
-        # Values that are not there come last.
-        order = draws.uniform(tries=VALUES).masked_fill(~objects, 2.0)
-        first = order == order.amin(dim=1, keepdim=True)
-        chosen = objects & ((order < self.share) | first)
-        plan = Overlay(1 - pixels_of_values(shown, chosen), partner)
-        return chain([*before, weighed(plan, self.labels, draws)])
+        return chain([*before, self.paste(draws, masks)])
 
     def _enlarge(self, draws: Draws) -> Plan:
         """Draw a part of each image that is shown as the whole."""

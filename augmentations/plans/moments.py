@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,23 +11,21 @@ from mixbench.augmentations.checks import (
     check_features,
     check_images,
     check_label_weights,
-    check_masks,
     check_numbers,
     check_tensor,
     check_weights,
     describe,
 )
 from mixbench.augmentations.dense_targets import DenseTargets, dense_targets
-from mixbench.augmentations.plans.base import Plan, expand_rows, weights_where
-from mixbench.augmentations.plans.detection_boxes import mix_targets
-from mixbench.augmentations.plans.fragments import Fragments
+from mixbench.augmentations.plans.base import expand_rows, weights_where
+from mixbench.augmentations.plans.in_place import InPlace
 from mixbench.augmentations.tensor_types import keeps_type
 
 OVER = ("channels", "positions")
 
 
 @dataclass(frozen=True)
-class Moments(Plan):
+class Moments(InPlace):
     """Mean and standard deviation of each sample replaced by a mean with those of a partner.
 
     out = (x - μ) / σ * σ' + μ', where μ' = keep μ + (1 - keep) μ[partner], σ' likewise, and σ is
@@ -72,19 +68,10 @@ class Moments(Plan):
     def device(self) -> torch.device:
         return self.keep.device
 
-    @property
-    def is_linear(self) -> bool:
-        return False
-
     @keeps_type
     def mix_images(self, images: Tensor) -> Tensor:
         check_images(images, self.batch, None, self.device)
         return self._exchange(images, 1)
-
-    @keeps_type
-    def mix_masks(self, masks: Tensor) -> Tensor:
-        check_masks(masks, self.batch, self.device)
-        return masks.clone()
 
     def mix_dense(self, masks: Tensor | DenseTargets) -> DenseTargets:
         return dense_targets(masks, self.batch, self.device)
@@ -128,23 +115,6 @@ class Moments(Plan):
     def changed(self) -> Tensor:
         samples = torch.arange(self.batch, device=self.device)
         return (self.keep < 1) & (self.partner != samples)
-
-    def mix_boxes(
-        self,
-        targets: Sequence[Mapping[str, Any]],
-        *,
-        visibility: float = 0.1,
-        per_box: Collection[str] = (),
-        min_weight: float = 0.0,
-    ) -> list[dict[str, Any]]:
-        return mix_targets([self], targets, visibility, per_box, min_weight)
-
-    @property
-    def traces_boxes(self) -> bool:
-        return True
-
-    def trace_boxes(self, fragments: Fragments) -> Fragments:
-        return fragments
 
     def check_fields(self) -> None:
         if not isinstance(self.keep, Tensor) or self.keep.dim() != 1:

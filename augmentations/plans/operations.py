@@ -30,8 +30,38 @@ from mixbench.augmentations.plans.moved_boxes import move_targets
 from mixbench.augmentations.tensor_types import keeps_type
 
 
+class ImageOperations(Plan):
+    """Operations on each image alone: it is its own only source, and labels are kept.
+
+    Attributes:
+        operation: Places in `OPERATIONS`, one row per sample.
+    """
+
+    operation: Tensor
+
+    @property
+    def batch(self) -> int:
+        return self.operation.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.operation.device
+
+    @property
+    def is_linear(self) -> bool:
+        return False
+
+    def sources(self) -> tuple[Tensor, Tensor]:
+        samples = torch.arange(self.batch, device=self.device).unsqueeze(1)
+        return samples, torch.ones(self.batch, 1, dtype=torch.float32, device=self.device)
+
+    @property
+    def _weights_are_checked(self) -> bool:
+        return True
+
+
 @dataclass(frozen=True)
-class Operations(Plan):
+class Operations(ImageOperations):
     """Operations on each image, one after another, as torchvision's on uint8: see `OPERATIONS`.
 
     Images are rounded to 256 levels for it; one without an operation comes back bit for bit. What
@@ -52,18 +82,6 @@ class Operations(Plan):
     strength: Tensor
     mean: Tensor
     std: Tensor
-
-    @property
-    def batch(self) -> int:
-        return self.operation.shape[0]
-
-    @property
-    def device(self) -> torch.device:
-        return self.operation.device
-
-    @property
-    def is_linear(self) -> bool:
-        return False
 
     @keeps_type
     def mix_images(self, images: Tensor) -> Tensor:
@@ -125,13 +143,6 @@ class Operations(Plan):
         moves = (self.operation, self.strength)
         return move_targets(moves, self.size, targets, visibility, per_box, min_weight)
 
-    def sources(self) -> tuple[Tensor, Tensor]:
-        return own_sources(self)
-
-    @property
-    def _weights_are_checked(self) -> bool:
-        return True
-
     def changed(self) -> Tensor:
         return changes(self.operation, self.strength).any(dim=1)
 
@@ -177,12 +188,6 @@ def like(tensor: Tensor, images: Tensor) -> Tensor:
     if channels_last and not images.is_contiguous():
         layout = torch.channels_last
     return tensor.contiguous(memory_format=layout)
-
-
-def own_sources(plan: Plan) -> tuple[Tensor, Tensor]:
-    """Return the sources of a plan that shows each sample alone."""
-    samples = torch.arange(plan.batch, device=plan.device).unsqueeze(1)
-    return samples, torch.ones(plan.batch, 1, dtype=torch.float32, device=plan.device)
 
 
 def check_channels(images: Tensor, mean: Tensor, std: Tensor) -> None:

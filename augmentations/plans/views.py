@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,28 +10,26 @@ from torch import Tensor
 from mixbench.augmentations.checks import (
     check_features,
     check_images,
-    check_masks,
     check_numbers,
     check_tensor,
 )
 from mixbench.augmentations.pixels.operations import apply_operation, changes
 from mixbench.augmentations.plans.base import Plan, expand_rows
 from mixbench.augmentations.plans.composite import Chain
-from mixbench.augmentations.plans.detection_boxes import mix_targets
-from mixbench.augmentations.plans.fragments import Fragments
+from mixbench.augmentations.plans.in_place import InPlace
 from mixbench.augmentations.plans.operations import (
+    ImageOperations,
     check_channels,
     check_operations,
     from_levels,
     in_place_of,
-    own_sources,
     to_levels,
 )
 from mixbench.augmentations.tensor_types import keeps_type
 
 
 @dataclass(frozen=True)
-class Views(Plan):
+class Views(ImageOperations, InPlace):
     """Views of each image: a mean of the image and of chains of operations on it (AugMix).
 
     view = keep x + Σ_w weights_w chain_w(x). The plan applies the first of several views; `another`
@@ -57,18 +53,6 @@ class Views(Plan):
     weights: Tensor
     mean: Tensor
     std: Tensor
-
-    @property
-    def batch(self) -> int:
-        return self.operation.shape[0]
-
-    @property
-    def device(self) -> torch.device:
-        return self.operation.device
-
-    @property
-    def is_linear(self) -> bool:
-        return False
 
     def another(self) -> Views:
         """Return the plan of the next view: the same, with the views in turn."""
@@ -107,38 +91,9 @@ class Views(Plan):
             view = view + weight * from_levels(pixels, self.mean, self.std)
         return view
 
-    @keeps_type
-    def mix_masks(self, masks: Tensor) -> Tensor:
-        check_masks(masks, self.batch, self.device)
-        return masks.clone()
-
     def mix_features(self, features: Tensor) -> Tensor:
         check_features(features, self.batch, self.device)
         return features.clone()
-
-    def mix_boxes(
-        self,
-        targets: Sequence[Mapping[str, Any]],
-        *,
-        visibility: float = 0.1,
-        per_box: Collection[str] = (),
-        min_weight: float = 0.0,
-    ) -> list[dict[str, Any]]:
-        return mix_targets([self], targets, visibility, per_box, min_weight)
-
-    @property
-    def traces_boxes(self) -> bool:
-        return True
-
-    def trace_boxes(self, fragments: Fragments) -> Fragments:
-        return fragments
-
-    def sources(self) -> tuple[Tensor, Tensor]:
-        return own_sources(self)
-
-    @property
-    def _weights_are_checked(self) -> bool:
-        return True
 
     def changed(self) -> Tensor:
         does = changes(self.operation[:, 0], self.strength[:, 0]).any(dim=2)
