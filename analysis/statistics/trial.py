@@ -10,10 +10,9 @@ from enum import StrEnum
 from scipy import stats
 
 from mixbench.analysis.statistics.estimates import CONFIDENCE
+from mixbench.analysis.statistics.fit import FITTED, is_under_fitted
 from mixbench.analysis.statistics.recommendation import Option, Word
 
-FITTED = 0.8
-"""A network that names fewer of its training images is under-fitted: mixing makes that worse."""
 _BEYOND_LUCK = 2.0
 """How many standard errors above guessing an accuracy must be."""
 
@@ -61,11 +60,6 @@ class Fit:
         """Is the accuracy no more than naming the largest class gives, but for luck?"""
         spread = math.sqrt(self.majority * (1 - self.majority) / self.test_images)
         return self.accuracy < self.majority + _BEYOND_LUCK * spread
-
-    @property
-    def is_underfitted(self) -> bool:
-        """Are too few of the training images learnt?"""
-        return self.train_accuracy < FITTED
 
     @property
     def is_overconfident(self) -> bool:
@@ -125,7 +119,7 @@ def answer_of(
     if better:
         names = f"{fit.test_images} test images"
         reasons.append(f"better on these {names}, but other images may turn it")
-    if fit.is_underfitted:
+    if is_under_fitted(fit.train_accuracy):
         reasons.append(
             f"without mixing the network has learnt {fit.train_accuracy:.0%} of its training "
             f"images (expected at least {FITTED:.0%}): with more epochs mixing may fare better"

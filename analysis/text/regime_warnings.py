@@ -9,13 +9,12 @@ import pandas as pd
 
 from mixbench.analysis.numbers import is_number
 from mixbench.analysis.statistics.comparison import Comparison
+from mixbench.analysis.statistics.fit import FITTED, is_under_fitted
 from mixbench.analysis.statistics.metrics import ACCURACY
 from mixbench.analysis.statistics.units import FOLDS
 from mixbench.analysis.text.formatting import joined
 from mixbench.experiments.store.states import RunState
 
-LEAST_TRAINED = 0.6
-"""A baseline below this accuracy on its own training images has not learned them."""
 MOST_LOST = 0.1
 """A validation accuracy that ends this far below its best epoch has diverged."""
 RATE = "training.learning_rate"
@@ -43,15 +42,16 @@ def under_fitted(train_accuracy: float | None) -> str:
 
     Examples:
         >>> under_fitted(0.41)
-        'under-fitted: 41% accuracy on its own training images, so mixing can’t be judged here'
+        'under-fitted: 41% accuracy on its own training images (expected at least 80%), so mixing
+        can’t be judged here'
         >>> under_fitted(0.9)
         ''
     """
-    if not is_number(train_accuracy) or float(train_accuracy or 0) >= LEAST_TRAINED:
+    if not is_number(train_accuracy) or not is_under_fitted(float(train_accuracy or 0)):
         return ""
     return (
-        f"under-fitted: {100 * float(train_accuracy or 0):.0f}% accuracy on its own training "
-        "images, so mixing can’t be judged here"
+        f"under-fitted: {float(train_accuracy or 0):.0%} accuracy on its own training images "
+        f"(expected at least {FITTED:.0%}), so mixing can’t be judged here"
     )
 
 
