@@ -16,6 +16,8 @@ from mixbench.augmentations.method import (
     parameter,
     prob_parameter,
 )
+from mixbench.augmentations.plans.seen_shares import weighed
+from mixbench.augmentations.sampling.label_weights import declare_label_rule, label_rule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +53,7 @@ class PatchUp(Method):
             of pixels.
         alpha: Both parameters of λ's Beta distribution, above 0.
         depths: The depths that are drawn from, each at least 0 and given once.
+        labels: "area", "objects" or "saliency", of the positions that are mixed at any depth.
     """
 
     name: ClassVar[str] = "patchup"
@@ -84,6 +87,7 @@ class PatchUp(Method):
     )
     alpha: float = parameter(2.0, "λ ~ Beta(α, α), for mode=soft", above=0)
     depths: tuple[int, ...] = depths_parameter((0, 1, 2), "where it may mix")
+    labels: str = label_rule(drawn=False)
 
     @property
     def home(self) -> Home:
@@ -91,6 +95,7 @@ class PatchUp(Method):
 
     def check_combination(self) -> None:
         sort_depths(self)
+        declare_label_rule(self, self.labels)
 
     @property
     def deepest(self) -> int:
@@ -107,13 +112,14 @@ class PatchUp(Method):
         partner = draws.partners(self.pairing)
         if depth == 0:
             box = centred_box(draws, *cut_sides(draws, 1 - draws.beta(1.0)))
-            return Paste((draws.height, draws.width), box.unsqueeze(1), partner.unsqueeze(1))
+            plan = Paste((draws.height, draws.width), box.unsqueeze(1), partner.unsqueeze(1))
+            return weighed(plan, self.labels, draws)
         if self.mode == "soft":
             kept = draws.blend_weights(self.alpha)
         else:
             kept = torch.zeros(1, dtype=torch.float32, device=draws.device)
         keep = torch.where(self._blocks(draws), kept, 1.0)
-        return at_depth(Blend(keep, partner), depth)
+        return at_depth(weighed(Blend(keep, partner), self.labels, draws), depth)
 
     def _blocks(self, draws: Draws) -> Tensor:
         """Draw which positions lie in a block: (rows, 1, H, W) bool."""

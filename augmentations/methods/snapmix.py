@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from mixbench.augmentations.card import Card
 from mixbench.augmentations.method import IMAGE, RECTANGLES, Home, Method, Paper, parameter
+from mixbench.augmentations.parameters import CLASS_PAIRINGS
+from mixbench.augmentations.plans.seen_shares import weighed
+from mixbench.augmentations.sampling.label_weights import NEEDED, declare_label_rule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,8 +36,12 @@ class SnapMix(Method):
     gives their sum to both. Boxes are resized about pixel centres (the authors' corners are
     aligned). The maps are those of the network that is trained, in evaluation mode.
 
+    With another rule for `labels` the same boxes weigh by area, objects or saliency, and the
+    network is not asked.
+
     Args:
         alpha: Both parameters of λ's Beta distribution, above 0.
+        labels: "semantic", the paper's; "area", "objects" or "saliency".
     """
 
     name: ClassVar[str] = "snapmix"
@@ -56,10 +63,33 @@ class SnapMix(Method):
     passes: ClassVar[float] = 1.0
 
     alpha: float = parameter(5.0, "λ ~ Beta(α, α), of each of the two boxes", above=0)
+    labels: str = parameter(
+        "semantic",
+        "labels weigh by what the network sees of each image, by the area that is mixed, or by how "
+        "much of each image's object or of its saliency is seen",
+        choices=("semantic", "area", *NEEDED),
+        later=True,
+    )
 
     @property
     def home(self) -> Home:
         return Home(RECTANGLES, IMAGE)
+
+    def check_combination(self) -> None:
+        if self.labels == "semantic":
+            return
+        unasked = {
+            "label_rule": "pixels",
+            "needs": frozenset(),
+            "needs_images": False,
+            "asks": frozenset(),
+            "passes": 0.0,
+        }
+        for name, value in unasked.items():
+            object.__setattr__(self, name, value)
+        if self.pairing in CLASS_PAIRINGS:
+            self.also_needs("labels")
+        declare_label_rule(self, self.labels)
 
     def draw(self, draws: Draws) -> Plan:
         import torch
@@ -67,8 +97,6 @@ class SnapMix(Method):
         from mixbench.augmentations.plans.paste import Paste
         from mixbench.augmentations.sampling.boxes import centred_box, cut_area, cut_sides
 
-        if draws.images is None or draws.labels is None or draws.model is None:
-            raise ValueError("snapmix: expected draws with images, labels and a model, got none")
         size = draws.height, draws.width
         partner = draws.partners(self.pairing)
         target, source = (
@@ -76,18 +104,21 @@ class SnapMix(Method):
         )
         filled = (_area(target) > 0) & (_area(source) > 0)
         target, source = (torch.where(filled.view(-1, 1), box, 0) for box in (target, source))
-        maps = _semantic(draws.model.class_maps(draws.images, draws.labels), size)
-        covered, taken = _inside(maps, target), _inside(maps.index_select(0, partner), source)
-        weights = torch.stack([1 - covered, taken], dim=1).clamp(0, 1)
-        return Paste(
+        plan = Paste(
             size,
             target.unsqueeze(1).expand(draws.batch, -1, -1),
             partner.unsqueeze(1),
             source.unsqueeze(1).expand(draws.batch, -1, -1),
             resize=True,
-            weights=weights,
-            free_weights=True,
         )
+        if self.labels != "semantic":
+            return weighed(plan, self.labels, draws)
+        if draws.images is None or draws.labels is None or draws.model is None:
+            raise ValueError("snapmix: expected draws with images, labels and a model, got none")
+        maps = _semantic(draws.model.class_maps(draws.images, draws.labels), size)
+        covered, taken = _inside(maps, target), _inside(maps.index_select(0, partner), source)
+        weights = torch.stack([1 - covered, taken], dim=1).clamp(0, 1)
+        return replace(plan, weights=weights, free_weights=True)
 
 
 def _area(boxes: Tensor) -> Tensor:

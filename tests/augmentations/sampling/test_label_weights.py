@@ -10,6 +10,7 @@ from torch import Tensor
 
 import mixbench
 from mixbench.augmentations import Blend, Paste, Plan
+from mixbench.augmentations.plans.at_depth import AtDepth
 from mixbench.augmentations.plans.seen_shares import weighed
 from mixbench.augmentations.sampling.draws import Draws
 from mixbench.augmentations.sampling.saliency import fine_grained
@@ -30,6 +31,9 @@ METHODS: list[dict[str, Any]] = [
     {"name": "mosaic"},
     {"name": "mosaic", "parts": "crop"},
     {"name": "mosaic", "parts": "resize"},
+    {"name": "snapmix"},
+    {"name": "patchup", "depths": [0]},
+    {"name": "patchup", "depths": [1]},
 ]
 
 
@@ -80,7 +84,7 @@ def test_weights_are_the_shares_that_are_seen(
     images, masks = torch.rand(BATCH, 3, SIDE, SIDE, generator=seeded(0)), objects()
     images[-1] = 0.5  # without saliency
     mix = mixbench.create(**spec, labels=labels, per_sample=per_sample, prob=1.0)
-    plain = mixbench.create(**spec, per_sample=per_sample, prob=1.0)
+    plain = mixbench.create(**spec, labels="area", per_sample=per_sample, prob=1.0)
     assert mix.label_rule == "declared" and mix.needs >= {
         {"objects": "masks"}.get(labels, "images")
     }
@@ -88,6 +92,7 @@ def test_weights_are_the_shares_that_are_seen(
     plan: Plan = mix.sample(images.shape, generator=seeded(1), **given)
     before = plain.sample(images.shape, generator=seeded(1), **given)
     assert torch.equal(plan.mix_images(images), before.mix_images(images))
+    before = before.plan if isinstance(before, AtDepth) else before
     assert isinstance(before, Blend | Paste)
     _, weights = plan.sources()
     if (spec["name"], labels) == ("saliencymix", "saliency"):
