@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import pytest
@@ -36,7 +36,19 @@ def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         stream.write(b"no picture")
 
     monkeypatch.setattr(Figure, "savefig", save)
+    _draw_once(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def on_light_paper() -> Iterator[None]:
+    """Draw figures on light paper alone, which stands for both."""
+    with pytest.MonkeyPatch.context() as patch:
+        _draw_once(patch)
+        yield
+
+
+def _draw_once(patch: pytest.MonkeyPatch) -> None:
     sections = [section.__globals__ for section in SECTIONS.values()]
     for names in (vars(first_screen), vars(figures), *sections):
         if "on_both_papers" in names:
-            monkeypatch.setitem(names, "on_both_papers", _set_up_once)
+            patch.setitem(names, "on_both_papers", _set_up_once)

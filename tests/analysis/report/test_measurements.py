@@ -68,7 +68,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
 
 
 @pytest.fixture(scope="module")
-def report(sweep: SweepFolder) -> Report:
+def report(sweep: SweepFolder, on_light_paper: None) -> Report:
     return write_report(sweep)
 
 
