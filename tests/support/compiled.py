@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mixbench import augmentations
+from mixbench.augmentations.methods.augmix import divergence
 from mixbench.augmentations.pixels import _capable
 from mixbench.augmentations.plans.base import Plan
 from tests.support.given import all_needed
@@ -166,6 +167,11 @@ def test_gradients_go_through_a_graph(name: str) -> None:
         grads.append(grad)
     torch.testing.assert_close(grads[1], grads[0])
     assert grads[0].abs().sum() > 0
+
+
+def test_the_consistency_of_views_is_one_graph() -> None:
+    logits = [torch.randn((4, 5), generator=seeded(seed)) for seed in range(3)]
+    torch.testing.assert_close(compiled(divergence)(logits), divergence(logits))
 
 
 def test_which_code_mixes_is_a_constant_to_the_compiler() -> None:

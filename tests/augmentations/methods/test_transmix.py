@@ -74,6 +74,22 @@ def test_in_a_loop_of_ones_own_and_beside_mixup(vit: Any) -> None:
     assert not vit.blocks[-1].attn._forward_pre_hooks
 
 
+def test_the_loss_keeps_the_contract_with_a_real_network(vit: Any) -> None:
+    """Nothing mixed is the usual loss; half precision makes no difference."""
+    clean = clean_batch(IMAGES, LABELS, 5)
+    forward = Forward(lambda batch: vit(batch.images), Targets.cross_entropy, vit)
+    unmixed = mixbench.create("transmix", prob=0.0)(IMAGES, LABELS, 5, generator=seeded(0))
+    loss = mixbench.create("transmix").loss(forward, clean, unmixed)
+    torch.testing.assert_close(loss, F.cross_entropy(vit(IMAGES), LABELS))
+    for per_sample in (False, True):
+        mix = mixbench.create("transmix", per_sample=per_sample, share=1.0)
+        mixed = mix(IMAGES, LABELS, 5, generator=seeded(1))
+        first, again = (mix.loss(forward, clean, mixed) for _ in range(2))
+        assert torch.equal(first, again) and first.dtype == torch.float32
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(mix.loss(forward, clean, mixed), first, atol=0.05, rtol=0)
+
+
 def test_a_network_without_attention_is_refused() -> None:
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 256, 5))
     with pytest.raises(ValueError, match="attention: Sequential has no attention blocks"):

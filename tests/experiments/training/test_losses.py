@@ -87,13 +87,12 @@ def on_rank(group: Ranks, augmentation: dict[str, Any], folder: str) -> dict[str
     return trained(configured(augmentation, epochs=1), Path(folder) / str(group.rank), group)
 
 
-def test_going_on_with_earlier_batches_is_exact(tmp_path: Path) -> None:
-    """Stopped in the middle of an epoch: the bank is in the checkpoint."""
-    made = configured({"name": "recursivemix", "alpha": 0.9, "per_sample": True})
-    whole = trained(made, tmp_path / "whole")
+def stopped_and_continued(
+    made: RunConfig, folder: Path
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The checkpoint of a training that ends in the middle of an epoch, and what it came to."""
     asked = iter(range(100))
     network = build(made.model, channels=1, classes=10, size=8, seed=0)
-    folder = tmp_path / "parts"
     folder.mkdir()
     with pytest.raises(Stopped):
         loop.train(
@@ -105,17 +104,32 @@ def test_going_on_with_earlier_batches_is_exact(tmp_path: Path) -> None:
             lambda *_, **__: None,
             stopping=lambda: next(asked) >= 2,
         )
-    (stored,) = list(checkpoint.load(folder))[:1]
+    return next(checkpoint.load(folder)), trained(made, folder)
+
+
+def test_going_on_with_several_views_is_exact(tmp_path: Path) -> None:
+    made = configured({"name": "augmix"})
+    _, continued = stopped_and_continued(made, tmp_path / "parts")
+    whole = trained(made, tmp_path / "whole")
+    assert all(torch.equal(continued[key], whole[key]) for key in whole)
+    others = trained(configured({"name": "augmix", "consistency": 1.0}), tmp_path / "others")
+    assert not torch.equal(others["classifier.weight"], whole["classifier.weight"])
+
+
+def test_going_on_with_earlier_batches_is_exact(tmp_path: Path) -> None:
+    """The bank is in the checkpoint."""
+    made = configured({"name": "recursivemix", "alpha": 0.9, "per_sample": True})
+    whole = trained(made, tmp_path / "whole")
+    stored, continued = stopped_and_continued(made, tmp_path / "parts")
     assert set(stored["ranks"][0]["bank"]) == {"images", "labels", "logits"}
-    continued = trained(made, folder)
     assert all(torch.equal(continued[key], whole[key]) for key in whole)
     plain = trained(configured({"name": "none"}), tmp_path / "plain")
     assert not torch.equal(plain["classifier.weight"], whole["classifier.weight"])
-    (stored,) = list(checkpoint.load(tmp_path / "plain"))[:1]
+    stored = next(checkpoint.load(tmp_path / "plain"))
     assert "bank" not in stored["ranks"][0]
 
 
-@pytest.mark.parametrize("name", ["regmixup", "recursivemix"])
+@pytest.mark.parametrize("name", ["regmixup", "recursivemix", "augmix"])
 def test_ranks_train_with_several_passes(name: str, tmp_path: Path) -> None:
     """Batch normalisation included: what it gathers is not exchanged between two passes."""
     first, second = on_ranks(2, tmp_path, on_rank, {"name": name}, str(tmp_path))
