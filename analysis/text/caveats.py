@@ -200,6 +200,8 @@ def _differing(runs: pd.DataFrame) -> list[str]:
             "dataset.split_seed",
             "dataset.validation_size",
             "dataset.image_size",
+            "dataset.domains",
+            "dataset.target",
         ]
         present = [column for column in groups if column in done]
         digests = done.groupby([done[column].map(value_text) for column in present])["data.digest"]
