@@ -18,7 +18,6 @@ from mixbench.experiments.config import box_folder, mask_folder, own_data
 from mixbench.experiments.config.box_folder import open_box_folder
 from mixbench.experiments.config.mask_folder import open_mask_folder
 from mixbench.experiments.config.schema import DatasetConfig
-from mixbench.experiments.data.box_files import decode_boxed
 from mixbench.experiments.data.geometry import Shape
 from mixbench.experiments.data.mask_files import decode_pairs
 from mixbench.experiments.data.select import configured_indices, configured_training_indices
@@ -154,6 +153,9 @@ class BoxFolderDataset(NamedDataset):
 
     def read_configured(self, source: str, config: DatasetConfig) -> Arrays:
         """Decode all images; the validation images that are listed come after those that train."""
+        # It imports torch, without which `mixbench list` does.
+        from mixbench.experiments.data.box_files import decode_boxed
+
         folder = open_box_folder(source)
         shape = Shape(*config.sides, config.fit or "crop")
         train = {**folder.train, **(folder.validation or {})}
