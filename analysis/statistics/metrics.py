@@ -52,6 +52,7 @@ _AFTER_OCCLUSION = (
     Metric("train/accuracy", "Train accuracy", True, 0),
     Metric("test/agreement", "Agreement with teacher", True, 1, 0.005),
     Metric("teacher/accuracy", "Teacher's accuracy", True, 0),
+    Metric("unlabelled/confident", "Unlabelled answers that counted", True, 0),
     Metric("ema/accuracy", "Accuracy, averaged weights", True, 1, 0.005),
     Metric("ema/ece", "ECE, averaged weights", True, -1, 0.01),
     Metric("ema/nll", "NLL, averaged weights", False, -1, 0.02),

@@ -11,9 +11,8 @@ from torch import Tensor
 from mixbench.augmentations.plans.base import Plan
 from mixbench.augmentations.plans.realised import UNIT, sum_realised
 from mixbench.experiments.ranks import Ranks
+from mixbench.experiments.training.history import CONFIDENT
 
-CONFIDENT = "unlabelled/confident"
-"""The share of images (or pixels) without labels whose answer was sure enough to count."""
 PLANS = 32
 """Summarise mixing every 32 steps: for each step alone it would cost as much as mixing."""
 

@@ -9,6 +9,8 @@ from typing import Any
 
 NOISE = "train/gradient_noise/"
 """What the names of gradient noise begin with, in the rows of epochs."""
+CONFIDENT = "unlabelled/confident"
+"""The share of images (or pixels) without labels whose answer was sure enough to count."""
 _OF_THE_CONSTRUCTOR = ("path", "metric", "better")
 
 
@@ -79,11 +81,17 @@ class History:
         found = {name: [row[name] for row in rows if name in row] for name in names}
         return {f"{name}/mean": math.fsum(one) / len(one) for name, one in found.items()}
 
+    def unlabelled(self) -> dict[str, float]:
+        """The share of images without labels that counted in the last epoch, if there are any."""
+        last = list(map(json.loads, self.path.open()))[-1]
+        return {CONFIDENT: last[CONFIDENT]} if CONFIDENT in last else {}
+
     def summary(self) -> dict[str, Any]:
         """Speed, dose and noise over all epochs, and the best of them on the validation split."""
         return {
             "dose": self.dose(),
             "noise": self.noise(),
+            "unlabelled": self.unlabelled(),
             "train_seconds": self.seconds,
             "images_per_second": self.images / self.seconds,
             "best_epoch": self.best_epoch,

@@ -158,6 +158,7 @@ def _pop_metrics(summary: dict[str, Any], config: RunConfig) -> dict[str, Any]:
         f"best/validation_{best}": summary.pop(f"best_validation_{best}"),
         "mix/dose": summary.pop("dose"),
         **summary.pop("noise"),
+        **summary.pop("unlabelled"),
     }
 
 
@@ -255,11 +256,8 @@ def _describe(dataset: Dataset, skipped: dict[str, str]) -> dict[str, Any]:
         "source": dataset.source,
         "skipped": [told(path) for path in sorted(skipped)],
     }
-    if dataset.streams:
-        record["streams"] = {
-            name: {"name": one.name, "images": len(one.split), "source": one.source}
-            for name, one in dataset.streams.items()
-        }
+    for name, one in dataset.streams.items():
+        record |= {name: len(one.split), f"{name}_name": one.name, f"{name}_source": one.source}
     if dataset.targets == "regression":
         deviation = dataset.test.labels.double().std(dim=0, correction=0)
         record["target_sd"] = float(deviation.square().mean().sqrt())

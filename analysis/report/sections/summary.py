@@ -14,6 +14,7 @@ from mixbench.experiments.text import plural
 
 _IMAGES = {
     "to train with": "data.train",
+    "without labels beside": "data.unlabelled",
     "to validate": "data.validation",
     "to test": "data.test",
     "classes": "data.classes",

@@ -16,11 +16,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mixbench.analysis.tables.labels import plan_labels
 from mixbench.augmentations.forward import clean_batch
 from mixbench.augmentations.plans.base import Batch, Plan
 from mixbench.augmentations.plans.blend import Blend
 from mixbench.experiments.config.resolve import parse
 from mixbench.experiments.config.schema import RunConfig
+from mixbench.experiments.config.streams import images_beside
 from mixbench.experiments.data import load
 from mixbench.experiments.data import streams as stream_data
 from mixbench.experiments.data.dataset import Dataset, Stream
@@ -370,6 +372,30 @@ def test_an_unlabelled_set_that_holds_test_images_is_refused(tmp_path: Path) -> 
     stream_data._load.cache_clear()
     with pytest.raises(UserError, match=r"^streams.unlabelled.dataset: .*more: holds 1 of the 4 t"):
         load_run(parse(raw), CPU, tmp_path)
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_sweep_says_what_was_beside_its_labelled_images() -> None:
+    stream = {"algorithm": "fixmatch", "threshold": 0.0, "ratio": 2, "augmentation": "cutmix"}
+    tuned = {**stream, "threshold": 0.5}
+    grid = {"streams.unlabelled": [{"algorithm": None}, stream, tuned]}
+    baseline = {"streams.unlabelled.algorithm": None}
+    folder = running.planned(
+        {"name": "semi", "fixed": RUN, "grid": grid, "baseline": baseline, "seeds": [0]}
+    )
+    plan = folder.plan()
+    names = plan_labels(plan)
+    assert [names[run.cell_key] for run in plan] == [
+        "labels alone",
+        "fixmatch cutmix threshold=0",
+        "fixmatch cutmix threshold=0.5",
+    ]
+    assert running.work(folder, "w") == 3
+    alone, fixmatch, _ = (run.folder.result() or {} for run in plan)
+    assert fixmatch["metrics"]["unlabelled/confident"] == 1
+    assert fixmatch["dataset"]["unlabelled"] == 1438 - 40 - 20
+    assert "unlabelled/confident" not in alone["metrics"] and "unlabelled" not in alone["dataset"]
+    assert images_beside(plan[1].config["streams"]) == 2 and images_beside(None) == 0
 
 
 def test_unset_the_key_is_the_old_one_and_each_setting_is_another() -> None:
