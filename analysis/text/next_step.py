@@ -69,15 +69,15 @@ def next_step(advice: Advice, now: Standing) -> NextStep:
     undecided = [option for option in options if option.word == Word.UNDECIDED]
     used = list(dict.fromkeys(o.name for o in options if o.word == Word.USE))
     if used:
-        more = "" if now.is_tuned else " Its own setting may gain more: `tune:` in the YAML."
+        more = "" if now.is_tuned else " A tuned setting may gain more (tune: in the YAML)."
         more += f" {_decide(undecided, advice.unit, now).text}" if undecided else ""
         return NextStep(
-            f"Paste the lines for {_names(used)} into your training.{more}",
+            f"Paste the lines for {_names(used, 'or')} into your training.{more}",
             f"mixbench recommend {now.name}",
         )
     if now.is_small_test:
         return NextStep(
-            "Test on more images, as more replicates don't: `dataset.folds: 5` in the YAML tests "
+            "Test on more images, as more replicates don't: dataset.folds: 5 in the YAML tests "
             "on all of a folder that has no test images of its own.",
             now.sweep,
         )
@@ -101,7 +101,7 @@ def _decide(undecided: Sequence[Option], unit: str, now: Standing) -> NextStep:
     return NextStep(f"{amount} in the YAML would decide on {names}.", now.sweep)
 
 
-def _names(names: Sequence[str]) -> str:
+def _names(names: Sequence[str], word: str = "and") -> str:
     shown = [method_name(name) for name in names[:_MOST_NAMES]]
     left = len(names) - len(shown)
-    return joined([*shown, f"{left} more"] if left else shown)
+    return joined([*shown, f"{left} more"] if left else shown, word)

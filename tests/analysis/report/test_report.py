@@ -176,7 +176,7 @@ def test_the_verdict_names_the_winner_with_interval_seeds_and_reach(report: Repo
     # How all trained, what to do next, and what to paste, are on the first screen.
     first = report.markdown.read_text(encoding="utf-8").partition("## Results")[0]
     assert "SGD at a rate of 0.1, batches of 128" in first and "test" in first
-    assert "**Next:** Paste the lines for CutMix and RICAP into your training" in first
+    assert "**Next:** Paste the lines for CutMix or RICAP into your training" in first
     assert "The lines to paste for CutMix:" in first and "mixbench.create('cutmix'" in first
 
 

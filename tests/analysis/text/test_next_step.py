@@ -26,8 +26,13 @@ def advice(*words: Word) -> Advice:
         ([Word.UNKNOWN], {}, "A second replicate", "mixbench sweep mine"),
         ([Word.USE, Word.UNDECIDED], {}, "for CutMix into", "mixbench recommend mine"),
         ([Word.AVOID, Word.UNDECIDED], {}, "would decide on MixUp", "mixbench sweep mine"),
-        ([Word.USE, Word.AVOID], {}, "`tune:` in the YAML", "mixbench recommend mine"),
-        ([Word.UNDECIDED], {"is_small_test": True}, "`dataset.folds: 5`", "mixbench sweep mine"),
+        ([Word.USE, Word.AVOID], {}, "(tune: in the YAML)", "mixbench recommend mine"),
+        (
+            [Word.UNDECIDED],
+            {"is_small_test": True},
+            "dataset.folds: 5 in the YAML",
+            "mixbench sweep mine",
+        ),
         ([Word.AVOID], {}, "Stay as you are", "mixbench list augmentations"),
     ],
 )
