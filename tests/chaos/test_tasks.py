@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mixbench.experiments.config.resolve import parse
-from mixbench.experiments.design.tasks import info, names
+from mixbench.experiments.design.tasks import names
 from mixbench.experiments.ranks import ALONE, Ranks
 from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.experiments.tasks.base import task_of
@@ -65,13 +65,25 @@ TASKS: dict[str, dict[str, Any]] = {
     },
 }
 """A tiny run of each task."""
+UNLABELLED = {"algorithm": "fixmatch", "teacher": "ema", "threshold": 0.1, "ratio": 2}
+BESIDE: dict[str, dict[str, Any]] = {
+    "images without labels": {
+        "task": "classification",
+        "dataset": {"name": "digits", "train_size": 24},
+        "model": SMALL_CNN,
+        "streams": {"unlabelled": {**UNLABELLED, "augmentation": "cutmix"}},
+    },
+}
+"""Runs with a second stream of images."""
 TRAINING = {"epochs": 2, "batch_size": 8, "optimiser": "adamw", "learning_rate": 0.01}
 REST = {"training": TRAINING, "evaluation": {"batch_size": 5, "occlusion": {"shapes": []}}}
 
 
 def of_task(name: str) -> dict[str, Any]:
     """The sections of a run of this task."""
-    sections = {"task": name, **TASKS[name], **REST}
+    sections = {"task": name, **{**TASKS, **BESIDE}[name], **REST}
+    if name in BESIDE:
+        sections["training"] = {**TRAINING, "ema": 0.9}
     return {**sections, "dataset": {**sections["dataset"], "image_size": 16}}
 
 
@@ -94,7 +106,7 @@ def end(nursery: Nursery, folder: SweepFolder, setup: Setup) -> int:
     raise AssertionError("killed again and again")
 
 
-@pytest.mark.parametrize("name", [*TASKS, "a teacher", "a pretraining"])
+@pytest.mark.parametrize("name", [*TASKS, *BESIDE, "a teacher", "a pretraining"])
 def test_killed_runs_go_on_bit_for_bit(
     name: str, nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +162,6 @@ def test_two_ranks_measure_what_one_does(tmp_path: Path) -> None:
     for name in TASKS:
         one, other = first[name], second[name]
         assert one["metrics"] == one["alone"] == other["alone"], name
-        assert info(name).headline.key in one["metrics"]
+        assert parse(of_task(name)).task_info.headline.key in one["metrics"]
         for key, value in one["weights"].items():
             assert torch.equal(value, other["weights"][key]), (name, key)
