@@ -17,8 +17,7 @@ from mixbench.experiments.store.sweep_folder import SweepFolder
 from mixbench.slurm.local import cores
 from tests.support import running
 
-EPOCHS = 60
-"""So many that a run lasts until two launchers have started."""
+EPOCHS = 30
 SPEC: dict[str, Any] = {
     "name": "launched",
     "fixed": {
@@ -72,7 +71,22 @@ def test_a_killed_launcher_and_two_in_its_place(
         assert processes.process_start(pid) is not None
         assert os.getpgid(pid) != os.getpgid(0), "not even its terminal's end would reach them"
 
-    both = [running.start(*launch) for _ in range(2)]
+    # The orphans sleep until there are workers of others, so that they have not done all by then.
+    known = {worker["pid"] for worker in roster(folder)}
+    for pid in workers.values():
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        both = [running.start(*launch) for _ in range(2)]
+
+        def others_are_there() -> bool:
+            parents = {parent(pid) for pid in {one["pid"] for one in roster(folder)} - known}
+            undone = [key for key, state in folder.states().items() if state != "done"]
+            return {launcher.pid for launcher in both} <= parents or set(undone) <= set(workers)
+
+        running.wait_until(others_are_there, "workers of both launchers, or nothing left for them")
+    finally:
+        for pid in workers.values():
+            os.kill(pid, signal.SIGCONT)
     for launcher in both:
         out, err = launcher.communicate(timeout=300)
         assert (launcher.returncode, err) == (0, ""), out
@@ -90,6 +104,14 @@ def test_a_killed_launcher_and_two_in_its_place(
     )
     used = {(planned.folder.last_claim() or {})["pid"] for planned in folder.plan()}
     assert used >= set(workers.values()), "the orphans finished what they had"
+
+
+def parent(pid: int) -> int | None:
+    """The process that started this one, while it is there."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
 
 
 def roster(folder: SweepFolder) -> list[dict[str, Any]]:
