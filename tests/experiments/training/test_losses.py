@@ -134,3 +134,24 @@ def test_ranks_train_with_several_passes(name: str, tmp_path: Path) -> None:
     """Batch normalisation included: what it gathers is not exchanged between two passes."""
     first, second = on_ranks(2, tmp_path, on_rank, {"name": name}, str(tmp_path))
     assert all(torch.equal(first[key], second[key]) for key in first if "running" not in key)
+
+
+def test_transmix_trains_a_vit_of_timm(tmp_path: Path) -> None:
+    """The same boxes and images; labels by attention or by area alone give other weights."""
+    found = []
+    for share in (0.0, 1.0, 1.0):
+        made = resolve.parse(
+            {
+                "dataset": {"name": "digits", "train_size": 32, "image_size": 32},
+                "model": {"name": "timm/vit_tiny_patch16_224"},
+                "augmentation": {"name": "transmix", "share": share},
+                "training": {"epochs": 1, "batch_size": 14, "learning_rate": 0.01},
+            }
+        )
+        network = build(made.model, channels=1, classes=10, size=32, seed=0)
+        folder = tmp_path / str(len(found))
+        folder.mkdir()
+        loop.train(network, load(made.dataset), made, CPU, folder, lambda *_, **__: None)
+        found.append(network.state_dict()["head.weight"].clone())
+    by_area, by_attention, again = found
+    assert torch.equal(by_attention, again) and not torch.equal(by_attention, by_area)
