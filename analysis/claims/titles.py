@@ -9,10 +9,12 @@ from mixbench.analysis.claims.patterns import value_of
 from mixbench.analysis.claims.regimes import Regime
 from mixbench.analysis.claims.study import Study
 from mixbench.analysis.tables.labels import factor_text, value_text
+from mixbench.analysis.tables.transfers import TEACHER
 from mixbench.analysis.text.names import setting_name
 
 _DOSE = "staging.match_dose"
 _PROB = "augmentation.prob"
+_OF_TEACHER = "teacher."
 _GROUP = ": "
 """Between a group of cells and a parameter of its own."""
 
@@ -34,6 +36,8 @@ def regime_title(study: Study, regime: Regime) -> str:
         parts.append(f"{epochs} epochs")
     told = ("dataset.name", "dataset.train_size", "dataset.train_fraction", "training.epochs")
     named = [key for key in regime.setting if key not in (*told, "model.name")]
+    if TEACHER in regime.setting and regime.setting[TEACHER] is None:
+        named = [key for key in named if key == TEACHER or not key.startswith(_OF_TEACHER)]
     parts += [_factor(key, regime.setting[key]) for key in named]
     if not any(key.endswith(_PROB) for key in regime.setting):
         parts += _probabilities(study, regime)
@@ -55,6 +59,8 @@ def _probabilities(study: Study, regime: Regime) -> list[str]:
 def _factor(key: str, value: Any) -> str:
     group, separator, own = key.rpartition(_GROUP)
     name = "dose" if own == _DOSE else own.rpartition(".")[2]
+    if own.startswith(_OF_TEACHER):
+        name = "teacher's network" if name == "name" else f"teacher's {name}"
     text = setting_name(factor_text(name, own, value, {}))
     return f"{group}: {text}" if separator else text
 

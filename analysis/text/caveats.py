@@ -15,7 +15,7 @@ from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.plugins import PluginUse
 from mixbench.analysis.tables.schedules import PHASES
 from mixbench.analysis.tables.skipped import skipped
-from mixbench.analysis.tables.transfers import WEIGHTS
+from mixbench.analysis.tables.transfers import TEACHER, WEIGHTS
 from mixbench.analysis.text.formatting import joined, seeds
 from mixbench.analysis.text.plugin_warnings import plugin_warnings
 from mixbench.analysis.text.regime_warnings import regime_warnings
@@ -29,6 +29,7 @@ _SHOULD_BE_EQUAL = {
     "provenance.commit": "commits",
 }
 
+_OF_TEACHERS = ("test/agreement", "teacher/accuracy")
 _COMMIT = r"^([0-9a-f]{10})[0-9a-f]{30}\b"
 
 
@@ -250,7 +251,10 @@ def _undefined(comparison: Comparison, runs: pd.DataFrame) -> list[str]:
     done = runs[runs["state"] == RunState.DONE]
     warnings = []
     for metric in comparison.metrics:
-        lacking = done[~done[metric.key].map(is_number)]
+        # Runs without a teacher can't agree with one.
+        is_taught = metric.key in _OF_TEACHERS and TEACHER in done
+        asked = done[done[TEACHER].notna()] if is_taught else done
+        lacking = asked[~asked[metric.key].map(is_number)]
         if len(lacking):
             who = joined(dict.fromkeys(lacking["label"]))
             warnings.append(
