@@ -90,6 +90,11 @@ def check_task(config: RunConfig) -> None:
             f"training.crop_scale: {task.targets} move with crops by whole pixels (crop_padding) "
             "alone; leave it out"
         )
+    if task.answers == "boxes" and config.transfer is not None:
+        raise ValueError(
+            f"transfer: got a run with task {task.name}, whose networks have no classifier to "
+            "replace; leave it out"
+        )
     if task.is_dense and config.transfer is not None and config.model.name.startswith("timm/"):
         raise ValueError(
             f"transfer: got a network of timm with the decoder of {task.name}, which has no "

@@ -91,7 +91,8 @@ def head_of(network: nn.Module) -> str:
     """
     # Our own networks call it so; those of timm have a method that says which it is.
     if not hasattr(network, "get_classifier"):
-        if isinstance(getattr(network, "classifier", None), nn.Linear):
+        # A convolution where every pixel has a class.
+        if isinstance(getattr(network, "classifier", None), nn.Linear | nn.Conv2d):
             return "classifier"
         raise UserError(f"transfer: {type(network).__name__} has no classifier")
     classifier: Any = network.get_classifier
