@@ -119,7 +119,7 @@ def test_killed_runs_go_on_bit_for_bit(
         spec["fixed"] = {**sections, "teacher": {"weights": "pretrain:big", "weight": 0.5}}
     if name == "a pretraining":
         spec |= {"pretrain": {"big": {**sections, "augmentation": "none"}}}
-        begin = {"weights": "pretrain:big", "freeze": 0}
+        begin = {"weights": "pretrain:big", "freeze": 1}
         spec["fixed"] = {**sections, "transfer": begin}
     monkeypatch.setenv("MIXBENCH_RUNS", str(tmp_path))
     whole = running.planned(spec)
