@@ -44,7 +44,8 @@ def average_precisions(
 def _summary(found: Tensor, objects: Objects, ignored: Tensor) -> dict[str, Any]:
     from torchmetrics.detection import MeanAveragePrecision
 
-    metric = MeanAveragePrecision(backend="faster_coco_eval")
+    # One rank has gathered everything: waiting for the others would never end.
+    metric = MeanAveragePrecision(backend="faster_coco_eval", sync_on_compute=False)
     metric.warn_on_many_detections = False
     there = objects.there
     truth = [
