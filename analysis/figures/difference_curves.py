@@ -127,7 +127,9 @@ def _x_axis(axis: Axes, panels: Sequence[CurvePanel], *, is_log: bool) -> None:
         room = math.log(values[-1] / values[0]) * 0.06
         axis.set_xlim(values[0] / math.exp(room), values[-1] * math.exp(room))
     if is_log or len(values) <= 6:
-        axis.set_xticks(values, [f"{value:g}" for value in values])
+        # Shares of pixels are no round numbers, and labels of six digits run into each other.
+        texts = [f"{value if is_log else float(f'{value:.2g}'):g}" for value in values]
+        axis.set_xticks(values, texts)
 
 
 def _legend(figure: Figure, names: Sequence[str], paper: Paper) -> None:

@@ -26,6 +26,7 @@ from mixbench.analysis.report.measurements.curves import (
     reliability_bins,
 )
 from mixbench.analysis.report.measurements.drawing import Draw, accuracy_figure, differences
+from mixbench.analysis.report.multiples import are_needed
 from mixbench.analysis.statistics.contrasts import Contrast
 from mixbench.analysis.statistics.curves import pool_reliability
 from mixbench.analysis.statistics.estimates import estimate
@@ -111,6 +112,9 @@ def _hidden_parts(curves: Curves) -> list[ReportFigure]:
 
 def _object_share(curves: Curves) -> list[ReportFigure]:
     points = accuracy_points(curves, "share", {"framed": "Padded or cropped"})
+    if are_needed(curves.cells_with(points["cell_key"])):
+        # That figure would be the one of `object_share_gains` again.
+        return []
     return accuracy_figure(
         curves,
         points.assign(x=points["x"] * 100),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mixbench.analysis.figures import canvas
+from mixbench.analysis.figures import canvas, difference_curves
 from mixbench.analysis.figures.forest import (
     ForestPanel,
     ForestRow,
@@ -268,3 +268,16 @@ def test_a_legend_is_as_wide_as_its_figure_at_most(length: int) -> None:
         box = legend.get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width
     assert len(legend.get_texts()) == 19
+
+
+@pytest.mark.parametrize("is_log, text", [(False, "25"), (True, "25.2041")])
+def test_shares_of_pixels_get_short_ticks_and_lengths_their_own(is_log: bool, text: str) -> None:
+    xs = (9.5663, 25.2041, 74.4898)
+    gaps: tuple[float, ...] = (0.0, 1.0, 2.0)
+    panel = difference_curves.CurvePanel(
+        "CutMix", [difference_curves.DifferenceCurve("", xs, gaps, (None,) * 3, (None,) * 3)]
+    )
+    axis = Figure().subplots()
+    difference_curves._x_axis(axis, [panel], is_log=is_log)
+    assert list(axis.get_xticks()) == list(xs)
+    assert axis.get_xticklabels()[1].get_text() == text
