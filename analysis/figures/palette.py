@@ -98,7 +98,12 @@ def styles(
     names = list(dict.fromkeys(series))
     neutral = [name for name in names if name in baselines or name in _NEUTRAL]
     coloured = [name for name in names if name not in neutral]
-    positions = {name: _USUAL[key] for name in coloured if (key := _key(name)) in _USUAL}
+    positions: dict[str, int] = {}
+    for name in coloured:
+        usual = _USUAL.get(_key(name))
+        # Of "tuned MixUp" and "untuned MixUp" the first one.
+        if usual is not None and usual not in positions.values():
+            positions[name] = usual
     for name in coloured:
         if name not in positions:
             # A variant ("cutmix α=0.2") takes its method's colour where that is still free.

@@ -281,3 +281,10 @@ def test_shares_of_pixels_get_short_ticks_and_lengths_their_own(is_log: bool, te
     difference_curves._x_axis(axis, [panel], is_log=is_log)
     assert list(axis.get_xticks()) == list(xs)
     assert axis.get_xticklabels()[1].get_text() == text
+
+
+def test_tuned_and_untuned_are_told_apart() -> None:
+    names = ["no mixing", "tuned MixUp", "untuned MixUp", "tuned CutMix", "untuned CutMix"]
+    found = styles(names, LIGHT, ["no mixing"])
+    assert len({style.colour for style in found.values()}) == 5
+    assert found["tuned CutMix"] == styles(["cutmix"], LIGHT)["cutmix"]
