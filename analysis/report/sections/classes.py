@@ -340,11 +340,13 @@ def _note(data: ReportData, shown: _Shown, regimes: int, cells: int) -> str:
         f"often taken for which other; test images: of one {unit}."
     ]
     if shown.against is not None:
-        parts.append(
-            f"Differences are paired by {unit}, exploratory; hovering shows an interval, and the "
-            f"{plural(shown.comparisons, 'interval')} hold together with a confidence of 95% "
-            "(Bonferroni)."
-        )
+        text = f"Differences are paired by {unit}, exploratory"
+        if len(shown.against.accuracies) > 1:
+            text += (
+                f"; hovering shows an interval, and the {plural(shown.comparisons, 'interval')} "
+                "hold together with a confidence of 95% (Bonferroni)"
+            )
+        parts.append(f"{text}.")
     if len(shown.classes) > MOST_ROWS:
         parts.append(f"The worst {MOST_ROWS} of {len(shown.classes)} classes, the worst first.")
     if regimes > 1:

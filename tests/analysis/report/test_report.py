@@ -440,7 +440,8 @@ def test_undefined_metrics_and_missing_parts_of_a_result(
         (folder / "result.json").write_text(json.dumps(found))
         (folder / "mixed.png").write_bytes(b"\x89PNG torn")
     written = write_report(sweep)
-    assert {path.name for path in written.figures} == {"forest.png"}
+    confusions = {"confusion.png", "confusion-differences.png"}
+    assert {path.name for path in written.figures} == {"forest.png", *confusions}
     assert any("ECE is undefined in 6 runs" in warning for warning in written.warnings)
 
 

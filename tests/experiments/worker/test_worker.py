@@ -104,7 +104,7 @@ def test_what_a_run_leaves_behind(trained: SweepFolder) -> None:
             "images_per_second",
         }
         assert "epoch 3/3" in (path / "log.txt").read_text()
-        assert Image.open(path / "mixed.png").size == (714, 84)
+        assert Image.open(path / "mixed.png").size == (952, 130)
 
 
 def test_the_result_is_what_the_contract_says(trained: SweepFolder) -> None:
