@@ -270,7 +270,7 @@ def test_a_legend_is_as_wide_as_its_figure_at_most(length: int) -> None:
     assert len(legend.get_texts()) == 19
 
 
-@pytest.mark.parametrize("is_log, text", [(False, "25"), (True, "25.2041")])
+@pytest.mark.parametrize(("is_log", "text"), [(False, "25"), (True, "25.2041")])
 def test_shares_of_pixels_get_short_ticks_and_lengths_their_own(is_log: bool, text: str) -> None:
     xs = (9.5663, 25.2041, 74.4898)
     gaps: tuple[float, ...] = (0.0, 1.0, 2.0)
