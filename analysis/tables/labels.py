@@ -17,6 +17,8 @@ from mixbench.experiments.store.run_folder import PlannedRun
 
 JOIN = " · "
 EMPTY = "[]"
+INTERVAL = "training.validate_every"
+"""How often a run validates: it trains in the same way, so that its length says enough."""
 _SYMBOLS = {"alpha": "α", "beta": "β"}
 _SECTIONS = ("augmentation", "model", "dataset", "transfer", "teacher", "staging")
 _DECIDES = {
@@ -122,6 +124,9 @@ def name_cells(configs: Sequence[Flat], origins: Mapping[str, str] | None = None
     varying = [key for key in keys if _distinct(configs, key) > 1]
     parameters = [key for key in varying if _section(key) == "augmentation"]
     factors = [key for key in varying if key not in parameters and not _implied(configs, key)]
+    others = [key for key in factors if key != INTERVAL]
+    if INTERVAL in factors and _follows(configs, INTERVAL, others):
+        factors = others
     methods = _method_texts(configs, parameters)
     has_method = bool(parameters) or not factors
     short = _short_names(factors)
@@ -218,6 +223,15 @@ def _implied(configs: Sequence[Flat], key: str) -> bool:
     """Tell whether the name of the data set or model implies the value in every cell."""
     by = _decider(key)
     return by is not None and _section(key) not in _DECIDES and not _varies_within(configs, key, by)
+
+
+def _follows(configs: Sequence[Flat], key: str, others: Sequence[str]) -> bool:
+    """Tell whether cells that have the same values of the others have the same one of a field."""
+    values: dict[tuple[Hashable, ...], set[Hashable]] = {}
+    for config in configs:
+        of_others = tuple(_frozen(config, other) for other in others)
+        values.setdefault(of_others, set()).add(_frozen(config, key))
+    return all(len(each) == 1 for each in values.values())
 
 
 def _varies_within(configs: Sequence[Flat], key: str, by: str) -> bool:

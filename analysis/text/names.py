@@ -38,6 +38,13 @@ _METHODS = {
     "rand_augment": "RandAugment",
     "augmix": "AugMix",
 }
+_ALGORITHMS = {
+    "fixmatch": "FixMatch",
+    "mixmatch": "MixMatch",
+    "ict": "ICT",
+    "mean_teacher": "mean teacher",
+    "pseudo_labels": "pseudo-labels",
+}
 _TUNED = {"tuned": "tuned", "default": "untuned"}
 """Of cells whose setting is chosen, and of the same ones with their own."""
 _YES_NO = {
@@ -102,13 +109,24 @@ def told_apart(titles: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def setting_name(part: str) -> str:
-    """Return one setting in words, such as "45 epochs" for "epochs 45"."""
+    """Return one setting in words.
+
+    Examples:
+        >>> setting_name("epochs 45"), setting_name("fixmatch cutmix ratio=3")
+        ('45 epochs', 'FixMatch with CutMix ratio=3')
+    """
     key, _, value = part.partition(" ")
+    if key in _ALGORITHMS:
+        mixing, _, rest = value.partition(" ")
+        words = f"with {_METHODS[mixing]} {rest}" if mixing in _METHODS else value
+        return f"{_ALGORITHMS[key]} {words}".strip()
     if key in _BEHIND and value.replace(".", "").isdigit():
         number = f"{int(value):,}" if value.isdigit() else value
         return f"{number} {_BEHIND[key]}"
     if key == "crop_padding" and value.isdigit() and value != "0":
         return f"crops of {value}"
+    if key == "batch_size" and value.isdigit():
+        return f"batches of {value}"
     if key == "dose":
         return part.replace("_", " ")
     return _YES_NO.get(part, part)

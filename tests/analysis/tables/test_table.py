@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from mixbench.analysis.statistics.blocks import with_blocks
 from mixbench.analysis.tables.labels import cell_labels, name_cells
 from mixbench.analysis.tables.load import load
 from mixbench.experiments.errors import UserError
@@ -55,6 +56,33 @@ def test_booleans_and_words_as_parameters() -> None:
         "cutmix no per_sample placement=clipped",
         "cutmix no per_sample placement=inside",
     ]
+
+
+def test_cells_without_a_method_are_named_once_beside_their_block() -> None:
+    flat = [
+        {
+            "augmentation.name": "none",
+            "dataset.train_size": size,
+            "training.epochs": epochs,
+            "training.validate_every": epochs // 5,
+            "streams.unlabelled.algorithm": "fixmatch",
+            "streams.unlabelled.augmentation.name": mixing,
+        }
+        for size, epochs in ((40, 250), (100, 100))
+        for mixing in ("none", "cutmix")
+    ]
+    names = name_cells(flat)
+    assert [name.text for name in names][::3] == [
+        "train_size 40 · epochs 250 · fixmatch",
+        "train_size 100 · epochs 100 · fixmatch cutmix",
+    ]
+    rows = [{"cell_key": n.text, "label": n.text, "method": "", "group": n.group} for n in names]
+    baselines = {n.text: names[i // 2 * 2].text for i, n in enumerate(names)}
+    blocks = with_blocks(pd.DataFrame(rows), baselines)
+    assert list(blocks["series"]) == ["fixmatch", "fixmatch cutmix"] * 2
+    # The interval of validation follows from the length in these cells; alone it is a difference.
+    own = [{**flat[0], "training.validate_every": every} for every in (5, 50)]
+    assert [name.text for name in name_cells(own)] == ["validate_every 5", "validate_every 50"]
 
 
 def nested(name: str, *methods: dict[str, Any], **parameters: Any) -> dict[str, Any]:
