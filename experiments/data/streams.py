@@ -55,10 +55,10 @@ def with_streams(dataset: Dataset, config: RunConfig, device: torch.device) -> D
         crops = config.training.random_crops
         wanted = _Wanted((stream.dataset, stream.size), config.dataset, crops)
         split, source = _load(wanted, str(device))
-        if stream.dataset != REST:
-            check_test_images(split, dataset, f"{where}.dataset: {stream.dataset}")
         if split.shape[0] != dataset.shape[0]:
             split = with_channels(split, dataset.shape[0], where)
+        if stream.dataset != REST:
+            check_test_images(split, dataset, f"{where}.dataset: {stream.dataset}")
         _check_size(len(split), stream, config, where)
         streams[name] = Stream(stream.dataset, split, source)
     return replace(dataset, streams=streams)
@@ -115,16 +115,19 @@ def with_channels(split: Split, channels: int, where: str) -> Split:
 
 
 def check_test_images(split: Split, dataset: Dataset, where: str) -> None:
-    """Raise UserError where images are among the test images of the labelled data set."""
+    """Raise UserError where images are among the test images of the labelled data set.
+
+    Both have the same number of channels.
+    """
     if split.shape[1:] != dataset.shape[1:]:
         raise UserError(
             f"{where}: images of {split.shape[1:]} pixels beside labelled ones of "
             f"{dataset.shape[1:]}"
         )
-    if split.shape[0] != dataset.shape[0]:
-        return
-    test = set(_identities(dataset.test))
-    shared = sum(one in test for one in _identities(split))
+    # Files that are read again for each epoch are compared as they are, without decoding them.
+    by_file = isinstance(split, FileSplit) and isinstance(dataset.test, FileSplit)
+    test = set(_identities(dataset.test, by_file))
+    shared = sum(one in test for one in _identities(split, by_file))
     if shared:
         raise UserError(
             f"{where}: holds {shared} of the {plural(len(dataset.test), 'test image')} of "
@@ -132,9 +135,9 @@ def check_test_images(split: Split, dataset: Dataset, where: str) -> None:
         )
 
 
-def _identities(split: Split) -> Iterator[bytes]:
-    """What tells images apart: their files' contents where they are streamed, else their pixels."""
-    if isinstance(split, FileSplit):
+def _identities(split: Split, by_file: bool) -> Iterator[bytes]:
+    """Yield what tells images apart: their files' contents, or their pixels."""
+    if by_file and isinstance(split, FileSplit):
         for path in split.paths:
             yield hashlib.sha256(path.read_bytes()).digest()
         return

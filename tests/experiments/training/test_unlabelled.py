@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -369,6 +370,16 @@ def test_an_unlabelled_set_that_holds_test_images_is_refused(tmp_path: Path) -> 
     assert len(dataset.streams["unlabelled"].split) == 16
     shown = tmp_path / "own/test/a/0.png"
     (tmp_path / "more/train/b/again.png").write_bytes(shown.read_bytes())
+    stream_data._load.cache_clear()
+    with pytest.raises(UserError, match=r"^streams.unlabelled.dataset: .*more: holds 1 of the 4 t"):
+        load_run(parse(raw), CPU, tmp_path)
+    # Grey labelled images, and the same test image in colour: compared as the network sees them.
+    shutil.copytree(tmp_path / "own", tmp_path / "grey")
+    for path in (tmp_path / "grey").rglob("*.png"):
+        Image.open(path).convert("L").save(path)
+    shown = tmp_path / "grey/test/a/0.png"
+    Image.open(shown).convert("RGB").save(tmp_path / "more/train/b/again.png")
+    raw["dataset"] = {**raw["dataset"], "name": f"imagefolder:{tmp_path}/grey"}
     stream_data._load.cache_clear()
     with pytest.raises(UserError, match=r"^streams.unlabelled.dataset: .*more: holds 1 of the 4 t"):
         load_run(parse(raw), CPU, tmp_path)
