@@ -218,16 +218,24 @@ def test_home_is_left_out_of_both_that_are_compared(sweep: SweepFolder, text: st
 
 
 def test_runs_of_before_lack_what_is_new(tmp_path: Path, without_pictures: None) -> None:
-    folder = write_sweep(tmp_path, "older", grid(METHODS[:2], range(2)))
+    both = (
+        run for epochs in (30, 60) for run in grid(METHODS[:2], [0, 1], training__epochs=epochs)
+    )
+    folder = write_sweep(tmp_path, "older", both)
     measured_sweeps.measure(folder, ("hiding",))
     run = folder.plan()[0]
     content = measured_sweeps.contents(run)["hiding"]
     del content["curves"]["home"]
     content["metrics"] = {"hiding/clean": 0.8, "hiding/area": 0.5}
     measured_sweeps.write(run, "hiding", **content)
-    part = section(write_report(folder).markdown.read_text(encoding="utf-8"), "Hidden parts")
+    report = write_report(folder)
+    part = section(report.markdown.read_text(encoding="utf-8"), "Hidden parts")
     assert "Not measured in 1 run that an earlier mixbench measured" in part
     assert "Area, home left out has no value in 1 measured run." in part
+    # Of several regimes not a panel for each pair of shape and fill.
+    fills = len({fill for by in content["curves"]["accuracy"].values() for fill in by})
+    caption = f"A column per shape of what is hidden; the mean of {fills} fills; at"
+    assert caption in report.html.read_text(encoding="utf-8")
 
 
 def test_what_is_missing_is_said(text: str) -> None:
