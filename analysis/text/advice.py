@@ -128,7 +128,7 @@ def _of_several(regimes: Sequence[Regime]) -> str:
     ]
     parts = []
     if everywhere:
-        parts.append(f"Use {_alternatives(everywhere)}, in all {len(regimes)} regimes.")
+        parts.append(f"Use {_alternatives(everywhere)}, {_everywhere(len(regimes))}.")
     else:
         groups: dict[frozenset[str], list[str]] = {}
         for title, used in uses.items():
@@ -204,7 +204,7 @@ def where_in_words(members: Sequence[str], titles: Sequence[str]) -> str:
         'at 15 epochs (no flips) and at 45 epochs (flips)'
     """
     if set(members) == set(titles):
-        return f"in all {len(titles)} regimes"
+        return _everywhere(len(titles))
     split = {title: title.split(JOIN) for title in titles}
     widths = {len(parts) for parts in split.values()}
     ways = [_covered(members, split, place) for place in range(min(widths))]
@@ -255,3 +255,7 @@ def _alternatives(names: Sequence[str]) -> str:
     if left := max(0, len(names) - _MOST_NAMED):
         shown.append(f"{left} more")
     return joined(shown, "or")
+
+
+def _everywhere(regimes: int) -> str:
+    return "in both regimes" if regimes == 2 else f"in all {regimes} regimes"

@@ -388,7 +388,7 @@ def test_several_factors(tmp_path: Path, without_pictures: None) -> None:
         r for ls in (0.0, 0.1) for r in grid(METHODS[:3], range(3), training__label_smoothing=ls)
     ]
     found = write_report(write_sweep(tmp_path, "factors", runs))
-    assert found.verdict.headline == "Use CutMix, in all 2 regimes. Only 3 seeds."
+    assert found.verdict.headline == "Use CutMix, in both regimes. Only 3 seeds."
     assert "With label_smoothing 0.1:" in found.verdict.paragraph
     assert "hold together, over 4 comparisons" in page(found).text
     verdicts = json.loads((found.folder / "verdicts.json").read_text())

@@ -67,7 +67,7 @@ def test_regimes_are_told_by_what_sets_them_apart() -> None:
         "Use CutMix at 45 and 150 epochs. Nothing is shown to beat no mixing at 15 epochs. "
         "Avoid RICAP."
     )
-    assert said(middle, long) == "Use CutMix, in all 2 regimes. Avoid RICAP."
+    assert said(middle, long) == "Use CutMix, in both regimes. Avoid RICAP."
 
 
 def test_without_a_baseline_each_is_compared_with_the_best_of_the_others() -> None:
