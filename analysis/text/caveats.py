@@ -15,6 +15,7 @@ from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.plugins import PluginUse
 from mixbench.analysis.tables.schedules import PHASES
 from mixbench.analysis.tables.skipped import skipped
+from mixbench.analysis.tables.streams import ALGORITHM
 from mixbench.analysis.tables.transfers import TEACHER, WEIGHTS
 from mixbench.analysis.text.formatting import joined, seeds
 from mixbench.analysis.text.plugin_warnings import plugin_warnings
@@ -29,7 +30,12 @@ _SHOULD_BE_EQUAL = {
     "provenance.commit": "commits",
 }
 
-_OF_TEACHERS = ("test/agreement", "teacher/accuracy")
+_ASKED_BY = {
+    "test/agreement": TEACHER,
+    "teacher/accuracy": TEACHER,
+    "unlabelled/confident": ALGORITHM,
+}
+"""The field without which a run does not measure a metric."""
 _COMMIT = r"^([0-9a-f]{10})[0-9a-f]{30}\b"
 
 
@@ -252,8 +258,8 @@ def _undefined(comparison: Comparison, runs: pd.DataFrame) -> list[str]:
     warnings = []
     for metric in comparison.metrics:
         # Runs without a teacher can't agree with one.
-        is_taught = metric.key in _OF_TEACHERS and TEACHER in done
-        asked = done[done[TEACHER].notna()] if is_taught else done
+        field = _ASKED_BY.get(metric.key)
+        asked = done[done[field].notna()] if field in done else done
         lacking = asked[~asked[metric.key].map(is_number)]
         if len(lacking):
             who = joined(dict.fromkeys(lacking["label"]))

@@ -17,7 +17,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mixbench.analysis.statistics.comparison import compare
 from mixbench.analysis.tables.labels import plan_labels
+from mixbench.analysis.tables.load import load as load_tables
+from mixbench.analysis.text.caveats import caveats
 from mixbench.augmentations.forward import clean_batch
 from mixbench.augmentations.plans.base import Batch, Plan
 from mixbench.augmentations.plans.blend import Blend
@@ -407,6 +410,10 @@ def test_a_sweep_says_what_was_beside_its_labelled_images() -> None:
     assert fixmatch["dataset"]["unlabelled"] == 1438 - 40 - 20
     assert "unlabelled/confident" not in alone["metrics"] and "unlabelled" not in alone["dataset"]
     assert images_beside(plan[1].config["streams"]) == 2 and images_beside(None) == 0
+    # A run without a stream lacks nothing.
+    tables = load_tables(folder)
+    warnings = caveats(compare(tables.cells, tables.runs), tables.runs, {})
+    assert not any("undefined" in warning for warning in warnings)
 
 
 def test_unset_the_key_is_the_old_one_and_each_setting_is_another() -> None:
