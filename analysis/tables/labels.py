@@ -11,6 +11,7 @@ from typing import Any
 
 from mixbench.analysis.tables import recipes, schedules, streams, transfers, tuned
 from mixbench.analysis.tables.nested_methods import KEY, short_names
+from mixbench.experiments.design import stream_names
 from mixbench.experiments.design.question import TUNE
 from mixbench.experiments.merge import flatten
 from mixbench.experiments.store.run_folder import PlannedRun
@@ -117,7 +118,7 @@ def name_cells(configs: Sequence[Flat], origins: Mapping[str, str] | None = None
     the cells that others start from are called.
     """
     origins = origins or {}
-    configs = streams.for_names(recipes.for_names(configs))
+    configs = stream_names.for_names(recipes.for_names(configs))
     used = dict.fromkeys(key for config in configs for key in config)
     told = (*schedules.TOLD_BY_NAME, "model.source", "dataset.source")
     keys = [key for key in used if key not in told]
@@ -317,7 +318,7 @@ def factor_text(short: str, key: str, value: Any, origins: Mapping[str, str]) ->
         return str(value) if str(value).startswith("dose ") else f"staging {value}"
     if _section(key) == "transfer" or key == transfers.TEACHER:
         return transfers.words(key, value, origins)
-    if key == streams.UNLABELLED:
+    if key == stream_names.UNLABELLED:
         return str(value)
     return f"{short} {value_text(value)}"
 

@@ -15,11 +15,11 @@ from mixbench.analysis.tables.labels import value_text
 from mixbench.analysis.tables.plugins import PluginUse
 from mixbench.analysis.tables.schedules import PHASES
 from mixbench.analysis.tables.skipped import skipped
-from mixbench.analysis.tables.streams import ALGORITHM
 from mixbench.analysis.tables.transfers import TEACHER, WEIGHTS
 from mixbench.analysis.text.formatting import joined, seeds
 from mixbench.analysis.text.plugin_warnings import plugin_warnings
 from mixbench.analysis.text.regime_warnings import regime_warnings
+from mixbench.experiments.design.stream_names import ALGORITHM
 from mixbench.experiments.store.states import RunState
 from mixbench.experiments.text import plural
 

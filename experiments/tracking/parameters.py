@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from mixbench.experiments.design import stream_names
 from mixbench.experiments.store.run_folder import PlannedRun
 from mixbench.experiments.tracking import sections
 
@@ -107,7 +108,8 @@ class Plan:
     def varying(self) -> list[str]:
         """The parameters that tell cells apart, those of the method first."""
         keys = _differing(list(self._cells.values()))
-        keys.sort(key=lambda key: not key.startswith("augmentation."))
+        first = (stream_names.ALGORITHM, stream_names.MIXING)
+        keys.sort(key=lambda key: (not key.startswith("augmentation."), key not in first))
         return [self._valid[key] for key in keys]
 
     @cached_property
@@ -156,12 +158,15 @@ def _short(value: Any) -> str:
 def _names(
     flat: dict[str, dict[str, Any]], origins: Mapping[str, str], of_cells: bool = False
 ) -> dict[str, str]:
+    flat = dict(zip(flat, stream_names.for_names(list(flat.values())), strict=True))
+    has_streams = any(stream_names.UNLABELLED in config for config in flat.values())
     by_method: dict[Any, list[str]] = {}
     for run_key, config in flat.items():
         by_method.setdefault(config.get("augmentation.name"), []).append(run_key)
     names = {}
     for method, run_keys in by_method.items():
         differing = _differing([flat[run_key] for run_key in run_keys])
+        differing.sort(key=lambda key: key != stream_names.UNLABELLED)
         labels = _labels(differing)
         for run_key in run_keys:
             config = flat[run_key]
@@ -172,7 +177,9 @@ def _names(
                 and key not in _own(config)
                 and sections.is_in_names(key, config)
             ]
-            parts = [str(method), *parts, *([] if of_cells else _number(config))]
+            # Where the streams alone differ, they are the method.
+            head = [] if has_streams and len(by_method) == 1 else [str(method)]
+            parts = [*head, *parts, *([] if of_cells else _number(config))]
             names[run_key] = " ".join(parts)[:MAX_NAME]
     return names
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from mixbench.experiments.design.stream_names import UNLABELLED
 from mixbench.experiments.store.run_folder import PlannedRun
 
 NAME, PHASES, WEIGHTS = "staging.name", "staging.phases", "transfer.weights"
@@ -44,6 +45,8 @@ def is_in_names(key: str, config: Mapping[str, Any]) -> bool:
 
 def phrase(key: str, value: Any, origin: Mapping[str, str]) -> str | None:
     """A parameter in a run's name, where it has words of its own; None elsewhere."""
+    if key == UNLABELLED:
+        return str(value)
     if key == PHASES:
         return "phases=" + "+".join(f"{_plain(one['from'])}-{_plain(one['to'])}" for one in value)
     if key == WEIGHTS:

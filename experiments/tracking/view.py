@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mixbench.experiments.design import tasks
+from mixbench.experiments.design import stream_names, tasks
 from mixbench.experiments.tracking.hashing import short_hash
 from mixbench.experiments.tracking.parameters import CELL_NAME, ORDER, Plan, valid_name
 
@@ -30,6 +30,7 @@ MOST_COLUMNS = 12
 MOST_EXPANDED = 100
 """MLflow's page loads so many runs at first."""
 ACCURACY, ECE, NLL = "test/accuracy", "test/ece", "test/nll"
+_METHOD = "augmentation.name"
 _WIDE, _NARROW = 200, 130
 _BARS = 4
 """Charts of bars beside that of the metric: ECE, NLL and one shape of occlusion by both fills."""
@@ -144,12 +145,22 @@ def _state(plan: Plan, metric: str, grouped: bool, expanded: int) -> dict[str, A
         "compareRunSections": [
             {"uuid": "methods", "name": "By method", "display": True, "isReordered": True}
         ],
-        "compareRunCharts": _charts(metrics, occlusion, grouped, task),
+        "compareRunCharts": _charts(metrics, occlusion, _method(plan), grouped, task),
     }
 
 
+def _method(plan: Plan) -> str:
+    """Return the parameter that has the method, or the unlabelled images' where that varies."""
+    mixing = [key for key in (_METHOD, stream_names.MIXING) if key in plan.varying]
+    return mixing[0] if mixing else _METHOD
+
+
 def _charts(
-    metrics: Sequence[str], occlusion: Sequence[str], grouped: bool, task: tasks.TaskInfo
+    metrics: Sequence[str],
+    occlusion: Sequence[str],
+    method: str,
+    grouped: bool,
+    task: tasks.TaskInfo,
 ) -> list[Any]:
     """Return the charts: means as bars, runs as dots, two curves, one measure against another.
 
@@ -165,7 +176,7 @@ def _charts(
         watched = [name for name, _ in task.validation[:2]]
     charts = [_bar(metric if grouped else f"mean/{metric}")]
     if not grouped:
-        charts.append(_scatter(("augmentation.name", "PARAM"), (metric, "METRIC")))
+        charts.append(_scatter((method, "PARAM"), (metric, "METRIC")))
     charts += [
         _scatter((metric, "METRIC"), (other, "METRIC")),
         *(_line(f"validation/{name}") for name in watched),

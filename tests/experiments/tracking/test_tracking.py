@@ -634,6 +634,17 @@ def test_names_tell_runs_apart() -> None:
         "choice methods=mixup+cutmix seed 0",
         "choice methods=fmix seed 0",
     ]
+    # Where only what comes with the images without labels differs, that is the name.
+    streams = [
+        None,
+        {"unlabelled": {"algorithm": "fixmatch", "ratio": 6, "augmentation": none}},
+        {"unlabelled": {"algorithm": "fixmatch", "ratio": 6, "augmentation": cutmix}},
+    ]
+    assert named(*(one(none, streams=each) for each in streams)) == [
+        "labels alone seed 0",
+        "fixmatch seed 0",
+        "fixmatch cutmix seed 0",
+    ]
 
 
 def test_metric_names_are_valid() -> None:
