@@ -57,6 +57,8 @@ _YES_NO = {
     "flip no": "no flips",
     "crop_padding 0": "no crops",
     "label_smoothing 0": "no label smoothing",
+    "mixing within": "within domains",
+    "mixing between": "between domains",
 }
 _BEHIND = {"epochs": "epochs", "train_size": "training images", "image_size": "pixels"}
 """Fields whose value is written before their name."""

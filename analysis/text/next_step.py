@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from mixbench.analysis.statistics.recommendation import Advice, Option, Word
 from mixbench.analysis.text.formatting import joined
@@ -12,6 +13,8 @@ from mixbench.experiments.text import plural
 
 WORTH = 100
 """More replicates than these are not worth asking for."""
+FEW = 20
+"""As many are, where a difference is large already."""
 _MOST_NAMES = 4
 
 
@@ -90,15 +93,39 @@ def next_step(advice: Advice, now: Standing) -> NextStep:
 
 
 def _decide(undecided: Sequence[Option], unit: str, now: Standing) -> NextStep:
-    names = _names(list(dict.fromkeys(option.name for option in undecided)))
+    names = _named(undecided)
     needed = max((option.more_replicates or 0 for option in undecided), default=0)
-    if needed > WORTH:
-        return NextStep(
-            f"It would take more than {WORTH} more {unit}s to decide on {names}: so small a "
-            "difference is hardly worth it."
-        )
-    amount = f"About {plural(needed, f'more {unit}')}" if needed else f"More {unit}s"
-    return NextStep(f"{amount} in the YAML would decide on {names}.", now.sweep)
+    if needed <= WORTH:
+        amount = f"About {plural(needed, f'more {unit}')}" if needed else f"More {unit}s"
+        return NextStep(f"{amount} in the YAML would decide on {_names(names)}.", now.sweep)
+    near = {option: more for option in undecided if 0 < (more := _if_it_stays(option)) <= FEW}
+    text = f"It would take more than {WORTH} more {unit}s to decide on"
+    if not near:
+        return NextStep(f"{text} {_names(names)}: so small a difference is hardly worth it.")
+    amount = plural(max(near.values()), f"more {unit}")
+    found = _named(list(near))
+    rest = [name for name in names if name not in found]
+    others = f" {text} small differences of {_names(rest)}." if rest else ""
+    return NextStep(
+        f"About {amount} in the YAML would decide on {_names(found)} where the difference is "
+        f"large, if it stays so.{others}",
+        now.sweep,
+    )
+
+
+def _if_it_stays(option: Option) -> int:
+    """Return how many more replicates exclude 0 if the difference stays; 0: unknown, or small."""
+    one = option.contrast
+    if one is None or one.difference is None or one.low is None or one.high is None:
+        return 0
+    if abs(one.difference) <= (one.margin or 0) or one.difference == 0:
+        return 0
+    # Intervals shrink with the square root of n, and a little more with the degrees of freedom.
+    return max(1, ceil(one.n * ((one.high - one.low) / 2 / one.difference) ** 2) - one.n)
+
+
+def _named(options: Sequence[Option]) -> list[str]:
+    return list(dict.fromkeys(option.name for option in options))
 
 
 def _names(names: Sequence[str], word: str = "and") -> str:

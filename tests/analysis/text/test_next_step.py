@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mixbench.analysis.statistics.contrasts import Contrast
 from mixbench.analysis.statistics.metrics import ACCURACY
 from mixbench.analysis.statistics.recommendation import Advice, Option, Regime, Word
 from mixbench.analysis.text.next_step import Standing, next_step
@@ -46,3 +47,27 @@ def test_the_first_of_what_is_left(
 def test_what_was_tuned_is_not_to_be_tuned_again() -> None:
     now = Standing("mine", "mixbench sweep mine", is_tuned=True)
     assert "tune:" not in next_step(advice(Word.USE), now).text
+
+
+def test_a_large_difference_is_not_called_small() -> None:
+    def undecided(name: str, difference: float, half: float) -> Option:
+        low, high = difference - half, difference + half
+        contrast = Contrast(
+            name, "none", "", 5, difference, low=low, high=high, margin=0.01, more_replicates=700
+        )
+        return Option(name, name, Word.UNDECIDED, contrast, False)
+
+    def said(*options: Option) -> str:
+        found = Advice(ACCURACY, "replicate", (Regime("", "none", options),))
+        return next_step(found, Standing("mine", "mixbench sweep mine")).text
+
+    large, small = undecided("mixstyle", 0.18, 0.2), undecided("mixup", 0.008, 0.06)
+    # 5 * (0.2 / 0.18) ** 2 = 6.2: two more exclude 0 at the same spread.
+    assert said(large) == (
+        "About 2 more replicates in the YAML would decide on MixStyle where the difference is "
+        "large, if it stays so."
+    )
+    assert said(large, small).endswith(
+        "It would take more than 100 more replicates to decide on small differences of MixUp."
+    )
+    assert said(small).endswith("on MixUp: so small a difference is hardly worth it.")
