@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mixbench.augmentations.dense_targets import IGNORED_PIXEL
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.load import load_once
 from mixbench.experiments.data.split import Split
@@ -69,8 +70,8 @@ def shown_labels(images: Tensor, masks: Tensor) -> Shown:
 
     Args:
         images: (N,C,H,W) uint8.
-        masks: (N,2,H,W) uint8: classes, 0 for the background and label + 1 for objects, and the
-            number of the object, 0 for none.
+        masks: (N,2,H,W) uint8: classes, 0 for the background, label + 1 for objects and 255 where
+            the class is open, and the number of the object, 0 for none.
 
     Examples:
         >>> masks = torch.zeros(1, 2, 4, 4, dtype=torch.uint8)
@@ -84,7 +85,12 @@ def shown_labels(images: Tensor, masks: Tensor) -> Shown:
     for scene, (classes, objects) in enumerate(masks.cpu().numpy()):
         for number in np.unique(objects[objects > 0]):
             rows, columns = np.nonzero(objects == number)
-            label = int(classes[rows[0], columns[0]]) - 1
+            # At its seams an object's class is open; its box goes up to them.
+            known = classes[rows, columns]
+            known = known[known != IGNORED_PIXEL]
+            if not len(known):
+                continue
+            label = int(known[0]) - 1
             box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
             fractions = tuple(np.divide(box, (width, height, width, height)).tolist())
             found.setdefault((scene, label), []).append(fractions)

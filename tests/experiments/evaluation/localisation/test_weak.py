@@ -14,6 +14,7 @@ from mixbench.experiments.cli import prepare
 from mixbench.experiments.config.resolve import parse
 from mixbench.experiments.config.schema import DatasetConfig
 from mixbench.experiments.data.dataset import Dataset
+from mixbench.experiments.data.load import load_once
 from mixbench.experiments.data.split import ArraySplit
 from mixbench.experiments.errors import Impossible, UserError
 from mixbench.experiments.evaluation.base import Subject
@@ -71,12 +72,27 @@ def test_labels_have_the_boxes_of_all_their_objects() -> None:
     masks[1, 0, :2, :2], masks[1, 1, :2, :2] = 3, 1
     masks[1, 0, 3, 4:], masks[1, 1, 3, 4:] = 3, 2
     masks[1, 0, 1, 7], masks[1, 1, 1, 7] = 1, 5
+    # At a seam the class of an object is open: its box goes there, its label is that of the rest.
+    masks[1, 0, 0, 0] = 255
     shown = weak.shown_labels(torch.zeros(2, 1, 4, 8, dtype=torch.uint8), masks)
     assert list(zip(shown.scene.tolist(), shown.labels.tolist(), strict=True)) == [(1, 2), (1, 0)]
     assert shown.boxes.tolist() == [
         [[0, 0, 0.25, 0.5], [0.5, 0.75, 1, 1]],
         [[0.875, 0.25, 1, 0.5], [0, 0, 0, 0]],
     ]
+
+
+def test_every_object_of_real_scenes_has_its_label() -> None:
+    given = {"name": "fashion_scenes", "image_size": 48, "train_size": 20}
+    section = parse({"dataset": {**given, "targets": "multi_label"}}).dataset
+    own = load_once(section, "cpu").test
+    masked = load_once(section.model_copy(update={"targets": "masks"}), "cpu").test
+    images, masks = (torch.cat(parts) for parts in zip(*masked.batches(500), strict=True))
+    labels = torch.cat([labels for _, labels in own.batches(500)])
+    shown = weak.shown_labels(images, masks)
+    found = torch.zeros_like(labels)
+    found[shown.scene, shown.labels] = 1
+    assert (masks[:, 0] == 255).any() and torch.equal(found, labels)
 
 
 def test_who_sees_all_scores_one_and_who_sees_the_other_objects_none(
