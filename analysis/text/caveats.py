@@ -200,18 +200,8 @@ def _differing(runs: pd.DataFrame) -> list[str]:
                 f"The runs mix {words} ({values}): a paired difference may contain that."
             )
     if "data.digest" in done:
-        groups = [
-            "dataset.name",
-            "dataset.train_size",
-            "dataset.train_fraction",
-            "dataset.split_seed",
-            "dataset.validation_size",
-            "dataset.image_size",
-            "dataset.domains",
-            "dataset.target",
-        ]
-        present = [column for column in groups if column in done]
-        digests = done.groupby([done[column].map(value_text) for column in present])["data.digest"]
+        columns = [column for column in done if column.startswith("dataset.")]
+        digests = done.groupby([done[column].map(value_text) for column in columns])["data.digest"]
         if (digests.nunique() > 1).any():
             warnings.append(
                 "Runs with the same data settings saw different data (their digests "

@@ -49,6 +49,7 @@ _ALGORITHMS = {
     "mean_teacher": "mean teacher",
     "pseudo_labels": "pseudo-labels",
 }
+_ALONG = {"axis=width": "along the width", "axis=height": "along the height", "axis=both": "in boxes"}
 _TUNED = {"tuned": "tuned", "default": "untuned"}
 """Of cells whose setting is chosen, and of the same ones with their own."""
 _YES_NO = {
@@ -57,6 +58,8 @@ _YES_NO = {
     "flip no": "no flips",
     "crop_padding 0": "no crops",
     "label_smoothing 0": "no label smoothing",
+    "sound default": "spectrograms",
+    "sound waveform": "waveforms",
     "mixing within": "within domains",
     "mixing between": "between domains",
 }
@@ -72,16 +75,19 @@ def method_name(label: str) -> str:
         ('CutMix at prob 0.5, α 1', 'no mixing', 'mine · 5 epochs')
         >>> method_name("cutmix tuned"), method_name("mixup default")
         ('tuned CutMix', 'untuned MixUp')
+        >>> method_name("cutmix axis=width prob=0.5")
+        'CutMix along the width at prob 0.5'
     """
     first, *rest = label.split(JOIN)
     name, *parameters = first.split(" ")
     if name in _METHODS:
         tuned = "".join(f"{_TUNED[part]} " for part in parameters if part in _TUNED)
         parameters = [part for part in parameters if part not in _TUNED]
+        along = "".join(f" {_ALONG[part]}" for part in parameters if part in _ALONG)
+        parameters = [part for part in parameters if part not in _ALONG]
         shown = ", ".join(part.replace("=", " ") for part in parameters)
         preposition = "at" if all("=" in part for part in parameters) else "with"
-        first = f"{_METHODS[name]} {preposition} {shown}" if shown else _METHODS[name]
-        first = f"{tuned}{first}"
+        first = f"{tuned}{_METHODS[name]}{along}" + (f" {preposition} {shown}" if shown else "")
     else:
         first = setting_name(first)
     return JOIN.join([first, *map(setting_name, rest)])
