@@ -49,7 +49,11 @@ _ALGORITHMS = {
     "mean_teacher": "mean teacher",
     "pseudo_labels": "pseudo-labels",
 }
-_ALONG = {"axis=width": "along the width", "axis=height": "along the height", "axis=both": "in boxes"}
+_ALONG = {
+    "axis=width": "along the width",
+    "axis=height": "along the height",
+    "axis=both": "in boxes",
+}
 _TUNED = {"tuned": "tuned", "default": "untuned"}
 """Of cells whose setting is chosen, and of the same ones with their own."""
 _YES_NO = {
