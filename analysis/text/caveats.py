@@ -200,7 +200,7 @@ def _differing(runs: pd.DataFrame) -> list[str]:
                 f"The runs mix {words} ({values}): a paired difference may contain that."
             )
     if "data.digest" in done:
-        columns = [column for column in done if column.startswith("dataset.")]
+        columns = [column for column in done if str(column).startswith("dataset.")]
         digests = done.groupby([done[column].map(value_text) for column in columns])["data.digest"]
         if (digests.nunique() > 1).any():
             warnings.append(
