@@ -241,7 +241,8 @@ _KNOWN = {
         "Whether the map of a class (Grad-CAM) shows where its object is, in scenes that are "
         "composed of test images: its highest place is in the object's box (pointing), its high "
         "part and the box overlap (IoU), its sum lies in the box (energy). A square of images "
-        "lines up with what networks pool; placed images lie anywhere on a larger canvas. "
+        "lines up with what networks pool; placed images lie anywhere on a larger canvas; "
+        "of scenes a network was told only which labels they hold. "
         "MaxBoxAccV2 (Choe et al. 2020) is the share of images of which a part of the map overlaps "
         "the box by 30, 50 or 70%, on average, with thresholds chosen on validation scenes (of own "
         "images, on the other half); mask IoU is with the object's exact mask. RICAP trains on "
@@ -256,6 +257,9 @@ _KNOWN = {
             _Headline("placed/pointing", "Pointing, placed"),
             _Headline("placed/max_box_acc_v2", "MaxBoxAccV2, placed"),
             _Headline("placed/mask_iou", "Mask IoU, placed"),
+            _Headline("weak/pointing", "Pointing, scenes"),
+            _Headline("weak/energy", "Energy, scenes"),
+            _Headline("weak/max_box_acc_v2", "MaxBoxAccV2, scenes"),
         ),
     ),
     "gradient_noise": _Known(
