@@ -130,6 +130,8 @@ def setting_name(part: str) -> str:
     Examples:
         >>> setting_name("epochs 45"), setting_name("fixmatch cutmix ratio=3")
         ('45 epochs', 'FixMatch with CutMix ratio=3')
+        >>> setting_name("staging first_75"), setting_name("staging always")
+        ('first 75 %', 'always')
     """
     key, _, value = part.partition(" ")
     if key in _ALGORITHMS:
@@ -143,6 +145,9 @@ def setting_name(part: str) -> str:
         return f"crops of {value}"
     if key == "batch_size" and value.isdigit():
         return f"batches of {value}"
+    end, _, share = value.partition("_")
+    if key == "staging" and end in ("first", "last") and share.isdigit():
+        return f"{end} {share} %"
     if key == "dose":
         return part.replace("_", " ")
     return _YES_NO.get(part, part)
