@@ -37,11 +37,22 @@ def spread(flat: Sequence[dict[str, Any]]) -> None:
 
 
 def origins(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return cell key -> a unique name of what a pretraining cell was trained on.
+    """Return cell key -> a unique name of what a pretraining cell was trained on, or with.
 
     cells: cell key -> nested configuration.
+
+    Examples:
+        >>> one = {"dataset": {"name": "digits"}, "augmentation": {"name": "none"}}
+        >>> origins({"a": one}), origins({"a": one, "b": {**one, "augmentation": {"name": "fmix"}}})
+        ({'a': 'on digits'}, {'a': 'without mixing', 'b': 'with fmix'})
     """
-    short = {key: _dataset(config) for key, config in cells.items()}
+    methods = [str(config["augmentation"]["name"]) for config in cells.values()]
+    if len(cells) > 1 and len({*map(_dataset, cells.values())}) == 1 < len({*methods}) == len(
+        cells
+    ):
+        ways = ("without mixing" if name == "none" else f"with {name}" for name in methods)
+        return dict(zip(cells, ways, strict=True))
+    short = {key: f"on {_dataset(config)}" for key, config in cells.items()}
     longer = {
         key: f"{short[key]}, {config['augmentation']['name']}" for key, config in cells.items()
     }
@@ -85,7 +96,7 @@ def _weights(value: Any, origin: Mapping[str, str]) -> str:
     if not colon:
         return "pretrained: timm's hub" if kind == "hub" else f"pretrained: {kind}"
     if kind == "cell":
-        return f"pretrained on {origin[rest]}" if rest in origin else "pretrained in this sweep"
+        return f"pretrained {origin[rest]}" if rest in origin else "pretrained in this sweep"
     if kind == "run":
         return f"pretrained in {rest.partition('/')[0]}"
     return f"pretrained: {PurePath(rest).name}"

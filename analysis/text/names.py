@@ -132,8 +132,13 @@ def setting_name(part: str) -> str:
         ('45 epochs', 'FixMatch with CutMix ratio=3')
         >>> setting_name("staging first_75"), setting_name("staging always")
         ('first 75 %', 'always')
+        >>> setting_name("teacher trained with mixup")
+        'teacher trained with MixUp'
     """
     key, _, value = part.partition(" ")
+    before, _, last = part.rpartition(" ")
+    if before.endswith("trained with") and last in _METHODS:
+        return f"{before} {_METHODS[last]}"
     if key in _ALGORITHMS:
         mixing, _, rest = value.partition(" ")
         words = f"with {_METHODS[mixing]} {rest}" if mixing in _METHODS else value
