@@ -309,7 +309,8 @@ def first_screen(
         panels[one.title] = lines_of(one, values, advice.unit, {})
         keys[one.title] = [option.cell for option in one.options]
     bases = {one.against for one in advice.regimes}
-    base = bases.pop() if len(bases) == 1 else "the baseline"
+    some = "the baseline, or else the best of the others" if None in bases else "the baseline"
+    base = bases.pop() if len(bases) == 1 else some
     against = "the best of the others" if base is None else method_name(base)
     has_lines = any(line.contrast for lines in panels.values() for line in lines)
     several = [one for one in advice.regimes if any(o.contrast for o in one.options)]

@@ -73,7 +73,9 @@ def section(data: ReportData) -> dict[str, Any]:
         method_name(str(next(iter(against)))) if len(against) == 1 and None not in against else None
     )
     if base is None:
-        base = "the best of the others" if against == {None} else "the baseline"
+        base = "the best of the others"
+        if against != {None}:
+            base = f"the baseline, or else {base}" if None in against else "the baseline"
     figures = forest(panels, advice.metric, advice.unit, base)
     has_lines = any(line.contrast for lines in panels.values() for line in lines)
     table = first_table(panels, advice.metric, extras, keys) if has_lines else None

@@ -32,8 +32,8 @@ def section(data: ReportData) -> dict[str, Any]:
             f"{len(done)} of {len(runs)}",
             formatting.number(mean, metric.percent, 1 if metric.percent else 3),
         )
-        name = data.tables.origins.get(str(key)) or str(first["dataset.name"])
-        rows.append(Row(name, tuple(map(Cell, entries))))
+        origin = data.tables.origins.get(str(key), "").removeprefix("on ")
+        rows.append(Row(origin or str(first["dataset.name"]), tuple(map(Cell, entries))))
     there = f"{metric.title} there{', %' if metric.percent else ''}"
     columns = ["Network", "Epochs", "Runs done", there]
     return {"table": Table(columns, rows, first="Trained on")}
