@@ -64,6 +64,9 @@ _YES_NO = {
     "label_smoothing 0": "no label smoothing",
     "sound default": "spectrograms",
     "sound waveform": "waveforms",
+    "mixing both": "both sides",
+    "mixing images": "images alone",
+    "mixing mixgen": "as MixGen",
     "mixing within": "within domains",
     "mixing between": "between domains",
 }
