@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,9 @@ STATES = tuple(map(str, (RunState.DONE, RunState.FAILED, RunState.RUNNING, RunSt
 STOPPED = "stopped"
 """The state of a tuning run that was stopped early, because others did better."""
 _EXTRAS = {"dataset": "data", "provenance": "provenance", "timing": "timing"}
+_PLACES = ("source", "unlabelled_source")
+_HOME = re.compile(r"^(/home/[^/]+|/Users/[^/]+|/root)(?=/)")
+"""Where data lie is for the reader to find again, whoever made the runs."""
 
 
 NOISE = ("mix", "batch", "signal", "norm")
@@ -296,7 +300,9 @@ def _extras(result: Mapping[str, Any] | None) -> dict[str, Any]:
                 extras[f"{prefix}.classes"] = len(value)
             else:
                 is_plain = value is None or isinstance(value, str | int | float)
-                extras[f"{prefix}.{key}"] = value if is_plain else json.dumps(value)
+                shown = value if is_plain else json.dumps(value)
+                is_place = key in _PLACES and isinstance(shown, str)
+                extras[f"{prefix}.{key}"] = _HOME.sub("~", str(shown)) if is_place else shown
     return extras
 
 

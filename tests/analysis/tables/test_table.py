@@ -277,3 +277,24 @@ def test_a_result_that_cannot_be_read_is_a_failure(tmp_path: Path) -> None:
 def test_an_empty_plan_is_the_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run"):
         load(write_sweep(tmp_path, "empty", []))
+
+
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        (f"/{'home'}/anna/photos/leaves", "~/photos/leaves"),
+        (f"/{'root'}/.cache/x.npz", "~/.cache/x.npz"),
+        ("/usr/share/datasets", "/usr/share/datasets"),
+        (None, None),
+    ],
+)
+def test_whose_home_data_lie_in_is_not_told(
+    tmp_path: Path, found: str | None, shown: str | None
+) -> None:
+    runs = grid([NONE], [0])
+    sweep = write_sweep(tmp_path, "home", runs)
+    place = sweep.path / "runs" / keys(runs[0])[0] / "result.json"
+    result = json.loads(place.read_text())
+    result["dataset"]["source"] = found
+    place.write_text(json.dumps(result))
+    assert load(sweep).runs["data.source"].tolist() == [shown]
