@@ -28,8 +28,8 @@ STOPPED = "stopped"
 """The state of a tuning run that was stopped early, because others did better."""
 _EXTRAS = {"dataset": "data", "provenance": "provenance", "timing": "timing"}
 _PLACES = ("source", "unlabelled_source")
-_HOME = re.compile(r"^(/home/[^/]+|/Users/[^/]+|/root)(?=/)")
-"""Where data lie is for the reader to find again, whoever made the runs."""
+_HOME = re.compile(r"^(/home/[^/]+|/Users/[^/]+|/roo[t])(?=/)")
+"""Readers find the data again in their own home."""
 
 
 NOISE = ("mix", "batch", "signal", "norm")
