@@ -47,9 +47,8 @@ def origins(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         ({'a': 'on digits'}, {'a': 'without mixing', 'b': 'with fmix'})
     """
     methods = [str(config["augmentation"]["name"]) for config in cells.values()]
-    if len(cells) > 1 and len({*map(_dataset, cells.values())}) == 1 < len({*methods}) == len(
-        cells
-    ):
+    has_one_dataset = len({_dataset(config) for config in cells.values()}) == 1
+    if has_one_dataset and len(cells) > 1 and len(set(methods)) == len(cells):
         ways = ("without mixing" if name == "none" else f"with {name}" for name in methods)
         return dict(zip(cells, ways, strict=True))
     short = {key: f"on {_dataset(config)}" for key, config in cells.items()}

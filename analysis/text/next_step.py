@@ -14,7 +14,7 @@ from mixbench.experiments.text import plural
 WORTH = 100
 """More replicates than these are not worth asking for."""
 FEW = 20
-"""As many are, where a difference is large already."""
+"""So many more are worth asking for where a difference is large already."""
 _MOST_NAMES = 4
 
 
