@@ -68,7 +68,7 @@ def with_blocks(cells: pd.DataFrame, assigned: Mapping[str, str | None]) -> pd.D
     cells["title"] = [JOIN.join(title) for title in titles]
     columns = zip(cells["method"], cells["label"], parts, titles, strict=True)
     cells["series"] = [
-        # A cell that has nothing of its own, one without a method and alone, keeps its label.
+        # A cell alone in its block and without a method has nothing else to be called by.
         JOIN.join(part for part in (method, *names) if part and part not in title) or label
         for method, label, names, title in columns
     ]

@@ -19,7 +19,7 @@ from mixbench.experiments.store.run_folder import PlannedRun
 JOIN = " · "
 EMPTY = "[]"
 INTERVAL = "training.validate_every"
-"""How often a run validates: it trains in the same way, so that its length says enough."""
+"""How often a run validates, which changes nothing in how it trains."""
 _SYMBOLS = {"alpha": "α", "beta": "β"}
 _SECTIONS = ("augmentation", "model", "dataset", "transfer", "teacher", "staging")
 _DECIDES = {
@@ -227,7 +227,7 @@ def _implied(configs: Sequence[Flat], key: str) -> bool:
 
 
 def _follows(configs: Sequence[Flat], key: str, others: Sequence[str]) -> bool:
-    """Tell whether cells that have the same values of the others have the same one of a field."""
+    """Tell whether a field has one value wherever the other fields are the same."""
     values: dict[tuple[Hashable, ...], set[Hashable]] = {}
     for config in configs:
         of_others = tuple(_frozen(config, other) for other in others)

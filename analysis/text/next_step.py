@@ -114,7 +114,10 @@ def _decide(undecided: Sequence[Option], unit: str, now: Standing) -> NextStep:
 
 
 def _if_it_stays(option: Option) -> int:
-    """Return how many more replicates exclude 0 if the difference stays; 0: unknown, or small."""
+    """Return how many more replicates would exclude 0 if the difference stays as it is.
+
+    0 where that is unknown, or the difference is within the margin.
+    """
     one = option.contrast
     if one is None or one.difference is None or one.low is None or one.high is None:
         return 0

@@ -99,8 +99,8 @@ def _hidden_parts(curves: Curves) -> list[ReportFigure]:
     caption = "A column per shape of what is hidden, a row per what is there instead"
     if curves.cells_with(points["cell_key"])["block"].nunique() > 1:
         # A row per fill and regime would be more panels than anyone looks at.
-        one = ["cell_key", "run_key", "seed", "shape", "point"]
-        means = points.groupby(one, sort=False)[["x", "value"]].mean()
+        place = ["cell_key", "run_key", "seed", "shape", "point"]
+        means = points.groupby(place, sort=False)[["x", "value"]].mean()
         points = means.reset_index().assign(panel=lambda rows: rows["shape"])
         panels = shapes
         caption = f"A column per shape of what is hidden; the mean of {len(fills)} fills"
